@@ -1,0 +1,85 @@
+// ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle.
+//
+// Promises: pixel n of a pass, entering row r at cycle t + n + r, leaves column c at cycle t + n + ROWS + c. A row of slots given at
+// `row_*` is in that row's shadow slots from the next cycle on.
+
+`resetall
+`default_nettype none
+
+module psa_array #(
+    parameter ROWS        = 16,
+    parameter COLS        = 16,
+    parameter GROUP       = 8,
+    parameter WEIGHT_BITS = 8,
+    parameter SELECT_BITS = 3,
+    parameter PSUM_BITS   = 20
+) (
+    input  wire                                        clk,
+    input  wire                                        rst,
+
+    input  wire                                        row_valid,
+    input  wire [$clog2(ROWS)-1:0]                     row_index,
+    input  wire [COLS*(SELECT_BITS+WEIGHT_BITS)-1:0]   row_slots,
+
+    // one a row
+    input  wire [ROWS-1:0]                             x_valid,
+    input  wire [ROWS-1:0]                             x_first,
+    input  wire [ROWS*GROUP*8-1:0]                     x_bundle,
+
+    // one a column
+    output wire [COLS*PSUM_BITS-1:0]                   psum
+);
+
+localparam SLOT_BITS = SELECT_BITS + WEIGHT_BITS;
+
+genvar r, c;
+
+generate
+for (r = 0; r < ROWS; r = r + 1) begin : gen_row
+    wire [COLS:0]             valid;
+    wire [COLS:0]             first;
+    wire [GROUP*8-1:0]        bundle [0:COLS];
+    wire [COLS*PSUM_BITS-1:0] sums;
+    wire                      slot_load = row_valid && row_index == r;
+
+    assign valid[0]  = x_valid[r];
+    assign first[0]  = x_first[r];
+    assign bundle[0] = x_bundle[r*GROUP*8 +: GROUP*8];
+
+    for (c = 0; c < COLS; c = c + 1) begin : gen_col
+        wire [PSUM_BITS-1:0] above;
+
+        if (r == 0) begin : gen_top
+            assign above = {PSUM_BITS{1'b0}};
+        end else begin : gen_below
+            assign above = gen_row[r-1].sums[c*PSUM_BITS +: PSUM_BITS];
+        end
+
+        psa_pe #(
+            .GROUP       (GROUP),
+            .WEIGHT_BITS (WEIGHT_BITS),
+            .SELECT_BITS (SELECT_BITS),
+            .PSUM_BITS   (PSUM_BITS)
+        ) pe (
+            .clk          (clk),
+            .rst          (rst),
+            .slot_load    (slot_load),
+            .slot_data    (row_slots[c*SLOT_BITS +: SLOT_BITS]),
+            .x_valid      (valid[c]),
+            .x_first      (first[c]),
+            .x_bundle     (bundle[c]),
+            .x_out_valid  (valid[c+1]),
+            .x_out_first  (first[c+1]),
+            .x_out_bundle (bundle[c+1]),
+            .psum         (above),
+            .psum_out     (sums[c*PSUM_BITS +: PSUM_BITS])
+        );
+    end
+end
+endgenerate
+
+assign psum = gen_row[ROWS-1].sums;
+
+endmodule
+
+`resetall

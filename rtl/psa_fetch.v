@@ -1,0 +1,342 @@
+// Group fetch: from a lane number to T pixels of each of its inputs, one lane a cycle.
+//
+//   cycle 0  lane number         -> LANE memory
+//   cycle 1  group number        -> GROUP memory
+//   cycle 2  G members           -> TAP memories (one copy a bank), base + word
+//   cycle 3  offsets             -> pixel addresses
+//   cycle 4  word and shift      -> feature banks, EDGE word decoded
+//   cycle 5  G x T pixels, those over an edge zeroed: `bundle_*`
+//
+// Promises: latency is exactly 5 cycles and never stalls; an address outside a memory is reported and not read. While the pipeline is
+// empty the out stream may read the banks through `out_rd_*`, data one cycle later.
+
+`resetall
+`default_nettype none
+
+module psa_fetch #(
+    // pixels per word, lanes per pass
+    parameter T             = 16,
+    parameter GROUP         = 8,
+    parameter FEATURE_DEPTH = 512,
+    parameter LANE_DEPTH    = 4096,
+    parameter GROUP_DEPTH   = 2048,
+    parameter TAP_DEPTH     = 1024,
+    parameter EDGE_DEPTH    = 128,
+    // widths of the memory words
+    parameter MEMBER_BITS   = 15,
+    parameter OFFSET_BITS   = 14,
+    parameter TAP_BITS      = 22,
+    parameter EDGE_BITS     = 208
+) (
+    input  wire                             clk,
+    input  wire                             rst,
+
+    input  wire                             issue_valid,
+    input  wire [$clog2(LANE_DEPTH)-1:0]    issue_lane,
+    input  wire [15:0]                      issue_word,
+    input  wire [$clog2(TAP_DEPTH)-1:0]     issue_tap_row,
+    input  wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
+
+    // cycle 5. bundle_data: pixel i of bank g at (i*GROUP + g)*8
+    output wire                             bundle_valid,
+    output wire [T*GROUP*8-1:0]             bundle_data,
+    // the pixels that the output plane has
+    output wire [T-1:0]                     bundle_keep,
+
+    input  wire                             out_rd_en,
+    input  wire [3:0]                       out_rd_bank,
+    input  wire [$clog2(FEATURE_DEPTH)-1:0] out_rd_word,
+    output wire [T*8-1:0]                   out_rd_data,
+
+    // write port of the feature banks: results, or the host
+    input  wire                             wr_valid,
+    input  wire [3:0]                       wr_bank,
+    input  wire [$clog2(FEATURE_DEPTH)-1:0] wr_word,
+    input  wire [T*8-1:0]                   wr_data,
+
+    // load bus, already decoded
+    input  wire                             ld_lane,
+    input  wire                             ld_group,
+    input  wire                             ld_tap,
+    input  wire                             ld_edge,
+    input  wire [15:0]                      ld_addr,
+    input  wire [$clog2(GROUP_DEPTH)-1:0]   ld_lane_data,
+    input  wire [GROUP*MEMBER_BITS-1:0]     ld_group_data,
+    input  wire [TAP_BITS-1:0]              ld_tap_data,
+    input  wire [EDGE_BITS-1:0]             ld_edge_data,
+
+    output wire                             err_valid,
+    output wire [7:0]                       err_code,
+    output wire [23:0]                      err_info
+);
+
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam LANE_ADDR    = $clog2(LANE_DEPTH);
+localparam GROUP_ADDR   = $clog2(GROUP_DEPTH);
+localparam TAP_ADDR     = $clog2(TAP_DEPTH);
+localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
+localparam SHIFT        = $clog2(T);
+// base + word: one bit more than the 16-bit word number, then a sign
+localparam WORD_BITS    = 18;
+localparam PIXEL_BITS   = WORD_BITS + SHIFT;
+localparam PIXEL_EDGE   = EDGE_BITS / T;
+
+localparam [7:0] ERR_GROUP_RANGE = 8'd9, ERR_TAP_RANGE = 8'd10, ERR_FEATURE_READ = 8'd11;
+
+// cycle 0 to 1: lane -> group number
+
+wire [GROUP_ADDR-1:0] group;
+
+psa_ram #(.WIDTH(GROUP_ADDR), .DEPTH(LANE_DEPTH)) lane_memory (
+    .clk     (clk),
+    .wr_en   (ld_lane),
+    .wr_addr (ld_addr[LANE_ADDR-1:0]),
+    .wr_data (ld_lane_data),
+    .rd_en   (issue_valid),
+    .rd_addr (issue_lane),
+    .rd_data (group)
+);
+
+// Members are valid only where the group number was.
+wire       group_bad = {1'b0, group} >= GROUP_DEPTH;
+
+reg [5:1] stage_valid_reg;
+
+always @(posedge clk) begin
+    stage_valid_reg[1] <= issue_valid;
+    stage_valid_reg[2] <= stage_valid_reg[1] && !group_bad;
+    stage_valid_reg[5:3] <= stage_valid_reg[4:2];
+    if (rst) begin
+        stage_valid_reg <= 5'd0;
+    end
+end
+
+assign bundle_valid = stage_valid_reg[5];
+
+wire [15:0]          word_2;
+wire [TAP_ADDR-1:0]  tap_row_2;
+wire [EDGE_ADDR-1:0] edge_3;
+
+psa_delay #(.WIDTH(16 + TAP_ADDR), .STAGES(2)) delay_word (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data({issue_word, issue_tap_row}), .out_valid(), .out_data({word_2, tap_row_2})
+);
+psa_delay #(.WIDTH(EDGE_ADDR), .STAGES(3)) delay_edge (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_edge), .out_valid(), .out_data(edge_3)
+);
+
+// cycle 1 to 2: group number -> members
+
+wire [GROUP*MEMBER_BITS-1:0] members;
+
+psa_ram #(.WIDTH(GROUP*MEMBER_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
+    .clk     (clk),
+    .wr_en   (ld_group),
+    .wr_addr (ld_addr[GROUP_ADDR-1:0]),
+    .wr_data (ld_group_data),
+    .rd_en   (stage_valid_reg[1] && !group_bad),
+    .rd_addr (group),
+    .rd_data (members)
+);
+
+// cycle 3 to 4: the edge word; cycle 4 to 5: for each distance, the pixels that are nearer than that to an edge
+
+wire [EDGE_BITS-1:0] edge_word;
+
+psa_ram #(.WIDTH(EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
+    .clk     (clk),
+    .wr_en   (ld_edge),
+    .wr_addr (ld_addr[EDGE_ADDR-1:0]),
+    .wr_data (ld_edge_data),
+    .rd_en   (stage_valid_reg[3]),
+    .rd_addr (edge_3),
+    .rd_data (edge_word)
+);
+
+reg [4*T-1:0] left_under_reg, right_under_reg, top_under_reg, bottom_under_reg;
+reg [T-1:0]   keep_reg;
+
+assign bundle_keep = keep_reg;
+
+integer i, d;
+
+always @(posedge clk) begin
+    if (stage_valid_reg[4]) begin
+        for (i = 0; i < T; i = i + 1) begin
+            keep_reg[i] <= edge_word[i*PIXEL_EDGE];
+            for (d = 1; d <= 4; d = d + 1) begin
+                left_under_reg[(d-1)*T + i]   <= edge_word[i*PIXEL_EDGE + 1 +: 3] < d[2:0];
+                right_under_reg[(d-1)*T + i]  <= edge_word[i*PIXEL_EDGE + 4 +: 3] < d[2:0];
+                top_under_reg[(d-1)*T + i]    <= edge_word[i*PIXEL_EDGE + 7 +: 3] < d[2:0];
+                bottom_under_reg[(d-1)*T + i] <= edge_word[i*PIXEL_EDGE + 10 +: 3] < d[2:0];
+            end
+        end
+    end
+end
+
+// one pipeline a bank from cycle 2 on
+
+wire [GROUP-1:0]     tap_bad, read_bad;
+wire [GROUP*T*8-1:0] bank_data;
+
+genvar g, p;
+
+generate
+for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
+    wire                    member_valid = members[g*MEMBER_BITS];
+    wire [FEATURE_ADDR-1:0] member_base  = members[g*MEMBER_BITS + 1 +: FEATURE_ADDR];
+    wire [4:0]              member_tap   = members[g*MEMBER_BITS + 1 + FEATURE_ADDR +: 5];
+
+    // cycle 2
+    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {13'd0, member_tap};
+    wire        tap_out     = tap_address >= TAP_DEPTH;
+
+    assign tap_bad[g] = stage_valid_reg[2] && member_valid && tap_out;
+
+    wire [TAP_BITS-1:0] tap;
+
+    psa_ram #(.WIDTH(TAP_BITS), .DEPTH(TAP_DEPTH)) tap_memory (
+        .clk     (clk),
+        .wr_en   (ld_tap),
+        .wr_addr (ld_addr[TAP_ADDR-1:0]),
+        .wr_data (ld_tap_data),
+        .rd_en   (stage_valid_reg[2] && member_valid && !tap_out),
+        .rd_addr (tap_address[TAP_ADDR-1:0]),
+        .rd_data (tap)
+    );
+
+    reg                 used_3_reg;
+    reg [WORD_BITS-1:0] word_3_reg;
+
+    always @(posedge clk) begin
+        used_3_reg <= stage_valid_reg[2] && member_valid && !tap_out;
+        word_3_reg <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_2};
+        if (rst) begin
+            used_3_reg <= 1'b0;
+        end
+    end
+
+    // cycle 3
+    wire signed [OFFSET_BITS-1:0] offset = tap[OFFSET_BITS-1:0];
+    wire signed [PIXEL_BITS-1:0]  pixel  = $signed({word_3_reg, {SHIFT{1'b0}}}) + {{PIXEL_BITS-OFFSET_BITS{offset[OFFSET_BITS-1]}}, offset};
+
+    reg                         used_4_reg;
+    reg signed [WORD_BITS-1:0]  word_4_reg;
+    reg [SHIFT-1:0]             shift_4_reg;
+    reg signed [3:0]            dy_4_reg, dx_4_reg;
+
+    always @(posedge clk) begin
+        used_4_reg  <= used_3_reg;
+        word_4_reg  <= pixel[PIXEL_BITS-1:SHIFT];
+        shift_4_reg <= pixel[SHIFT-1:0];
+        dy_4_reg    <= tap[OFFSET_BITS +: 4];
+        dx_4_reg    <= tap[OFFSET_BITS + 4 +: 4];
+        if (rst) begin
+            used_4_reg <= 1'b0;
+        end
+    end
+
+    // cycle 4: a shifted read takes the word after, too
+    wire signed [WORD_BITS-1:0] last_word = word_4_reg + {{WORD_BITS-1{1'b0}}, shift_4_reg != {SHIFT{1'b0}}};
+    wire                        word_out  = word_4_reg < 0 || last_word >= FEATURE_DEPTH;
+
+    assign read_bad[g] = used_4_reg && word_out;
+
+    reg              used_5_reg;
+    reg signed [3:0] dy_5_reg, dx_5_reg;
+
+    always @(posedge clk) begin
+        used_5_reg <= used_4_reg && !word_out;
+        dy_5_reg   <= dy_4_reg;
+        dx_5_reg   <= dx_4_reg;
+        if (rst) begin
+            used_5_reg <= 1'b0;
+        end
+    end
+
+    wire [T*8-1:0] rd_data;
+
+    psa_feature_bank #(.T(T), .DEPTH(FEATURE_DEPTH)) bank (
+        .clk      (clk),
+        .wr_en    (wr_valid && wr_bank == g),
+        .wr_word  (wr_word),
+        .wr_data  (wr_data),
+        .rd_en    (out_rd_en ? out_rd_bank == g : used_4_reg && !word_out),
+        .rd_word  (out_rd_en ? out_rd_word : word_4_reg[FEATURE_ADDR-1:0]),
+        .rd_shift (out_rd_en ? {SHIFT{1'b0}} : shift_4_reg),
+        .rd_data  (rd_data)
+    );
+
+    assign bank_data[g*T*8 +: T*8] = rd_data;
+
+    // cycle 5
+    wire [T-1:0] outside;
+
+    psa_edge_mask #(.T(T)) edge_mask (
+        .left_under   (left_under_reg),
+        .right_under  (right_under_reg),
+        .top_under    (top_under_reg),
+        .bottom_under (bottom_under_reg),
+        .dx           (dx_5_reg),
+        .dy           (dy_5_reg),
+        .outside      (outside)
+    );
+
+    wire [T-1:0] inside = {T{used_5_reg}} & ~outside;
+
+    for (p = 0; p < T; p = p + 1) begin : gen_pixel
+        assign bundle_data[(p*GROUP + g)*8 +: 8] = rd_data[p*8 +: 8] & {8{inside[p]}};
+    end
+end
+endgenerate
+
+// the out stream's view of the banks
+
+reg [3:0] out_bank_reg;
+
+always @(posedge clk) begin
+    if (out_rd_en) begin
+        out_bank_reg <= out_rd_bank;
+    end
+end
+
+assign out_rd_data = bank_data[out_bank_reg*T*8 +: T*8];
+
+// errors, the furthest stage first: it is the older lane
+
+reg       err_valid_next;
+reg [7:0] err_code_next;
+reg [23:0] err_info_next;
+
+integer b;
+
+always @* begin
+    err_valid_next = 1'b1;
+    err_code_next  = ERR_FEATURE_READ;
+    err_info_next  = 24'd0;
+    if (|read_bad) begin
+        for (b = GROUP - 1; b >= 0; b = b - 1) begin
+            if (read_bad[b]) begin
+                err_info_next = b[23:0];
+            end
+        end
+    end else if (|tap_bad) begin
+        err_code_next = ERR_TAP_RANGE;
+        for (b = GROUP - 1; b >= 0; b = b - 1) begin
+            if (tap_bad[b]) begin
+                err_info_next = {{24-TAP_ADDR{1'b0}}, tap_row_2} + {19'd0, members[b*MEMBER_BITS + 1 + FEATURE_ADDR +: 5]};
+            end
+        end
+    end else begin
+        err_valid_next = stage_valid_reg[1] && group_bad;
+        err_code_next  = ERR_GROUP_RANGE;
+        err_info_next  = {{24-GROUP_ADDR{1'b0}}, group};
+    end
+end
+
+assign err_valid = err_valid_next;
+assign err_code  = err_code_next;
+assign err_info  = err_info_next;
+
+endmodule
+
+`resetall

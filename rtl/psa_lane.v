@@ -1,0 +1,56 @@
+// Lane serialiser: takes T pixels of a bundle at once and gives them to its row one by one.
+//
+// Promises: the first pixel leaves in the cycle after `load`, the others in the T-1 cycles that follow, and a new load may come every
+// T cycles with no gap. Because lane r is loaded r cycles after lane 0, the rows are skewed as a systolic array wants them.
+
+`resetall
+`default_nettype none
+
+module psa_lane #(
+    parameter T     = 16,
+    parameter GROUP = 8
+) (
+    input  wire                 clk,
+    input  wire                 rst,
+
+    input  wire                 load,
+    // these pixels begin a pass
+    input  wire                 load_first,
+    // pixel i at i*GROUP*8
+    input  wire [T*GROUP*8-1:0] load_data,
+
+    output wire                 pixel_valid,
+    output wire                 pixel_first,
+    output wire [GROUP*8-1:0]   pixel_bundle
+);
+
+localparam COUNT = $clog2(T);
+
+reg                 valid_reg;
+reg                 first_reg;
+reg [COUNT-1:0]     count_reg;
+reg [T*GROUP*8-1:0] data_reg;
+
+assign pixel_valid  = valid_reg;
+assign pixel_first  = first_reg && count_reg == {COUNT{1'b0}};
+assign pixel_bundle = data_reg[count_reg*GROUP*8 +: GROUP*8];
+
+always @(posedge clk) begin
+    if (load) begin
+        valid_reg <= 1'b1;
+        first_reg <= load_first;
+        count_reg <= {COUNT{1'b0}};
+        data_reg  <= load_data;
+    end else if (valid_reg) begin
+        valid_reg <= !(&count_reg);
+        count_reg <= count_reg + 1'b1;
+    end
+
+    if (rst) begin
+        valid_reg <= 1'b0;
+    end
+end
+
+endmodule
+
+`resetall

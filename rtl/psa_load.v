@@ -1,0 +1,220 @@
+// Load stream: turns packets into memory writes (docs/formats.md, "Load packets").
+//
+// Promises: a word is written only when all its beats have come and its packet's header was legal; after an error the rest of the
+// packet is taken and dropped. The stream waits, at a packet's start only, while a program runs or an error stands. A soft reset
+// inside a packet drops the rest of it.
+
+`resetall
+`default_nettype none
+
+module psa_load #(
+    parameter [31:0] GROUP         = 8,
+    // depth of each memory in words
+    parameter [31:0] FEATURE_DEPTH = 512,
+    parameter [31:0] PROGRAM_DEPTH = 256,
+    parameter [31:0] TILE_DEPTH    = 128,
+    parameter [31:0] LANE_DEPTH    = 4096,
+    parameter [31:0] GROUP_DEPTH   = 2048,
+    parameter [31:0] TAP_DEPTH     = 512,
+    parameter [31:0] EDGE_DEPTH    = 64,
+    parameter [31:0] FILTER_DEPTH  = 512,
+    // 64-bit beats that a word of each memory takes
+    parameter [31:0] FEATURE_BEATS = 2,
+    parameter [31:0] PROGRAM_BEATS = 3,
+    parameter [31:0] TILE_BEATS    = 1,
+    parameter [31:0] LANE_BEATS    = 1,
+    parameter [31:0] SLOT_BEATS    = 3,
+    parameter [31:0] GROUP_BEATS   = 2,
+    parameter [31:0] TAP_BEATS     = 1,
+    parameter [31:0] EDGE_BEATS    = 4,
+    parameter [31:0] FILTER_BEATS  = 2,
+    // the largest of them
+    parameter [31:0] MAX_BEATS     = 4
+) (
+    input  wire                    clk,
+    input  wire                    rst,
+    input  wire                    soft_reset,
+
+    input  wire [63:0]             s_axis_tdata,
+    input  wire                    s_axis_tvalid,
+    output wire                    s_axis_tready,
+    input  wire                    s_axis_tlast,
+
+    // no packet may begin
+    input  wire                    hold,
+    // inside a packet, or entering one in this cycle
+    output wire                    loading,
+
+    // one memory word; valid for one cycle
+    output wire                    ld_valid,
+    output wire [3:0]              ld_dest,
+    output wire [3:0]              ld_bank,
+    output wire [15:0]             ld_addr,
+    output wire [MAX_BEATS*64-1:0] ld_data,
+
+    output wire                    err_valid,
+    output wire [7:0]              err_code,
+    output wire [23:0]             err_info
+);
+
+localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2;
+
+localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4;
+
+localparam [7:0] DESTINATIONS = 8'd9;
+
+reg [1:0]              state_reg, state_next;
+reg [3:0]              dest_reg, bank_reg;
+reg [15:0]             addr_reg, words_reg;
+reg [3:0]              beat_reg;
+reg [MAX_BEATS*64-1:0] data_reg;
+reg                    write_reg, write_next;
+reg [15:0]             write_addr_reg;
+
+wire [7:0]  header_dest  = s_axis_tdata[7:0];
+wire [7:0]  header_bank  = s_axis_tdata[15:8];
+wire [15:0] header_words = s_axis_tdata[31:16];
+wire [31:0] header_addr  = s_axis_tdata[63:32];
+
+reg [16:0] header_depth;
+reg [3:0]  beats;
+
+always @* begin
+    case (header_dest[3:0])
+        4'd0:    header_depth = FEATURE_DEPTH[16:0];
+        4'd1:    header_depth = PROGRAM_DEPTH[16:0];
+        4'd2:    header_depth = TILE_DEPTH[16:0];
+        4'd3:    header_depth = LANE_DEPTH[16:0];
+        4'd4:    header_depth = LANE_DEPTH[16:0];
+        4'd5:    header_depth = GROUP_DEPTH[16:0];
+        4'd6:    header_depth = TAP_DEPTH[16:0];
+        4'd7:    header_depth = EDGE_DEPTH[16:0];
+        default: header_depth = FILTER_DEPTH[16:0];
+    endcase
+
+    case (dest_reg)
+        4'd0:    beats = FEATURE_BEATS[3:0];
+        4'd1:    beats = PROGRAM_BEATS[3:0];
+        4'd2:    beats = TILE_BEATS[3:0];
+        4'd3:    beats = LANE_BEATS[3:0];
+        4'd4:    beats = SLOT_BEATS[3:0];
+        4'd5:    beats = GROUP_BEATS[3:0];
+        4'd6:    beats = TAP_BEATS[3:0];
+        4'd7:    beats = EDGE_BEATS[3:0];
+        default: beats = FILTER_BEATS[3:0];
+    endcase
+end
+
+wire bad_dest  = header_dest >= DESTINATIONS || (header_dest == 8'd0 ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
+wire bad_range = header_words == 16'd0 || {1'b0, header_addr} + {17'd0, header_words} > {16'd0, header_depth};
+
+wire word_done   = beat_reg == beats - 4'd1;
+wire packet_done = word_done && words_reg == 16'd1;
+
+// A beat never moves in the cycle of a soft reset, so that the state alone says whether a packet is in flight.
+assign s_axis_tready = !soft_reset && (state_reg != STATE_HEADER || !hold);
+wire   beat = s_axis_tvalid && s_axis_tready;
+
+assign loading = state_reg != STATE_HEADER || beat;
+
+reg       err_valid_next;
+reg [7:0] err_code_next;
+
+assign err_valid = err_valid_next;
+assign err_code  = err_code_next;
+assign err_info  = {16'd0, state_reg == STATE_HEADER ? header_dest : {4'd0, dest_reg}};
+
+always @* begin
+    state_next     = state_reg;
+    write_next     = 1'b0;
+    err_valid_next = 1'b0;
+    err_code_next  = 8'd0;
+
+    if (soft_reset) begin
+        if (state_reg != STATE_HEADER) begin
+            state_next = STATE_DROP;
+        end
+    end else if (beat) begin
+        case (state_reg)
+            STATE_HEADER: begin
+                if (bad_dest) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_DESTINATION;
+                end else if (bad_range) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_RANGE;
+                end else if (s_axis_tlast) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_SHORT;
+                end
+                if (!s_axis_tlast) begin
+                    state_next = err_valid_next ? STATE_DROP : STATE_PAYLOAD;
+                end
+            end
+            STATE_PAYLOAD: begin
+                write_next = word_done;
+                if (s_axis_tlast && !packet_done) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_SHORT;
+                end else if (packet_done && !s_axis_tlast) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_LONG;
+                end
+                if (s_axis_tlast) begin
+                    state_next = STATE_HEADER;
+                end else if (packet_done) begin
+                    state_next = STATE_DROP;
+                end
+            end
+            default: begin
+                if (s_axis_tlast) begin
+                    state_next = STATE_HEADER;
+                end
+            end
+        endcase
+    end
+end
+
+integer i;
+
+always @(posedge clk) begin
+    state_reg <= state_next;
+    write_reg <= write_next;
+
+    if (beat && state_reg == STATE_HEADER) begin
+        dest_reg  <= header_dest[3:0];
+        bank_reg  <= header_bank[3:0];
+        words_reg <= header_words;
+        addr_reg  <= header_addr[15:0];
+        beat_reg  <= 4'd0;
+    end else if (beat && state_reg == STATE_PAYLOAD) begin
+        for (i = 0; i < MAX_BEATS; i = i + 1) begin
+            if (beat_reg == i[3:0]) begin
+                data_reg[i*64 +: 64] <= s_axis_tdata;
+            end
+        end
+        write_addr_reg <= addr_reg;
+        if (word_done) begin
+            beat_reg  <= 4'd0;
+            words_reg <= words_reg - 16'd1;
+            addr_reg  <= addr_reg + 16'd1;
+        end else begin
+            beat_reg <= beat_reg + 4'd1;
+        end
+    end
+
+    if (rst) begin
+        state_reg <= STATE_HEADER;
+        write_reg <= 1'b0;
+    end
+end
+
+assign ld_valid = write_reg;
+assign ld_dest  = dest_reg;
+assign ld_bank  = bank_reg;
+assign ld_addr  = write_addr_reg;
+assign ld_data  = data_reg;
+
+endmodule
+
+`resetall

@@ -1,0 +1,92 @@
+// Out stream: sends words of one feature bank as a packet.
+//
+// Promises: valid never waits for ready, data are stable while stalled, one word a cycle when the receiver is ready; `done` in the
+// cycle in which the last word is taken.
+
+`resetall
+`default_nettype none
+
+module psa_out #(
+    // pixels per word
+    parameter T             = 16,
+    parameter FEATURE_DEPTH = 512
+) (
+    input  wire                             clk,
+    input  wire                             rst,
+
+    input  wire                             start,
+    input  wire [3:0]                       bank,
+    input  wire [15:0]                      base,
+    // at least 1; base + words is within the bank
+    input  wire [15:0]                      words,
+    output wire                             done,
+
+    // data come one cycle after the address
+    output wire                             rd_en,
+    output wire [3:0]                       rd_bank,
+    output wire [$clog2(FEATURE_DEPTH)-1:0] rd_word,
+    input  wire [T*8-1:0]                   rd_data,
+
+    output wire [T*8-1:0]                   m_axis_tdata,
+    output wire                             m_axis_tvalid,
+    input  wire                             m_axis_tready,
+    output wire                             m_axis_tlast
+);
+
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+
+reg [3:0]              bank_reg;
+reg [FEATURE_ADDR-1:0] word_reg;
+reg [15:0]             left_reg;
+reg                    read_reg, read_last_reg;
+
+// a small queue covers the latency of the bank
+reg [T*8:0] queue_reg [0:3];
+reg [1:0]   head_reg, tail_reg;
+reg [2:0]   count_reg;
+
+wire take = m_axis_tvalid && m_axis_tready;
+
+assign rd_en   = left_reg != 16'd0 && count_reg + {2'd0, read_reg} < 3'd4;
+assign rd_bank = bank_reg;
+assign rd_word = word_reg;
+
+assign m_axis_tvalid = count_reg != 3'd0;
+assign {m_axis_tlast, m_axis_tdata} = queue_reg[head_reg];
+
+assign done = take && m_axis_tlast;
+
+always @(posedge clk) begin
+    read_reg      <= rd_en;
+    read_last_reg <= left_reg == 16'd1;
+
+    if (start) begin
+        bank_reg <= bank;
+        word_reg <= base[FEATURE_ADDR-1:0];
+        left_reg <= words;
+    end else if (rd_en) begin
+        word_reg <= word_reg + 1'b1;
+        left_reg <= left_reg - 16'd1;
+    end
+
+    if (read_reg) begin
+        queue_reg[tail_reg] <= {read_last_reg, rd_data};
+        tail_reg            <= tail_reg + 2'd1;
+    end
+    if (take) begin
+        head_reg <= head_reg + 2'd1;
+    end
+    count_reg <= count_reg + {2'd0, read_reg} - {2'd0, take};
+
+    if (rst) begin
+        left_reg  <= 16'd0;
+        read_reg  <= 1'b0;
+        head_reg  <= 2'd0;
+        tail_reg  <= 2'd0;
+        count_reg <= 3'd0;
+    end
+end
+
+endmodule
+
+`resetall

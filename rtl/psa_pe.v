@@ -1,0 +1,87 @@
+// Processing element: picks one pixel of the bundle with its slot, multiplies, adds to the sum from above.
+//
+// Promises: everything moves one step a cycle. A slot written while the current pass still runs takes effect with the pixel that
+// carries `first`, so passes follow each other without a bubble; the slot of the next pass may be written from the cycle in which the
+// previous `first` passes here.
+
+`resetall
+`default_nettype none
+
+module psa_pe #(
+    parameter GROUP       = 8,
+    parameter WEIGHT_BITS = 8,
+    parameter SELECT_BITS = 3,
+    parameter PSUM_BITS   = 20
+) (
+    input  wire                               clk,
+    input  wire                               rst,
+
+    // shadow slot: weight in the low bits, then select; a weight of zero is an empty slot
+    input  wire                               slot_load,
+    input  wire [SELECT_BITS+WEIGHT_BITS-1:0] slot_data,
+
+    // from the left
+    input  wire                               x_valid,
+    input  wire                               x_first,
+    input  wire [GROUP*8-1:0]                 x_bundle,
+    // to the right
+    output wire                               x_out_valid,
+    output wire                               x_out_first,
+    output wire [GROUP*8-1:0]                 x_out_bundle,
+
+    // from above, in the same cycle as x; and down
+    input  wire signed [PSUM_BITS-1:0]        psum,
+    output wire signed [PSUM_BITS-1:0]        psum_out
+);
+
+localparam SLOT_BITS    = SELECT_BITS + WEIGHT_BITS;
+localparam PRODUCT_BITS = WEIGHT_BITS + 8;
+
+reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
+reg                        valid_reg, first_reg;
+reg [GROUP*8-1:0]          bundle_reg;
+reg signed [PSUM_BITS-1:0] psum_reg;
+
+assign x_out_valid  = valid_reg;
+assign x_out_first  = first_reg;
+assign x_out_bundle = bundle_reg;
+assign psum_out     = psum_reg;
+
+wire [SLOT_BITS-1:0]           slot    = x_first ? shadow_reg : active_reg;
+wire signed [WEIGHT_BITS-1:0]  weight  = slot[WEIGHT_BITS-1:0];
+wire signed [7:0]              x;
+wire signed [PRODUCT_BITS-1:0] product = weight * x;
+
+generate
+if (GROUP == 1) begin : gen_dense
+    assign x = x_bundle;
+    // one input leaves nothing to select
+    wire unused = &{1'b0, slot[SLOT_BITS-1:WEIGHT_BITS]};
+end else begin : gen_select
+    assign x = x_bundle[slot[SLOT_BITS-1:WEIGHT_BITS]*8 +: 8];
+end
+endgenerate
+
+always @(posedge clk) begin
+    if (slot_load) begin
+        shadow_reg <= slot_data;
+    end
+
+    valid_reg <= x_valid;
+    if (x_valid) begin
+        first_reg  <= x_first;
+        bundle_reg <= x_bundle;
+        psum_reg   <= psum + {{PSUM_BITS-PRODUCT_BITS{product[PRODUCT_BITS-1]}}, product};
+        if (x_first) begin
+            active_reg <= shadow_reg;
+        end
+    end
+
+    if (rst) begin
+        valid_reg <= 1'b0;
+    end
+end
+
+endmodule
+
+`resetall

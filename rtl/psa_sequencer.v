@@ -1,0 +1,404 @@
+// Program sequencer: reads PROGRAM and TILE records and issues one lane a cycle, layer by layer, chunk by chunk, tile by tile, pass by
+// pass, word by word (docs/machine.md, "Sequencer").
+//
+// Promises: while `issue_valid` is high, row r is issued at every T-th cycle and nothing but an error interrupts a layer; the next layer
+// begins only after the last word of the previous one is in memory; every field of a record is checked before it is used.
+
+`resetall
+`default_nettype none
+
+module psa_sequencer #(
+    parameter ROWS          = 16,
+    parameter GROUP         = 8,
+    parameter FEATURE_DEPTH = 512,
+    parameter ACC_WORDS     = 16,
+    parameter PROGRAM_DEPTH = 256,
+    parameter TILE_DEPTH    = 128,
+    parameter LANE_DEPTH    = 4096,
+    parameter TAP_DEPTH     = 1024,
+    parameter EDGE_DEPTH    = 128,
+    parameter FILTER_DEPTH  = 512
+) (
+    input  wire                             clk,
+    input  wire                             rst,
+
+    input  wire                             start,
+    input  wire [15:0]                      program_start,
+    // an error anywhere: stop at once and wait for reset
+    input  wire                             error,
+    output wire                             busy,
+    output wire                             done,
+
+    // load bus, already decoded
+    input  wire                             ld_program,
+    input  wire                             ld_tile,
+    input  wire [15:0]                      ld_addr,
+    input  wire [159:0]                     ld_data,
+
+    // one lane of one word
+    output wire                             issue_valid,
+    output wire [$clog2(ROWS)-1:0]          issue_row,
+    output wire [$clog2(LANE_DEPTH)-1:0]    issue_lane,
+    // first word of a pass: its slots go into the array
+    output wire                             issue_first,
+    // input word within the sub-plane, and this phase's row of the tap table
+    output wire [15:0]                      issue_word,
+    output wire [$clog2(TAP_DEPTH)-1:0]     issue_tap_row,
+    output wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
+    // word of the accumulators; whether this pass is the first or the last of its tile
+    output wire [$clog2(ACC_WORDS)-1:0]     issue_acc_word,
+    output wire                             issue_acc_first,
+    output wire                             issue_acc_last,
+    // output word within the plane, and where the tile's filters stand
+    output wire [$clog2(FEATURE_DEPTH)-1:0] issue_out_word,
+    output wire [$clog2(FILTER_DEPTH)-1:0]  issue_filter_base,
+    // the last word of the layer
+    output wire                             issue_layer_last,
+    // its last result is in memory
+    input  wire                             layer_done,
+
+    output wire                             out_start,
+    output wire [3:0]                       out_bank,
+    output wire [15:0]                      out_base,
+    output wire [15:0]                      out_words,
+    input  wire                             out_done,
+
+    output wire                             err_valid,
+    output wire [7:0]                       err_code,
+    output wire [23:0]                      err_info
+);
+
+localparam PROGRAM_BITS = 160;
+localparam TILE_BITS    = 64;
+localparam ROW_BITS     = $clog2(ROWS);
+localparam LANE_ADDR    = $clog2(LANE_DEPTH);
+localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
+localparam TAP_ADDR     = $clog2(TAP_DEPTH);
+localparam ACC_ADDR     = $clog2(ACC_WORDS);
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
+localparam PROGRAM_ADDR = $clog2(PROGRAM_DEPTH);
+localparam TILE_ADDR    = $clog2(TILE_DEPTH);
+
+localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8;
+
+localparam [15:0] OPCODE_LAYER = 16'd1, OPCODE_OUT = 16'd2, OPCODE_END = 16'd3;
+
+localparam [3:0]
+    STATE_IDLE      = 4'd0,
+    STATE_FETCH     = 4'd1,
+    STATE_DECODE    = 4'd2,
+    STATE_TILE      = 4'd3,
+    STATE_TILE_WAIT = 4'd4,
+    STATE_RUN       = 4'd5,
+    STATE_DRAIN     = 4'd6,
+    STATE_OUT       = 4'd7,
+    STATE_ERROR     = 4'd8;
+
+reg [3:0]  state_reg, state_next;
+reg [16:0] pc_reg, pc_next;
+
+// the LAYER record in force
+reg [15:0] words_reg, phases_reg, chunk_words_reg, edge_stride_reg, tap_stride_reg, tile_base_reg, tiles_reg;
+
+// A position among the output words of a layer. `edge_row` and `tap_row` are the phase's first words of those tables; they are wide
+// enough for the first address past a memory, where the layer is stopped.
+reg [15:0] word_reg, phase_reg, chunk_word_reg;
+reg [17:0] edge_row_reg, tap_row_reg;
+reg [16:0] out_word_reg;
+// ... and that of the first word of the chunk, to which every pass returns
+reg [15:0] home_word_reg, home_phase_reg;
+reg [17:0] home_edge_row_reg, home_tap_row_reg;
+reg [16:0] home_out_word_reg;
+
+reg [ROW_BITS-1:0]    row_reg;
+reg [15:0]            pass_reg, tile_reg;
+// the tile that runs
+reg [15:0]            lane_reg, passes_reg;
+reg [FILTER_ADDR-1:0] filter_base_reg;
+reg                   out_start_reg;
+
+// memories
+
+wire [PROGRAM_BITS-1:0] record;
+wire [TILE_BITS-1:0]    tile_record;
+reg  [15:0]             tile_ahead_reg;
+
+psa_ram #(.WIDTH(PROGRAM_BITS), .DEPTH(PROGRAM_DEPTH)) program_memory (
+    .clk     (clk),
+    .wr_en   (ld_program),
+    .wr_addr (ld_addr[PROGRAM_ADDR-1:0]),
+    .wr_data (ld_data),
+    .rd_en   (state_reg == STATE_FETCH),
+    .rd_addr (pc_reg[PROGRAM_ADDR-1:0]),
+    .rd_data (record)
+);
+
+// The tile after the one that runs is always being read: a tile lasts at least T >= 4 cycles.
+wire [15:0] tile_address = tile_base_reg + tile_ahead_reg;
+
+psa_ram #(.WIDTH(TILE_BITS), .DEPTH(TILE_DEPTH)) tile_memory (
+    .clk     (clk),
+    .wr_en   (ld_tile),
+    .wr_addr (ld_addr[TILE_ADDR-1:0]),
+    .wr_data (ld_data[TILE_BITS-1:0]),
+    .rd_en   (1'b1),
+    .rd_addr (tile_address[TILE_ADDR-1:0]),
+    .rd_data (tile_record)
+);
+
+wire [15:0] opcode              = record[0*16 +: 16];
+wire [15:0] record_words        = record[1*16 +: 16];
+wire [15:0] record_phases       = record[2*16 +: 16];
+wire [15:0] record_chunk_words  = record[3*16 +: 16];
+wire [15:0] record_edge_base    = record[4*16 +: 16];
+wire [15:0] record_edge_stride  = record[5*16 +: 16];
+wire [15:0] record_tap_base     = record[6*16 +: 16];
+wire [15:0] record_tap_stride   = record[7*16 +: 16];
+wire [15:0] record_tile_base    = record[8*16 +: 16];
+wire [15:0] record_tiles        = record[9*16 +: 16];
+
+wire [15:0] record_out_bank     = record[1*16 +: 16];
+wire [15:0] record_out_base     = record[2*16 +: 16];
+wire [15:0] record_out_words    = record[3*16 +: 16];
+
+wire [15:0] tile_lane_base      = tile_record[0*16 +: 16];
+wire [15:0] tile_passes         = tile_record[1*16 +: 16];
+wire [15:0] tile_filter_base    = tile_record[2*16 +: 16];
+
+wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_words != 16'd0 && record_tiles != 16'd0
+    && record_chunk_words <= ACC_WORDS
+    && {1'b0, record_tile_base} + {1'b0, record_tiles} <= TILE_DEPTH;
+
+wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
+    && {1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH;
+
+wire [31:0] tile_lanes_end = {16'd0, tile_lane_base} + ({16'd0, tile_passes} << ROW_BITS);
+
+wire tile_ok = tile_passes != 16'd0 && tile_lanes_end <= LANE_DEPTH && {16'd0, tile_filter_base} + ROWS <= FILTER_DEPTH;
+
+wire [17:0] edge_address = edge_row_reg + {2'd0, word_reg};
+wire        position_ok  = edge_address < EDGE_DEPTH && tap_row_reg < TAP_DEPTH && out_word_reg < FEATURE_DEPTH;
+
+// where the counters stand
+
+wire word_end   = &row_reg;
+wire phase_end  = word_reg == words_reg - 16'd1;
+wire plane_end  = phase_end && phase_reg == phases_reg - 16'd1;
+wire chunk_end  = plane_end || chunk_word_reg == chunk_words_reg - 16'd1;
+wire pass_end   = word_end && chunk_end;
+wire last_pass  = pass_reg == passes_reg - 16'd1;
+wire tile_end   = pass_end && last_pass;
+wire last_tile  = tile_reg == tiles_reg - 16'd1;
+wire layer_end  = tile_end && last_tile && plane_end;
+
+wire       running = state_reg == STATE_RUN;
+wire       take_tile = state_reg == STATE_TILE_WAIT || (running && tile_end && !layer_end);
+
+reg        err_valid_next;
+reg [7:0]  err_code_next;
+reg [23:0] err_info_next;
+
+assign err_valid = err_valid_next;
+assign err_code  = err_code_next;
+assign err_info  = err_info_next;
+
+assign busy = state_reg != STATE_IDLE && state_reg != STATE_ERROR;
+assign done = state_reg == STATE_DECODE && opcode == OPCODE_END && !error;
+
+assign issue_valid       = running && position_ok;
+assign issue_row         = row_reg;
+assign issue_lane        = lane_reg[LANE_ADDR-1:0];
+assign issue_first       = chunk_word_reg == 16'd0;
+assign issue_word        = word_reg;
+assign issue_tap_row     = tap_row_reg[TAP_ADDR-1:0];
+assign issue_edge        = edge_address[EDGE_ADDR-1:0];
+assign issue_acc_word    = chunk_word_reg[ACC_ADDR-1:0];
+assign issue_acc_first   = pass_reg == 16'd0;
+assign issue_acc_last    = last_pass;
+assign issue_out_word    = out_word_reg[FEATURE_ADDR-1:0];
+assign issue_filter_base = filter_base_reg;
+assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end;
+
+assign out_start = out_start_reg;
+assign out_bank  = record_out_bank[3:0];
+assign out_base  = record_out_base;
+assign out_words = record_out_words;
+
+always @* begin
+    state_next     = state_reg;
+    pc_next        = pc_reg;
+    err_valid_next = 1'b0;
+    err_code_next  = 8'd0;
+    err_info_next  = {7'd0, pc_reg};
+
+    case (state_reg)
+        STATE_IDLE: begin
+            pc_next = {1'b0, program_start};
+            if (start) begin
+                state_next = STATE_FETCH;
+            end
+        end
+        STATE_FETCH: begin
+            state_next = STATE_DECODE;
+            if (pc_reg >= PROGRAM_DEPTH) begin
+                err_valid_next = 1'b1;
+                err_code_next  = ERR_PROGRAM_RANGE;
+            end
+        end
+        STATE_DECODE: begin
+            case (opcode)
+                OPCODE_LAYER: begin
+                    state_next     = STATE_TILE;
+                    err_valid_next = !layer_ok;
+                    err_code_next  = ERR_PROGRAM_FIELD;
+                end
+                OPCODE_OUT: begin
+                    state_next     = STATE_OUT;
+                    err_valid_next = !out_ok;
+                    err_code_next  = ERR_PROGRAM_FIELD;
+                end
+                OPCODE_END: begin
+                    state_next = STATE_IDLE;
+                end
+                default: begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_PROGRAM_OPCODE;
+                end
+            endcase
+        end
+        STATE_TILE: begin
+            state_next = STATE_TILE_WAIT;
+        end
+        STATE_TILE_WAIT: begin
+            state_next = STATE_RUN;
+        end
+        STATE_RUN: begin
+            if (!position_ok) begin
+                err_valid_next = 1'b1;
+                err_code_next  = ERR_PROGRAM_FIELD;
+            end else if (layer_end) begin
+                state_next = STATE_DRAIN;
+            end
+        end
+        STATE_DRAIN: begin
+            if (layer_done) begin
+                state_next = STATE_FETCH;
+                pc_next    = pc_reg + 17'd1;
+            end
+        end
+        STATE_OUT: begin
+            if (out_done) begin
+                state_next = STATE_FETCH;
+                pc_next    = pc_reg + 17'd1;
+            end
+        end
+        default: begin
+            state_next = STATE_ERROR;
+        end
+    endcase
+
+    if (take_tile && !tile_ok && !err_valid_next) begin
+        err_valid_next = 1'b1;
+        err_code_next  = ERR_TILE_FIELD;
+        err_info_next  = {8'd0, tile_address};
+    end
+
+    if (busy && (error || err_valid_next)) begin
+        state_next = STATE_ERROR;
+    end
+end
+
+always @(posedge clk) begin
+    state_reg     <= state_next;
+    pc_reg        <= pc_next;
+    out_start_reg <= state_reg == STATE_DECODE && state_next == STATE_OUT;
+
+    if (state_reg == STATE_DECODE) begin
+        words_reg         <= record_words;
+        phases_reg        <= record_phases;
+        chunk_words_reg   <= record_chunk_words;
+        edge_stride_reg   <= record_edge_stride;
+        tap_stride_reg    <= record_tap_stride;
+        tile_base_reg     <= record_tile_base;
+        tiles_reg         <= record_tiles;
+
+        row_reg           <= {ROW_BITS{1'b0}};
+        chunk_word_reg    <= 16'd0;
+        pass_reg          <= 16'd0;
+        tile_reg          <= 16'd0;
+        tile_ahead_reg    <= 16'd0;
+        word_reg          <= 16'd0;
+        phase_reg         <= 16'd0;
+        edge_row_reg      <= {2'd0, record_edge_base};
+        tap_row_reg       <= {2'd0, record_tap_base};
+        out_word_reg      <= 17'd0;
+        home_word_reg     <= 16'd0;
+        home_phase_reg    <= 16'd0;
+        home_edge_row_reg <= {2'd0, record_edge_base};
+        home_tap_row_reg  <= {2'd0, record_tap_base};
+        home_out_word_reg <= 17'd0;
+    end
+
+    if (running) begin
+        row_reg  <= row_reg + 1'b1;
+        lane_reg <= lane_reg + 16'd1;
+
+        if (word_end) begin
+            // the next word of the plane
+            word_reg       <= word_reg + 16'd1;
+            out_word_reg   <= out_word_reg + 17'd1;
+            chunk_word_reg <= chunk_word_reg + 16'd1;
+            if (phase_end) begin
+                word_reg     <= 16'd0;
+                phase_reg    <= phase_reg + 16'd1;
+                edge_row_reg <= edge_row_reg + {2'd0, edge_stride_reg};
+                tap_row_reg  <= tap_row_reg + {2'd0, tap_stride_reg};
+            end
+            if (!chunk_end) begin
+                // the same lanes again
+                lane_reg <= lane_reg - {{16-ROW_BITS{1'b0}}, {ROW_BITS{1'b1}}};
+            end
+        end
+
+        if (pass_end) begin
+            chunk_word_reg <= 16'd0;
+            pass_reg       <= pass_reg + 16'd1;
+            if (!(last_pass && last_tile)) begin
+                // the next pass starts where the chunk does
+                word_reg     <= home_word_reg;
+                phase_reg    <= home_phase_reg;
+                edge_row_reg <= home_edge_row_reg;
+                tap_row_reg  <= home_tap_row_reg;
+                out_word_reg <= home_out_word_reg;
+            end else begin
+                home_word_reg     <= phase_end ? 16'd0 : word_reg + 16'd1;
+                home_phase_reg    <= phase_end ? phase_reg + 16'd1 : phase_reg;
+                home_edge_row_reg <= phase_end ? edge_row_reg + {2'd0, edge_stride_reg} : edge_row_reg;
+                home_tap_row_reg  <= phase_end ? tap_row_reg + {2'd0, tap_stride_reg} : tap_row_reg;
+                home_out_word_reg <= out_word_reg + 17'd1;
+            end
+        end
+
+        if (tile_end) begin
+            pass_reg <= 16'd0;
+            tile_reg <= last_tile ? 16'd0 : tile_reg + 16'd1;
+        end
+    end
+
+    if (take_tile) begin
+        lane_reg        <= tile_lane_base;
+        passes_reg      <= tile_passes;
+        filter_base_reg <= tile_filter_base[FILTER_ADDR-1:0];
+        tile_ahead_reg  <= tile_ahead_reg == tiles_reg - 16'd1 ? 16'd0 : tile_ahead_reg + 16'd1;
+    end
+
+    if (rst) begin
+        state_reg     <= STATE_IDLE;
+        out_start_reg <= 1'b0;
+    end
+end
+
+endmodule
+
+`resetall

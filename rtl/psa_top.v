@@ -1,0 +1,631 @@
+// Tatami: permuted-sparse systolic array with its memories, program sequencer, registers and streams (docs/machine.md).
+
+`resetall
+`default_nettype none
+
+module psa_top #(
+    // PE rows, PE columns and pixels per memory word: 4, 8 or 16, all the same
+    parameter ROWS          = 16,
+    parameter COLS          = 16,
+    // feature banks, inputs per bundle: 1, 2, 4, 8 or 16
+    parameter GROUP         = 8,
+    // words per feature bank; even
+    parameter FEATURE_DEPTH = 512,
+    // T-pixel words that the accumulators of a column hold: the longest chunk
+    parameter ACC_WORDS     = 16,
+    // words of the other memories; LANE_DEPTH also counts rows of slots
+    parameter PROGRAM_DEPTH = 256,
+    parameter TILE_DEPTH    = 128,
+    parameter LANE_DEPTH    = 4096,
+    parameter GROUP_DEPTH   = 2048,
+    parameter TAP_DEPTH     = 1024,
+    parameter EDGE_DEPTH    = 128,
+    parameter FILTER_DEPTH  = 512
+) (
+    input  wire              clk,
+    // synchronous, active high
+    input  wire              rst,
+
+    input  wire [7:0]        s_axil_awaddr,
+    input  wire              s_axil_awvalid,
+    output wire              s_axil_awready,
+    input  wire [31:0]       s_axil_wdata,
+    input  wire [3:0]        s_axil_wstrb,
+    input  wire              s_axil_wvalid,
+    output wire              s_axil_wready,
+    output wire [1:0]        s_axil_bresp,
+    output wire              s_axil_bvalid,
+    input  wire              s_axil_bready,
+    input  wire [7:0]        s_axil_araddr,
+    input  wire              s_axil_arvalid,
+    output wire              s_axil_arready,
+    output wire [31:0]       s_axil_rdata,
+    output wire [1:0]        s_axil_rresp,
+    output wire              s_axil_rvalid,
+    input  wire              s_axil_rready,
+
+    input  wire [63:0]       s_axis_tdata,
+    input  wire              s_axis_tvalid,
+    output wire              s_axis_tready,
+    input  wire              s_axis_tlast,
+
+    output wire [ROWS*8-1:0] m_axis_tdata,
+    output wire              m_axis_tvalid,
+    input  wire              m_axis_tready,
+    output wire              m_axis_tlast,
+
+    output wire              irq
+);
+
+// A module of this name does not exist: an illegal parameter ends elaboration in every tool, and says which.
+generate
+if (ROWS != 4 && ROWS != 8 && ROWS != 16) begin : gen_bad_rows
+    psa_illegal_parameter_ROWS_must_be_4_8_or_16 stop ();
+end
+if (COLS != ROWS) begin : gen_bad_cols
+    psa_illegal_parameter_COLS_must_equal_ROWS stop ();
+end
+if (GROUP != 1 && GROUP != 2 && GROUP != 4 && GROUP != 8 && GROUP != 16) begin : gen_bad_group
+    psa_illegal_parameter_GROUP_must_be_1_2_4_8_or_16 stop ();
+end
+if (FEATURE_DEPTH < 4 || FEATURE_DEPTH > 65536 || FEATURE_DEPTH % 2 != 0) begin : gen_bad_feature_depth
+    psa_illegal_parameter_FEATURE_DEPTH_must_be_even_in_4_to_65536 stop ();
+end
+if (ACC_WORDS < 4 || ACC_WORDS > 65536) begin : gen_bad_acc_words
+    psa_illegal_parameter_ACC_WORDS_must_be_in_4_to_65536 stop ();
+end
+if (PROGRAM_DEPTH < 4 || PROGRAM_DEPTH > 65536) begin : gen_bad_program_depth
+    psa_illegal_parameter_PROGRAM_DEPTH_must_be_in_4_to_65536 stop ();
+end
+if (TILE_DEPTH < 4 || TILE_DEPTH > 65536) begin : gen_bad_tile_depth
+    psa_illegal_parameter_TILE_DEPTH_must_be_in_4_to_65536 stop ();
+end
+if (LANE_DEPTH < ROWS || LANE_DEPTH > 65536) begin : gen_bad_lane_depth
+    psa_illegal_parameter_LANE_DEPTH_must_be_in_ROWS_to_65536 stop ();
+end
+if (GROUP_DEPTH < 4 || GROUP_DEPTH > 65536) begin : gen_bad_group_depth
+    psa_illegal_parameter_GROUP_DEPTH_must_be_in_4_to_65536 stop ();
+end
+if (TAP_DEPTH < 4 || TAP_DEPTH > 65536) begin : gen_bad_tap_depth
+    psa_illegal_parameter_TAP_DEPTH_must_be_in_4_to_65536 stop ();
+end
+if (EDGE_DEPTH < 4 || EDGE_DEPTH > 65536) begin : gen_bad_edge_depth
+    psa_illegal_parameter_EDGE_DEPTH_must_be_in_4_to_65536 stop ();
+end
+if (FILTER_DEPTH < 2*COLS || FILTER_DEPTH > 65536) begin : gen_bad_filter_depth
+    psa_illegal_parameter_FILTER_DEPTH_must_be_in_2_COLS_to_65536 stop ();
+end
+endgenerate
+
+localparam T            = ROWS;
+localparam WEIGHT_BITS  = 8;
+localparam SELECT_BITS  = GROUP == 1 ? 1 : $clog2(GROUP);
+localparam SLOT_BITS    = WEIGHT_BITS + SELECT_BITS;
+localparam PSUM_BITS    = 16 + $clog2(ROWS);
+localparam ROW_BITS     = $clog2(ROWS);
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam LANE_ADDR    = $clog2(LANE_DEPTH);
+localparam GROUP_ADDR   = $clog2(GROUP_DEPTH);
+localparam TAP_ADDR     = $clog2(TAP_DEPTH);
+localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
+localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
+localparam ACC_ADDR     = $clog2(ACC_WORDS);
+localparam ACC_DEPTH    = ACC_WORDS * T;
+localparam INDEX        = $clog2(ACC_DEPTH);
+
+// widths of the memory words (docs/formats.md)
+localparam PROGRAM_BITS = 160;
+localparam TILE_BITS    = 64;
+localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
+localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;
+localparam GROUP_BITS   = GROUP * MEMBER_BITS;
+localparam SLOT_ROW     = COLS * SLOT_BITS;
+localparam TAP_BITS     = OFFSET_BITS + 8;
+localparam EDGE_BITS    = T * 13;
+localparam FILTER_BITS  = 60 + FEATURE_ADDR;
+
+localparam PROGRAM_BEATS = (PROGRAM_BITS + 63) / 64;
+localparam FEATURE_BEATS = (T * 8 + 63) / 64;
+localparam TILE_BEATS    = (TILE_BITS + 63) / 64;
+localparam LANE_BEATS    = (GROUP_ADDR + 63) / 64;
+localparam SLOT_BEATS    = (SLOT_ROW + 63) / 64;
+localparam GROUP_BEATS   = (GROUP_BITS + 63) / 64;
+localparam TAP_BEATS     = (TAP_BITS + 63) / 64;
+localparam EDGE_BEATS    = (EDGE_BITS + 63) / 64;
+localparam FILTER_BEATS  = (FILTER_BITS + 63) / 64;
+// the other memories are never wider than these
+localparam MAX_A         = PROGRAM_BEATS > SLOT_BEATS ? PROGRAM_BEATS : SLOT_BEATS;
+localparam MAX_B         = GROUP_BEATS > EDGE_BEATS ? GROUP_BEATS : EDGE_BEATS;
+localparam MAX_BEATS     = MAX_A > MAX_B ? MAX_A : MAX_B;
+
+// error sources, in order of priority
+localparam SOURCES = 4;
+
+wire        start, soft_reset, busy, loading, done, error;
+wire [15:0] program_start;
+
+// everything but the registers and the loader forgets what it was doing
+wire core_rst = rst || soft_reset;
+
+// load stream
+
+wire                    ld_valid;
+wire [3:0]              ld_dest, ld_bank;
+wire [15:0]             ld_addr;
+wire [MAX_BEATS*64-1:0] ld_data;
+
+wire        load_err_valid, sequencer_err_valid, fetch_err_valid, writeback_err_valid;
+wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, writeback_err_code;
+wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, writeback_err_info;
+
+psa_load #(
+    .GROUP         (GROUP),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .PROGRAM_DEPTH (PROGRAM_DEPTH),
+    .TILE_DEPTH    (TILE_DEPTH),
+    .LANE_DEPTH    (LANE_DEPTH),
+    .GROUP_DEPTH   (GROUP_DEPTH),
+    .TAP_DEPTH     (TAP_DEPTH),
+    .EDGE_DEPTH    (EDGE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .FEATURE_BEATS (FEATURE_BEATS),
+    .PROGRAM_BEATS (PROGRAM_BEATS),
+    .TILE_BEATS    (TILE_BEATS),
+    .LANE_BEATS    (LANE_BEATS),
+    .SLOT_BEATS    (SLOT_BEATS),
+    .GROUP_BEATS   (GROUP_BEATS),
+    .TAP_BEATS     (TAP_BEATS),
+    .EDGE_BEATS    (EDGE_BEATS),
+    .FILTER_BEATS  (FILTER_BEATS),
+    .MAX_BEATS     (MAX_BEATS)
+) load (
+    .clk           (clk),
+    .rst           (rst),
+    .soft_reset    (soft_reset),
+    .s_axis_tdata  (s_axis_tdata),
+    .s_axis_tvalid (s_axis_tvalid),
+    .s_axis_tready (s_axis_tready),
+    .s_axis_tlast  (s_axis_tlast),
+    .hold          (busy || start || error),
+    .loading       (loading),
+    .ld_valid      (ld_valid),
+    .ld_dest       (ld_dest),
+    .ld_bank       (ld_bank),
+    .ld_addr       (ld_addr),
+    .ld_data       (ld_data),
+    .err_valid     (load_err_valid),
+    .err_code      (load_err_code),
+    .err_info      (load_err_info)
+);
+
+wire ld_feature = ld_valid && ld_dest == 4'd0;
+wire ld_program = ld_valid && ld_dest == 4'd1;
+wire ld_tile    = ld_valid && ld_dest == 4'd2;
+wire ld_lane    = ld_valid && ld_dest == 4'd3;
+wire ld_slot    = ld_valid && ld_dest == 4'd4;
+wire ld_group   = ld_valid && ld_dest == 4'd5;
+wire ld_tap     = ld_valid && ld_dest == 4'd6;
+wire ld_edge    = ld_valid && ld_dest == 4'd7;
+wire ld_filter  = ld_valid && ld_dest == 4'd8;
+
+// sequencer
+
+wire                    issue_valid, issue_first, issue_acc_first, issue_acc_last, issue_layer_last;
+wire [ROW_BITS-1:0]     issue_row;
+wire [LANE_ADDR-1:0]    issue_lane;
+wire [15:0]             issue_word;
+wire [TAP_ADDR-1:0]     issue_tap_row;
+wire [EDGE_ADDR-1:0]    issue_edge;
+wire [ACC_ADDR-1:0]     issue_acc_word;
+wire [FEATURE_ADDR-1:0] issue_out_word;
+wire [FILTER_ADDR-1:0]  issue_filter_base;
+wire                    layer_done;
+
+wire        out_start, out_done;
+wire [3:0]  out_bank;
+wire [15:0] out_base, out_words;
+
+psa_sequencer #(
+    .ROWS          (ROWS),
+    .GROUP         (GROUP),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .ACC_WORDS     (ACC_WORDS),
+    .PROGRAM_DEPTH (PROGRAM_DEPTH),
+    .TILE_DEPTH    (TILE_DEPTH),
+    .LANE_DEPTH    (LANE_DEPTH),
+    .TAP_DEPTH     (TAP_DEPTH),
+    .EDGE_DEPTH    (EDGE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH)
+) sequencer (
+    .clk               (clk),
+    .rst               (core_rst),
+    .start             (start),
+    .program_start     (program_start),
+    .error             (error),
+    .busy              (busy),
+    .done              (done),
+    .ld_program        (ld_program),
+    .ld_tile           (ld_tile),
+    .ld_addr           (ld_addr),
+    .ld_data           (ld_data[PROGRAM_BITS-1:0]),
+    .issue_valid       (issue_valid),
+    .issue_row         (issue_row),
+    .issue_lane        (issue_lane),
+    .issue_first       (issue_first),
+    .issue_word        (issue_word),
+    .issue_tap_row     (issue_tap_row),
+    .issue_edge        (issue_edge),
+    .issue_acc_word    (issue_acc_word),
+    .issue_acc_first   (issue_acc_first),
+    .issue_acc_last    (issue_acc_last),
+    .issue_out_word    (issue_out_word),
+    .issue_filter_base (issue_filter_base),
+    .issue_layer_last  (issue_layer_last),
+    .layer_done        (layer_done),
+    .out_start         (out_start),
+    .out_bank          (out_bank),
+    .out_base          (out_base),
+    .out_words         (out_words),
+    .out_done          (out_done),
+    .err_valid         (sequencer_err_valid),
+    .err_code          (sequencer_err_code),
+    .err_info          (sequencer_err_info)
+);
+
+// what goes with a lane while its pixels are fetched
+
+wire                    bundle_valid;
+wire [T*GROUP*8-1:0]    bundle_data;
+wire [T-1:0]            bundle_keep;
+wire [ROW_BITS-1:0]     bundle_row;
+wire                    bundle_first, bundle_acc_first, bundle_acc_last, bundle_layer_last;
+wire [ACC_ADDR-1:0]     bundle_acc_word;
+wire [FEATURE_ADDR-1:0] bundle_out_word;
+wire [FILTER_ADDR-1:0]  bundle_filter_base;
+
+psa_delay #(.WIDTH(ROW_BITS + 4 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(5)) fetch_delay (
+    .clk       (clk),
+    .rst       (core_rst),
+    .in_valid  (1'b0),
+    .in_data   ({issue_row, issue_first, issue_acc_first, issue_acc_last, issue_layer_last, issue_acc_word, issue_out_word,
+                 issue_filter_base}),
+    .out_valid (),
+    .out_data  ({bundle_row, bundle_first, bundle_acc_first, bundle_acc_last, bundle_layer_last, bundle_acc_word, bundle_out_word,
+                 bundle_filter_base})
+);
+
+// fetch
+
+wire                    out_rd_en;
+wire [3:0]              out_rd_bank;
+wire [FEATURE_ADDR-1:0] out_rd_word;
+wire [T*8-1:0]          out_rd_data;
+
+wire                    wb_valid;
+wire [3:0]              wb_bank;
+wire [FEATURE_ADDR-1:0] wb_word;
+wire [T*8-1:0]          wb_data;
+
+psa_fetch #(
+    .T             (T),
+    .GROUP         (GROUP),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .LANE_DEPTH    (LANE_DEPTH),
+    .GROUP_DEPTH   (GROUP_DEPTH),
+    .TAP_DEPTH     (TAP_DEPTH),
+    .EDGE_DEPTH    (EDGE_DEPTH),
+    .MEMBER_BITS   (MEMBER_BITS),
+    .OFFSET_BITS   (OFFSET_BITS),
+    .TAP_BITS      (TAP_BITS),
+    .EDGE_BITS     (EDGE_BITS)
+) fetch (
+    .clk           (clk),
+    .rst           (core_rst),
+    .issue_valid   (issue_valid),
+    .issue_lane    (issue_lane),
+    .issue_word    (issue_word),
+    .issue_tap_row (issue_tap_row),
+    .issue_edge    (issue_edge),
+    .bundle_valid  (bundle_valid),
+    .bundle_data   (bundle_data),
+    .bundle_keep   (bundle_keep),
+    .out_rd_en     (out_rd_en),
+    .out_rd_bank   (out_rd_bank),
+    .out_rd_word   (out_rd_word),
+    .out_rd_data   (out_rd_data),
+    // results stop at the first error; the host cannot load while a program runs
+    .wr_valid      (ld_feature || (wb_valid && !error)),
+    .wr_bank       (ld_feature ? ld_bank : wb_bank),
+    .wr_word       (ld_feature ? ld_addr[FEATURE_ADDR-1:0] : wb_word),
+    .wr_data       (ld_feature ? ld_data[T*8-1:0] : wb_data),
+    .ld_lane       (ld_lane),
+    .ld_group      (ld_group),
+    .ld_tap        (ld_tap),
+    .ld_edge       (ld_edge),
+    .ld_addr       (ld_addr),
+    .ld_lane_data  (ld_data[GROUP_ADDR-1:0]),
+    .ld_group_data (ld_data[GROUP_BITS-1:0]),
+    .ld_tap_data   (ld_data[TAP_BITS-1:0]),
+    .ld_edge_data  (ld_data[EDGE_BITS-1:0]),
+    .err_valid     (fetch_err_valid),
+    .err_code      (fetch_err_code),
+    .err_info      (fetch_err_info)
+);
+
+// slots
+
+wire                slot_row_valid;
+wire [ROW_BITS-1:0] slot_row_index;
+wire [SLOT_ROW-1:0] slot_row;
+
+psa_slots #(
+    .ROWS       (ROWS),
+    .LANE_DEPTH (LANE_DEPTH),
+    .ROW_WIDTH  (SLOT_ROW)
+) slots (
+    .clk         (clk),
+    .rst         (core_rst),
+    .issue_valid (issue_valid),
+    .issue_first (issue_first),
+    .issue_row   (issue_row),
+    .issue_lane  (issue_lane),
+    .row_valid   (slot_row_valid),
+    .row_index   (slot_row_index),
+    .row_slots   (slot_row),
+    .ld_slot     (ld_slot),
+    .ld_addr     (ld_addr),
+    .ld_data     (ld_data[SLOT_ROW-1:0])
+);
+
+// lanes and array
+
+wire [ROWS-1:0]           x_valid, x_first;
+wire [ROWS*GROUP*8-1:0]   x_bundle;
+wire [COLS*PSUM_BITS-1:0] psum;
+
+genvar r, c;
+
+generate
+for (r = 0; r < ROWS; r = r + 1) begin : gen_lane
+    psa_lane #(
+        .T     (T),
+        .GROUP (GROUP)
+    ) lane (
+        .clk          (clk),
+        .rst          (core_rst),
+        .load         (bundle_valid && bundle_row == r),
+        .load_first   (bundle_first),
+        .load_data    (bundle_data),
+        .pixel_valid  (x_valid[r]),
+        .pixel_first  (x_first[r]),
+        .pixel_bundle (x_bundle[r*GROUP*8 +: GROUP*8])
+    );
+end
+endgenerate
+
+psa_array #(
+    .ROWS        (ROWS),
+    .COLS        (COLS),
+    .GROUP       (GROUP),
+    .WEIGHT_BITS (WEIGHT_BITS),
+    .SELECT_BITS (SELECT_BITS),
+    .PSUM_BITS   (PSUM_BITS)
+) pe_array (
+    .clk       (clk),
+    .rst       (core_rst),
+    .row_valid (slot_row_valid),
+    .row_index (slot_row_index),
+    .row_slots (slot_row),
+    .x_valid   (x_valid),
+    .x_first   (x_first),
+    .x_bundle  (x_bundle),
+    .psum      (psum)
+);
+
+// columns
+
+wire [COLS-1:0]         pixel_valid, pixel_first, pixel_last, pixel_keep;
+wire [COLS*INDEX-1:0]   pixel_index;
+wire                    start_valid, start_layer_last;
+wire [$clog2(COLS)-1:0] start_column;
+wire [FEATURE_ADDR-1:0] start_out;
+wire [FILTER_ADDR-1:0]  start_filter_base;
+
+psa_column_control #(
+    .ROWS         (ROWS),
+    .COLS         (COLS),
+    .ACC_DEPTH    (ACC_DEPTH),
+    .FEATURE_ADDR (FEATURE_ADDR),
+    .FILTER_ADDR  (FILTER_ADDR)
+) column_control (
+    .clk               (clk),
+    .rst               (core_rst),
+    .word_valid        (bundle_valid && bundle_row == {ROW_BITS{1'b0}}),
+    .word_index        (bundle_acc_word),
+    .word_keep         (bundle_keep),
+    .word_first        (bundle_acc_first),
+    .word_last         (bundle_acc_last),
+    .word_out          (bundle_out_word),
+    .word_filter_base  (bundle_filter_base),
+    .word_layer_last   (bundle_layer_last),
+    .pixel_valid       (pixel_valid),
+    .pixel_index       (pixel_index),
+    .pixel_first       (pixel_first),
+    .pixel_last        (pixel_last),
+    .pixel_keep        (pixel_keep),
+    .start_valid       (start_valid),
+    .start_column      (start_column),
+    .start_out         (start_out),
+    .start_filter_base (start_filter_base),
+    .start_layer_last  (start_layer_last)
+);
+
+wire [COLS-1:0]     bias_load, multiplier_load, shift_load;
+wire [31:0]         bias;
+wire [15:0]         multiplier;
+wire [5:0]          shift;
+wire                relu;
+wire [COLS*T*8-1:0] column_words;
+
+generate
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    wire               sum_valid;
+    wire signed [31:0] sum;
+    reg [1:0]          keep_reg;
+
+    // beside the accumulator's two cycles
+    always @(posedge clk) begin
+        keep_reg <= {keep_reg[0], pixel_keep[c]};
+    end
+
+    psa_accumulator #(
+        .DEPTH     (ACC_DEPTH),
+        .PSUM_BITS (PSUM_BITS)
+    ) accumulator (
+        .clk         (clk),
+        .rst         (core_rst),
+        .pixel_valid (pixel_valid[c]),
+        .pixel_index (pixel_index[c*INDEX +: INDEX]),
+        .pixel_first (pixel_first[c]),
+        .pixel_last  (pixel_last[c]),
+        .psum        (psum[c*PSUM_BITS +: PSUM_BITS]),
+        .sum_valid   (sum_valid),
+        .sum         (sum)
+    );
+
+    psa_requant #(
+        .T (T)
+    ) requant (
+        .clk             (clk),
+        .rst             (core_rst),
+        .sum_valid       (sum_valid),
+        .sum             (sum),
+        .sum_keep        (keep_reg[1]),
+        .bias_load       (bias_load[c]),
+        .bias            (bias),
+        .multiplier_load (multiplier_load[c]),
+        .multiplier      (multiplier),
+        .shift_load      (shift_load[c]),
+        .shift           (shift),
+        .relu            (relu),
+        .word            (column_words[c*T*8 +: T*8])
+    );
+end
+endgenerate
+
+psa_writeback #(
+    .T             (T),
+    .COLS          (COLS),
+    .GROUP         (GROUP),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .FILTER_BITS   (FILTER_BITS)
+) writeback (
+    .clk               (clk),
+    .rst               (core_rst),
+    .start_valid       (start_valid),
+    .start_column      (start_column),
+    .start_out         (start_out),
+    .start_filter_base (start_filter_base),
+    .start_layer_last  (start_layer_last),
+    .bias_load         (bias_load),
+    .bias              (bias),
+    .multiplier_load   (multiplier_load),
+    .multiplier        (multiplier),
+    .shift_load        (shift_load),
+    .shift             (shift),
+    .relu              (relu),
+    .words             (column_words),
+    .wr_valid          (wb_valid),
+    .wr_bank           (wb_bank),
+    .wr_word           (wb_word),
+    .wr_data           (wb_data),
+    .layer_done        (layer_done),
+    .ld_filter         (ld_filter),
+    .ld_addr           (ld_addr),
+    .ld_data           (ld_data[FILTER_BITS-1:0]),
+    .err_valid         (writeback_err_valid),
+    .err_code          (writeback_err_code),
+    .err_info          (writeback_err_info)
+);
+
+// out stream
+
+psa_out #(
+    .T             (T),
+    .FEATURE_DEPTH (FEATURE_DEPTH)
+) out (
+    .clk           (clk),
+    .rst           (core_rst),
+    .start         (out_start),
+    .bank          (out_bank),
+    .base          (out_base),
+    .words         (out_words),
+    .done          (out_done),
+    .rd_en         (out_rd_en),
+    .rd_bank       (out_rd_bank),
+    .rd_word       (out_rd_word),
+    .rd_data       (out_rd_data),
+    .m_axis_tdata  (m_axis_tdata),
+    .m_axis_tvalid (m_axis_tvalid),
+    .m_axis_tready (m_axis_tready),
+    .m_axis_tlast  (m_axis_tlast)
+);
+
+// registers
+
+psa_regs #(
+    .ROWS          (ROWS),
+    .COLS          (COLS),
+    .GROUP         (GROUP),
+    .WEIGHT_BITS   (WEIGHT_BITS),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .ACC_WORDS     (ACC_WORDS),
+    .PROGRAM_DEPTH (PROGRAM_DEPTH),
+    .TILE_DEPTH    (TILE_DEPTH),
+    .LANE_DEPTH    (LANE_DEPTH),
+    .GROUP_DEPTH   (GROUP_DEPTH),
+    .TAP_DEPTH     (TAP_DEPTH),
+    .EDGE_DEPTH    (EDGE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .SOURCES       (SOURCES)
+) regs (
+    .clk            (clk),
+    .rst            (rst),
+    .s_axil_awaddr  (s_axil_awaddr),
+    .s_axil_awvalid (s_axil_awvalid),
+    .s_axil_awready (s_axil_awready),
+    .s_axil_wdata   (s_axil_wdata),
+    .s_axil_wstrb   (s_axil_wstrb),
+    .s_axil_wvalid  (s_axil_wvalid),
+    .s_axil_wready  (s_axil_wready),
+    .s_axil_bresp   (s_axil_bresp),
+    .s_axil_bvalid  (s_axil_bvalid),
+    .s_axil_bready  (s_axil_bready),
+    .s_axil_araddr  (s_axil_araddr),
+    .s_axil_arvalid (s_axil_arvalid),
+    .s_axil_arready (s_axil_arready),
+    .s_axil_rdata   (s_axil_rdata),
+    .s_axil_rresp   (s_axil_rresp),
+    .s_axil_rvalid  (s_axil_rvalid),
+    .s_axil_rready  (s_axil_rready),
+    .irq            (irq),
+    .start          (start),
+    .soft_reset     (soft_reset),
+    .program_start  (program_start),
+    .busy           (busy),
+    .loading        (loading),
+    .done           (done),
+    .error          (error),
+    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, load_err_valid}),
+    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, load_err_code}),
+    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, load_err_info}),
+    .count_group    (issue_valid),
+    .count_stall    (m_axis_tvalid && !m_axis_tready),
+    .count_slot_row (slot_row_valid),
+    .count_word     (wb_valid && !error)
+);
+
+endmodule
+
+`resetall

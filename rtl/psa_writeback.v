@@ -1,0 +1,155 @@
+// Filter table and write-back: hands each column the parameters of its filter as a word starts, and writes the word once complete.
+//
+//   cycle 0      a column's first pixel leaves the array (`start_*`)
+//   cycle 1      its FILTER word; bias on the bus
+//   cycle 2, 3   multiplier, then shift on the bus
+//   cycle T+5    the column's word is complete and is written
+//
+// Promises: at most one write a cycle; a word for an address outside its bank is reported, not written; `layer_done` comes in the
+// cycle in which the last column of a layer's last word would be written.
+
+`resetall
+`default_nettype none
+
+module psa_writeback #(
+    // pixels per word
+    parameter T             = 16,
+    parameter COLS          = 16,
+    parameter GROUP         = 8,
+    parameter FEATURE_DEPTH = 512,
+    parameter FILTER_DEPTH  = 512,
+    parameter FILTER_BITS   = 69
+) (
+    input  wire                             clk,
+    input  wire                             rst,
+
+    input  wire                             start_valid,
+    input  wire [$clog2(COLS)-1:0]          start_column,
+    input  wire [$clog2(FEATURE_DEPTH)-1:0] start_out,
+    input  wire [$clog2(FILTER_DEPTH)-1:0]  start_filter_base,
+    input  wire                             start_layer_last,
+
+    // one strobe a column, one bus for all
+    output wire [COLS-1:0]                  bias_load,
+    output wire [31:0]                      bias,
+    output wire [COLS-1:0]                  multiplier_load,
+    output wire [15:0]                      multiplier,
+    output wire [COLS-1:0]                  shift_load,
+    output wire [5:0]                       shift,
+    output wire                             relu,
+
+    input  wire [COLS*T*8-1:0]              words,
+
+    output wire                             wr_valid,
+    output wire [3:0]                       wr_bank,
+    output wire [$clog2(FEATURE_DEPTH)-1:0] wr_word,
+    output wire [T*8-1:0]                   wr_data,
+
+    output wire                             layer_done,
+
+    // load bus, already decoded
+    input  wire                             ld_filter,
+    input  wire [15:0]                      ld_addr,
+    input  wire [FILTER_BITS-1:0]           ld_data,
+
+    output wire                             err_valid,
+    output wire [7:0]                       err_code,
+    output wire [23:0]                      err_info
+);
+
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
+localparam COLUMN       = $clog2(COLS);
+
+localparam [7:0] ERR_FEATURE_WRITE = 8'd12;
+
+wire [FILTER_BITS-1:0] filter;
+wire [FILTER_ADDR-1:0] filter_address = start_filter_base + {{FILTER_ADDR-COLUMN{1'b0}}, start_column};
+
+psa_ram #(.WIDTH(FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
+    .clk     (clk),
+    .wr_en   (ld_filter),
+    .wr_addr (ld_addr[FILTER_ADDR-1:0]),
+    .wr_data (ld_data),
+    .rd_en   (start_valid),
+    .rd_addr (filter_address),
+    .rd_data (filter)
+);
+
+wire                    filter_write = filter[55];
+wire [3:0]              filter_bank  = filter[56 +: 4];
+wire [FEATURE_ADDR-1:0] filter_base  = filter[60 +: FEATURE_ADDR];
+
+// cycle 1
+
+wire                    valid_1;
+wire [COLUMN-1:0]       column_1;
+wire [FEATURE_ADDR-1:0] out_1;
+wire                    layer_last_1;
+
+psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 1), .STAGES(1)) delay_1 (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (start_valid),
+    .in_data   ({start_column, start_out, start_layer_last}),
+    .out_valid (valid_1),
+    .out_data  ({column_1, out_1, layer_last_1})
+);
+
+wire [FEATURE_ADDR:0] address   = {1'b0, filter_base} + {1'b0, out_1};
+wire                  write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank} >= GROUP;
+
+assign err_valid = valid_1 && filter_write && write_bad;
+assign err_code  = ERR_FEATURE_WRITE;
+assign err_info  = {20'd0, filter_bank};
+
+// cycles 2 and 3
+
+wire              valid_2, valid_3;
+wire [COLUMN-1:0] column_2, column_3;
+wire [6:0]        shift_relu_2;
+
+psa_delay #(.WIDTH(COLUMN + 23), .STAGES(1)) delay_2 (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_1),
+    .in_data   ({column_1, filter[54:32]}),
+    .out_valid (valid_2),
+    .out_data  ({column_2, shift_relu_2, multiplier})
+);
+
+psa_delay #(.WIDTH(COLUMN + 7), .STAGES(1)) delay_3 (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_2),
+    .in_data   ({column_2, shift_relu_2}),
+    .out_valid (valid_3),
+    .out_data  ({column_3, relu, shift})
+);
+
+assign bias            = filter[31:0];
+assign bias_load       = {{COLS-1{1'b0}}, valid_1} << column_1;
+assign multiplier_load = {{COLS-1{1'b0}}, valid_2} << column_2;
+assign shift_load      = {{COLS-1{1'b0}}, valid_3} << column_3;
+
+// cycle T+5
+
+wire              word_valid, word_write, word_layer_last;
+wire [COLUMN-1:0] word_column;
+
+psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 6), .STAGES(T + 4)) delay_write (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_1),
+    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_bank, filter_write && !write_bad, layer_last_1}),
+    .out_valid (word_valid),
+    .out_data  ({word_column, wr_word, wr_bank, word_write, word_layer_last})
+);
+
+assign wr_valid   = word_valid && word_write;
+assign wr_data    = words[word_column*T*8 +: T*8];
+assign layer_done = word_valid && word_layer_last && &word_column;
+
+endmodule
+
+`resetall
