@@ -1,0 +1,272 @@
+"""The machine as a program sees it: runs an image the way the hardware does and predicts its cycles exactly.
+
+Unlike `reference`, this follows the packed image: lanes, groups, bundles, slots and passes. It knows nothing of convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words, check_section, memories
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+
+class ErrorCode(IntEnum):
+    """What ERROR holds; docs/machine.md, "Errors"."""
+
+    NONE = 0
+    LOAD_DESTINATION = 1
+    LOAD_RANGE = 2
+    LOAD_SHORT = 3
+    LOAD_LONG = 4
+    PROGRAM_RANGE = 5
+    PROGRAM_OPCODE = 6
+    PROGRAM_FIELD = 7
+    TILE_FIELD = 8
+    GROUP_RANGE = 9
+    TAP_RANGE = 10
+    FEATURE_READ = 11
+    FEATURE_WRITE = 12
+
+
+class MachineError(TatamiError):
+    """A program broke a bound that the hardware checks."""
+
+    def __init__(self, code: ErrorCode, info: int, what: str) -> None:
+        super().__init__(f"{code.name} ({int(code)}), info {info}: {what}")
+        self.code = code
+        self.info = info
+
+
+# Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE; a layer also reads its first tile and
+# then waits for the pipeline, which is 2T + 11 cycles from the last lane issued to its last word written.
+RECORD_CYCLES = 2
+TILE_CYCLES = 2
+OUT_LATENCY = 3
+
+
+def drain_cycles(size: int) -> int:
+    return 2 * size + 11
+
+
+@dataclass
+class LayerRun:
+    """Counts of one LAYER record. `passes` are over all chunks and tiles, `cycles` the whole record."""
+
+    index: int
+    words: int
+    phases: int
+    chunks: int
+    tiles: int
+    passes: int
+    run_cycles: int
+    cycles: int
+    written: int
+    partial_sums: list[PassTrace] = field(default_factory=list)
+
+
+@dataclass
+class PassTrace:
+    """What one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each array row, for its N pixels."""
+
+    chunk: int
+    tile: int
+    number: int
+    rows: Int64Array
+
+
+@dataclass
+class Run:
+    """Result of a program. `packets` are the out stream's, int8 [B, words, T] each."""
+
+    cycles: int = 0
+    busy_cycles: int = 0
+    slot_rows: int = 0
+    words: int = 0
+    packets: list[Int8Array] = field(default_factory=list)
+    layers: list[LayerRun] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The fields of a LAYER record after `opcode`."""
+
+    words: int
+    phases: int
+    chunk_words: int
+    edge_base: int
+    edge_stride: int
+    tap_base: int
+    tap_stride: int
+    tile_base: int
+    tiles: int
+
+
+class Machine:
+    """All memories of the array. Feature memory is a batch: every image of it runs the same program, and costs the same cycles."""
+
+    def __init__(self, config: ArrayConfig, batch: int = 1) -> None:
+        self.config = config
+        self.batch = batch
+        self.specs = memories(config)
+        self.memory: dict[str, Words] = {name: m.zeros(m.depth) for name, m in self.specs.items() if name != "FEATURE"}
+        t = config.size
+        self.features: Int8Array = np.zeros((batch, config.group, config.feature_depth * t), dtype=np.int8)
+
+    def load(self, sections: Iterable[Section]) -> None:
+        """Writes sections; those of FEATURE go to every image of the batch."""
+        for s in sections:
+            check_section(self.config, self.specs[s.memory], s, "")
+            if s.memory == "FEATURE":
+                self.load_feature(s.bank, s.address, s.words[:, :, 0].astype(np.int8)[None])
+            else:
+                self.memory[s.memory][s.address : s.address + len(s.words)] = s.words
+
+    def load_feature(self, bank: int, address: int, words: Int8Array) -> None:
+        """Writes words [B or 1, words, T] of a feature bank."""
+        t = self.config.size
+        self.features[:, bank, address * t : (address + words.shape[1]) * t] = words.reshape(words.shape[0], -1)
+
+    def read_feature(self, bank: int, address: int, words: int) -> Int8Array:
+        """Words [B, words, T] of a feature bank."""
+        t = self.config.size
+        return self.features[:, bank, address * t : (address + words) * t].reshape(self.batch, words, t)
+
+    def run(self, start: int = 0, *, trace: bool = False) -> Run:
+        """Runs from a program address to END. Raises `MachineError` where the hardware would stop.
+
+        With `trace`, keeps the partial sums of every pass after each row of the array.
+        """
+        run = Run()
+        pc = start
+        program = self.memory["PROGRAM"]
+        while True:
+            run.cycles += RECORD_CYCLES
+            if pc >= self.config.program_depth:
+                raise MachineError(ErrorCode.PROGRAM_RANGE, pc, f"program word {pc}, the memory has {self.config.program_depth}")
+            record = dict(zip(PROGRAM_FIELDS, (int(v) for v in program[pc, 0]), strict=True))
+            opcode = record.pop("opcode")
+            if opcode == OPCODE_END:
+                return run
+            if opcode == OPCODE_LAYER:
+                self._layer(pc, _Layer(**record), run, trace)
+            elif opcode == OPCODE_OUT:
+                self._out(pc, record["words"], record["phases"], record["chunk_words"], run)
+            else:
+                raise MachineError(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}")
+            pc += 1
+
+    def _out(self, pc: int, bank: int, base: int, words: int, run: Run) -> None:
+        if bank >= self.config.group or words == 0 or base + words > self.config.feature_depth:
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}")
+        run.packets.append(self.read_feature(bank, base, words).copy())
+        run.cycles += words + OUT_LATENCY
+
+    def _layer(self, pc: int, layer: _Layer, run: Run, trace: bool) -> None:
+        cfg = self.config
+        t = cfg.size
+        if 0 in (layer.words, layer.phases, layer.chunk_words, layer.tiles):
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}")
+        if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}")
+        total = layer.words * layer.phases
+        counts = LayerRun(pc, layer.words, layer.phases, -(-total // layer.chunk_words), layer.tiles, 0, 0, 0, 0)
+        # words of a layer must not be seen by the layer itself before they are written, nor after: it reads its input only
+        written = self.features.copy()
+        for chunk in range(counts.chunks):
+            words = range(chunk * layer.chunk_words, min(total, (chunk + 1) * layer.chunk_words))
+            for tile in range(layer.tiles):
+                self._tile(pc, layer, chunk, tile, words, written, counts, trace)
+        self.features = written
+        counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain_cycles(t)
+        run.cycles += counts.cycles - RECORD_CYCLES
+        run.busy_cycles += counts.run_cycles
+        run.slot_rows += counts.passes * t
+        run.words += counts.written
+        run.layers.append(counts)
+
+    def _tile(
+        self, pc: int, layer: _Layer, chunk: int, tile: int, words: range, written: Int8Array, counts: LayerRun, trace: bool
+    ) -> None:
+        """One tile of one chunk: all its passes, then requantisation and write-back."""
+        cfg = self.config
+        t = cfg.size
+        lane_base, passes, filter_base, _ = (int(v) for v in self.memory["TILE"][layer.tile_base + tile, 0])
+        if passes == 0 or lane_base + passes * t > cfg.lane_depth or filter_base + t > cfg.filter_depth:
+            what = f"tile {tile}: {passes} passes from lane {lane_base}, filters from {filter_base}"
+            raise MachineError(ErrorCode.TILE_FIELD, layer.tile_base + tile, what)
+
+        acc = np.zeros((self.batch, t, len(words) * t), dtype=np.int64)
+        for number in range(passes):
+            lanes = slice(lane_base + number * t, lane_base + (number + 1) * t)
+            bundles = self._fetch(pc, layer, self.memory["LANE"][lanes, 0, 0], words)
+            slots = self.memory["SLOT"][lanes]
+            weight, select = slots[:, :, 0], slots[:, :, 1]
+            # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
+            matrix = (select[:, :, None] == np.arange(cfg.group)) * weight[:, :, None]
+            flat = bundles.transpose(1, 2, 0, 3).reshape(t * cfg.group, -1)
+            if trace:
+                products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
+                rows = np.cumsum(products, axis=0)
+                counts.partial_sums.append(PassTrace(chunk, tile, number, rows))
+            # exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24
+            sums = matrix.transpose(1, 0, 2).reshape(t, -1).astype(np.float32) @ flat.astype(np.float32)
+            acc += sums.reshape(t, self.batch, -1).transpose(1, 0, 2).astype(np.int64)
+        counts.passes += passes
+        counts.run_cycles += passes * len(words) * t
+
+        keep = np.concatenate([self.memory["EDGE"][self._edge_address(layer, f), :, 0] for f in words])
+        for column in range(t):
+            bias, multiplier, shift, relu, write, bank, base = (int(v) for v in self.memory["FILTER"][filter_base + column, 0])
+            if not write:
+                continue
+            half = (1 << shift) >> 1
+            value = np.clip(((acc[:, column] + bias) * multiplier + half) >> shift, 0 if relu else -128, 127) * keep
+            if bank >= cfg.group or base + words[-1] >= cfg.feature_depth:
+                raise MachineError(ErrorCode.FEATURE_WRITE, bank, f"word {base + words[-1]} of bank {bank}")
+            written[:, bank, (base + words[0]) * t : (base + words[-1] + 1) * t] = value
+            counts.written += len(words)
+
+    def _edge_address(self, layer: _Layer, word: int) -> int:
+        phase, w = divmod(word, layer.words)
+        return layer.edge_base + phase * layer.edge_stride + w
+
+    def _fetch(self, pc: int, layer: _Layer, groups: Int64Array, words: range) -> Int8Array:
+        """Bundles [B, lanes, G, N] of the lanes that name `groups`, for the pixels of `words`; zero where masked or not valid."""
+        cfg = self.config
+        t = cfg.size
+        if groups.max() >= cfg.group_depth:
+            raise MachineError(ErrorCode.GROUP_RANGE, int(groups.max()), f"group {groups.max()}, the memory has {cfg.group_depth}")
+        valid, base, tap = np.moveaxis(self.memory["GROUP"][groups], 2, 0)
+        bundles = np.zeros((self.batch, len(groups), cfg.group, len(words) * t), dtype=np.int8)
+        banks = np.arange(cfg.group)[None, :, None]
+        for i, f in enumerate(words):
+            phase, w = divmod(f, layer.words)
+            tap_row = layer.tap_base + phase * layer.tap_stride
+            edge = self._edge_address(layer, f)
+            if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
+                raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"word {f}: edge word {edge}, tap row {tap_row}")
+            index = np.where(valid == 1, tap_row + tap, 0)
+            if index.max() >= cfg.tap_depth:
+                raise MachineError(ErrorCode.TAP_RANGE, int(index.max()), f"tap {index.max()}, the memory has {cfg.tap_depth}")
+            offset, dy, dx = np.moveaxis(self.memory["TAP"][index, 0], 2, 0)
+            first = np.where(valid == 1, (base + w) * t + offset, 0)
+            pixels = first[:, :, None] + np.arange(t)
+            outside = (pixels.min(axis=2) < 0) | (pixels.max(axis=2) >= cfg.feature_depth * t)
+            if outside.any():
+                lane, bank = np.argwhere(outside)[0]
+                raise MachineError(ErrorCode.FEATURE_READ, int(bank), f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}")
+            _, left, right, top, bottom = self.memory["EDGE"][edge].T
+            over = (-dx[:, :, None] > left) | (dx[:, :, None] > right) | (-dy[:, :, None] > top) | (dy[:, :, None] > bottom)
+            inside = (valid[:, :, None] == 1) & ~over
+            bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
+        return bundles

@@ -1,0 +1,368 @@
+"""Compiler: an integer network -> the image that runs it.
+
+Lays the tensors out in the feature banks, turns every layer into one matrix over inputs (channel, tap), packs it, and writes the
+tables and the program. A network that does not fit is refused with what it needs and what there is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel import pack as packing
+from pymodel.config import HALO, ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
+from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
+from pymodel.permute import permute
+from pymodel.planes import Placement, ceil_div
+
+IntArray = npt.NDArray[np.int64]
+
+# A scheme packs one layer: (weights [F, K], bank of each input [K], config, generator) -> packed matrix
+Scheme = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], packing.PackedMatrix]
+
+MAX_WEIGHT = 127
+
+
+def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: str) -> packing.PackedMatrix:
+    found = permute(weight, bank, config.size, config.group, table=table, rng=rng)
+    return packing.pack(weight, bank, found, config.size, config.group)
+
+
+SCHEMES: dict[str, Scheme] = {
+    "tight": lambda w, b, c, rng: _tight(w, b, c, rng, "layer"),
+    "tight_tile": lambda w, b, c, rng: _tight(w, b, c, rng, "tile"),
+    "dense": lambda w, b, c, _: packing.pack_dense(w, b, c.size, c.group),
+}
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where an input's pixels lie, relative to its plane, for one phase of the output: see TAP in docs/formats.md."""
+
+    offset: int
+    dy: int
+    dx: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A layer as the array sees it: weights int64 [F, K] over K inputs, each T pixels from (bank, base + delta, tap).
+
+    `taps[phase][tap]` for every phase of the output.
+    """
+
+    weight: IntArray
+    bank: IntArray
+    base: IntArray
+    tap: IntArray
+    taps: list[list[Tap]]
+
+
+def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tight", seed: int = 0) -> Image:
+    """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read afterwards."""
+    if scheme not in SCHEMES:
+        raise TatamiError(f"scheme '{scheme}' is unknown; valid: {', '.join(SCHEMES)}")
+    rng = np.random.default_rng(seed)
+    places = _place(network, config)
+    tables = _Tables(config)
+    stats = []
+    for layer in network.layers:
+        source, out = places[layer.source], places[layer.name]
+        matrix = _lower(layer, source, out, places)
+        packed = SCHEMES[scheme](matrix.weight, matrix.bank, config, rng)
+        packing.check(packed, config.size, config.group, matrix.bank)
+        tables.add_layer(layer, matrix, packed, source, out)
+        nonzero = int(np.count_nonzero(matrix.weight))
+        stats.append({"name": layer.name, "weights": int(_weights(layer)), "nonzero": nonzero, "lanes": packed.lanes})
+
+    last = places[network.layers[-1].name]
+    for dump in _dumps(last):
+        tables.add_out(dump)
+    tables.program.append({"opcode": OPCODE_END})
+    dump_start = len(tables.program)
+    dumps = tuple(d for place in places.values() for d in _dumps(place))
+    for dump in dumps:
+        tables.add_out(dump)
+    tables.program.append({"opcode": OPCODE_END})
+
+    try:
+        return Image(
+            config=config,
+            network=network.name,
+            scheme=scheme,
+            sections=tables.sections(),
+            placements=places,
+            layers=tuple(layer.name for layer in network.layers),
+            output=last.name,
+            run_start=0,
+            dump_start=dump_start,
+            dumps=dumps,
+            stats={"layers": stats},
+        )
+    except TatamiError as error:
+        raise TatamiError(f"network '{network.name}' does not fit: {error}") from None
+
+
+def _weights(layer: Layer) -> int:
+    return 0 if isinstance(layer, GlobalPool) else layer.weight.size
+
+
+# Layout
+
+
+def _links(network: Network) -> list[tuple[str, str, int]]:
+    """(input, output, stride) of every pair of tensors that must share a pitch."""
+    links = []
+    for layer in network.layers:
+        if isinstance(layer, Conv):
+            links.append((layer.source, layer.name, layer.stride))
+            if layer.residual is not None:
+                links.append((layer.residual.source, layer.name, layer.residual.stride))
+    return links
+
+
+def _phases(network: Network) -> list[dict[str, int]]:
+    """Phase factor of every tensor, by group of linked tensors: P(input) = stride * P(output), the smallest of a group is 1."""
+    near: dict[str, list[tuple[str, float]]] = {name: [] for name in network.shapes}
+    for source, out, stride in _links(network):
+        near[source].append((out, 1 / stride))
+        near[out].append((source, float(stride)))
+    found: list[dict[str, int]] = []
+    seen: set[str] = set()
+    for name in network.shapes:
+        if name in seen:
+            continue
+        factor = {name: 1.0}
+        queue = deque([name])
+        while queue:
+            here = queue.popleft()
+            for there, ratio in near[here]:
+                value = factor[here] * ratio
+                if there not in factor:
+                    factor[there] = value
+                    queue.append(there)
+                elif factor[there] != value:
+                    raise TatamiError(f"network '{network.name}': tensor '{there}' is read at strides that ask for two layouts of it")
+        smallest = min(factor.values())
+        found.append({n: int(v / smallest) for n, v in factor.items()})
+        seen |= set(factor)
+    return found
+
+
+def _place(network: Network, config: ArrayConfig) -> dict[str, Placement]:
+    """Gives every tensor its layout and its planes a bank and a word."""
+    phase: dict[str, int] = {}
+    pitch: dict[str, int] = {}
+    for linked in _phases(network):
+        widest = max(ceil_div(network.shapes[n][2], p) for n, p in linked.items())
+        phase |= linked
+        pitch |= dict.fromkeys(linked, widest)
+    rows = {name: ceil_div(shape[1], phase[name]) for name, shape in network.shapes.items()}
+    # An input has at least the rows that are computed from it. Tensors are in order of execution, so one sweep backwards is enough.
+    for source, out, _ in reversed(_links(network)):
+        rows[source] = max(rows[source], rows[out])
+
+    # Words before the first and after the last plane, for reads that straddle an edge and are masked.
+    reach = max((HALO * pitch[n] + HALO for n in network.shapes), default=0)
+    guard = ceil_div(reach, config.size) + 1
+
+    output = network.layers[-1].name if network.layers else INPUT
+    places: dict[str, Placement] = {}
+    free = [guard] * config.group
+    turn = 0
+    for name, shape in network.shapes.items():
+        draft = Placement(name, shape, config.size, phase[name], rows[name], pitch[name], (), ())
+        bank, base = [], []
+        for _ in range(shape[0]):
+            # the network's output lies in one bank, so that one packet carries it
+            b = turn % config.group
+            turn += int(name != output)
+            bank.append(b)
+            base.append(free[b])
+            free[b] += draft.channel_words
+        places[name] = Placement(name, shape, config.size, phase[name], rows[name], pitch[name], tuple(bank), tuple(base))
+    if max(free) + guard > config.feature_depth:
+        raise TatamiError(
+            f"network '{network.name}' does not fit: FEATURE needs {max(free) + guard} words per bank, "
+            f"config '{config.name}' has {config.feature_depth}"
+        )
+    return places
+
+
+def _dumps(place: Placement) -> list[Dump]:
+    """A packet per bank; the planes of a tensor follow each other in a bank."""
+    dumps = []
+    for bank in sorted(set(place.bank)):
+        bases = [base for b, base in zip(place.bank, place.base, strict=True) if b == bank]
+        dumps.append(Dump(place.name, bank, min(bases), len(bases) * place.channel_words))
+    return dumps
+
+
+# Lowering
+
+
+def _lower(layer: Layer, source: Placement, out: Placement, places: dict[str, Placement]) -> Matrix:
+    if isinstance(layer, Conv):
+        return _lower_conv(layer, source, out, places)
+    channels, height, width = source.shape
+    pixels = np.array([source.pixel(y, x) for y in range(height) for x in range(width)])
+    delta, tap = pixels // source.size, pixels % source.size
+    if isinstance(layer, Linear):
+        weight = layer.weight.astype(np.int64)
+    else:
+        weight = np.kron(np.eye(channels, dtype=np.int64), np.ones((1, len(pixels)), dtype=np.int64))
+    bank = np.repeat(np.array(source.bank), len(pixels))
+    base = (np.array(source.base)[:, None] + delta).reshape(-1)
+    return Matrix(weight, bank, base, np.tile(tap, channels), [[Tap(j, 0, 0) for j in range(source.size)]])
+
+
+def _lower_conv(layer: Conv, source: Placement, out: Placement, places: dict[str, Placement]) -> Matrix:
+    filters, channels, k, _ = layer.weight.shape
+    weight = [layer.weight.reshape(filters, -1).astype(np.int64)]
+    bank = [np.repeat(np.array(source.bank), k * k)]
+    base = [np.repeat(np.array(source.base), k * k)]
+    tap = [np.tile(np.arange(k * k), channels)]
+    shifts = [(source, layer.stride, ky - layer.padding, kx - layer.padding) for ky in range(k) for kx in range(k)]
+
+    if layer.residual is not None:
+        r = layer.residual
+        place = places[r.source]
+        used = sorted({int(c) for c, w in zip(r.channel, r.weight, strict=True) if c >= 0 and w != 0})
+        # a weight above 127 takes several slots, each with an input of its own
+        pieces = ceil_div(int(np.abs(r.weight).max()), MAX_WEIGHT)
+        for piece in range(pieces):
+            rest = np.sign(r.weight) * np.clip(np.abs(r.weight) - piece * MAX_WEIGHT, 0, MAX_WEIGHT)
+            weight.append(np.array([np.where(r.channel == c, rest, 0) for c in used], dtype=np.int64).reshape(-1, filters).T)
+            bank.append(np.array([place.bank[c] for c in used], dtype=np.int64))
+            base.append(np.array([place.base[c] for c in used], dtype=np.int64))
+            tap.append(np.full(len(used), len(shifts), dtype=np.int64))
+        shifts.append((place, r.stride, 0, 0))
+
+    taps = [
+        [_tap(place, stride, stride * qy + dy, stride * qx + dx) for place, stride, dy, dx in shifts]
+        for qy in range(out.phase)
+        for qx in range(out.phase)
+    ]
+    return Matrix(np.concatenate(weight, axis=1), np.concatenate(bank), np.concatenate(base), np.concatenate(tap), taps)
+
+
+def _tap(place: Placement, stride: int, y: int, x: int) -> Tap:
+    """The tap that reads pixel (y, x) of `place` for the first pixel of an output phase."""
+    (dy, py), (dx, px) = divmod(y, place.phase), divmod(x, place.phase)
+    sub_plane = (py * place.phase + px) * place.words * place.size
+    return Tap(sub_plane + dy * place.pitch + dx, dy, dx)
+
+
+# Tables
+
+
+class _Tables:
+    """The growing contents of the memories."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        self.program: list[dict[str, int]] = []
+        self.tile: list[list[int]] = []
+        self.lane: list[int] = []
+        self.slot: list[IntArray] = []
+        # group 0 is empty: it feeds the lanes that fill up a pass
+        self.group: list[IntArray] = [np.zeros((config.group, 3), dtype=np.int64)]
+        self.tap: list[list[int]] = []
+        self.edge: list[IntArray] = []
+        self.filter: list[list[int]] = []
+        self._edges_seen: dict[bytes, int] = {}
+        self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    def add_layer(self, layer: Layer, matrix: Matrix, packed: packing.PackedMatrix, source: Placement, out: Placement) -> None:
+        t = self.config.size
+        groups = self._add_groups(matrix, packed)
+        edge_base, edge_stride = self._add_edges(source, out)
+        tap_base, tap_stride = self._add_taps(matrix.taps)
+        tile_base = len(self.tile)
+        for tile in packed.tiles:
+            passes = max(1, ceil_div(len(tile.lanes), t))
+            self.tile.append([len(self.lane), passes, len(self.filter), 0])
+            spare = passes * t - len(tile.lanes)
+            self.lane += [groups + int(g) for g in tile.lanes] + [0] * spare
+            slots = np.zeros((passes * t, t, 2), dtype=np.int64)
+            slots[: len(tile.lanes), : len(tile.filters), 0] = tile.weight
+            slots[: len(tile.lanes), : len(tile.filters), 1] = tile.select
+            self.slot.append(slots)
+            for f in tile.filters:
+                q = layer.requant
+                place = [out.bank[f], out.base[f]]
+                self.filter.append([int(q.bias[f]), int(q.multiplier[f]), int(q.shift[f]), int(q.relu), 1, *place])
+            self.filter += [[0] * 7] * (t - len(tile.filters))
+
+        total = out.words * out.phase**2
+        chunks = ceil_div(total, self.config.acc_words)
+        fields = (OPCODE_LAYER, out.words, out.phase**2, ceil_div(total, chunks), edge_base, edge_stride, tap_base, tap_stride)
+        self.program.append(dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles)), strict=True)))
+
+    def add_out(self, dump: Dump) -> None:
+        self.program.append(dict(zip(PROGRAM_FIELDS, (OPCODE_OUT, dump.bank, dump.base, dump.words), strict=False)))
+
+    def _add_groups(self, matrix: Matrix, packed: packing.PackedMatrix) -> int:
+        """Appends the layer's groups; returns the number of the first."""
+        first = len(self.group)
+        for members in packed.groups:
+            words = np.zeros((self.config.group, 3), dtype=np.int64)
+            for k in members[members >= 0]:
+                words[matrix.bank[k]] = (1, matrix.base[k], matrix.tap[k])
+            self.group.append(words)
+        return first
+
+    def _add_taps(self, taps: list[list[Tap]]) -> tuple[int, int]:
+        """Appends the tap rows unless they are there already; returns (base, stride)."""
+        rows = [[t.offset, t.dy, t.dx] for phase in taps for t in phase]
+        key = tuple(tuple(row) for row in rows)
+        if key not in self._taps_seen:
+            self._taps_seen[key] = len(self.tap)
+            self.tap += rows
+        return self._taps_seen[key], len(taps[0])
+
+    def _add_edges(self, source: Placement, out: Placement) -> tuple[int, int]:
+        """Appends the edge words of the output's phases unless they are there already; returns (base, stride)."""
+        _, height, width = out.shape
+        n = np.arange(out.words * out.size)
+        y, x = n // out.pitch, n % out.pitch
+        phases = []
+        for qy in range(out.phase):
+            for qx in range(out.phase):
+                valid = (y < ceil_div(height - qy, out.phase)) & (x < ceil_div(width - qx, out.phase))
+                near = [np.clip(v, 0, HALO) for v in (x, out.pitch - 1 - x, y, source.rows - 1 - y)]
+                phases.append(np.stack([valid.astype(np.int64), *near], axis=1).reshape(out.words, out.size, 5))
+        stride = out.words
+        if all((p == phases[0]).all() for p in phases):
+            phases, stride = phases[:1], 0
+        block = np.concatenate(phases)
+        key = block.tobytes()
+        if key not in self._edges_seen:
+            self._edges_seen[key] = sum(len(e) for e in self.edge)
+            self.edge.append(block)
+        return self._edges_seen[key], stride
+
+    def sections(self) -> tuple[Section, ...]:
+        specs = memories(self.config)
+
+        def flat(rows: list[list[int]]) -> Words:
+            return np.array(rows, dtype=np.int64)[:, None, :]
+
+        program = flat([[record.get(name, 0) for name in PROGRAM_FIELDS] for record in self.program])
+        contents = {
+            "PROGRAM": program,
+            "TILE": flat(self.tile),
+            "LANE": flat([[g] for g in self.lane]),
+            "SLOT": np.concatenate(self.slot),
+            "GROUP": np.stack(self.group),
+            "TAP": flat(self.tap),
+            "EDGE": np.concatenate(self.edge),
+            "FILTER": flat(self.filter),
+        }
+        return tuple(Section(name, 0, words) for name, words in contents.items() if name in specs)
