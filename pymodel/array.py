@@ -7,35 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
+from pymodel.errors import ErrorCode, TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words, check_section, memories
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
-
-
-class ErrorCode(IntEnum):
-    """What ERROR holds; docs/machine.md, "Errors"."""
-
-    NONE = 0
-    LOAD_DESTINATION = 1
-    LOAD_RANGE = 2
-    LOAD_SHORT = 3
-    LOAD_LONG = 4
-    PROGRAM_RANGE = 5
-    PROGRAM_OPCODE = 6
-    PROGRAM_FIELD = 7
-    TILE_FIELD = 8
-    GROUP_RANGE = 9
-    TAP_RANGE = 10
-    FEATURE_READ = 11
-    FEATURE_WRITE = 12
 
 
 class MachineError(TatamiError):
@@ -194,9 +175,7 @@ class Machine:
         run.words += counts.written
         run.layers.append(counts)
 
-    def _tile(
-        self, pc: int, layer: _Layer, chunk: int, tile: int, words: range, written: Int8Array, counts: LayerRun, trace: bool
-    ) -> None:
+    def _tile(self, pc: int, layer: _Layer, chunk: int, tile: int, words: range, written: Int8Array, counts: LayerRun, trace: bool) -> None:
         """One tile of one chunk: all its passes, then requantisation and write-back."""
         cfg = self.config
         t = cfg.size
@@ -244,9 +223,10 @@ class Machine:
         """Bundles [B, lanes, G, N] of the lanes that name `groups`, for the pixels of `words`; zero where masked or not valid."""
         cfg = self.config
         t = cfg.size
-        if groups.max() >= cfg.group_depth:
-            raise MachineError(ErrorCode.GROUP_RANGE, int(groups.max()), f"group {groups.max()}, the memory has {cfg.group_depth}")
-        valid, base, tap = np.moveaxis(self.memory["GROUP"][groups], 2, 0)
+        errors: list[tuple[int, MachineError]] = []  # with the cycle in which the hardware would find them
+        known = groups < cfg.group_depth
+        valid, base, tap = np.moveaxis(self.memory["GROUP"][np.where(known, groups, 0)], 2, 0)
+        valid = valid * known[:, None]
         bundles = np.zeros((self.batch, len(groups), cfg.group, len(words) * t), dtype=np.int8)
         banks = np.arange(cfg.group)[None, :, None]
         for i, f in enumerate(words):
@@ -254,19 +234,30 @@ class Machine:
             tap_row = layer.tap_base + phase * layer.tap_stride
             edge = self._edge_address(layer, f)
             if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
-                raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"word {f}: edge word {edge}, tap row {tap_row}")
+                errors.append((i * t, MachineError(ErrorCode.PROGRAM_FIELD, pc, f"word {f}: edge word {edge}, tap row {tap_row}")))
+                break
+            for lane in np.flatnonzero(~known)[:1]:
+                what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
+                errors.append((i * t + int(lane) + 1, MachineError(ErrorCode.GROUP_RANGE, int(groups[lane]), what)))
             index = np.where(valid == 1, tap_row + tap, 0)
-            if index.max() >= cfg.tap_depth:
-                raise MachineError(ErrorCode.TAP_RANGE, int(index.max()), f"tap {index.max()}, the memory has {cfg.tap_depth}")
-            offset, dy, dx = np.moveaxis(self.memory["TAP"][index, 0], 2, 0)
-            first = np.where(valid == 1, (base + w) * t + offset, 0)
+            for lane, bank in np.argwhere(index >= cfg.tap_depth)[:1]:
+                what = f"tap {index[lane, bank]}, the memory has {cfg.tap_depth}"
+                errors.append((i * t + int(lane) + 2, MachineError(ErrorCode.TAP_RANGE, int(index[lane, bank]), what)))
+            read = (valid == 1) & (index < cfg.tap_depth)
+            offset, dy, dx = np.moveaxis(self.memory["TAP"][np.where(read, index, 0), 0], 2, 0)
+            first = np.where(read, (base + w) * t + offset, 0)
+            outside = (first < 0) | (first + t > cfg.feature_depth * t)
+            for lane, bank in np.argwhere(outside)[:1]:
+                what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
+                errors.append((i * t + int(lane) + 4, MachineError(ErrorCode.FEATURE_READ, int(bank), what)))
+            if errors:
+                continue
             pixels = first[:, :, None] + np.arange(t)
-            outside = (pixels.min(axis=2) < 0) | (pixels.max(axis=2) >= cfg.feature_depth * t)
-            if outside.any():
-                lane, bank = np.argwhere(outside)[0]
-                raise MachineError(ErrorCode.FEATURE_READ, int(bank), f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}")
             _, left, right, top, bottom = self.memory["EDGE"][edge].T
             over = (-dx[:, :, None] > left) | (dx[:, :, None] > right) | (-dy[:, :, None] > top) | (dy[:, :, None] > bottom)
             inside = (valid[:, :, None] == 1) & ~over
             bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
+        if errors:
+            # of two in one cycle, the later stage's: codes are in the order of the pipeline, but for the sequencer's
+            raise min(errors, key=lambda e: (e[0], -int(e[1].code)))[1]
         return bundles

@@ -18,7 +18,7 @@ from pymodel.config import HALO, ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
-from pymodel.permute import permute
+from pymodel.permute import Table, permute
 from pymodel.planes import Placement, ceil_div
 
 IntArray = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ Scheme = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], packin
 MAX_WEIGHT = 127
 
 
-def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: str) -> packing.PackedMatrix:
+def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table) -> packing.PackedMatrix:
     found = permute(weight, bank, config.size, config.group, table=table, rng=rng)
     return packing.pack(weight, bank, found, config.size, config.group)
 
@@ -39,6 +39,10 @@ SCHEMES: dict[str, Scheme] = {
     "tight_tile": lambda w, b, c, rng: _tight(w, b, c, rng, "tile"),
     "dense": lambda w, b, c, _: packing.pack_dense(w, b, c.size, c.group),
 }
+
+
+class CapacityError(TatamiError):
+    """The network needs more of a memory than the configuration has."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tig
     for layer in network.layers:
         source, out = places[layer.source], places[layer.name]
         matrix = _lower(layer, source, out, places)
-        packed = SCHEMES[scheme](matrix.weight, matrix.bank, config, rng)
+        # a pooling layer has no weights to compress: it packs the same whatever the scheme, so that the baseline is not made worse
+        chosen = "tight" if isinstance(layer, GlobalPool) else scheme
+        packed = SCHEMES[chosen](matrix.weight, matrix.bank, config, rng)
         packing.check(packed, config.size, config.group, matrix.bank)
         tables.add_layer(layer, matrix, packed, source, out)
         nonzero = int(np.count_nonzero(matrix.weight))
@@ -106,7 +112,7 @@ def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tig
             stats={"layers": stats},
         )
     except TatamiError as error:
-        raise TatamiError(f"network '{network.name}' does not fit: {error}") from None
+        raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
 
 
 def _weights(layer: Layer) -> int:
@@ -188,7 +194,7 @@ def _place(network: Network, config: ArrayConfig) -> dict[str, Placement]:
             free[b] += draft.channel_words
         places[name] = Placement(name, shape, config.size, phase[name], rows[name], pitch[name], tuple(bank), tuple(base))
     if max(free) + guard > config.feature_depth:
-        raise TatamiError(
+        raise CapacityError(
             f"network '{network.name}' does not fit: FEATURE needs {max(free) + guard} words per bank, "
             f"config '{config.name}' has {config.feature_depth}"
         )
@@ -211,13 +217,14 @@ def _lower(layer: Layer, source: Placement, out: Placement, places: dict[str, Pl
     if isinstance(layer, Conv):
         return _lower_conv(layer, source, out, places)
     channels, height, width = source.shape
-    pixels = np.array([source.pixel(y, x) for y in range(height) for x in range(width)])
+    pixels = np.array([source.pixel(y, x) for y in range(height) for x in range(width)], dtype=np.int64)
     delta, tap = pixels // source.size, pixels % source.size
     if isinstance(layer, Linear):
         weight = layer.weight.astype(np.int64)
     else:
-        weight = np.kron(np.eye(channels, dtype=np.int64), np.ones((1, len(pixels)), dtype=np.int64))
-    bank = np.repeat(np.array(source.bank), len(pixels))
+        # each filter sums the pixels of its own channel
+        weight = np.repeat(np.eye(channels, dtype=np.int64), len(pixels), axis=1)
+    bank = np.repeat(np.array(source.bank, dtype=np.int64), len(pixels))
     base = (np.array(source.base)[:, None] + delta).reshape(-1)
     return Matrix(weight, bank, base, np.tile(tap, channels), [[Tap(j, 0, 0) for j in range(source.size)]])
 
@@ -245,14 +252,12 @@ def _lower_conv(layer: Conv, source: Placement, out: Placement, places: dict[str
         shifts.append((place, r.stride, 0, 0))
 
     taps = [
-        [_tap(place, stride, stride * qy + dy, stride * qx + dx) for place, stride, dy, dx in shifts]
-        for qy in range(out.phase)
-        for qx in range(out.phase)
+        [_tap(place, stride * qy + dy, stride * qx + dx) for place, stride, dy, dx in shifts] for qy in range(out.phase) for qx in range(out.phase)
     ]
     return Matrix(np.concatenate(weight, axis=1), np.concatenate(bank), np.concatenate(base), np.concatenate(tap), taps)
 
 
-def _tap(place: Placement, stride: int, y: int, x: int) -> Tap:
+def _tap(place: Placement, y: int, x: int) -> Tap:
     """The tap that reads pixel (y, x) of `place` for the first pixel of an output phase."""
     (dy, py), (dx, px) = divmod(y, place.phase), divmod(x, place.phase)
     sub_plane = (py * place.phase + px) * place.words * place.size

@@ -1,4 +1,6 @@
-"""The one exception that a user of the project is meant to read."""
+"""The one exception that a user of the project is meant to read, and the error codes of the machine."""
+
+from enum import IntEnum
 
 
 class TatamiError(Exception):
@@ -6,3 +8,21 @@ class TatamiError(Exception):
 
     Command-line tools print the message and exit with status 2; they never show a traceback for it.
     """
+
+
+class ErrorCode(IntEnum):
+    """What ERROR holds; docs/machine.md, "Errors"."""
+
+    NONE = 0
+    LOAD_DESTINATION = 1
+    LOAD_RANGE = 2
+    LOAD_SHORT = 3
+    LOAD_LONG = 4
+    PROGRAM_RANGE = 5
+    PROGRAM_OPCODE = 6
+    PROGRAM_FIELD = 7
+    TILE_FIELD = 8
+    GROUP_RANGE = 9
+    TAP_RANGE = 10
+    FEATURE_READ = 11
+    FEATURE_WRITE = 12

@@ -130,9 +130,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             1,
             (Field("offset", config.offset_bits, signed=True), Field("dy", 4, signed=True), Field("dx", 4, signed=True)),
         ),
-        Memory(
-            "EDGE", 7, config.edge_depth, t, (Field("valid", 1), Field("left", 3), Field("right", 3), Field("top", 3), Field("bottom", 3))
-        ),
+        Memory("EDGE", 7, config.edge_depth, t, (Field("valid", 1), Field("left", 3), Field("right", 3), Field("top", 3), Field("bottom", 3))),
         Memory(
             "FILTER",
             8,

@@ -1,0 +1,128 @@
+"""Random legal networks, corners first: what the model's own tests and the RTL's random test run on.
+
+Shapes are drawn from sizes at and next to the machine's own (1, T-1, T, T+1, G, G+1 ...), weights from regular and extreme
+distributions, so that short runs meet empty filters, full ranges, saturation both ways and planes of one pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.compile import SCHEMES, CapacityError, compile_network
+from pymodel.config import ArrayConfig
+from pymodel.image import Image
+from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
+
+MAX_PIXELS = 180
+MAX_INPUTS = 400  # of a fully connected layer
+
+
+def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
+    """A network of one to five layers, legal in itself; it may still be too large for the machine's memories."""
+    t, g = config.size, config.group
+    counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t + 1} - {0})
+    sides = sorted({1, 2, 3, 4, 5, 8, t - 1, t, t + 1})
+
+    height = int(rng.choice(sides))
+    width = int(rng.choice([s for s in sides if s * height <= MAX_PIXELS]))
+    shapes: dict[str, Shape] = {INPUT: (int(rng.choice(counts)), height, width)}
+    scale = {INPUT: 1}  # product of the strides since the input
+    layers: list[Layer] = []
+    source = INPUT
+    for i in range(int(rng.integers(1, 5))):
+        layer = _random_conv(rng, f"conv{i}", source, int(rng.choice(counts)), shapes, scale)
+        if layer is None:
+            break
+        layers.append(layer)
+        shapes[layer.name] = Network("draft", shapes[INPUT], tuple(layers)).shapes[layer.name]
+        scale[layer.name] = scale[source] * layer.stride
+        # mostly a chain; now and then a second reader of an earlier tensor, as long as both readers agree on its layout
+        same = [n for n in shapes if scale[n] == scale[layer.name]]
+        source = layer.name if rng.random() < 0.8 else str(rng.choice(same))
+    if not layers or rng.random() < 0.3:
+        layers.append(GlobalPool("pool", source, _random_requant(rng, shapes[source][0], float(np.prod(shapes[source][1:])), 64.0)))
+        shapes["pool"] = (shapes[source][0], 1, 1)
+        source = "pool"
+    inputs = int(np.prod(shapes[source]))
+    if inputs <= MAX_INPUTS and rng.random() < 0.4:
+        weight = _random_weight(rng, (int(rng.choice(counts)), inputs))
+        layers.append(Linear("fc", source, weight, _random_requant(rng, len(weight), *_spread(weight))))
+    return Network("random", shapes[INPUT], tuple(layers))
+
+
+def random_program(rng: np.random.Generator, config: ArrayConfig, scheme: str | None = None) -> tuple[Network, Image]:
+    """A random network that fits the machine, and its image under `scheme` (any, if not given)."""
+    while True:
+        network = random_network(rng, config)
+        try:
+            return network, compile_network(network, config, scheme=scheme or str(rng.choice(list(SCHEMES))), seed=int(rng.integers(2**31)))
+        except CapacityError:
+            continue
+
+
+def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt.NDArray[np.int8]:
+    """Inputs int8 [batch, C, H, W]: mostly uniform, now and then all -128 or all 127."""
+    images = rng.integers(-128, 128, (batch, *network.input_shape)).astype(np.int8)
+    extreme = rng.random(batch) < 0.2
+    images[extreme] = rng.choice([-128, 127], (int(extreme.sum()), 1, 1, 1))
+    return images
+
+
+def _random_conv(rng: np.random.Generator, name: str, source: str, filters: int, shapes: dict[str, Shape], scale: dict[str, int]) -> Conv | None:
+    channels, height, width = shapes[source]
+    k = int(rng.choice([1, 3, 3, 5]))
+    padding = int(rng.integers(0, k))
+    stride = int(rng.choice([1, 1, 2]))
+    rows, columns = ((n + 2 * padding - k) // stride + 1 for n in (height, width))
+    if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
+        # the plain form always fits
+        k, padding, stride, rows, columns = 1, 0, 1, height, width
+    weight = _random_weight(rng, (filters, channels, k, k))
+    residual = None
+    fitting = [
+        (n, r)
+        for n, (_, h, w) in shapes.items()
+        for r in (1, 2)
+        if scale[n] * r == scale[source] * stride and ((h - 1) // r + 1, (w - 1) // r + 1) == (rows, columns)
+    ]
+    if fitting and rng.random() < 0.6:
+        other, r = fitting[int(rng.integers(len(fitting)))]
+        channel = rng.integers(-1, shapes[other][0], filters)
+        residual = Residual(other, channel, rng.integers(-300, 301, filters), r)
+    return Conv(name, source, weight, _random_requant(rng, filters, *_spread(weight)), stride, padding, residual)
+
+
+def _random_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Pruned weights with whole filters empty at times; the values uniform, or all at the end of the range."""
+    kind = rng.random()
+    if kind < 0.1:
+        value = np.full(shape, -128, dtype=np.int64)
+    elif kind < 0.2:
+        value = rng.choice(np.array([-128, 127]), shape)
+    else:
+        value = rng.integers(-128, 128, shape)
+    keep = rng.random(shape) < rng.choice([1.0, 0.5, 0.1, 0.03, 0.0], p=[0.15, 0.25, 0.35, 0.2, 0.05])
+    keep[rng.random(shape[0]) < 0.1] = False
+    pruned: npt.NDArray[np.int64] = np.where(keep, value, 0)
+    return pruned
+
+
+def _spread(weight: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Inputs that count, and the size of a weight, for `_random_requant`."""
+    per_filter = np.count_nonzero(weight.reshape(len(weight), -1), axis=1)
+    return max(1.0, float(per_filter.max())), 74.0
+
+
+def _random_requant(rng: np.random.Generator, filters: int, inputs: float, weight: float) -> Requant:
+    """Brings a random sum near the int8 range: some filters use a part of it, others saturate."""
+    typical = 74.0 * weight * np.sqrt(inputs)
+    real = 50.0 / typical * 2.0 ** rng.uniform(-3, 3, filters)
+    shift = np.clip(np.floor(16 - np.log2(real)), 0, 47).astype(np.int64)
+    multiplier = np.clip(np.floor(real * 2.0**shift), 0, 65535).astype(np.int64)
+    odd = rng.random(filters)
+    shift = np.where(odd < 0.03, 0, np.where(odd > 0.97, 47, shift))
+    multiplier = np.where(odd < 0.015, 1, multiplier)
+    bias = np.rint(rng.normal(0, typical, filters)).astype(np.int64)
+    bias = np.where(rng.random(filters) < 0.03, rng.choice(np.array([-(2**31), 2**31 - 1]), filters), bias)
+    return Requant(bias, multiplier, shift, relu=bool(rng.random() < 0.5))
