@@ -1,0 +1,66 @@
+# Commands of the project; `make help` lists them. They install what they need into .venv, and hold no parameters of the design.
+
+PYTHON ?= python3
+JOBS   ?= $(shell nproc)
+VENV   := .venv
+PY     := $(VENV)/bin/python
+
+# Values reach the scripts through the environment, so that no shell takes them apart.
+export TEST SIM SEED WAVES IMAGES CONFIG NET
+
+.PHONY: help sim list test lint train clean
+
+help:
+	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
+	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
+	@echo 'make list    the tests and configurations that sim knows'
+	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'
+	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
+	@echo 'make train   train, prune and quantise a network again; NET=digits'
+	@echo 'make clean   remove what was built; the installed packages in .venv stay'
+
+sim: $(VENV)/.base
+	@$(PY) -m scripts.sim --test="$$TEST" --sim="$$SIM" --seed="$$SEED" --config="$$CONFIG" --images="$$IMAGES" --waves="$$WAVES"
+
+list: $(VENV)/.base
+	@$(PY) -m scripts.sim --list
+
+test: $(VENV)/.test
+	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
+	@$(PY) -m pytest -n $(JOBS)
+
+lint: $(VENV)/.lint
+	@$(PY) -m ruff check
+	@$(PY) -m mypy
+	@$(PY) -m scripts.lint_rtl
+
+train: $(VENV)/.train
+	@$(PY) -m scripts.train --net="$$NET"
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
+
+# The virtual environment, and one stamp for each list of packages in pyproject.toml: sim does not wait for torch.
+
+LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+        print(*(p["dependencies"] if sys.argv[1] == "base" else p["optional-dependencies"][sys.argv[1]]), sep="\n")
+
+$(VENV)/.%: pyproject.toml $(VENV)/.made
+	@echo "installing Python packages ($*)"
+	@$(PY) -c '$(LIST)' $* > $(VENV)/$*.txt
+	@$(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.train: $(VENV)/.base
+
+$(VENV)/.made:
+	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: Python 3.11 or later is needed; name one with PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot make virtual environments; install Debian's package python3-venv"; exit 1; }
+	@version=$$(g++ -dumpversion 2>/dev/null) && [ "$${version%%.*}" -ge 11 ] || \
+		{ echo "error: g++ 11 or later is needed; install Debian's package g++"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

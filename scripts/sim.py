@@ -1,0 +1,144 @@
+"""Run one test on the RTL: `make sim`. Ends with one line `RESULT {json}`; exit status 0 if the test passed, 1 if not, 2 for bad input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pymodel.config import CONFIGS, DEFAULT_CONFIG, get_config
+from pymodel.errors import TatamiError
+from tb import runner
+from tb.testlist import DEFAULT_TEST, TESTS, get_test
+
+# Always in the RESULT line, null where a test has none.
+MEASURED = ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles", "dense_cycles", "accuracy")
+MESSAGE_LINES = 20
+
+
+def main() -> int:
+    options = parse()
+    # Tables keep their width in a pipe.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    if options.list:
+        show_list(console)
+        return 0
+
+    test, config, sim = get_test(options.test or DEFAULT_TEST), get_config(options.config or DEFAULT_CONFIG), options.sim or runner.SIMULATORS[0]
+    seed = integer("SEED", options.seed or "1", 0, runner.MAX_SEED)
+    waves = bool(integer("WAVES", options.waves or "0", 0, 1))
+    images = test.default_images(sim)
+    if options.images:
+        if images is None or test.max_images is None:
+            raise TatamiError(f"IMAGES: test '{test.name}' takes no images")
+        images = integer("IMAGES", options.images, 1, test.max_images)
+    if sim == "icarus":
+        subprocess.run([runner.ROOT / "scripts" / "install_icarus.sh"], check=False)
+    runner.check_simulator(sim)
+
+    status = console.status("") if console.is_terminal else None
+    with status or nullcontext():
+        outcome = runner.run(
+            test,
+            sim,
+            config,
+            seed,
+            env={} if images is None else {"TATAMI_IMAGES": str(images)},
+            waves=waves,
+            progress=status.update if status else runner.no_progress,
+        )
+
+    head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
+    numbers = {**dict.fromkeys(MEASURED), **{key: value for key, value in outcome.result.items() if not is_table(value)}}
+    summary = {**head, **numbers, "wall_s": outcome.wall_s}
+    for name, rows in outcome.result.items():
+        if is_table(rows):
+            console.print(rows_table(name, rows))
+    console.print(summary_table(summary))
+    if not outcome.passed:
+        lines = outcome.message.splitlines()
+        print("FAILED", *lines[:MESSAGE_LINES], sep="\n")
+        if len(lines) > MESSAGE_LINES:
+            print(f"... {len(lines) - MESSAGE_LINES} more lines")
+        print(f"log: {outcome.log}")
+    if outcome.waves:
+        print(f"waves: {outcome.waves}")
+    print("RESULT", json.dumps(summary))
+    return 0 if outcome.passed else 1
+
+
+def parse() -> argparse.Namespace:
+    """Every option is text, empty for its default: the checks in `main` name the variable of `make sim` that is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--list", action="store_true", help="list the tests, configurations and simulators")
+    for name in ("test", "sim", "config", "seed", "images", "waves"):
+        parser.add_argument(f"--{name}", default="")
+    return parser.parse_args()
+
+
+def integer(name: str, text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise TatamiError(f"{name} '{text}' is not an integer in {low}..{high}") from None
+    if not low <= value <= high:
+        raise TatamiError(f"{name} {value} is outside {low}..{high}")
+    return value
+
+
+def is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows_table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Any list of flat dicts: a column for each key, numbers to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for key in dict.fromkeys(key for row in rows for key in row):
+        table.add_column(key, justify="right" if all(isinstance(row.get(key), int | float | None) for row in rows) else "left")
+    for row in rows:
+        table.add_row(*[text(row.get(str(column.header))) for column in table.columns])
+    return table
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for key, value in summary.items():
+        if value is not None:
+            table.add_row(key, str(value) if key == "seed" else text(value))
+    return table
+
+
+def show_list(console: Console) -> None:
+    rows = [{"TEST": t.name, "IMAGES": t.images, "on icarus": t.icarus_images, "what": t.description} for t in TESTS.values()]
+    console.print(rows_table("tests", rows))
+    configs = [{"CONFIG": c.name, "array": f"{c.size} x {c.size}", "group": c.group, "lanes": c.lane_depth} for c in CONFIGS.values()]
+    console.print(rows_table("configurations", configs))
+    print("simulators:", ", ".join(runner.SIMULATORS))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except TatamiError as error:
+        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
+        sys.exit(2)

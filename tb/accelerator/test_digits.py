@@ -1,0 +1,133 @@
+"""The trained digits network on held-out images: every output plane of every layer, every counter.
+
+With TATAMI_MODE=dense each weight has a slot of its own: the baseline on the same RTL. With TATAMI_FLIP=1 one bit of one slot is
+wrong in the image that the RTL gets, and the test must fail.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pymodel.array import Machine
+from pymodel.compile import compile_network
+from pymodel.image import Image, Section
+from pymodel.networks import digits
+from pymodel.planes import ceil_div
+from tb.common import settings
+from tb.common.check import Expected, Outcome, expect, run_image
+from tb.common.host import Host
+from tb.common.seeding import numpy_rng
+
+SEED = 0  # of the packing: a seed of the test must not change what is measured
+
+
+@cocotb.test()
+async def digits_on_the_array(dut: Any) -> None:
+    config = settings.config()
+    data = digits.load()
+    dense = compile_network(data.network, config, scheme="dense", seed=SEED)
+    packed = compile_network(data.network, config, scheme="tight", seed=SEED)
+    image = dense if os.environ.get("TATAMI_MODE") == "dense" else packed
+    rng = numpy_rng()
+    count = settings.images()
+    chosen = np.sort(rng.permutation(len(data.images))[:count])
+    expected = expect(image, data.network, data.images[chosen])
+
+    host = Host(dut, config, rng)
+    await host.reset()
+    loaded, flipped = flip_slot(image, rng) if os.environ.get("TATAMI_FLIP") else (image, {})
+    await host.load(loaded.packets())
+    outcome = Outcome()
+    logits = []
+    for index in range(count):
+        await run_image(host, image, expected, index, outcome)
+        logits.append(output_of(image, outcome))
+    settings.report(
+        {
+            "images": outcome.images,
+            "compared_bytes": outcome.compared_bytes,
+            "mismatches": outcome.mismatches,
+            "cycles": outcome.cycles,
+            "predicted_cycles": outcome.predicted_cycles,
+            **ratios(image, dense, packed, count),
+            "accuracy": digits.accuracy(np.stack(logits), data.labels[chosen]),
+            "layers": layer_rows(image, dense, expected),
+            **flipped,
+        }
+    )
+    outcome.check()
+
+
+def output_of(image: Image, outcome: Outcome) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """The logits that the machine sent, int8 [10]."""
+    place = image.placements[image.output]
+    return place.from_words(outcome.packets[0].reshape(place.shape[0], place.channel_words, place.size)).reshape(-1)
+
+
+def cycles_of(image: Image) -> int:
+    """Cycles of one image, by the array model."""
+    machine = Machine(image.config)
+    machine.load(image.sections)
+    return machine.run(image.run_start).cycles
+
+
+def ratios(image: Image, dense: Image, packed: Image, count: int) -> dict[str, float | int]:
+    """Dense and packed side by side on the same RTL; `digits_dense` shows that the machine takes the cycles predicted for dense."""
+    dense_cycles, packed_cycles = cycles_of(dense), cycles_of(packed)
+    return {
+        "dense_cycles": dense_cycles * count,
+        "speedup_over_dense": round(dense_cycles / packed_cycles, 3),
+        "matrix_compression": round(lanes(dense) / lanes(packed), 3),
+        "image_kbytes": round(sum(image.bits().values()) / 8000, 2),
+    }
+
+
+def lanes(image: Image) -> int:
+    """Lanes of the layers that have weights."""
+    return sum(row["lanes"] for row in image.stats["layers"] if row["weights"])
+
+
+def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str, Any]]:
+    """A row a layer. `bound` is the sum over passes of the output's pixels rounded up to T: no schedule of these lanes is faster."""
+    t = image.config.size
+    machine = Machine(dense.config)
+    machine.load(dense.sections)
+    rows = []
+    for stats, run, base in zip(image.stats["layers"], expected.run.layers, machine.run(dense.run_start).layers, strict=True):
+        _, height, width = image.placements[stats["name"]].shape
+        bound = run.passes // run.chunks * ceil_div(height * width, t) * t
+        rows.append(
+            {
+                "layer": stats["name"],
+                "weights": stats["weights"],
+                "nonzero": stats["nonzero"],
+                "lanes": stats["lanes"],
+                "passes": run.passes,
+                "bound": bound,
+                "cycles": run.cycles,
+                "dense": base.cycles,
+                "speedup": round(base.cycles / run.cycles, 2),
+            }
+        )
+    return rows
+
+
+def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
+    """The image with the top bit of one used slot's weight flipped, and which layer and filter that slot belongs to."""
+    slots, tiles = image.section("SLOT").words, image.section("TILE").words[:, 0]
+    lane, column = rng.choice(np.argwhere(slots[:, :, 0] != 0))
+    tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
+    record = next(r for r in image.section("PROGRAM").words[::-1, 0] if r[0] == 1 and r[8] <= tile)
+    layer = image.layers[int((image.section("PROGRAM").words[: len(image.layers), 0, 8] == record[8]).argmax())]
+    bank, base = image.section("FILTER").words[tiles[tile, 2] + column, 0, -2:]
+    place = image.placements[layer]
+    flipped_filter = next(c for c in range(place.shape[0]) if (place.bank[c], place.base[c]) == (bank, base))
+    changed = slots.copy()
+    changed[lane, column, 0] += 128 if changed[lane, column, 0] < 0 else -128
+    sections = tuple(Section("SLOT", 0, changed) if s.memory == "SLOT" else s for s in image.sections)
+    return replace(image, sections=sections), {"flipped_layer": layer, "flipped_filter": int(flipped_filter)}

@@ -1,0 +1,392 @@
+"""Bad packets, bad programs, and accesses at the wrong time: the code, the interrupt, nothing written, and a clean run afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+import numpy.typing as npt
+import pytest
+from cocotb.triggers import ClockCycles
+from cocotb_bus.drivers.amba import AXIProtocolError
+
+from pymodel.array import Machine
+from pymodel.array import MachineError as ModelError
+from pymodel.compile import compile_network
+from pymodel.errors import ErrorCode
+from pymodel.image import OPCODE_END, OPCODE_OUT, PROGRAM_FIELDS, Image, Packet, Section, header_beat, memories, packet
+from pymodel.network import Conv, GlobalPool, Network
+from pymodel.networks.random_network import random_images, random_network
+from tb.common import settings
+from tb.common.check import Expected, Outcome, expect, run_image
+from tb.common.host import Host, MachineError, RegisterError
+from tb.common.registers import REGISTERS, build_values
+from tb.common.seeding import numpy_rng
+
+Beats = npt.NDArray[np.uint64]
+
+OUTCOME = Outcome()  # of all tests of this module: each is to run the network once more
+
+
+@dataclass
+class Bench:
+    """A machine with a network loaded, and what it must give."""
+
+    host: Host
+    image: Image
+    expected: Expected
+    rng: np.random.Generator
+
+    async def healthy(self) -> None:
+        """The network runs and every byte and counter is right."""
+        await run_image(self.host, self.image, self.expected, 0, OUTCOME)
+        settings.report({k: getattr(OUTCOME, k) for k in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")})
+        OUTCOME.check()
+
+    async def recover(self, code: ErrorCode, info: int | None = None, *, waiting: bool = False) -> None:
+        """The machine stands with `code`, shows it everywhere, and comes back by soft reset. `waiting`: a packet waits to be let in."""
+        host = self.host
+        fields = REGISTERS["ERROR"].decode(await host.read("ERROR"))
+        assert fields["CODE"] == code, f"ERROR.CODE is {fields['CODE']}, expected {code} ({code.name})"
+        assert info is None or fields["INFO"] == info, f"{code.name}: ERROR.INFO is {fields['INFO']}, expected {info}"
+        assert host.dut.irq.value == 1, f"{code.name}: no interrupt"
+        assert await host.read("IRQ_STATUS") == 2, f"{code.name}: IRQ_STATUS"
+        status = REGISTERS["STATUS"].decode(await host.read("STATUS"))
+        assert status == {"BUSY": 0, "LOADING": 0, "ERROR": 1}, f"{code.name}: STATUS is {status}"
+        with pytest.raises(MachineError):
+            await host.start(self.image.run_start)
+        await host.soft_reset()
+        assert waiting or await host.read("STATUS") == 0
+        assert await host.read("ERROR") == 0
+        assert await host.read("IRQ_STATUS") == 0
+        assert host.dut.irq.value == 0
+
+    async def features(self) -> dict[int, npt.NDArray[np.int8]]:
+        """All words of every feature bank, read by a program of OUT records that takes the place of the network's for a moment."""
+        config = self.image.config
+        spec = memories(config)["PROGRAM"]
+        records = [[OPCODE_OUT, bank, 0, config.feature_depth] for bank in range(config.group)] + [[OPCODE_END]]
+        words = spec.zeros(len(records))
+        for word, record in zip(words, records, strict=True):
+            word[0, : len(record)] = record
+        run = await self.host.run([packet(spec, Section("PROGRAM", 0, words))])
+        await self.host.load(self.packets_of("PROGRAM"))
+        return {bank: p.reshape(-1, config.size) for bank, p in enumerate(run.packets)}
+
+    def packets_of(self, memory: str) -> list[Packet]:
+        return [packet(memories(self.image.config)[memory], s) for s in self.image.sections if s.memory == memory]
+
+    def feature_packet(self, bank: int, address: int, words: int) -> tuple[Beats, npt.NDArray[np.int64]]:
+        """Beats of a legal packet of random pixels, and the pixels [words, T]."""
+        spec = memories(self.image.config)["FEATURE"]
+        pixels = self.rng.integers(-128, 128, (words, self.image.config.size))
+        return packet(spec, Section("FEATURE", address, pixels[:, :, None], bank)).beats, pixels
+
+
+async def bench(dut: Any) -> Bench:
+    """A small network with at least a convolution and several lanes, loaded into a machine fresh from reset, all feature words known."""
+    config = settings.config()
+    rng = numpy_rng("network")
+    while True:
+        network = random_network(rng, config)
+        if suitable(network):
+            break
+    image = compile_network(network, config, seed=1)
+    host = Host(dut, config, rng)
+    await host.reset()
+    spec = memories(config)["FEATURE"]
+    blank = spec.zeros(config.feature_depth)
+    await host.load(packet(spec, Section("FEATURE", 0, blank, bank)) for bank in range(config.group))
+    await host.load(image.packets())
+    return Bench(host, image, expect(image, network, random_images(rng, network, 1)), rng)
+
+
+def suitable(network: Network) -> bool:
+    """Small, with at least two convolutions of real work."""
+    convs = [layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8]
+    small = sum(int(np.prod(s)) for s in network.shapes.values()) < 4000
+    return len(convs) >= 2 and small and not isinstance(network.layers[0], GlobalPool)
+
+
+def beats_of(*values: int) -> Beats:
+    return np.array(values, dtype=np.uint64)
+
+
+@cocotb.test()
+async def registers(dut: Any) -> None:
+    """Identity, parameters, reset values, and accesses that must be refused."""
+    host = Host(dut, settings.config(), numpy_rng())
+    await host.reset()
+    known = {name: r.reset for name, r in REGISTERS.items() if r.reset is not None} | build_values(host.config) | {"IRQ_ENABLE": 3}
+    for name, value in known.items():
+        seen = await host.read(name)
+        assert seen == value, f"{name} is {seen:#x} after reset, expected {value:#x}"
+    for name, register in REGISTERS.items():
+        if not register.writable:
+            with pytest.raises(RegisterError):
+                await host.write(name, 0xFFFFFFFF)
+            assert await host.read(name) == known[name], f"a refused write changed {name}"
+    await host.write("PROGRAM_START", 0xFFFFFFFF)
+    assert await host.read("PROGRAM_START") == 0xFFFF
+    await host.write("IRQ_ENABLE", 0)
+    assert await host.read("IRQ_ENABLE") == 0
+    used = {r.address for r in REGISTERS.values()}
+    for address in range(0, 256, 4):
+        if address not in used:
+            with pytest.raises(AXIProtocolError):
+                await host.axil.read(address)
+            with pytest.raises(AXIProtocolError):
+                await host.axil.write(address, 0)
+
+
+@cocotb.test()
+async def bad_packets(dut: Any) -> None:
+    """Each rule of a load packet broken in turn. Feature memory outside the packet keeps every byte, and so do the other memories."""
+    b = await bench(dut)
+    await b.healthy()
+    config = b.image.config
+    depth, beats_per_word = config.feature_depth, max(1, config.size * 8 // 64)
+    bank = int(b.rng.integers(config.group))
+    payload = [int(v) for v in b.rng.integers(0, 2**63, 4 * beats_per_word)]
+    group_beats = packet(memories(config)["GROUP"], Section("GROUP", 0, memories(config)["GROUP"].zeros(1))).beats
+
+    cases: list[tuple[str, ErrorCode, int, Beats]] = [
+        ("destination 9", ErrorCode.LOAD_DESTINATION, 9, beats_of(header_beat(9, 0, 1, 0), 1)),
+        ("destination 255", ErrorCode.LOAD_DESTINATION, 255, beats_of(header_beat(255, 0, 1, 0), *payload)),
+        ("a bank too many", ErrorCode.LOAD_DESTINATION, 0, beats_of(header_beat(0, config.group, 1, 0), *payload)),
+        ("a bank where there is none", ErrorCode.LOAD_DESTINATION, 5, beats_of(header_beat(5, 1, 1, 0), *group_beats[1:].tolist())),
+        ("no words", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 0, 0), *payload)),
+        ("one word past the end", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 2, depth - 1), *payload[: 2 * beats_per_word])),
+        ("far past the end", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 1, 2**32 - 1), *payload[:beats_per_word])),
+        ("address beyond 16 bits", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 1, 65536), *payload[:beats_per_word])),
+        ("a header alone", ErrorCode.LOAD_SHORT, 0, beats_of(header_beat(0, bank, 1, 0))),
+        ("a bad header alone", ErrorCode.LOAD_DESTINATION, 77, beats_of(header_beat(77, 0, 1, 0))),
+    ]
+    for memory in memories(config).values():
+        words = packet(memory, Section(memory.name, 0, memory.zeros(1))).beats
+        if len(words) > 2:  # the word of this memory takes several beats: end it inside
+            header = header_beat(memory.destination, 0, 1, memory.depth - 1)
+            cases.append((f"part of a {memory.name} word", ErrorCode.LOAD_SHORT, memory.destination, beats_of(header, *words[1:-1].tolist())))
+        end = header_beat(memory.destination, 0, 1, memory.depth)
+        cases.append((f"{memory.name} past its end", ErrorCode.LOAD_RANGE, memory.destination, beats_of(end, *words[1:].tolist())))
+
+    before = await b.features()
+    for name, code, info, beats in cases:
+        cocotb.log.info("bad packet: %s", name)
+        with pytest.raises(MachineError):
+            await b.host.load([Packet(beats)])
+        await b.recover(code, info)
+    after = await b.features()
+    for index in range(config.group):
+        assert (after[index] == before[index]).all(), f"bank {index} changed in words {np.argwhere(after[index] != before[index])[:, 0]}"
+    await b.healthy()
+
+
+@cocotb.test()
+async def short_and_long_packets(dut: Any) -> None:
+    """A packet that ends early has written its whole words, one that goes on has written those it named; nothing else changes."""
+    b = await bench(dut)
+    config = b.image.config
+    per_word = max(1, config.size * 8 // 64)
+    for words, sent, code in ((5, 3, ErrorCode.LOAD_SHORT), (5, 1, ErrorCode.LOAD_SHORT), (2, 4, ErrorCode.LOAD_LONG)):
+        bank, address = int(b.rng.integers(config.group)), int(b.rng.integers(config.feature_depth - 8))
+        before = await b.features()
+        beats, pixels = b.feature_packet(bank, address, max(words, sent))
+        beats = beats[: 1 + sent * per_word].copy()
+        beats[0] = header_beat(0, bank, words, address)
+        with pytest.raises(MachineError):
+            await b.host.load([Packet(beats)])
+        await b.recover(code, 0)
+        want = {index: data.copy() for index, data in before.items()}
+        written = min(words, sent)
+        want[bank][address : address + written] = pixels[:written]
+        after = await b.features()
+        for index in range(config.group):
+            assert (after[index] == want[index]).all(), f"{code.name}: bank {index}, words {np.argwhere(after[index] != want[index])[:, 0]}"
+    await b.healthy()
+
+
+@cocotb.test()
+async def packets_wait_while_an_error_stands(dut: Any) -> None:
+    """Packets behind a bad one are kept on the stream, not lost: they are taken after the soft reset."""
+    b = await bench(dut)
+    bank, address = 0, 0
+    beats, pixels = b.feature_packet(bank, address, 2)
+    bad = beats_of(header_beat(200, 0, 1, 0), 1, 2, 3)
+    sending = cocotb.start_soon(b.host.source.send(bad, beats))
+    await ClockCycles(b.host.dut.clk, 100)
+    assert not sending.done(), "a packet was taken while an error stood"
+    await b.recover(ErrorCode.LOAD_DESTINATION, 200, waiting=True)
+    await sending
+    await ClockCycles(b.host.dut.clk, 4)
+    assert ((await b.features())[bank][address : address + 2] == pixels).all()
+    await b.healthy()
+
+
+@cocotb.test()
+async def soft_reset_inside_a_packet(dut: Any) -> None:
+    """The rest of a packet that a soft reset has met is dropped, up to and including its last beat."""
+    b = await bench(dut)
+    before = await b.features()
+    beats, pixels = b.feature_packet(0, 4, 6)
+    half = 1 + 2 * max(1, b.image.config.size * 8 // 64)
+    await b.host.source.send(beats[:half], last=False)
+    assert REGISTERS["STATUS"].decode(await b.host.read("STATUS"))["LOADING"] == 1
+    with pytest.raises(RegisterError):
+        await b.host.start(b.image.run_start)
+    await b.host.soft_reset()
+    await b.host.source.send(beats[half:])
+    await b.host.check_error()
+    want = before[0].copy()
+    want[4:6] = pixels[:2]
+    assert ((await b.features())[0] == want).all()
+    await b.healthy()
+
+
+def spoil(image: Image, memory: str, word: int, field: str, value: int, repeat: int = 0) -> tuple[Image, list[Packet]]:
+    """The image with one field changed, and the packet that changes it in the machine."""
+    spec = memories(image.config)[memory]
+    section = image.section(memory)
+    words = section.words.copy()
+    words[word, repeat, spec.index(field)] = value
+    changed = tuple(Section(memory, section.address, words) if s.memory == memory else s for s in image.sections)
+    spoiled = Image(**{**vars(image), "sections": changed})
+    return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
+
+
+@cocotb.test()
+async def bad_programs(dut: Any) -> None:
+    """Each bound that a program can break, one field at a time. RTL and array model stop with the same code and information."""
+    b = await bench(dut)
+    image, config = b.image, b.image.config
+    await b.healthy()
+    lane = int(image.section("TILE").words[0, 0, 0])
+    group = int(image.section("LANE").words[lane, 0, 0])
+    member = int(np.flatnonzero(image.section("GROUP").words[group, :, 0])[0])
+    out = len(image.layers)  # the first OUT record
+    cases: list[tuple[str, int, str, int, int]] = [
+        ("PROGRAM", 0, "opcode", 0, 0),
+        ("PROGRAM", 0, "opcode", 9, 0),
+        ("PROGRAM", 0, "words", 0, 0),
+        ("PROGRAM", 0, "phases", 0, 0),
+        ("PROGRAM", 0, "chunk_words", 0, 0),
+        ("PROGRAM", 0, "chunk_words", config.acc_words + 1, 0),
+        ("PROGRAM", 0, "tiles", 0, 0),
+        ("PROGRAM", 0, "tiles", config.tile_depth + 1, 0),
+        ("PROGRAM", 0, "tile_base", config.tile_depth, 0),
+        ("PROGRAM", 0, "edge_base", config.edge_depth, 0),
+        ("PROGRAM", 0, "edge_base", 65535, 0),
+        ("PROGRAM", 0, "tap_base", config.tap_depth, 0),
+        ("PROGRAM", 0, "words", 65535, 0),
+        ("PROGRAM", out, "words", config.group, 0),  # bank of an OUT record
+        ("PROGRAM", out, "phases", config.feature_depth, 0),  # its first word
+        ("PROGRAM", out, "chunk_words", 0, 0),  # its count
+        ("PROGRAM", out, "chunk_words", 65535, 0),
+        ("TILE", 0, "passes", 0, 0),
+        ("TILE", 0, "passes", 65535, 0),
+        ("TILE", 0, "lane_base", config.lane_depth - config.size + 1, 0),
+        ("TILE", 0, "filter_base", config.filter_depth - config.size + 1, 0),
+        ("GROUP", group, "base", config.feature_depth - 1, member),
+        ("GROUP", group, "base", 0, member),
+        ("FILTER", 0, "base", config.feature_depth - 1, 0),
+        ("FILTER", 0, "bank", 15, 0),
+    ]
+    if len(image.section("TILE").words) > 1:
+        cases.append(("TILE", 1, "passes", 0, 0))
+    if config.group_depth < 1 << config.group_id_bits:
+        cases.append(("LANE", lane, "group", config.group_depth, 0))
+    stopped = set()
+    for memory, word, field, value, repeat in cases:
+        spoiled, packets = spoil(image, memory, word, field, value, repeat)
+        model = Machine(config)
+        model.load(spoiled.sections)
+        try:
+            model.run(image.run_start)
+        except ModelError as error:
+            wanted = error
+        else:
+            continue  # legal after all for this network or machine: nothing to see here
+        stopped.add(wanted.code)
+        cocotb.log.info("bad program: %s[%d].%s = %d: %s", memory, word, field, value, wanted)
+        await b.host.load(packets)
+        await b.host.start(image.run_start)
+        with pytest.raises(MachineError):
+            await b.host.wait_done()
+        await b.recover(wanted.code, wanted.info)
+        await b.host.load(b.packets_of(memory))
+        await b.healthy()
+    needed = {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ, ErrorCode.FEATURE_WRITE}
+    assert needed <= stopped, f"never provoked: {needed - stopped}"
+
+
+@cocotb.test()
+async def program_without_end(dut: Any) -> None:
+    """A program that runs past the last word of its memory."""
+    b = await bench(dut)
+    config = b.image.config
+    spec = memories(config)["PROGRAM"]
+    words = spec.zeros(1)
+    words[0, 0, : len(PROGRAM_FIELDS[:4])] = (OPCODE_OUT, 0, 0, 1)
+    await b.host.load([packet(spec, Section("PROGRAM", config.program_depth - 1, words))])
+    await b.host.start(config.program_depth - 1)
+    with pytest.raises(MachineError):
+        await b.host.wait_done()
+    await b.recover(ErrorCode.PROGRAM_RANGE, config.program_depth)
+    await b.healthy()
+
+
+@cocotb.test()
+async def tap_out_of_range(dut: Any) -> None:
+    """A member's tap beyond the end of TAP: the row moves to the last word, the tap reaches past it."""
+    b = await bench(dut)
+    image, config = b.image, b.image.config
+    group = next(i for i, g in enumerate(image.section("GROUP").words) if (g[:, 0] * g[:, 2]).any())
+    layer = layer_of_group(image, group)
+    spoiled, packets = spoil(image, "PROGRAM", layer, "tap_base", config.tap_depth - 1)
+    model = Machine(config)
+    model.load(spoiled.sections)
+    with pytest.raises(ModelError) as caught:
+        model.run(image.run_start)
+    assert caught.value.code == ErrorCode.TAP_RANGE
+    tap = memories(config)["TAP"]
+    await b.host.load([*packets, packet(tap, Section("TAP", config.tap_depth - 1, tap.zeros(1)))])
+    await b.host.start(image.run_start)
+    with pytest.raises(MachineError):
+        await b.host.wait_done()
+    await b.recover(caught.value.code, caught.value.info)
+    await b.host.load(b.packets_of("PROGRAM"))
+    await b.healthy()
+
+
+def layer_of_group(image: Image, group: int) -> int:
+    """The number of the LAYER record whose lanes name a group."""
+    lane = int((image.section("LANE").words[:, 0, 0] == group).argmax())
+    tile = int(np.flatnonzero(image.section("TILE").words[:, 0, 0] <= lane)[-1])
+    bases = image.section("PROGRAM").words[: len(image.layers), 0, PROGRAM_FIELDS.index("tile_base")]
+    return int(np.flatnonzero(bases <= tile)[-1])
+
+
+@cocotb.test()
+async def busy_machine(dut: Any) -> None:
+    """START while busy is refused and disturbs nothing; soft reset in the middle of a run leaves a machine that runs the same again."""
+    b = await bench(dut)
+    place = b.image.placements["input"]
+    inputs = b.image.tensor_packets("input", b.expected.tensors["input"][0])
+    assert place.shape[0] == len(inputs)
+    await b.host.load(inputs)
+    await b.host.start(b.image.run_start)
+    with pytest.raises(RegisterError):
+        await b.host.start(b.image.run_start)
+    await b.host.wait_done()
+    await b.host.sink.drained()
+    seen = await b.host.counters()
+    assert seen.cycles - seen.stall_cycles == b.expected.run.cycles
+    b.host.sink.take()
+    for _ in range(8):
+        await b.host.start(b.image.run_start)
+        await ClockCycles(b.host.dut.clk, int(b.rng.integers(1, b.expected.run.cycles)))
+        await b.host.soft_reset()
+        assert await b.host.read("STATUS") == 0
+        await b.healthy()

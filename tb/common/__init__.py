@@ -1,0 +1,1 @@
+"""Pieces that every test bench shares: register table, streams, host, settings, seeds."""
