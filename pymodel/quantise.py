@@ -1,0 +1,227 @@
+"""From a float network to the integers of `pymodel.network`: int8 symmetric, one scale per tensor and per filter.
+
+A scale is the real value of one integer step: `real = scale * integer`. Three of them meet in a layer: `s_in` of the tensor
+it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its sums are in steps of `s_in * s_w[f]`, so
+are bias and residual, and `s_in * s_w[f] / s_out` is the multiplier (Jacob et al., arXiv 1712.05877, section 2).
+
+A residual from a tensor of scale s_res enters the sum with the integer weight `s_res / (s_in * s_w[f])`. `s_w[f]` is enlarged
+until that is a whole number, which costs a part of one bit in the filter's weights and makes the residual exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.errors import TatamiError
+from pymodel.network import INPUT, MAX_SHIFT, Conv, GlobalPool, IntArray, Layer, Linear, Network, Requant, Residual, Shape
+from pymodel.reference import correlate
+
+FloatArray = npt.NDArray[np.float64]
+
+PEAK = 127  # the largest weight and activation: symmetric, -128 is left to saturation
+# No filter's step is finer than this part of an output step: a weight lost to it moves the output by less than a thousandth of
+# a step, and a filter of tiny or no weights still has a multiplier and a bias that fit.
+FINEST_STEP = 2.0**-24
+BIAS_LIMIT = 2**30
+
+
+@dataclass(frozen=True)
+class FloatResidual:
+    """`source[channel[f]]` added to filter f before its ReLU: channel int [F], -1 for none (a zero channel of an option-A shortcut)."""
+
+    source: str
+    channel: IntArray
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class FloatConv:
+    """Convolution with batch norm folded in: weight [F, C, k, k], bias [F], in real units."""
+
+    name: str
+    source: str
+    weight: FloatArray
+    bias: FloatArray
+    stride: int = 1
+    padding: int = 0
+    relu: bool = True
+    residual: FloatResidual | None = None
+
+
+@dataclass(frozen=True)
+class FloatPool:
+    """Mean over all pixels of a channel."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class FloatLinear:
+    """Fully connected: weight [F, C * H * W] in the order of `torch.flatten`, bias [F], in real units."""
+
+    name: str
+    source: str
+    weight: FloatArray
+    bias: FloatArray
+    relu: bool = False
+
+
+FloatLayer = FloatConv | FloatPool | FloatLinear
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """As `pymodel.network.Network`, in real numbers; checked by the same rules and with the same messages."""
+
+    name: str
+    input_shape: Shape
+    layers: tuple[FloatLayer, ...]
+    shapes: dict[str, Shape] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        checked = Network(self.name, self.input_shape, ())
+        for layer in self.layers:
+            if not isinstance(layer, FloatPool):
+                for part, value in (("weight", layer.weight), ("bias", layer.bias)):
+                    if not np.isfinite(value).all():
+                        raise TatamiError(f"network '{self.name}', layer '{layer.name}': {part} holds a value that is not finite")
+            checked = Network(self.name, self.input_shape, (*checked.layers, _blank(layer, checked.shapes)))
+        object.__setattr__(self, "shapes", checked.shapes)
+
+
+def quantise_multiplier(real: float) -> tuple[int, int]:
+    """`(multiplier, shift)` with `multiplier / 2**shift` nearest to `real`: multiplier in [2**15, 2**16), shift in 0..47.
+
+    The relative error is at most 2**-16. Raises TatamiError if `real` is not a number in about 2**-32 .. 65535.
+    """
+    if not (math.isfinite(real) and real > 0):
+        raise TatamiError(f"requantisation multiplier is {real}, must be a positive number")
+    mantissa, exponent = math.frexp(real)
+    multiplier, shift = round(mantissa * 2**16), 16 - exponent
+    if multiplier == 2**16:
+        multiplier, shift = 2**15, shift - 1
+    if not 0 <= shift <= MAX_SHIFT:
+        raise TatamiError(f"requantisation multiplier is {real:g}, needs a shift of {shift}, must be in 0..{MAX_SHIFT}")
+    return multiplier, shift
+
+
+def quantise_tensor(values: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.int8]:
+    """Real values to int8 steps of `scale`, rounded to nearest, saturated at -128 and 127; any shape."""
+    steps: FloatArray = np.rint(np.asarray(values, dtype=np.float64) / scale)
+    return steps.clip(-PEAK - 1, PEAK).astype(np.int8)
+
+
+def fold_batch_norm(
+    weight: FloatArray, mean: FloatArray, variance: FloatArray, gamma: FloatArray, beta: FloatArray, epsilon: float
+) -> tuple[FloatArray, FloatArray]:
+    """Weight [F, ...] and bias [F] of a layer with the batch norm after it folded in; the norm's four parameters are [F]."""
+    factor = gamma / np.sqrt(variance + epsilon)
+    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), beta - mean * factor
+
+
+def evaluate_float(network: FloatNetwork, images: FloatArray) -> dict[str, FloatArray]:
+    """All tensors of a float network, name -> [B, C, H, W], for images [B, C, H, W]. Raises TatamiError for another shape."""
+    if images.ndim != 4 or images.shape[1:] != network.input_shape:
+        raise TatamiError(f"network '{network.name}': images have shape {images.shape}, must be (batch, {', '.join(map(str, network.input_shape))})")
+    tensors = {INPUT: images.astype(np.float64)}
+    for layer in network.layers:
+        source = tensors[layer.source]
+        if isinstance(layer, FloatPool):
+            tensors[layer.name] = source.mean(axis=(2, 3), keepdims=True)
+            continue
+        if isinstance(layer, FloatConv):
+            total = correlate(source, layer.weight, layer.stride, layer.padding)
+        else:
+            total = correlate(source.reshape(len(source), -1, 1, 1), layer.weight[:, :, None, None], stride=1, padding=0)
+        total = total + layer.bias[:, None, None]
+        if isinstance(layer, FloatConv) and layer.residual is not None:
+            picked = tensors[layer.residual.source][:, layer.residual.channel, :: layer.residual.stride, :: layer.residual.stride]
+            total += np.where(layer.residual.channel[:, None, None] < 0, 0, picked)
+        tensors[layer.name] = np.maximum(total, 0) if layer.relu else total
+    return tensors
+
+
+def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
+    """The scale of every tensor, such that the largest magnitude it has on these images becomes 127.
+
+    A tensor that is zero throughout gets scale 1. Images as for `evaluate_float`; they must not be those that accuracy is measured on.
+    """
+    peaks = {name: float(np.abs(values).max(initial=0)) for name, values in evaluate_float(network, images).items()}
+    return {name: peak / PEAK if peak else 1.0 for name, peak in peaks.items()}
+
+
+def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit: int = PEAK) -> Network:
+    """The integer network, given the scale of every tensor (`calibrate`).
+
+    `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more keeps finer weights in
+    filters whose weights are all small next to 1, for more slots. Raises TatamiError for a scale that is missing or not positive,
+    and for numbers that the formats cannot hold.
+    """
+    for name in network.shapes:
+        if not 0 < scales.get(name, 0) < math.inf:
+            raise TatamiError(f"network '{network.name}': scale of tensor '{name}' is {scales.get(name)}, must be a positive number")
+    layers = []
+    for layer in network.layers:
+        try:
+            layers.append(_quantise_layer(layer, network.shapes, scales, residual_limit))
+        except TatamiError as error:
+            raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
+    return Network(network.name, network.input_shape, tuple(layers))
+
+
+def _quantise_layer(layer: FloatLayer, shapes: Mapping[str, Shape], scales: Mapping[str, float], residual_limit: int) -> Layer:
+    s_in, s_out = scales[layer.source], scales[layer.name]
+    if isinstance(layer, FloatPool):
+        channels, rows, columns = shapes[layer.source]
+        step = np.full(channels, s_in / (rows * columns))
+        return GlobalPool(layer.name, layer.source, _requant(np.zeros(channels), step, s_out, relu=False))
+
+    peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
+    step = np.maximum.reduce([s_in * peak / PEAK, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT])
+    residual = None
+    if isinstance(layer, FloatConv) and layer.residual is not None:
+        step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], residual_limit)
+        residual = Residual(layer.residual.source, layer.residual.channel, weight, layer.residual.stride)
+    s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
+    weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
+    requant = _requant(layer.bias, step, s_out, layer.relu)
+    if isinstance(layer, FloatLinear):
+        return Linear(layer.name, layer.source, weight, requant)
+    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
+
+
+def _residual_weight(step: FloatArray, residual: FloatResidual, s_res: float, limit: int) -> tuple[FloatArray, IntArray]:
+    """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those numbers (0 for none)."""
+    has = residual.channel >= 0
+    whole = np.minimum(np.floor(s_res / step), limit)
+    if (whole[has] < 1).any():
+        filter_ = int(np.flatnonzero(has & (whole < 1))[0])
+        raise TatamiError(f"filter {filter_}: residual '{residual.source}' has a step of {s_res:g}, finer than the filter's {step[filter_]:g}")
+    return np.where(has, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
+
+
+def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Requant:
+    """`bias` in real units [F], `step` the real value of one step of each filter's sum [F]."""
+    pairs = np.array([quantise_multiplier(float(real)) for real in step / s_out], dtype=np.int32).reshape(-1, 2)
+    return Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1], relu)
+
+
+def _blank(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
+    """The layer with all numbers zero: what `Network` needs to check names and shapes."""
+    filters = shapes.get(layer.source, (1, 1, 1))[0] if isinstance(layer, FloatPool) else len(layer.bias)
+    zeros = np.zeros(filters, dtype=np.int32)
+    requant = Requant(zeros, zeros, zeros)
+    if isinstance(layer, FloatPool):
+        return GlobalPool(layer.name, layer.source, requant)
+    weight = np.zeros(layer.weight.shape, dtype=np.int8)
+    if isinstance(layer, FloatLinear):
+        return Linear(layer.name, layer.source, weight, requant)
+    residual = layer.residual
+    blank = Residual(residual.source, residual.channel, np.zeros(len(residual.channel), dtype=np.int8), residual.stride) if residual else None
+    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, blank)
