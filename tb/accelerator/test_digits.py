@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -32,7 +33,10 @@ async def digits_on_the_array(dut: Any) -> None:
     data = digits.load()
     dense = compile_network(data.network, config, scheme="dense", seed=SEED)
     packed = compile_network(data.network, config, scheme="tight", seed=SEED)
-    image = dense if os.environ.get("TATAMI_MODE") == "dense" else packed
+    # by way of its file, which stays in the run's folder
+    path = Path("digits.tatami").resolve()
+    (dense if os.environ.get("TATAMI_MODE") == "dense" else packed).save(path)
+    image = Image.load(path, config)
     rng = numpy_rng()
     count = settings.images()
     chosen = np.sort(rng.permutation(len(data.images))[:count])
