@@ -20,12 +20,18 @@ Int64Array = npt.NDArray[np.int64]
 
 
 class MachineError(TatamiError):
-    """A program broke a bound that the hardware checks."""
+    """A program broke a bound that the hardware checks.
 
-    def __init__(self, code: ErrorCode, info: int, what: str) -> None:
+    `cycle` is the cycle of the run, as CYCLES counts them from 0 and without stalls, in which the hardware finds it; `run` is what the
+    records before did.
+    """
+
+    def __init__(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
         super().__init__(f"{code.name} ({int(code)}), info {info}: {what}")
         self.code = code
         self.info = info
+        self.cycle = cycle
+        self.run = Run()
 
 
 # Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE; a layer also reads its first tile and
@@ -33,6 +39,9 @@ class MachineError(TatamiError):
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
+# Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), and from the issue of a word's first
+# lane to the check of column 0's write, without the T cycles down the array (rtl/psa_writeback.v).
+GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
 
 
 def drain_cycles(size: int) -> int:
@@ -41,7 +50,7 @@ def drain_cycles(size: int) -> int:
 
 @dataclass
 class LayerRun:
-    """Counts of one LAYER record. `passes` are over all chunks and tiles, `cycles` the whole record."""
+    """Counts of one LAYER record. `passes` are over all chunks and tiles, `cycles` the whole record, `clipped_...` pixels at either end."""
 
     index: int
     words: int
@@ -53,16 +62,39 @@ class LayerRun:
     cycles: int
     written: int
     partial_sums: list[PassTrace] = field(default_factory=list)
+    writes: list[WriteTrace] = field(default_factory=list)
+    clipped_low: int = 0
+    clipped_high: int = 0
 
 
 @dataclass
 class PassTrace:
-    """What one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each array row, for its N pixels."""
+    """What one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each array row, for its N pixels.
+
+    `bundles` int8 [B, rows, G, N] went into the rows. The pixels are those of `words` of the output; only those that `keep` [N] marks count.
+    """
 
     chunk: int
     tile: int
     number: int
     rows: Int64Array
+    bundles: Int8Array
+    words: range
+    keep: Int64Array
+    first_lane: int
+    first_filter: int
+
+
+@dataclass
+class WriteTrace:
+    """What one column of a tile wrote: `pixels` int8 [B, N] to the words of `bank` from `base` on."""
+
+    chunk: int
+    tile: int
+    column: int
+    bank: int
+    base: int
+    pixels: Int8Array
 
 
 @dataclass
@@ -125,30 +157,39 @@ class Machine:
     def run(self, start: int = 0, *, trace: bool = False) -> Run:
         """Runs from a program address to END. Raises `MachineError` where the hardware would stop.
 
-        With `trace`, keeps the partial sums of every pass after each row of the array.
+        With `trace`, keeps the bundles and the partial sums of every pass after each row of the array, and what was written.
         """
         run = Run()
+        try:
+            self._program(start, run, trace)
+        except MachineError as error:
+            error.run = run
+            raise
+        return run
+
+    def _program(self, start: int, run: Run, trace: bool) -> None:
         pc = start
         program = self.memory["PROGRAM"]
         while True:
             run.cycles += RECORD_CYCLES
             if pc >= self.config.program_depth:
-                raise MachineError(ErrorCode.PROGRAM_RANGE, pc, f"program word {pc}, the memory has {self.config.program_depth}")
+                what = f"program word {pc}, the memory has {self.config.program_depth}"
+                raise MachineError(ErrorCode.PROGRAM_RANGE, pc, what, run.cycles - 2)
             record = dict(zip(PROGRAM_FIELDS, (int(v) for v in program[pc, 0]), strict=True))
             opcode = record.pop("opcode")
             if opcode == OPCODE_END:
-                return run
+                return
             if opcode == OPCODE_LAYER:
                 self._layer(pc, _Layer(**record), run, trace)
             elif opcode == OPCODE_OUT:
                 self._out(pc, record["words"], record["phases"], record["chunk_words"], run)
             else:
-                raise MachineError(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}")
+                raise MachineError(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}", run.cycles - 1)
             pc += 1
 
     def _out(self, pc: int, bank: int, base: int, words: int, run: Run) -> None:
         if bank >= self.config.group or words == 0 or base + words > self.config.feature_depth:
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}")
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}", run.cycles - 1)
         run.packets.append(self.read_feature(bank, base, words).copy())
         run.cycles += words + OUT_LATENCY
 
@@ -156,17 +197,19 @@ class Machine:
         cfg = self.config
         t = cfg.size
         if 0 in (layer.words, layer.phases, layer.chunk_words, layer.tiles):
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}")
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", run.cycles - 1)
         if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}")
+            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", run.cycles - 1)
         total = layer.words * layer.phases
         counts = LayerRun(pc, layer.words, layer.phases, -(-total // layer.chunk_words), layer.tiles, 0, 0, 0, 0)
         # words of a layer must not be seen by the layer itself before they are written, nor after: it reads its input only
         written = self.features.copy()
+        faults = _Faults(run.cycles + TILE_CYCLES)
         for chunk in range(counts.chunks):
             words = range(chunk * layer.chunk_words, min(total, (chunk + 1) * layer.chunk_words))
             for tile in range(layer.tiles):
-                self._tile(pc, layer, chunk, tile, words, written, counts, trace)
+                self._tile(pc, layer, chunk, tile, words, written, counts, faults, trace)
+        faults.stop()
         self.features = written
         counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain_cycles(t)
         run.cycles += counts.cycles - RECORD_CYCLES
@@ -175,19 +218,29 @@ class Machine:
         run.words += counts.written
         run.layers.append(counts)
 
-    def _tile(self, pc: int, layer: _Layer, chunk: int, tile: int, words: range, written: Int8Array, counts: LayerRun, trace: bool) -> None:
+    def _tile(
+        self, pc: int, layer: _Layer, chunk: int, tile: int, words: range, written: Int8Array, counts: LayerRun, faults: _Faults, trace: bool
+    ) -> None:
         """One tile of one chunk: all its passes, then requantisation and write-back."""
         cfg = self.config
         t = cfg.size
+        begin = counts.run_cycles  # of the tile, in cycles of the layer's running
         lane_base, passes, filter_base, _ = (int(v) for v in self.memory["TILE"][layer.tile_base + tile, 0])
         if passes == 0 or lane_base + passes * t > cfg.lane_depth or filter_base + t > cfg.filter_depth:
             what = f"tile {tile}: {passes} passes from lane {lane_base}, filters from {filter_base}"
-            raise MachineError(ErrorCode.TILE_FIELD, layer.tile_base + tile, what)
+            faults.note(ErrorCode.TILE_FIELD, layer.tile_base + tile, what, begin - 1)
+            faults.stop()
+        chunk_words = len(words)
+        words = self._legal(pc, layer, words, begin, faults)
+        cut = len(words) < chunk_words
 
+        keep = np.concatenate([self.memory["EDGE"][self._edge_address(layer, f), :, 0] for f in words])
         acc = np.zeros((self.batch, t, len(words) * t), dtype=np.int64)
         for number in range(passes):
+            if number:
+                faults.stop(None if cut else begin + number * len(words) * t)
             lanes = slice(lane_base + number * t, lane_base + (number + 1) * t)
-            bundles = self._fetch(pc, layer, self.memory["LANE"][lanes, 0, 0], words)
+            bundles = self._fetch(layer, self.memory["LANE"][lanes, 0, 0], words, begin + number * len(words) * t, faults)
             slots = self.memory["SLOT"][lanes]
             weight, select = slots[:, :, 0], slots[:, :, 1]
             # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
@@ -196,68 +249,97 @@ class Machine:
             if trace:
                 products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
                 rows = np.cumsum(products, axis=0)
-                counts.partial_sums.append(PassTrace(chunk, tile, number, rows))
+                counts.partial_sums.append(PassTrace(chunk, tile, number, rows, bundles, words, keep, lanes.start, filter_base))
             # exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24
             sums = matrix.transpose(1, 0, 2).reshape(t, -1).astype(np.float32) @ flat.astype(np.float32)
             acc += sums.reshape(t, self.batch, -1).transpose(1, 0, 2).astype(np.int64)
         counts.passes += passes
         counts.run_cycles += passes * len(words) * t
 
-        keep = np.concatenate([self.memory["EDGE"][self._edge_address(layer, f), :, 0] for f in words])
-        for column in range(t):
-            bias, multiplier, shift, relu, write, bank, base = (int(v) for v in self.memory["FILTER"][filter_base + column, 0])
-            if not write:
-                continue
-            half = (1 << shift) >> 1
-            value = np.clip(((acc[:, column] + bias) * multiplier + half) >> shift, 0 if relu else -128, 127) * keep
+        bias, multiplier, shift, relu, write, banks, bases = self.memory["FILTER"][filter_base : filter_base + t, 0].T[:, :, None]
+        low = np.where(relu == 1, 0, -128)
+        full = ((acc + bias) * multiplier + ((1 << shift) >> 1)) >> shift
+        value = np.clip(full, low, 127) * keep
+        clipped_low, clipped_high = (np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (full < low, full > 127))
+        for column in np.flatnonzero(write):
+            bank, base = int(banks[column, 0]), int(bases[column, 0])
             if bank >= cfg.group or base + words[-1] >= cfg.feature_depth:
-                raise MachineError(ErrorCode.FEATURE_WRITE, bank, f"word {base + words[-1]} of bank {bank}")
-            written[:, bank, (base + words[0]) * t : (base + words[-1] + 1) * t] = value
+                i = 0 if bank >= cfg.group else max(0, cfg.feature_depth - base - words[0])
+                issued = begin + ((passes - 1) * len(words) + i) * t
+                faults.note(ErrorCode.FEATURE_WRITE, bank, f"word {base + words[i]} of bank {bank}", issued + t + int(column) + WRITE_STAGE)
+                continue
+            counts.clipped_low += int(clipped_low[column])
+            counts.clipped_high += int(clipped_high[column])
+            written[:, bank, (base + words[0]) * t : (base + words[-1] + 1) * t] = value[:, column]
             counts.written += len(words)
+            if trace:
+                counts.writes.append(WriteTrace(chunk, tile, int(column), bank, base + words[0], value[:, column].astype(np.int8)))
+        faults.stop(None if cut else counts.run_cycles)
+
+    def _legal(self, pc: int, layer: _Layer, words: range, begin: int, faults: _Faults) -> range:
+        """The words of a chunk up to the first whose addresses in EDGE, TAP or the banks do not exist: there the sequencer stops."""
+        cfg = self.config
+        for i, f in enumerate(words):
+            edge, tap_row = self._edge_address(layer, f), layer.tap_base + f // layer.words * layer.tap_stride
+            if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
+                faults.note(ErrorCode.PROGRAM_FIELD, pc, f"word {f}: edge word {edge}, tap row {tap_row}", begin + i * cfg.size)
+                if i == 0:  # nothing of this tile runs
+                    faults.stop()
+                return words[:i]
+        return words
 
     def _edge_address(self, layer: _Layer, word: int) -> int:
         phase, w = divmod(word, layer.words)
         return layer.edge_base + phase * layer.edge_stride + w
 
-    def _fetch(self, pc: int, layer: _Layer, groups: Int64Array, words: range) -> Int8Array:
-        """Bundles [B, lanes, G, N] of the lanes that name `groups`, for the pixels of `words`; zero where masked or not valid."""
+    def _fetch(self, layer: _Layer, groups: Int64Array, words: range, begin: int, faults: _Faults) -> Int8Array:
+        """Bundles [B, lanes, G, N] of the lanes that name `groups`, for the pixels of `words`; zero where masked, not valid or refused."""
         cfg = self.config
         t = cfg.size
-        errors: list[tuple[int, MachineError]] = []  # with the cycle in which the hardware would find them
         known = groups < cfg.group_depth
         valid, base, tap = np.moveaxis(self.memory["GROUP"][np.where(known, groups, 0)], 2, 0)
         valid = valid * known[:, None]
         bundles = np.zeros((self.batch, len(groups), cfg.group, len(words) * t), dtype=np.int8)
         banks = np.arange(cfg.group)[None, :, None]
+        for lane in np.flatnonzero(~known)[:1]:
+            what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
+            faults.note(ErrorCode.GROUP_RANGE, int(groups[lane]), what, begin + int(lane) + GROUP_STAGE)
         for i, f in enumerate(words):
             phase, w = divmod(f, layer.words)
             tap_row = layer.tap_base + phase * layer.tap_stride
-            edge = self._edge_address(layer, f)
-            if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
-                errors.append((i * t, MachineError(ErrorCode.PROGRAM_FIELD, pc, f"word {f}: edge word {edge}, tap row {tap_row}")))
-                break
-            for lane in np.flatnonzero(~known)[:1]:
-                what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
-                errors.append((i * t + int(lane) + 1, MachineError(ErrorCode.GROUP_RANGE, int(groups[lane]), what)))
             index = np.where(valid == 1, tap_row + tap, 0)
             for lane, bank in np.argwhere(index >= cfg.tap_depth)[:1]:
                 what = f"tap {index[lane, bank]}, the memory has {cfg.tap_depth}"
-                errors.append((i * t + int(lane) + 2, MachineError(ErrorCode.TAP_RANGE, int(index[lane, bank]), what)))
+                faults.note(ErrorCode.TAP_RANGE, int(index[lane, bank]), what, begin + i * t + int(lane) + TAP_STAGE)
             read = (valid == 1) & (index < cfg.tap_depth)
             offset, dy, dx = np.moveaxis(self.memory["TAP"][np.where(read, index, 0), 0], 2, 0)
             first = np.where(read, (base + w) * t + offset, 0)
             outside = (first < 0) | (first + t > cfg.feature_depth * t)
             for lane, bank in np.argwhere(outside)[:1]:
                 what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
-                errors.append((i * t + int(lane) + 4, MachineError(ErrorCode.FEATURE_READ, int(bank), what)))
-            if errors:
-                continue
-            pixels = first[:, :, None] + np.arange(t)
-            _, left, right, top, bottom = self.memory["EDGE"][edge].T
+                faults.note(ErrorCode.FEATURE_READ, int(bank), what, begin + i * t + int(lane) + READ_STAGE)
+            pixels = np.where(outside, 0, first)[:, :, None] + np.arange(t)
+            _, left, right, top, bottom = self.memory["EDGE"][self._edge_address(layer, f)].T
             over = (-dx[:, :, None] > left) | (dx[:, :, None] > right) | (-dy[:, :, None] > top) | (dy[:, :, None] > bottom)
             inside = (valid[:, :, None] == 1) & ~over
             bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
-        if errors:
-            # of two in one cycle, the later stage's: codes are in the order of the pipeline, but for the sequencer's
-            raise min(errors, key=lambda e: (e[0], -int(e[1].code)))[1]
         return bundles
+
+
+class _Faults:
+    """Broken bounds of a layer, of which the hardware reports the one that it finds first. Cycles count from the layer's first lane."""
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        self.first: MachineError | None = None
+
+    def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
+        """A bound that is found broken in a cycle. Of two in one cycle the later stage wins, and codes are in the order of the stages."""
+        error = MachineError(code, info, what, self.begin + cycle)
+        if self.first is None or (error.cycle, -error.code) < (self.first.cycle, -self.first.code):
+            self.first = error
+
+    def stop(self, before: int | None = None) -> None:
+        """Raises what was found before a cycle, or at all: nothing that is issued from then on can be found earlier."""
+        if self.first is not None and (before is None or self.first.cycle < self.begin + before):
+            raise self.first

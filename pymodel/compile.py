@@ -68,13 +68,16 @@ class Matrix:
     taps: list[list[Tap]]
 
 
-def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tight", seed: int = 0) -> Image:
-    """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read afterwards."""
+def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tight", seed: int = 0, chunk_words: int | None = None) -> Image:
+    """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read afterwards.
+
+    `chunk_words` is the most words of a chunk, if not all that the accumulators hold: shorter chunks are slower and give the same.
+    """
     if scheme not in SCHEMES:
         raise TatamiError(f"scheme '{scheme}' is unknown; valid: {', '.join(SCHEMES)}")
     rng = np.random.default_rng(seed)
     places = _place(network, config)
-    tables = _Tables(config)
+    tables = _Tables(config, min(chunk_words or config.acc_words, config.acc_words))
     stats = []
     for layer in network.layers:
         source, out = places[layer.source], places[layer.name]
@@ -270,8 +273,9 @@ def _tap(place: Placement, y: int, x: int) -> Tap:
 class _Tables:
     """The growing contents of the memories."""
 
-    def __init__(self, config: ArrayConfig) -> None:
+    def __init__(self, config: ArrayConfig, chunk_words: int) -> None:
         self.config = config
+        self.chunk_words = chunk_words
         self.program: list[dict[str, int]] = []
         self.tile: list[list[int]] = []
         self.lane: list[int] = []
@@ -306,7 +310,7 @@ class _Tables:
             self.filter += [[0] * 7] * (t - len(tile.filters))
 
         total = out.words * out.phase**2
-        chunks = ceil_div(total, self.config.acc_words)
+        chunks = ceil_div(total, self.chunk_words)
         fields = (OPCODE_LAYER, out.words, out.phase**2, ceil_div(total, chunks), edge_base, edge_stride, tap_base, tap_stride)
         self.program.append(dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles)), strict=True)))
 

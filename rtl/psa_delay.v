@@ -1,4 +1,4 @@
-// A valid bit and its data, STAGES cycles later. Reset clears the valid bits; data are meaningful only beside a valid bit.
+// A valid bit and data, STAGES cycles later. Reset clears the valid bits; data always move, so that it also delays data alone.
 
 `resetall
 `default_nettype none

@@ -127,8 +127,8 @@ assign s_axil_wready  = wr;
 
 wire wr_control = wr && s_axil_awaddr == ADDR_CONTROL && s_axil_wstrb[0];
 wire wr_start   = wr_control && s_axil_wdata[0];
-wire wr_reset   = wr_control && s_axil_wdata[1];
-wire start_ok   = !busy && !start_reg && !loading && !error_reg && !soft_reset_reg && !wr_reset;
+wire wr_reset   = wr_control && s_axil_wdata[1] && !s_axil_wdata[0];
+wire start_ok   = !busy && !start_reg && !loading && !error_reg && !soft_reset_reg && !s_axil_wdata[1];
 wire wr_clear   = wr && s_axil_awaddr == ADDR_IRQ_STATUS && s_axil_wstrb[0];
 
 reg wr_ok;

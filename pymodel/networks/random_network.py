@@ -21,7 +21,7 @@ MAX_INPUTS = 400  # of a fully connected layer
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     """A network of one to five layers, legal in itself; it may still be too large for the machine's memories."""
     t, g = config.size, config.group
-    counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t + 1} - {0})
+    counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t, 2 * t + 1} - {0})
     sides = sorted({1, 2, 3, 4, 5, 8, t - 1, t, t + 1})
 
     height = int(rng.choice(sides))
@@ -52,11 +52,14 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
 
 
 def random_program(rng: np.random.Generator, config: ArrayConfig, scheme: str | None = None) -> tuple[Network, Image]:
-    """A random network that fits the machine, and its image under `scheme` (any, if not given)."""
+    """A random network that fits the machine, and its image under `scheme` (any, if not given), in long chunks or in short ones."""
     while True:
         network = random_network(rng, config)
+        chosen, seed = scheme or str(rng.choice(list(SCHEMES))), int(rng.integers(2**31))
+        # planes are smaller than the accumulators: without a limit no layer would have a second chunk
+        chunk_words = int(rng.choice([1, 2, 3, 5, config.acc_words], p=[0.1, 0.15, 0.15, 0.1, 0.5]))
         try:
-            return network, compile_network(network, config, scheme=scheme or str(rng.choice(list(SCHEMES))), seed=int(rng.integers(2**31)))
+            return network, compile_network(network, config, scheme=chosen, seed=seed, chunk_words=chunk_words)
         except CapacityError:
             continue
 
@@ -122,7 +125,8 @@ def _random_requant(rng: np.random.Generator, filters: int, inputs: float, weigh
     multiplier = np.clip(np.floor(real * 2.0**shift), 0, 65535).astype(np.int64)
     odd = rng.random(filters)
     shift = np.where(odd < 0.03, 0, np.where(odd > 0.97, 47, shift))
-    multiplier = np.where(odd < 0.015, 1, multiplier)
+    multiplier = np.select([odd < 0.015, np.abs(odd - 0.5) < 0.01, np.abs(odd - 0.6) < 0.01], [1, 0, 65535], multiplier)
     bias = np.rint(rng.normal(0, typical, filters)).astype(np.int64)
+    bias = np.where(np.abs(odd - 0.7) < 0.02, 0, bias)
     bias = np.where(rng.random(filters) < 0.03, rng.choice(np.array([-(2**31), 2**31 - 1]), filters), bias)
     return Requant(bias, multiplier, shift, relu=bool(rng.random() < 0.5))
