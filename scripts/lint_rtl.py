@@ -1,39 +1,51 @@
-"""Lint the RTL with Verilator's -Wall, once for each configuration, and with Icarus where it is installed. Part of `make lint`."""
+"""Lint the RTL, alone and with its checkers, with Verilator's -Wall, once for each configuration, and with Icarus where it is installed.
+
+Part of `make lint`.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from pymodel.config import CONFIGS
 from pymodel.errors import TatamiError
 from tb import runner
+from tb.testlist import CHECKED_TOP
 
-TOP = "psa_top"
 WAIVERS = "rtl/psa.vlt"
 
 
 def main() -> int:
-    sources = [str(path.relative_to(runner.ROOT)) for path in runner.rtl_sources()]
+    rtl, checkers = runner.rtl_sources(), runner.checker_sources()
+    clean = all([lint("psa_top", rtl), lint(CHECKED_TOP, rtl + checkers)])
+    if clean:
+        print(f"RTL lint clean: {len(rtl)} files and {len(checkers)} of checkers, configurations {', '.join(CONFIGS)}")
+    return 0 if clean else 1
+
+
+def lint(top: str, files: Sequence[Path]) -> bool:
+    """Whether `top` is clean in every configuration; prints what is not."""
+    sources = [str(path.relative_to(runner.ROOT)) for path in files]
     clean = True
     for config in CONFIGS.values():
         parameters = config.rtl_parameters().items()
         generics = [f"-G{name}='d{value}" for name, value in parameters]  # 'd: as wide as its context, like a literal in Verilog
-        commands = [["verilator", "--lint-only", "--quiet", "-Wall", *runner.VERILATOR_LANGUAGE, "--top-module", TOP, *generics, WAIVERS, *sources]]
+        commands = [["verilator", "--lint-only", "--quiet", "-Wall", *runner.VERILATOR_LANGUAGE, "--top-module", top, *generics, WAIVERS, *sources]]
         if shutil.which("iverilog"):
-            generics = [f"-P{TOP}.{name}={value}" for name, value in parameters]
-            commands.append(["iverilog", "-g2005", *runner.ICARUS_WARNINGS, "-t", "null", "-s", TOP, *generics, *sources])
+            generics = [f"-P{top}.{name}={value}" for name, value in parameters]
+            commands.append(["iverilog", "-g2005", *runner.ICARUS_WARNINGS, "-t", "null", "-s", top, *generics, *sources])
         with runner.environment(runner.verilator_env()):
             for command in commands:
                 done = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True, check=False)
                 output = done.stdout + done.stderr
                 if done.returncode or output:
-                    print(f"{command[0]}, configuration {config.name}:\n{output}", file=sys.stderr)
+                    print(f"{command[0]}, {top}, configuration {config.name}:\n{output}", file=sys.stderr)
                     clean = False
-    if clean:
-        print(f"RTL lint clean: {len(sources)} files, configurations {', '.join(CONFIGS)}")
-    return 0 if clean else 1
+    return clean
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+// Memory bounds: every address that reads or writes a memory names a word of it.
+//
+// The addresses are taken before they are cut to the bits of a memory, so that one which would wrap is seen.
+
+`resetall
+`default_nettype none
+
+module psa_check_memories #(
+    parameter ROWS          = 16,
+    parameter COLS          = 16,
+    parameter GROUP         = 8,
+    parameter FEATURE_DEPTH = 512,
+    parameter ACC_WORDS     = 16,
+    parameter PROGRAM_DEPTH = 256,
+    parameter TILE_DEPTH    = 128,
+    parameter LANE_DEPTH    = 4096,
+    parameter GROUP_DEPTH   = 2048,
+    parameter TAP_DEPTH     = 1024,
+    parameter EDGE_DEPTH    = 128,
+    parameter FILTER_DEPTH  = 512
+) (
+    input wire clk,
+    input wire active
+);
+
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
+localparam COLUMN       = $clog2(COLS);
+localparam ACC_DEPTH    = ACC_WORDS * ROWS;
+localparam INDEX        = $clog2(ACC_DEPTH);
+
+// loads: destinations are numbered as in docs/formats.md
+
+wire        load        = psa_checked.dut.ld_valid;
+wire [3:0]  destination = psa_checked.dut.ld_dest;
+wire [15:0] load_word   = psa_checked.dut.ld_addr;
+
+psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(9)) load_destination (
+    .clk(clk), .active(active), .enable(load), .address(destination)
+);
+psa_check_bound #(.NAME("FEATURE load bank"), .WIDTH(4), .LIMIT(GROUP)) load_bank (
+    .clk(clk), .active(active), .enable(load && destination == 4'd0), .address(psa_checked.dut.ld_bank)
+);
+psa_check_bound #(.NAME("FEATURE load"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) load_feature (
+    .clk(clk), .active(active), .enable(load && destination == 4'd0), .address(load_word)
+);
+psa_check_bound #(.NAME("PROGRAM load"), .WIDTH(16), .LIMIT(PROGRAM_DEPTH)) load_program (
+    .clk(clk), .active(active), .enable(load && destination == 4'd1), .address(load_word)
+);
+psa_check_bound #(.NAME("TILE load"), .WIDTH(16), .LIMIT(TILE_DEPTH)) load_tile (
+    .clk(clk), .active(active), .enable(load && destination == 4'd2), .address(load_word)
+);
+psa_check_bound #(.NAME("LANE load"), .WIDTH(16), .LIMIT(LANE_DEPTH)) load_lane (
+    .clk(clk), .active(active), .enable(load && destination == 4'd3), .address(load_word)
+);
+psa_check_bound #(.NAME("SLOT load"), .WIDTH(16), .LIMIT(LANE_DEPTH)) load_slot (
+    .clk(clk), .active(active), .enable(load && destination == 4'd4), .address(load_word)
+);
+psa_check_bound #(.NAME("GROUP load"), .WIDTH(16), .LIMIT(GROUP_DEPTH)) load_group (
+    .clk(clk), .active(active), .enable(load && destination == 4'd5), .address(load_word)
+);
+psa_check_bound #(.NAME("TAP load"), .WIDTH(16), .LIMIT(TAP_DEPTH)) load_tap (
+    .clk(clk), .active(active), .enable(load && destination == 4'd6), .address(load_word)
+);
+psa_check_bound #(.NAME("EDGE load"), .WIDTH(16), .LIMIT(EDGE_DEPTH)) load_edge (
+    .clk(clk), .active(active), .enable(load && destination == 4'd7), .address(load_word)
+);
+psa_check_bound #(.NAME("FILTER load"), .WIDTH(16), .LIMIT(FILTER_DEPTH)) load_filter (
+    .clk(clk), .active(active), .enable(load && destination == 4'd8), .address(load_word)
+);
+
+// program and tiles
+
+psa_check_bound #(.NAME("PROGRAM read"), .WIDTH(17), .LIMIT(PROGRAM_DEPTH)) read_program (
+    .clk(clk), .active(active), .enable(psa_checked.dut.sequencer.program_memory.rd_en && !psa_checked.dut.sequencer.err_valid),
+    .address(psa_checked.dut.sequencer.pc_reg)
+);
+psa_check_bound #(.NAME("TILE read"), .WIDTH(16), .LIMIT(TILE_DEPTH)) read_tile (
+    .clk(clk), .active(active), .enable(psa_checked.dut.sequencer.take_tile), .address(psa_checked.dut.sequencer.tile_address)
+);
+
+// what a lane reads. GROUP's number comes out of a memory with no bit more than its address.
+
+wire issue = psa_checked.dut.issue_valid;
+
+psa_check_bound #(.NAME("LANE read"), .WIDTH(16), .LIMIT(LANE_DEPTH)) read_lane (
+    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.lane_reg)
+);
+psa_check_bound #(.NAME("SLOT read"), .WIDTH($clog2(LANE_DEPTH)), .LIMIT(LANE_DEPTH)) read_slot (
+    .clk(clk), .active(active), .enable(psa_checked.dut.slots.slot_memory.rd_en), .address(psa_checked.dut.slots.slot_memory.rd_addr)
+);
+psa_check_bound #(.NAME("EDGE read"), .WIDTH(18), .LIMIT(EDGE_DEPTH)) read_edge (
+    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.edge_address)
+);
+psa_check_bound #(.NAME("TAP row"), .WIDTH(18), .LIMIT(TAP_DEPTH)) tap_row (
+    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.tap_row_reg)
+);
+psa_check_bound #(.NAME("accumulator word"), .WIDTH(16), .LIMIT(ACC_WORDS)) acc_word (
+    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.chunk_word_reg)
+);
+psa_check_bound #(.NAME("output word"), .WIDTH(17), .LIMIT(FEATURE_DEPTH)) out_word (
+    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.out_word_reg)
+);
+psa_check_bound #(.NAME("GROUP read"), .WIDTH($clog2(GROUP_DEPTH)), .LIMIT(GROUP_DEPTH)) read_group (
+    .clk(clk), .active(active), .enable(psa_checked.dut.fetch.group_memory.rd_en), .address(psa_checked.dut.fetch.group_memory.rd_addr)
+);
+
+genvar g, c;
+
+generate
+for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
+    wire        read      = psa_checked.dut.fetch.gen_bank[g].bank.rd_en && !psa_checked.dut.fetch.out_rd_en;
+    // a read at a negative address is far out of range as an unsigned number
+    wire [17:0] read_word = psa_checked.dut.fetch.gen_bank[g].word_4_reg;
+    wire        straddles = |psa_checked.dut.fetch.gen_bank[g].shift_4_reg;
+
+    psa_check_bound #(.NAME("TAP read"), .WIDTH(18), .LIMIT(TAP_DEPTH)) read_tap (
+        .clk(clk), .active(active), .enable(psa_checked.dut.fetch.gen_bank[g].tap_memory.rd_en),
+        .address(psa_checked.dut.fetch.gen_bank[g].tap_address)
+    );
+    psa_check_bound #(.NAME("FEATURE read"), .WIDTH(18), .LIMIT(FEATURE_DEPTH)) read_feature (
+        .clk(clk), .active(active), .enable(read), .address(read_word)
+    );
+    psa_check_bound #(.NAME("FEATURE read, second word,"), .WIDTH(19), .LIMIT(FEATURE_DEPTH)) read_feature_after (
+        .clk(clk), .active(active), .enable(read && straddles), .address({1'b0, read_word} + 19'd1)
+    );
+end
+
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    psa_check_bound #(.NAME("accumulator pixel"), .WIDTH(INDEX), .LIMIT(ACC_DEPTH)) acc_pixel (
+        .clk(clk), .active(active), .enable(psa_checked.dut.pixel_valid[c]), .address(psa_checked.dut.pixel_index[c*INDEX +: INDEX])
+    );
+end
+endgenerate
+
+// results and the out stream
+
+wire [FILTER_ADDR:0] filter_word = {1'b0, psa_checked.dut.start_filter_base} + {{FILTER_ADDR+1-COLUMN{1'b0}}, psa_checked.dut.start_column};
+
+psa_check_bound #(.NAME("FILTER read"), .WIDTH(FILTER_ADDR + 1), .LIMIT(FILTER_DEPTH)) read_filter (
+    .clk(clk), .active(active), .enable(psa_checked.dut.start_valid), .address(filter_word)
+);
+// taken where the address is made; err_valid means that it will not be used
+psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
+    .clk(clk), .active(active),
+    .enable(psa_checked.dut.writeback.valid_1 && psa_checked.dut.writeback.filter_write && !psa_checked.dut.writeback.err_valid),
+    .address(psa_checked.dut.writeback.address)
+);
+psa_check_bound #(.NAME("FEATURE write bank"), .WIDTH(4), .LIMIT(GROUP)) write_bank (
+    .clk(clk), .active(active), .enable(psa_checked.dut.fetch.wr_valid), .address(psa_checked.dut.fetch.wr_bank)
+);
+psa_check_bound #(.NAME("OUT end"), .WIDTH(17), .LIMIT(FEATURE_DEPTH + 1)) out_end (
+    .clk(clk), .active(active), .enable(psa_checked.dut.out_start),
+    .address({1'b0, psa_checked.dut.out_base} + {1'b0, psa_checked.dut.out_words})
+);
+psa_check_bound #(.NAME("OUT read"), .WIDTH(FEATURE_ADDR), .LIMIT(FEATURE_DEPTH)) read_out (
+    .clk(clk), .active(active), .enable(psa_checked.dut.out_rd_en), .address(psa_checked.dut.out_rd_word)
+);
+
+endmodule
+
+`resetall

@@ -1,0 +1,49 @@
+// Slot validity: a weight never selects an input that its lane's group does not have.
+
+`resetall
+`default_nettype none
+
+module psa_check_slots #(
+    parameter COLS  = 16,
+    parameter GROUP = 8
+) (
+    input wire clk,
+    input wire active
+);
+
+localparam WEIGHT_BITS = 8;
+localparam SELECT_BITS = GROUP == 1 ? 1 : $clog2(GROUP);
+localparam SLOT_BITS   = WEIGHT_BITS + SELECT_BITS;
+
+// A lane's row of slots leaves its memory in the cycle in which its bundle is complete. After an error a member may be missing.
+
+wire [COLS*SLOT_BITS-1:0] row = psa_checked.dut.slot_row;
+wire [GROUP-1:0]          used;
+wire [COLS-1:0]           bad;
+
+genvar g, c;
+
+generate
+for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
+    assign used[g] = psa_checked.dut.fetch.gen_bank[g].used_5_reg;
+end
+
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    wire weight = |row[c*SLOT_BITS +: WEIGHT_BITS];
+
+    if (GROUP == 1) begin : gen_dense
+        assign bad[c] = weight && !used[0];
+        wire unused = &{1'b0, row[c*SLOT_BITS + WEIGHT_BITS +: SELECT_BITS]};
+    end else begin : gen_select
+        assign bad[c] = weight && !used[row[c*SLOT_BITS + WEIGHT_BITS +: SELECT_BITS]];
+    end
+end
+endgenerate
+
+psa_assert #(.CHECKER("psa_check_slots"), .WHAT("a weight selects a member that is not valid")) members_valid (
+    .clk(clk), .active(active && psa_checked.dut.slot_row_valid && !psa_checked.dut.error), .fail(|bad)
+);
+
+endmodule
+
+`resetall

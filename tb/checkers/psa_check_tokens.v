@@ -1,0 +1,111 @@
+// Token order: rows are issued in turn, pixels and partial sums meet, slots are there before the pass that needs them, and one column
+// at most completes a word in a cycle. An error takes lanes out of the flow, so nothing is checked from then to the reset.
+
+`resetall
+`default_nettype none
+
+module psa_check_tokens #(
+    parameter ROWS      = 16,
+    parameter COLS      = 16,
+    parameter ACC_WORDS = 16
+) (
+    input wire clk,
+    input wire active
+);
+
+localparam ROW_BITS = $clog2(ROWS);
+localparam INDEX    = $clog2(ACC_WORDS * ROWS);
+
+wire reset   = psa_checked.dut.core_rst;
+wire checked = active && !reset && !psa_checked.dut.error;
+
+// rows 0 to T-1, one a cycle
+
+reg [ROW_BITS-1:0] row_reg;
+
+always @(posedge clk) begin
+    if (psa_checked.dut.issue_valid) begin
+        row_reg <= row_reg + 1'b1;
+    end
+    if (reset) begin
+        row_reg <= {ROW_BITS{1'b0}};
+    end
+end
+
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("lanes are not issued in the order of the rows")) rows_in_order (
+    .clk(clk), .active(checked && psa_checked.dut.issue_valid), .fail(psa_checked.dut.issue_row != row_reg)
+);
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a word has a gap between its lanes")) rows_without_gap (
+    .clk(clk), .active(checked && !psa_checked.dut.issue_valid), .fail(row_reg != {ROW_BITS{1'b0}})
+);
+
+// every row is one cycle behind the row above it
+
+wire [ROWS-1:0] entering = psa_checked.dut.x_valid;
+wire [ROWS-1:0] opening  = psa_checked.dut.x_valid & psa_checked.dut.x_first;
+// what each row but the first must do in the next cycle
+reg  [ROWS-1:1] entering_reg, opening_reg;
+
+always @(posedge clk) begin
+    entering_reg <= reset ? {ROWS-1{1'b0}} : entering[ROWS-2:0];
+    opening_reg  <= reset ? {ROWS-1{1'b0}} : opening[ROWS-2:0];
+end
+
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a row's pixels are not one cycle behind those of the row above")) rows_skewed (
+    .clk(clk), .active(checked), .fail(entering[ROWS-1:1] != entering_reg || opening[ROWS-1:1] != opening_reg)
+);
+
+// `first` finds the slot of its own pass in the shadow, and no slot is replaced before its `first` has come
+
+wire [ROWS-1:0] stale, lost;
+
+genvar r, c;
+
+generate
+for (r = 0; r < ROWS; r = r + 1) begin : gen_row
+    wire            load = psa_checked.dut.slot_row_valid && psa_checked.dut.slot_row_index == r;
+    wire [COLS-1:0] first = psa_checked.dut.pe_array.gen_row[r].valid[COLS-1:0] & psa_checked.dut.pe_array.gen_row[r].first[COLS-1:0];
+    reg  [COLS-1:0] fresh_reg;
+
+    assign stale[r] = |(first & ~fresh_reg);
+    assign lost[r]  = load && |(fresh_reg & ~first);
+
+    always @(posedge clk) begin
+        fresh_reg <= reset ? {COLS{1'b0}} : load ? {COLS{1'b1}} : fresh_reg & ~first;
+    end
+end
+endgenerate
+
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("`first` reaches a PE whose slot was not loaded for the pass")) slots_loaded (
+    .clk(clk), .active(checked), .fail(|stale)
+);
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a slot is replaced before its pass has begun")) slots_kept (
+    .clk(clk), .active(checked), .fail(|lost)
+);
+
+// what the columns are told, against what leaves the array
+
+wire [COLS-1:0] leaving, starts;
+
+generate
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    assign leaving[c] = psa_checked.dut.pe_array.gen_row[ROWS-1].valid[c+1];
+    assign starts[c]  = psa_checked.dut.pixel_valid[c] && psa_checked.dut.pixel_last[c]
+        && psa_checked.dut.pixel_index[c*INDEX +: ROW_BITS] == {ROW_BITS{1'b0}};
+end
+endgenerate
+
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a column is not told of the sum that leaves the array")) columns_told (
+    .clk(clk), .active(checked), .fail(psa_checked.dut.pixel_valid != leaving)
+);
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("two columns begin a word in one cycle")) starts_apart (
+    .clk(clk), .active(checked), .fail(|(starts & (starts - 1'b1)))
+);
+psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("write-back is not told of the column that begins a word")) starts_told (
+    .clk(clk), .active(checked),
+    .fail(psa_checked.dut.start_valid != |starts || (|starts && !starts[psa_checked.dut.start_column]))
+);
+
+endmodule
+
+`resetall

@@ -1,0 +1,139 @@
+"""Uses a machine with faults (mutants.py), one after another, and reports when each was chosen: pytest holds the log against it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
+from cocotb.utils import get_sim_time
+from cocotb_bus.drivers.amba import AXI4LiteMaster
+
+from pymodel.compile import compile_network
+from pymodel.config import ArrayConfig
+from pymodel.image import BEAT_BITS, Image, Section, header_beat, memories, packet
+from pymodel.network import Conv, GlobalPool, Network, Requant
+from tb.checkers.mutants import MUTANTS, Spoil
+from tb.common import settings
+from tb.common.registers import REGISTERS
+from tb.common.seeding import numpy_rng
+from tb.common.stream import Beats, StreamSource, StreamStalledError
+
+PERIOD_NS = 10
+RUN_CYCLES = 6000  # longer than any run that ends
+START = 1
+
+
+class Bench:
+    """The pins of the machine, for use that is not legal: nothing here minds what comes back."""
+
+    def __init__(self, dut: Any, config: ArrayConfig, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]) -> None:
+        self.dut, self.config, self.image = dut, config, image
+        self.inputs = image.tensor_packets("input", pixels)
+        self.axil = AXI4LiteMaster(dut, "s_axil", dut.clk)
+        self.source = StreamSource(dut, "s_axis", dut.clk, numpy_rng("source"), four_state=settings.simulator() == "icarus", patience=200)
+        dut.m_axis_tready.value = 0
+        Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
+        cocotb.start_soon(self._take_now_and_then())
+
+    async def _take_now_and_then(self) -> None:
+        while True:
+            for ready, cycles in ((0, 7), (1, 1)):
+                self.dut.m_axis_tready.value = ready
+                await ClockCycles(self.dut.clk, cycles)
+
+    async def reset(self, mutant: int) -> None:
+        """Reset by the pin, with the mutant chosen."""
+        self.dut.rst.value = 1
+        self.dut.mutant.value = mutant
+        await ClockCycles(self.dut.clk, 4)
+        self.dut.rst.value = 0
+
+    async def send(self, *packets: Beats) -> None:
+        await self.source.send(*packets)
+        await ClockCycles(self.dut.clk, 4)
+
+    def one_word(self, destination: int, bank: int, address: int) -> Beats:
+        """A packet of one word, zero."""
+        widths = [m.width for m in memories(self.config).values()]
+        beats = -(-widths[min(destination, len(widths) - 1)] // BEAT_BITS)
+        return np.array([header_beat(destination, bank, 1, address), *[0] * beats], dtype=np.uint64)
+
+    async def load(self, spoils: Any) -> None:
+        await self.send(*(p.beats for p in spoiled(self.image, spoils).packets()), *(p.beats for p in self.inputs))
+
+    async def start(self, address: int) -> None:
+        await self.axil.write(REGISTERS["IRQ_ENABLE"].address, 3)
+        await self.axil.write(REGISTERS["PROGRAM_START"].address, address)
+        await self.axil.write(REGISTERS["CONTROL"].address, START)
+
+    async def ended(self) -> None:
+        """Until the interrupt, if one comes, and all that was under way has gone by."""
+        try:
+            await with_timeout(RisingEdge(self.dut.irq), RUN_CYCLES * PERIOD_NS, "ns")
+        except SimTimeoutError:
+            cocotb.log.info("no interrupt")
+        await ClockCycles(self.dut.clk, 40)
+
+    async def use(self, stimulus: str, spoils: Any) -> None:
+        """The machine used in one of the ways that a mutant may name."""
+        if stimulus == "nothing":
+            await ClockCycles(self.dut.clk, 10)
+        elif stimulus == "withdraw a beat":
+            try:
+                await self.send(self.one_word(0, 0, 0))
+            except StreamStalledError:
+                await ClockCycles(self.dut.clk, 4)
+        else:
+            await self.load(spoils)
+            await self.start(self.config.program_depth if stimulus == "start past the program" else self.image.run_start)
+            if stimulus == "load while busy":
+                spec, words = memories(self.config)["FEATURE"], self.config.feature_depth // 2
+                await self.send(packet(spec, Section("FEATURE", words, spec.zeros(words), 1)).beats)
+            await self.ended()
+
+
+def spoiled(image: Image, spoils: Any) -> Image:
+    """The image with fields that it should not have."""
+    specs = memories(image.config)
+
+    def words_of(section: Section) -> Section:
+        words = section.words.copy()
+        for s in spoils:
+            if isinstance(s, Spoil) and s.memory == section.memory:
+                words[slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)] = s.value
+        return replace(section, words=words)
+
+    return replace(image, sections=tuple(words_of(section) for section in image.sections))
+
+
+def small_network(rng: np.random.Generator) -> Network:
+    """Two layers: a convolution with taps in all directions and more filters than columns, and a pool."""
+
+    def requant(filters: int) -> Requant:
+        return Requant(np.zeros(filters, dtype=np.int64), np.full(filters, 256, dtype=np.int64), np.full(filters, 16, dtype=np.int64), relu=False)
+
+    convolution = Conv("conv", "input", rng.integers(1, 100, (5, 3, 3, 3)), requant(5), 1, 1, None)
+    return Network("small", (3, 5, 5), (convolution, GlobalPool("pool", "conv", requant(5))))
+
+
+@cocotb.test()
+async def every_mutant(dut: Any) -> None:
+    config = settings.config()
+    rng = numpy_rng("network")
+    network = small_network(rng)
+    image = compile_network(network, config, seed=1)
+    bench = Bench(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
+    played = []
+    for number, mutant in enumerate(MUTANTS):
+        if mutant.four_state and settings.simulator() != "icarus":
+            continue
+        await bench.reset(number)
+        begin = get_sim_time("ns")
+        await bench.send(*(bench.one_word(*p) for p in mutant.packets))
+        await bench.use(mutant.stimulus, mutant.spoils)
+        played.append({"case": mutant.name, "begin": begin, "end": get_sim_time("ns"), "provokes": list(mutant.provokes)})
+    settings.report({"cases": played})

@@ -1,0 +1,117 @@
+// Writes down what is inside the machine while a run of interest lasts: for `make replay` only, where PSA_PROBE is defined.
+//
+// +probe=<path> with +probe_from=<ns> +probe_to=<ns>: one line a value, each with its time in ns:
+//
+//   x <time> <row> <pixel of each bank>        a bundle enters a row of the array
+//   s <time> <row> <sum or - of each column>   partial sums leave the PEs of a row
+//   a <time> <column> <sum>                    a column's sum over the passes so far
+//   w <time> <bank> <word> <pixels>            a result is written
+//
+// +waves=<path> with +waves_from=<ns> +waves_to=<ns>: waves of everything; the simulation ends with them.
+
+`resetall
+`default_nettype none
+
+module psa_probe #(
+    parameter ROWS  = 16,
+    parameter COLS  = 16,
+    parameter GROUP = 8
+) (
+    input wire clk
+);
+
+localparam T         = ROWS;
+localparam PSUM_BITS = 16 + $clog2(ROWS);
+localparam PATH_BITS = 8 * 4096;
+
+integer             file;
+reg                 sample, waves, dumping;
+reg [PATH_BITS-1:0] file_path, waves_path;
+reg [63:0]          probe_from, probe_to, waves_from, waves_to;
+
+initial begin
+    sample     = 1'b0;
+    dumping    = 1'b0;
+    file       = 0;
+    probe_from = 64'd0;
+    probe_to   = 64'd0;
+    waves_from = 64'd0;
+    waves_to   = 64'd0;
+    if ($value$plusargs("probe=%s", file_path) && $value$plusargs("probe_from=%d", probe_from) && $value$plusargs("probe_to=%d", probe_to)) begin
+        file = $fopen(file_path, "w");
+    end
+    waves = $value$plusargs("waves=%s", waves_path) && $value$plusargs("waves_from=%d", waves_from) && $value$plusargs("waves_to=%d", waves_to);
+end
+
+// half a cycle before the edge that is looked at
+always @(negedge clk) begin
+    sample <= file != 0 && $time >= probe_from && $time <= probe_to;
+    if (waves && !dumping && $time >= waves_from) begin
+        dumping <= 1'b1;
+        $dumpfile(waves_path);
+        $dumpvars(0, psa_checked);
+    end
+    if (dumping && $time > waves_to) begin
+        $dumpflush;
+        $finish;
+    end
+end
+
+genvar r, c;
+
+generate
+for (r = 0; r < ROWS; r = r + 1) begin : gen_row
+    integer                    g, k;
+    reg signed [7:0]           pixel;
+    reg signed [PSUM_BITS-1:0] sum;
+
+    always @(posedge clk) begin
+        if (sample && psa_checked.dut.x_valid[r] === 1'b1) begin
+            $fwrite(file, "x %0d %0d", $time, r);
+            for (g = 0; g < GROUP; g = g + 1) begin
+                pixel = psa_checked.dut.x_bundle[(r*GROUP + g)*8 +: 8];
+                $fwrite(file, " %0d", pixel);
+            end
+            $fwrite(file, "\n");
+        end
+        if (sample && psa_checked.dut.pe_array.gen_row[r].valid[COLS:1] != 0) begin
+            $fwrite(file, "s %0d %0d", $time, r);
+            for (k = 0; k < COLS; k = k + 1) begin
+                if (psa_checked.dut.pe_array.gen_row[r].valid[k+1]) begin
+                    sum = psa_checked.dut.pe_array.gen_row[r].sums[k*PSUM_BITS +: PSUM_BITS];
+                    $fwrite(file, " %0d", sum);
+                end else begin
+                    $fwrite(file, " -");
+                end
+            end
+            $fwrite(file, "\n");
+        end
+    end
+end
+
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    always @(posedge clk) begin
+        if (sample && psa_checked.dut.gen_column[c].accumulator.valid_reg === 1'b1) begin
+            $fwrite(file, "a %0d %0d %0d\n", $time, c, psa_checked.dut.gen_column[c].accumulator.total);
+        end
+    end
+end
+endgenerate
+
+integer          p;
+reg signed [7:0] result;
+
+always @(posedge clk) begin
+    if (sample && psa_checked.dut.fetch.wr_valid === 1'b1 && !psa_checked.dut.ld_feature) begin
+        $fwrite(file, "w %0d %0d %0d", $time, psa_checked.dut.fetch.wr_bank, psa_checked.dut.fetch.wr_word);
+        for (p = 0; p < T; p = p + 1) begin
+            result = psa_checked.dut.fetch.wr_data[p*8 +: 8];
+            $fwrite(file, " %0d", result);
+        end
+        $fwrite(file, "\n");
+    end
+end
+
+endmodule
+
+`resetall

@@ -1,0 +1,129 @@
+"""What a simulation leaves in its folder when a run of the machine went wrong: all that is needed to run the model on it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.array import Machine
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.image import Image
+
+FOLDER = "suspect"
+RECORD, STATE, IMAGE, INPUTS = "suspect.json", "state.npz", "image.tatami", "inputs.npz"
+
+Int8Array = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A run in which something was wrong: the model with the memories as they should have been before it, the program word at which it
+    was started, and the time in ns in which it took place. `image` names layers and filters, if the memories came from one.
+    """
+
+    machine: Machine
+    start: int
+    begin: int
+    end: int
+    image: Image | None = None
+
+
+class Attempt:
+    """Watches one run of the machine, and notes it if it goes wrong.
+
+        with Attempt(model, image.run_start, image, inputs) as attempt:
+            run = await host.run(...)
+            attempt.ended()
+            ... compare ...
+            attempt.differs = ...
+
+    `model` gives the model with the memories as they are before the run; it is called only if the run is noted. An exception counts as a
+    difference. Only the first run of a simulation that goes wrong is noted.
+    """
+
+    def __init__(self, model: Callable[[], Machine], start: int, image: Image | None = None, inputs: Int8Array | None = None) -> None:
+        self.model, self.start, self.image, self.inputs = model, start, image, inputs
+        self.differs = False
+        self.end: int | None = None
+
+    def __enter__(self) -> Attempt:
+        self.begin = now_ns()
+        return self
+
+    def ended(self) -> None:
+        """The run is over: what follows is not part of it."""
+        self.end = now_ns()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None or self.differs:
+            end = now_ns() if self.end is None else self.end
+            note(Suspect(self.model(), self.start, self.begin, end, self.image), self.inputs)
+
+
+def now_ns() -> int:
+    """Simulated time."""
+    from cocotb.utils import get_sim_time  # only inside a simulation
+
+    return round(get_sim_time("ns"))
+
+
+def copy_of(machine: Machine) -> Machine:
+    """A model of its own with the same memories, for whoever goes on with the first."""
+    return deepcopy(machine)
+
+
+def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path()) -> None:
+    """Writes a suspect below `folder`, by default that of the simulation, unless it has one. Its model holds one image."""
+    place = folder / FOLDER
+    if place.exists():
+        return
+    place.mkdir(parents=True)
+    np.savez_compressed(place / STATE, features=suspect.machine.features, **suspect.machine.memory)  # type: ignore[arg-type]
+    if suspect.image is not None:
+        suspect.image.save(place / IMAGE)
+    if inputs is not None:
+        np.savez_compressed(place / INPUTS, inputs=inputs)
+    (place / RECORD).write_text(json.dumps({"start": suspect.start, "begin": suspect.begin, "end": suspect.end}))
+
+
+def load(folder: Path, config: ArrayConfig) -> Suspect | None:
+    """What `note` wrote below `folder`; None if it wrote nothing. Raises `TatamiError` naming the file if it is damaged."""
+    place = folder / FOLDER
+    if not place.is_dir():
+        return None
+    record: dict[str, Any] = read_json(place / RECORD)
+    machine = Machine(config)
+    try:
+        with np.load(place / STATE) as state:
+            contents = {name: state[name] for name in ("features", *machine.memory)}
+    except Exception as error:  # zip and numpy have a dozen for a damaged file
+        raise TatamiError(f"{place / STATE}: {type(error).__name__}: {error}") from None
+    machine.features = contents.pop("features")
+    machine.memory = contents
+    image = Image.load(place / IMAGE, config) if (place / IMAGE).is_file() else None
+    try:
+        return Suspect(machine, int(record["start"]), int(record["begin"]), int(record["end"]), image)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TatamiError(f"{place / RECORD}: field {error} is missing or no number") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises `TatamiError` naming the file."""
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise TatamiError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise TatamiError(f"{path}: is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise TatamiError(f"{path}: holds no JSON object")
+    return value
