@@ -1,0 +1,159 @@
+"""The blocks and the sizes in which each is tested. To add one: its entry here, and its test in `tb/psa_<name>/test_<name>.py`.
+
+`tests/test_blocks.py` runs all of them on both simulators; `make sim TEST=block_<name>` runs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pymodel.config import ArrayConfig, clog2
+from pymodel.image import BEAT_BITS, memories
+
+Parameters = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Block:
+    """An RTL file tested on its own, once in each set of Verilog `parameters`."""
+
+    name: str
+    description: str
+    parameters: tuple[Parameters, ...]
+
+    @property
+    def top(self) -> str:
+        """Its Verilog module, and its folder in tb/."""
+        return f"psa_{self.name}"
+
+    @property
+    def module(self) -> str:
+        """The cocotb tests."""
+        return f"tb.{self.top}.test_{self.name}"
+
+
+def array_parameters(size: int, group: int) -> Parameters:
+    """Of whatever holds PEs: the widths follow from the shape."""
+    config = ArrayConfig("array", size=size, group=group)
+    return {"ROWS": size, "COLS": size, "GROUP": group, "SELECT_BITS": config.select_bits, "PSUM_BITS": config.psum_bits}
+
+
+def pe_parameters(size: int, group: int) -> Parameters:
+    """Of a PE in an array of that shape."""
+    return {name: value for name, value in array_parameters(size, group).items() if name not in ("ROWS", "COLS")}
+
+
+# Blocks that address memories: depths that are no powers of two, so that an address can lie past the end; those that are; the largest.
+ODD = ArrayConfig(
+    "odd",
+    size=4,
+    group=2,
+    feature_depth=10,
+    acc_words=5,
+    program_depth=13,
+    tile_depth=11,
+    lane_depth=50,
+    group_depth=7,
+    tap_depth=21,
+    edge_depth=11,
+    filter_depth=19,
+)
+EVEN = ArrayConfig(
+    "even",
+    size=8,
+    group=4,
+    feature_depth=64,
+    acc_words=4,
+    program_depth=16,
+    tile_depth=16,
+    lane_depth=128,
+    group_depth=16,
+    tap_depth=32,
+    edge_depth=32,
+    filter_depth=32,
+)
+LARGEST = ArrayConfig(
+    "largest",
+    group=16,
+    feature_depth=65536,
+    acc_words=65536,
+    program_depth=65536,
+    tile_depth=65536,
+    lane_depth=65536,
+    group_depth=65536,
+    tap_depth=65536,
+    edge_depth=65536,
+    filter_depth=65536,
+)
+
+
+def machine_parameters(config: ArrayConfig) -> Parameters:
+    """What `psa_top` hands to its blocks, by the names that they have there."""
+    memory = memories(config)
+    beats = {f"{m.name}_BEATS": -(-m.width // BEAT_BITS) for m in memory.values()}
+    return {
+        **config.rtl_parameters(),
+        "T": config.size,
+        "ACC_DEPTH": config.acc_words * config.size,
+        "FEATURE_ADDR": config.base_bits,
+        "FILTER_ADDR": clog2(config.filter_depth),
+        "MEMBER_BITS": memory["GROUP"].width // config.group,
+        "OFFSET_BITS": config.offset_bits,
+        "TAP_BITS": memory["TAP"].width,
+        "EDGE_BITS": memory["EDGE"].width,
+        "FILTER_BITS": memory["FILTER"].width,
+        "ROW_WIDTH": memory["SLOT"].width,
+        **beats,
+        "MAX_BEATS": max(beats.values()),
+    }
+
+
+def parameters_in(configs: tuple[ArrayConfig, ...], *names: str) -> tuple[Parameters, ...]:
+    """The named parameters in each of the configurations."""
+    return tuple({name: machine_parameters(config)[name] for name in names} for config in configs)
+
+
+MEMORIES = tuple(memories(ODD))
+DEPTHS = ("FEATURE_DEPTH", "PROGRAM_DEPTH", "TILE_DEPTH", "LANE_DEPTH", "GROUP_DEPTH", "TAP_DEPTH", "EDGE_DEPTH", "FILTER_DEPTH")
+READ_BY_FETCH = ("FEATURE_DEPTH", "LANE_DEPTH", "GROUP_DEPTH", "TAP_DEPTH", "EDGE_DEPTH", "MEMBER_BITS", "OFFSET_BITS", "TAP_BITS", "EDGE_BITS")
+READ_BY_SEQUENCER = ("FEATURE_DEPTH", "ACC_WORDS", "PROGRAM_DEPTH", "TILE_DEPTH", "LANE_DEPTH", "TAP_DEPTH", "EDGE_DEPTH", "FILTER_DEPTH")
+
+BLOCKS = {
+    b.name: b
+    for b in (
+        Block("ram", "memory", ({"WIDTH": 8, "DEPTH": 16}, {"WIDTH": 1, "DEPTH": 2}, {"WIDTH": 37, "DEPTH": 21})),
+        Block("delay", "delay line", ({"WIDTH": 8, "STAGES": 1}, {"WIDTH": 1, "STAGES": 2}, {"WIDTH": 37, "STAGES": 7})),
+        Block("pe", "processing element", (pe_parameters(16, 8), pe_parameters(4, 1), pe_parameters(8, 16))),
+        Block("array", "array of PEs", (array_parameters(4, 2), array_parameters(4, 1), array_parameters(8, 16), array_parameters(16, 8))),
+        Block("lane", "lane serialiser", ({"T": 4, "GROUP": 2}, {"T": 8, "GROUP": 16}, {"T": 16, "GROUP": 1})),
+        Block("accumulator", "accumulators of a column", ({"DEPTH": 16, "PSUM_BITS": 18}, {"DEPTH": 37, "PSUM_BITS": 20})),
+        Block("requant", "requantisation of a column", ({"T": 4}, {"T": 8}, {"T": 16})),
+        Block("feature_bank", "feature bank", ({"T": 4, "DEPTH": 4}, {"T": 8, "DEPTH": 22}, {"T": 16, "DEPTH": 64})),
+        Block("edge_mask", "edge mask", ({"T": 4}, {"T": 8}, {"T": 16})),
+        Block(
+            "load",
+            "load stream: what each packet writes, and every error",
+            parameters_in((ODD, LARGEST), "GROUP", *DEPTHS, *(f"{name}_BEATS" for name in MEMORIES), "MAX_BEATS"),
+        ),
+        Block(
+            "regs",
+            "registers: access, events, interrupt, counters, on any AXI4-Lite timing",
+            parameters_in((ODD, LARGEST), "ROWS", "COLS", "GROUP", "ACC_WORDS", *DEPTHS),
+        ),
+        Block("sequencer", "sequencer: every cycle of programs, right and wrong", parameters_in((ODD, EVEN), "ROWS", "GROUP", *READ_BY_SEQUENCER)),
+        Block("fetch", "group fetch: planes, padding, bounds", parameters_in((ODD, EVEN), "T", "GROUP", *READ_BY_FETCH)),
+        Block("slots", "slot memory: a row five cycles after its issue", parameters_in((ODD, EVEN), "ROWS", "LANE_DEPTH", "ROW_WIDTH")),
+        Block(
+            "column_control",
+            "column control: the cycle of every token and start",
+            parameters_in((ODD, EVEN), "ROWS", "COLS", "ACC_DEPTH", "FEATURE_ADDR", "FILTER_ADDR"),
+        ),
+        Block(
+            "writeback",
+            "write-back: parameters of each filter, words and bounds",
+            parameters_in((ODD, EVEN), "T", "COLS", "GROUP", "FEATURE_DEPTH", "FILTER_DEPTH", "FILTER_BITS"),
+        ),
+        Block("out", "out stream: packets under backpressure", parameters_in((ODD, EVEN), "T", "FEATURE_DEPTH")),
+    )
+}

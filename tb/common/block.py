@@ -1,0 +1,109 @@
+"""`Bench`: the pins of one block, a cycle at a time. What every block test in `tb/psa_*/` is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.handle import LogicObject
+from cocotb.triggers import RisingEdge, Timer
+from cocotb.types import Logic, LogicArray
+
+from tb.common import settings
+from tb.common.seeding import numpy_rng
+
+PERIOD_NS = 10
+RESET_CYCLES = 3
+
+
+def pack(values: Iterable[int], bits: int) -> int:
+    """Numbers of `bits` bits each, signed ones in two's complement, as one vector: the first in its lowest bits."""
+    return sum((int(value) & ((1 << bits) - 1)) << (place * bits) for place, value in enumerate(values))
+
+
+class Bench:
+    """Drives `inputs` and checks outputs of a block, with its clock `clk` if it has one.
+
+    An input that a cycle does not name carries garbage in it: a random value, or X where the simulator knows X. A cycle's outputs are
+    those that the clock edge at its end sees, so a register written in one cycle shows in the next.
+    """
+
+    def __init__(self, dut: Any, *inputs: str) -> None:
+        self.dut = dut
+        self.rng: np.random.Generator = numpy_rng("garbage")
+        self.inputs = {name: getattr(dut, name) for name in inputs}
+        self.widths: dict[str, int] = {}
+        self.outputs: dict[str, Any] = {}
+        self.four_state = settings.simulator() == "icarus"
+        self.clock = getattr(dut, "clk", None)
+        self.number = 0  # of the cycle
+        self.compared = 0
+        if self.clock is not None:
+            # low first: an edge at time 0 would come before the first inputs
+            Clock(self.clock, PERIOD_NS, "ns", impl="gpi").start(start_high=False)
+            self.edge = RisingEdge(self.clock)
+
+    async def reset(self, **values: int) -> None:
+        """Holds `rst` for a few cycles, with `values` on the inputs that must not be garbage during a reset."""
+        for _ in range(RESET_CYCLES):
+            await self.cycle(rst=1, **values)
+
+    async def cycle(self, **values: int) -> None:
+        """One cycle with `values` on the inputs; without a clock, the time in which a combinational block settles."""
+        for name, handle in self.inputs.items():
+            handle.value = values[name] & self.mask(name) if name in values else self.garbage(name)
+        await (self.edge if self.clock is not None else Timer(PERIOD_NS, "ns"))
+        self.number += 1
+
+    def expect(self, **values: int) -> None:
+        """Compares outputs of the cycle that has just gone by. An X is always wrong."""
+        for name, value in values.items():
+            if name not in self.outputs:
+                self.outputs[name] = getattr(self.dut, name)
+            value &= self.mask(name)
+            seen = self.outputs[name].value
+            self.compared += 1
+            try:
+                number = int(seen)
+            except ValueError:
+                raise AssertionError(f"cycle {self.number}: {name}: expected {value:#x}, seen {seen}") from None
+            assert number == value, f"cycle {self.number}: {name}: expected {value:#x}, seen {number:#x}"
+
+    def expect_parts(self, name: str, bits: int, parts: Mapping[int, int]) -> None:
+        """Compares some of the numbers, `bits` bits each, of which an output is made: the others may be X."""
+        text = str(getattr(self.dut, name).value)  # most significant bit first
+        for place, value in parts.items():
+            seen, want = text[len(text) - (place + 1) * bits : len(text) - place * bits], pack([value], bits)
+            self.compared += 1
+            assert seen == f"{want:0{bits}b}", f"cycle {self.number}: {name}: expected {want:#x}, seen {seen} in part {place}"
+
+    def done(self, **counts: int) -> None:
+        """Ends a test: reports `counts`, the things that it is about, each of which must have occurred."""
+        missing = [name for name, count in {"compared": self.compared, **counts}.items() if not count]
+        assert not missing, f"nothing to count: {', '.join(missing)}"
+        settings.report({"block_cycles": self.number, "compared": self.compared, **counts})
+
+    def mask(self, name: str) -> int:
+        if name not in self.widths:
+            self.widths[name] = len(getattr(self.dut, name))
+        return (1 << self.widths[name]) - 1
+
+    def garbage(self, name: str) -> Any:
+        mask = self.mask(name)
+        if self.four_state and chance(self.rng, 0.5):  # an enable that is X may pass for one that is low: a number does not
+            return Logic("X") if isinstance(self.inputs[name], LogicObject) else LogicArray("X" * self.widths[name])
+        return int.from_bytes(self.rng.bytes(self.widths[name] // 8 + 1), "little") & mask
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """True as often as `probability` says."""
+    return bool(rng.random() < probability)
+
+
+def edgy(rng: np.random.Generator, low: int, high: int, probability: float = 0.2) -> int:
+    """A number in low..high, both included: often one of the two ends, zero or next to it."""
+    if chance(rng, probability):
+        return int(rng.choice([value for value in (low, high, 0, 1, -1) if low <= value <= high]))
+    return int(rng.integers(low, high, endpoint=True))

@@ -1,0 +1,66 @@
+"""The accumulators against a table of sums.
+
+Corners: the same pixel again after exactly four cycles; a tile of one pass (first and last at once); first and last pass of different
+pixels in neighbouring cycles; partial sums at both ends; gaps with garbage; the first and the last pixel of a depth that is no power of two;
+a tile that begins anew over old sums; a sum given out is not stored; resets, which keep the sums of the pixels that had gone through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+
+CYCLES = 3000
+AGAIN = 4  # cycles until the same pixel at the earliest: T is never less
+LATENCY = 2
+
+
+@cocotb.test()
+async def sums_over_the_passes(dut: Any) -> None:
+    depth, psum_bits = settings.parameters()["DEPTH"], settings.parameters()["PSUM_BITS"]
+    rng = numpy_rng()
+    bench = Bench(dut, "rst", "pixel_valid", "pixel_index", "pixel_first", "pixel_last", "psum")
+    await bench.reset(pixel_valid=0)
+    sums: dict[int, int] = {}
+    seen: dict[int, int] = {}  # the cycle of each pixel's last visit
+    finished: dict[int, int] = {}  # by the cycle in which it comes out
+    soonest = single = given = resets = 0
+    for n in range(CYCLES):
+        rst, valid = chance(rng, 0.005), chance(rng, 0.9)
+        again = [index for index, cycle in seen.items() if cycle == n - AGAIN]
+        index = again[0] if again and chance(rng, 0.5) else edgy(rng, 0, depth - 1)
+        valid &= n - seen.get(index, -AGAIN) >= AGAIN
+        first = index not in sums or chance(rng, 0.2)
+        last = chance(rng, 0.3)
+        psum = edgy(rng, -(1 << (psum_bits - 1)), (1 << (psum_bits - 1)) - 1)
+        inputs: dict[str, int] = {"rst": rst, "pixel_valid": valid}
+        if valid:
+            inputs |= {"pixel_index": index, "pixel_first": first, "pixel_last": last, "psum": psum}
+        await bench.cycle(**inputs)
+        bench.expect(sum_valid=n in finished)
+        if n in finished:
+            bench.expect(sum=finished[n])
+            given += 1
+
+        if valid:
+            soonest += index in again and not first
+            single += first and last
+            seen[index] = n
+            total = psum + (0 if first else sums[index])
+            if last:
+                finished[n + LATENCY] = total
+            else:
+                sums[index] = total
+        if rst:
+            resets += 1
+            # of what is on its way nothing comes out, and whether it is stored is nobody's promise
+            finished = {cycle: total for cycle, total in finished.items() if cycle <= n}
+            for index, cycle in seen.items():
+                if cycle > n - LATENCY:
+                    sums.pop(index, None)
+    bench.done(soonest=soonest, single=single, given=given, resets=resets)

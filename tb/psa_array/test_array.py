@@ -1,0 +1,119 @@
+"""The array against a matrix product: column c of a pixel is the sum over the rows of weight x selected input.
+
+Corners: passes of exactly T pixels, so that the reload is as long as the pass; longer ones; a row of slots that arrives in the last
+possible cycle, in the first, and in between; slots right after those of the pass before; gaps before any pixel, with garbage in them; weights and
+pixels all at one end (the largest sums there are); empty slots; every select in every row; a reset in the middle of a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from tb.common import settings
+from tb.common.block import Bench, chance, pack
+from tb.common.seeding import numpy_rng
+
+WEIGHT_BITS = 8
+RUNS = 4  # each ends with a reset
+PASSES = 8
+
+
+@dataclass
+class Cycle:
+    """What the pins get, and the sums that leave the columns."""
+
+    slots: tuple[int, int] | None
+    pixels: dict[int, tuple[bool, int]]
+    sums: dict[int, int]
+
+
+class Plan:
+    """A run of passes, cycle by cycle: pixel n enters row r in its own cycle + r and leaves column c ROWS + c cycles after it entered row 0."""
+
+    def __init__(self, rng: np.random.Generator, size: int, group: int, select_bits: int) -> None:
+        self.rng, self.size, self.group = rng, size, group
+        self.slot_bits = WEIGHT_BITS + select_bits
+        self.cycles: list[Cycle] = []
+        self.selects: set[tuple[int, int]] = set()
+        self.earliest = self.latest = 0
+        self.previous: int | None = None  # the cycle in which the pass before entered row 0
+        self.now = 1
+
+    def at(self, cycle: int) -> Cycle:
+        self.cycles.extend(Cycle(None, {}, {}) for _ in range(cycle + 1 - len(self.cycles)))
+        return self.cycles[cycle]
+
+    def numbers(self, *shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Signed bytes: all of them at one end, or any with many zeros among them."""
+        if chance(self.rng, 0.2):
+            return np.full(shape, self.rng.choice([-128, 127]))
+        return self.rng.integers(-128, 128, size=shape) * (self.rng.random(shape) < 0.8)
+
+    def add_pass(self) -> None:
+        rng, size = self.rng, self.size
+        pixels = size * int(rng.choice([1, 1, 2, 3]))
+        weight, select = self.numbers(size, size), rng.integers(self.group, size=(size, size))
+        bundles = self.numbers(pixels, size, self.group)
+        gaps = rng.integers(0, 3, size=pixels) if chance(rng, 0.3) else np.zeros(pixels, dtype=np.int64)
+        entry = self.now + np.cumsum(gaps) + np.arange(pixels)
+        self.selects |= {(row, int(s)) for row in range(size) for s in select[row]}
+
+        # from the `first` of the pass before in the last column, until the cycle before its own in the first
+        slack = int(entry[0]) - 1 - (self.previous + size - 1 if self.previous is not None else 0)
+        early = int(rng.choice([0, slack, int(rng.integers(slack + 1))]))
+        self.latest += early == 0
+        self.earliest += early == slack > 0
+        for row in range(size):
+            slots = [int(w) & 0xFF | int(s) << WEIGHT_BITS for w, s in zip(weight[row], select[row], strict=True)]
+            self.at(int(entry[0]) - 1 - early + row).slots = row, pack(slots, self.slot_bits)
+
+        for n, cycle in enumerate(entry.tolist()):
+            for row in range(size):
+                self.at(cycle + row).pixels[row] = n == 0, pack(bundles[n, row], 8)
+                chosen = bundles[n, np.arange(size)[:, None], select]
+            for column, value in enumerate((weight * chosen).sum(axis=0).tolist()):
+                self.at(cycle + size + column).sums[column] = value
+        self.previous = int(entry[0])
+        self.now = int(entry[-1]) + 1 + (int(rng.integers(1, 3 * size)) if chance(rng, 0.3) else 0)
+
+
+@cocotb.test()
+async def columns_are_sums_of_products(dut: Any) -> None:
+    p = settings.parameters()
+    size, group, psum_bits = p["ROWS"], p["GROUP"], p["PSUM_BITS"]
+    rng = numpy_rng()
+    bench = Bench(dut, "rst", "row_valid", "row_index", "row_slots", "x_valid", "x_first", "x_bundle")
+    latest = earliest = sums = 0
+    selects: set[tuple[int, int]] = set()
+    for _ in range(RUNS):
+        await bench.reset(row_valid=0, x_valid=0)
+        plan = Plan(rng, size, group, p["SELECT_BITS"])
+        for _ in range(PASSES):
+            plan.add_pass()
+        stop = int(rng.integers(len(plan.cycles) // 2, len(plan.cycles) + 1))
+        for cycle in plan.cycles[:stop]:
+            await drive(bench, cycle, size, group)
+            bench.expect_parts("psum", psum_bits, cycle.sums)
+            sums += len(cycle.sums)
+        latest, earliest, selects = latest + plan.latest, earliest + plan.earliest, selects | plan.selects
+    assert len(selects) == size * group, f"{len(selects)} of {size * group} pairs of row and select"
+    bench.done(sums=sums, latest=latest, earliest=earliest)
+
+
+async def drive(bench: Bench, cycle: Cycle, size: int, group: int) -> None:
+    inputs = {"rst": 0, "row_valid": int(cycle.slots is not None), "x_valid": sum(1 << row for row in cycle.pixels)}
+    if cycle.slots is not None:
+        inputs["row_index"], inputs["row_slots"] = cycle.slots
+    if cycle.pixels:
+        bits = int.from_bytes(bench.rng.bytes(size * group), "little")  # rows without a pixel keep random bits
+        first = 0
+        for row, (begins, bundle) in cycle.pixels.items():
+            place = row * group * 8
+            bits = bits & ~(((1 << group * 8) - 1) << place) | bundle << place
+            first |= begins << row
+        inputs |= {"x_first": first, "x_bundle": bits}
+    await bench.cycle(**inputs)

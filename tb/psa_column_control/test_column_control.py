@@ -1,0 +1,85 @@
+"""psa_column_control: what each column is told, as arithmetic of cycle numbers.
+
+Pixel i of a word that enters in cycle n is column c's in cycle n + 1 + T + i + c: it enters row 0 in n + 1 + i, takes T cycles down the
+array and c across. A word that a tile's last pass completes starts in column c with its first pixel, in cycle n + 1 + T + c.
+
+Corners: words without a gap, one cycle and more apart; first pass, last pass, both (a tile of one pass) and neither; the last word of a
+layer; every pixel kept, none, any; the first and last word of the accumulators; reset with words in the array and in the cycle that a
+word enters; garbage on all fields where no word enters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+
+WORDS = 150
+
+
+@cocotb.test()
+async def tokens_and_starts(dut: Any) -> None:
+    size = settings.parameters()
+    t, columns = size["ROWS"], size["COLS"]
+    index_bits = (size["ACC_DEPTH"] - 1).bit_length()
+    rng = numpy_rng("words")
+    fields = ("word_index", "word_keep", "word_first", "word_last", "word_out", "word_filter_base", "word_layer_last")
+    bench = Bench(dut, "rst", "word_valid", *fields)
+    await bench.reset(word_valid=0)
+
+    tokens: dict[int, dict[int, tuple[int, int, int, int]]] = {}  # cycle -> column -> index, first, last, keep
+    starts: dict[int, tuple[int, int, int, int]] = {}
+    seen = dict.fromkeys(("words", "starts", "resets_with_tokens", "dropped_at_the_door", "first_and_last", "layer_last", "back_to_back"), 0)
+    sent, next_word, last_entry = 0, bench.number + 1, 0
+
+    while sent < WORDS or tokens:
+        enter = sent < WORDS and bench.number + 1 >= next_word
+        reset = chance(rng, 0.01) or (enter and chance(rng, 0.03))
+        word = {
+            "word_index": edgy(rng, 0, size["ACC_DEPTH"] // t - 1),
+            "word_keep": int(rng.choice([0, (1 << t) - 1, int(rng.integers(1 << t))])),
+            "word_first": int(chance(rng, 0.5)),
+            "word_last": int(chance(rng, 0.5)),
+            "word_out": edgy(rng, 0, (1 << size["FEATURE_ADDR"]) - 1),
+            "word_filter_base": edgy(rng, 0, (1 << size["FILTER_ADDR"]) - 1),
+            "word_layer_last": int(chance(rng, 0.2)),
+        }
+        await bench.cycle(rst=int(reset), word_valid=int(enter), **(word if enter else {}))
+
+        now = tokens.pop(bench.number, {})
+        bench.expect(pixel_valid=sum(1 << c for c in now))
+        for place, (name, bits) in enumerate((("pixel_index", index_bits), ("pixel_first", 1), ("pixel_last", 1), ("pixel_keep", 1))):
+            bench.expect_parts(name, bits, {c: token[place] for c, token in now.items()})
+        start = starts.pop(bench.number, None)
+        if start is None:
+            bench.expect(start_valid=0)
+        else:
+            column, out, filter_base, layer_last = start
+            bench.expect(start_valid=1, start_column=column, start_out=out, start_filter_base=filter_base, start_layer_last=layer_last)
+            seen["starts"] += 1
+
+        if reset:
+            seen["resets_with_tokens"] += bool(tokens)
+            seen["dropped_at_the_door"] += enter
+            tokens.clear()
+            starts.clear()
+        elif enter:
+            for c in range(columns):
+                for i in range(t):
+                    token = (word["word_index"] * t + i, word["word_first"], word["word_last"], word["word_keep"] >> i & 1)
+                    tokens.setdefault(bench.number + 1 + t + i + c, {})[c] = token
+                if word["word_last"]:
+                    starts[bench.number + 1 + t + c] = (c, word["word_out"], word["word_filter_base"], word["word_layer_last"])
+            seen["words"] += 1
+            seen["first_and_last"] += word["word_first"] and word["word_last"]
+            seen["layer_last"] += word["word_last"] and word["word_layer_last"]
+            seen["back_to_back"] += bench.number - last_entry == t
+            last_entry = bench.number
+        if enter:
+            sent += 1
+            next_word = bench.number + t + int(rng.choice([0, 0, 0, 1, t - 1, t, 3 * t]))
+    bench.done(**seen)

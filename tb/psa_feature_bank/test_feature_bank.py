@@ -1,0 +1,53 @@
+"""The feature bank against a row of pixels.
+
+Corners: every shift from an even and from an odd word; the last pixels of the bank; a word written while it is read, as the first or the
+second of the two that a read straddles (the old pixels come), and read in the next cycle (the new ones); reads in every cycle; garbage on
+addresses without an enable; a bank of four words; a depth that is no power of two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy, pack
+from tb.common.seeding import numpy_rng
+
+CYCLES = 2000
+
+
+@cocotb.test()
+async def any_pixel_address(dut: Any) -> None:
+    t, depth = settings.parameters()["T"], settings.parameters()["DEPTH"]
+    rng = numpy_rng()
+    bench = Bench(dut, "wr_en", "wr_word", "wr_data", "rd_en", "rd_word", "rd_shift")
+    pixels: list[int | None] = [None] * (depth * t)
+    expected: int | None = None
+    kinds = set()  # (odd word, shift) of the reads that were compared
+    collisions = 0
+    for _ in range(CYCLES):
+        write, read = chance(rng, 0.4), chance(rng, 0.9)
+        first = edgy(rng, 0, (depth - 1) * t)
+        near = first // t + int(rng.integers(2))
+        word = near if chance(rng, 0.3) and near < depth else int(rng.integers(depth))
+        new = [edgy(rng, -128, 127) for _ in range(t)]
+        inputs = {"wr_en": int(write), "rd_en": int(read)}
+        if write:
+            inputs |= {"wr_word": word, "wr_data": pack(new, 8)}
+        if read:
+            inputs |= {"rd_word": first // t, "rd_shift": first % t}
+        await bench.cycle(**inputs)
+        if expected is not None:
+            bench.expect(rd_data=expected)
+
+        known = [pixel for pixel in pixels[first : first + t] if pixel is not None]
+        expected = pack(known, 8) if read and len(known) == t else None
+        if expected is not None:
+            kinds.add((first // t % 2, first % t))
+            collisions += write and first - t < word * t < first + t
+        if write:
+            pixels[word * t : (word + 1) * t] = new
+    assert len(kinds) == 2 * t, f"{len(kinds)} of {2 * t} kinds of read"
+    bench.done(collisions=collisions)

@@ -1,0 +1,339 @@
+"""psa_fetch: T pixels of each input of a lane's group, exactly five cycles after its issue.
+
+Two models. `planes_with_padding` knows coordinates only: taps of a map, zero where they reach over its edge. `tables` looks lane, group,
+tap, edge and word up in dictionaries of random contents and knows the bounds.
+
+Corners: an issue in every cycle and gaps; taps that reach nowhere, one pixel, four, over each edge and corner, also beyond the whole map;
+reads that begin in any pixel of a word, in even and odd words, in the first and the last; members that are not valid, groups of
+none; pixels that the output plane does not have; banks never written where only padding is read (no X may come through); a group, a
+tap, a word beyond its memory, by one and by far; two errors in one lane, and of two lanes in one cycle (the older one is told); a
+result written while its bank is read; reset with lanes on their way; reads of the out stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pymodel.config import HALO, ArrayConfig
+from pymodel.errors import ErrorCode
+from pymodel.image import memories
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy, pack
+from tb.common.seeding import numpy_rng
+from tb.common.words import config_of, word
+
+LATENCY = 5
+GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 2, 4  # cycles from the issue to the check of each bound
+
+Member = tuple[int, int, int]  # valid, base, tap
+Tap = tuple[int, int, int]  # offset, dy, dx
+Edge = tuple[int, int, int, int, int]  # valid, left, right, top, bottom of a pixel
+
+
+class Fetch:
+    """The block and what its host does with it."""
+
+    def __init__(self, dut: Any) -> None:
+        issue = ("issue_valid", "issue_lane", "issue_word", "issue_tap_row", "issue_edge")
+        out = ("out_rd_en", "out_rd_bank", "out_rd_word")
+        write = ("wr_valid", "wr_bank", "wr_word", "wr_data")
+        self.loads = ("ld_lane", "ld_group", "ld_tap", "ld_edge")
+        self.bench = Bench(dut, "rst", *issue, *out, *write, *self.loads, "ld_addr", *(f"{name}_data" for name in self.loads))
+        self.config: ArrayConfig = config_of(settings.parameters())
+        self.memories = memories(self.config)
+        self.idle = dict.fromkeys(("rst", "issue_valid", "out_rd_en", "wr_valid", *self.loads), 0)
+        self.lanes: dict[int, int] = {}
+        self.groups: dict[int, Sequence[Member]] = {}
+        self.taps: dict[int, Tap] = {}
+        self.edges: dict[int, Sequence[Edge]] = {}
+        self.words: dict[tuple[int, int], list[int]] = {}  # bank, word -> pixels
+
+    async def reset(self) -> None:
+        await self.bench.reset(**{name: 0 for name in self.idle if name != "rst"})
+
+    async def cycle(self, **pins: int) -> None:
+        await self.bench.cycle(**(self.idle | pins))
+
+    async def load(self, memory: str, address: int, *entries: Sequence[int]) -> None:
+        port = f"ld_{memory.lower()}"
+        await self.cycle(**{port: 1, "ld_addr": address, f"{port}_data": word(self.memories[memory], *entries)})
+
+    async def load_tables(self) -> None:
+        for address, group in self.lanes.items():
+            await self.load("LANE", address, (group,))
+        for address, members in self.groups.items():
+            await self.load("GROUP", address, *members)
+        for address, tap in self.taps.items():
+            await self.load("TAP", address, tap)
+        for address, pixels in self.edges.items():
+            await self.load("EDGE", address, *pixels)
+
+    async def write(self, bank: int, address: int, pixels: Sequence[int]) -> None:
+        self.words[bank, address] = list(pixels)
+        await self.cycle(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=pack(pixels, 8))
+
+    def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int) -> None:
+        """`pixels`: (pixel of the word, bank) -> value; others may be anything."""
+        self.bench.expect(bundle_valid=1, bundle_keep=keep)
+        self.bench.expect_parts("bundle_data", 8, {pixel * self.config.group + bank: value & 0xFF for (pixel, bank), value in pixels.items()})
+
+
+# a map, its taps and its padding
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A map of one bank: int8 [height, width], from word `base`."""
+
+    base: int
+    pixels: np.ndarray[Any, np.dtype[np.int64]]
+
+    def at(self, y: int, x: int) -> int:
+        height, width = self.pixels.shape
+        return int(self.pixels[y, x]) if 0 <= y < height and 0 <= x < width else 0
+
+
+def edge_of(pixel: int, height: int, width: int) -> Edge:
+    """docs/formats.md, "Edge words"."""
+    y, x = divmod(pixel, width)
+    if y >= height:
+        return (0, 0, 0, 0, 0)
+    return (1, min(x, HALO), min(width - 1 - x, HALO), min(y, HALO), min(height - 1 - y, HALO))
+
+
+def random_tap(rng: np.random.Generator, taps: Sequence[Tap]) -> Tap:
+    return taps[int(rng.integers(len(taps)))]
+
+
+@cocotb.test()
+async def planes_with_padding(dut: Any) -> None:
+    rng = numpy_rng("planes")
+    fetch = Fetch(dut)
+    config, t = fetch.config, fetch.config.size
+    await fetch.reset()
+    seen = {"padded": 0, "inside": 0, "not_in_the_plane": 0}
+    for _ in range(12):
+        # T * (rows + reach) must fit the bank, so that every tap may be tried
+        room = config.feature_depth * t
+        width = int(rng.integers(1, min(9, room // 8), endpoint=True))
+        height = int(rng.integers(1, min(9, room // (2 * width)), endpoint=True))
+        words = -(-height * width // t)
+        reach = -(-(HALO * width + HALO) // t) + 1
+        low, high = min(reach, (config.feature_depth - words) // 2), config.feature_depth - words
+        bases = rng.integers(low, max(low, high - low), config.group, endpoint=True).tolist()
+        planes = [Plane(base, rng.integers(-128, 128, (height, width))) for base in bases]
+        for bank, plane in enumerate(planes):
+            flat = np.zeros(words * t, dtype=np.int64)
+            flat[: height * width] = plane.pixels.reshape(-1)
+            for w, pixels in enumerate(flat.reshape(words, t)):
+                await fetch.write(bank, plane.base + w, pixels.tolist())
+        fetch.edges = {w: [edge_of(w * t + i, height, width) for i in range(t)] for w in range(min(words, config.edge_depth))}
+        # taps that stay in the bank whatever the word
+        steps = [(dy, dx) for dy in range(-HALO, HALO + 1) for dx in range(-HALO, HALO + 1)]
+        legal = []
+        for dy, dx in steps:
+            offset = dy * width + dx
+            if all(0 <= p.base * t + offset and (p.base + words) * t + offset <= room for p in planes):
+                legal.append((offset, dy, dx))
+        near = [tap for tap in legal if abs(tap[1]) <= 1 and abs(tap[2]) <= 1]
+        chosen = [random_tap(rng, near if chance(rng, 0.5) else legal) for _ in range(min(config.tap_depth, 32))]
+        fetch.taps = dict(enumerate(chosen))
+        fetch.groups = {0: [(1, p.base, 0) for p in planes]}
+        for address in range(1, config.group_depth):
+            fetch.groups[address] = [(1, p.base, int(rng.integers(len(chosen)))) for p in planes]
+        fetch.lanes = {n: n for n in range(config.group_depth)}
+        await fetch.load_tables()
+        due: dict[int, tuple[int, int]] = {}  # cycle -> lane, word
+        issues = [(n, w) for n in fetch.lanes for w in fetch.edges]
+        for n, w in [*issues, *[(-1, -1)] * LATENCY]:
+            values = {"issue_valid": 1, "issue_lane": n, "issue_word": w, "issue_tap_row": 0, "issue_edge": w} if n >= 0 else {}
+            await fetch.cycle(**values)
+            fetch.bench.expect(err_valid=0)
+            if n >= 0:
+                due[fetch.bench.number + LATENCY] = (n, w)
+            if fetch.bench.number not in due:
+                fetch.bench.expect(bundle_valid=0)
+                continue
+            lane, at = due.pop(fetch.bench.number)
+            expected, keep = {}, 0
+            for i in range(t):
+                y, x = divmod(at * t + i, width)
+                if y >= height:
+                    seen["not_in_the_plane"] += 1
+                    continue
+                keep |= 1 << i
+                for bank, plane in enumerate(planes):
+                    _, dy, dx = chosen[fetch.groups[lane][bank][2]]
+                    expected[i, bank] = plane.at(y + dy, x + dx)
+                    seen["inside" if 0 <= y + dy < height and 0 <= x + dx < width else "padded"] += 1
+            fetch.expect_bundle(expected, keep)
+    fetch.bench.done(**seen)
+
+
+# random tables
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What an issue comes to: per bank the pixel address, tap reach or None, the errors by stage, the pixels kept."""
+
+    edge: Sequence[Edge]
+    reads: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # bank -> pixel address, dy, dx
+    errors: dict[int, tuple[ErrorCode, int]] = field(default_factory=dict)  # stage -> code, info
+
+    def words(self, t: int) -> list[tuple[int, int]]:
+        """The words that it reads, as bank and address."""
+        return [(bank, at) for bank, (pixel, _, _) in self.reads.items() for at in (pixel // t, (pixel + t - 1) // t)]
+
+
+def look_up(fetch: Fetch, issue_lane: int, issue_word: int, issue_tap_row: int, issue_edge: int) -> Lookup:
+    config, t = fetch.config, fetch.config.size
+    group = fetch.lanes[issue_lane]
+    result = Lookup(fetch.edges[issue_edge])
+    if group >= config.group_depth:
+        result.errors[GROUP_STAGE] = (ErrorCode.GROUP_RANGE, group)
+        return result
+    for bank, (valid, base, tap) in enumerate(fetch.groups[group]):
+        if not valid:
+            continue
+        if issue_tap_row + tap >= config.tap_depth:
+            result.errors.setdefault(TAP_STAGE, (ErrorCode.TAP_RANGE, issue_tap_row + tap))
+            continue
+        offset, dy, dx = fetch.taps[issue_tap_row + tap]
+        pixel = (base + issue_word) * t + offset
+        if pixel < 0 or pixel + t > config.feature_depth * t:
+            result.errors.setdefault(READ_STAGE, (ErrorCode.FEATURE_READ, bank))
+            continue
+        result.reads[bank] = (pixel, dy, dx)
+    return result
+
+
+def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
+    """The bundle, from the banks as they are now."""
+    t, result = fetch.config.size, {}
+    for bank in range(fetch.config.group):
+        pixel, dy, dx = found.reads.get(bank, (0, 0, 0))
+        for i, (_, left, right, top, bottom) in enumerate(found.edge):
+            outside = -dx > left or dx > right or -dy > top or dy > bottom
+            word_at, place = divmod(pixel + i, t)
+            result[i, bank] = 0 if outside or bank not in found.reads else fetch.words[bank, word_at][place]
+    return result
+
+
+def random_tables(fetch: Fetch, rng: np.random.Generator) -> None:
+    """Contents of which most are legal."""
+    config = fetch.config
+    pixels = config.feature_depth * config.size
+    last_group = (1 << config.group_id_bits) - 1 if chance(rng, 0.5) else config.group_depth - 1
+    fetch.lanes = {n: edgy(rng, 0, last_group) for n in range(config.lane_depth)}
+    for address in range(config.group_depth):
+        members = []
+        for _ in range(config.group):
+            base = edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1)
+            members.append((int(chance(rng, 0.85)), base, edgy(rng, 0, 31) if chance(rng, 0.05) else int(rng.integers(4))))
+        fetch.groups[address] = members
+    for address in range(config.tap_depth):
+        far = chance(rng, 0.05)
+        offset = edgy(rng, -pixels, pixels - 1) if far else edgy(rng, -2 * config.size, 2 * config.size)
+        fetch.taps[address] = (offset, edgy(rng, -HALO, HALO), edgy(rng, -HALO, HALO))
+    for address in range(config.edge_depth):
+        fetch.edges[address] = [(int(chance(rng, 0.8)), *(edgy(rng, 0, HALO) for _ in range(4))) for _ in range(config.size)]  # type: ignore[misc]
+
+
+def random_issue(rng: np.random.Generator, config: ArrayConfig) -> dict[str, int]:
+    return {
+        "issue_lane": edgy(rng, 0, config.lane_depth - 1),
+        "issue_word": edgy(rng, 0, 65535 if chance(rng, 0.02) else 3),
+        "issue_tap_row": edgy(rng, 0, config.tap_depth - 1 if chance(rng, 0.2) else 3),
+        "issue_edge": edgy(rng, 0, config.edge_depth - 1),
+    }
+
+
+def random_write(rng: np.random.Generator, config: ArrayConfig, reading: Lookup | None) -> tuple[int, int, list[int]]:
+    """Bank, word and pixels; often a word that is read in the same cycle."""
+    words = reading.words(config.size) if reading is not None and chance(rng, 0.5) else []
+    words = words or [(int(rng.integers(config.group)), edgy(rng, 0, config.feature_depth - 1))]
+    return (*words[int(rng.integers(len(words)))], rng.integers(-128, 128, config.size).tolist())
+
+
+@cocotb.test()
+async def tables(dut: Any) -> None:
+    rng = numpy_rng("tables")
+    fetch = Fetch(dut)
+    config, t = fetch.config, fetch.config.size
+    await fetch.reset()
+    codes = [ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ] + [ErrorCode.GROUP_RANGE] * (config.group_depth < 1 << config.group_id_bits)
+    seen = dict.fromkeys((*(code.name for code in codes), "bundles", "resets", "written_while_read", "two_errors_in_a_cycle"), 0)
+    for bank in range(config.group):
+        for address in range(config.feature_depth):
+            await fetch.write(bank, address, rng.integers(-128, 128, t).tolist())
+    for rate in (1.0, 0.6, 1.0):
+        random_tables(fetch, rng)
+        await fetch.load_tables()
+        flight: dict[int, Lookup] = {}  # cycle of the issue -> what it comes to
+        bundles: dict[int, dict[tuple[int, int], int]] = {}  # cycle -> bundle
+        for n in range(300):
+            issue = random_issue(rng, config) if n < 300 - LATENCY and chance(rng, rate) else None
+            reset, reading = chance(rng, 0.01), flight.get(fetch.bench.number + 1 - READ_STAGE)
+            write = random_write(rng, config, reading) if chance(rng, 0.2) else None
+            pins = {} if issue is None else {"issue_valid": 1, **issue}
+            pins |= {} if write is None else {"wr_valid": 1, "wr_bank": write[0], "wr_word": write[1], "wr_data": pack(write[2], 8)}
+            await fetch.cycle(rst=int(reset), **pins)
+            now = fetch.bench.number
+            if issue is not None:
+                flight[now] = look_up(fetch, **issue)
+
+            errors = [flight[then].errors[now - then] for then in sorted(flight) if now - then in flight[then].errors]
+            if errors:  # the oldest lane's
+                fetch.bench.expect(err_valid=1, err_code=errors[0][0], err_info=errors[0][1])
+                seen[errors[0][0].name] += 1
+                seen["two_errors_in_a_cycle"] += len(errors) > 1
+            else:
+                fetch.bench.expect(err_valid=0)
+            done = flight.get(now - LATENCY)
+            if now in bundles:
+                assert done is not None
+                fetch.expect_bundle(bundles.pop(now), pack((pixel[0] for pixel in done.edge), 1))
+                seen["bundles"] += 1
+            elif done is None:
+                fetch.bench.expect(bundle_valid=0)
+            # a lane in error stops the machine: what becomes of its bundle does not matter
+            if reading is not None and not reading.errors:
+                bundles[now + 1] = read(fetch, reading)
+                seen["written_while_read"] += write is not None and write[:2] in reading.words(t)
+            if write is not None:
+                fetch.words[write[:2]] = write[2]
+            flight.pop(now - LATENCY, None)
+            if reset:
+                seen["resets"] += bool(flight)
+                flight.clear()
+                bundles.clear()
+        assert not flight
+    fetch.bench.done(**seen)
+
+
+@cocotb.test()
+async def reads_of_the_out_stream(dut: Any) -> None:
+    rng = numpy_rng("out")
+    fetch = Fetch(dut)
+    config = fetch.config
+    await fetch.reset()
+    for bank in range(config.group):
+        for address in range(config.feature_depth):
+            await fetch.write(bank, address, rng.integers(-128, 128, config.size).tolist())
+    asked: list[int] | None = None
+    reads = 0
+    for _ in range(200):
+        bank, address = edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - 1)
+        ask = chance(rng, 0.7)
+        await fetch.cycle(**({"out_rd_en": 1, "out_rd_bank": bank, "out_rd_word": address} if ask else {}))
+        if asked is not None:
+            fetch.bench.expect(out_rd_data=pack(asked, 8))
+            reads += 1
+        asked = fetch.words[bank, address] if ask else None
+    fetch.bench.done(reads=reads)

@@ -1,0 +1,50 @@
+"""The lane serialiser against a list of pixels.
+
+Corners: the next load in the earliest cycle, one later, and long after; words that begin a pass and words that do not; resets in the middle
+of a word, after which nothing more of it comes, and a load right after; garbage on the load pins in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy, pack
+from tb.common.seeding import numpy_rng
+
+CYCLES = 1500
+
+
+@cocotb.test()
+async def pixels_one_by_one(dut: Any) -> None:
+    t, group = settings.parameters()["T"], settings.parameters()["GROUP"]
+    rng = numpy_rng()
+    bench = Bench(dut, "rst", "load", "load_first", "load_data")
+    await bench.reset(load=0)
+    left: list[dict[str, int]] = []  # what the pins show in the cycles to come
+    back_to_back = cut = firsts = 0
+    rate = 1.0
+    for _ in range(CYCLES):
+        if chance(rng, 0.02):
+            rate = float(rng.choice([1.0, 0.5, 0.1]))
+        rst = chance(rng, 0.01)
+        load = len(left) <= 1 and chance(rng, rate)
+        inputs = {"rst": int(rst), "load": int(load)}
+        pixels = [pack([edgy(rng, -128, 127) for _ in range(group)], 8) for _ in range(t)]
+        first = chance(rng, 0.4)
+        if load:
+            inputs |= {"load_first": int(first), "load_data": pack(pixels, group * 8)}
+        await bench.cycle(**inputs)
+        bench.expect(**(left[0] if left else {"pixel_valid": 0}))
+
+        back_to_back += load and bool(left)
+        left = left[1:]
+        if load:
+            left = [{"pixel_valid": 1, "pixel_first": int(first and n == 0), "pixel_bundle": pixel} for n, pixel in enumerate(pixels)]
+            firsts += first
+        if rst:
+            cut += bool(left)
+            left = []
+    bench.done(back_to_back=back_to_back, cut=cut, firsts=firsts)

@@ -1,0 +1,103 @@
+"""psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
+
+Model: a dictionary memory that answers a read in the next cycle, and the count of words taken. The first word is valid three cycles after
+`start`; from then on valid stays high until the last word is taken, with the next word of the bank on it: a packet takes its words and
+the cycles in which the stream was not ready, and no more.
+
+Corners: one word, words fewer than the queue, as many, one more, a whole bank; the first and last word of a bank; ready always, never for
+long, every second cycle, rarely, only before valid, only after it; the next packet at once; reset in a packet; garbage on the memory's
+data where nothing was read, and on bank, base and words where nothing starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+
+FIRST = 3  # cycles from start to the first valid word
+QUEUE = 4
+PACKETS = 60
+
+# Backpressure: cycle of the packet, generator -> ready
+Pattern = Callable[[int, np.random.Generator], bool]
+PATTERNS: dict[str, Pattern] = {
+    "always": lambda _, __: True,
+    "rarely": lambda _, rng: chance(rng, 0.15),
+    "half": lambda _, rng: chance(rng, 0.5),
+    "mostly": lambda _, rng: chance(rng, 0.9),
+    "every_second": lambda n, _: n % 2 == 0,
+    "every_third": lambda n, _: n % 3 == 0,
+    "late": lambda n, _: n > 20,
+    "before_valid": lambda n, _: n < FIRST or n > 12,
+    "bursts": lambda n, _: n // 6 % 2 == 1,
+}
+
+
+@cocotb.test()
+async def packets_under_backpressure(dut: Any) -> None:
+    size = settings.parameters()
+    depth, width = size["FEATURE_DEPTH"], size["T"]
+    rng = numpy_rng("packets")
+    bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
+    await bench.reset(start=0, m_axis_tready=0)
+    memory: dict[tuple[int, int], int] = {}
+    seen = dict.fromkeys(("packets", "words", "stalls", "single_words", "whole_banks", "ends_of_bank", "longer_than_the_queue", "resets"), 0)
+    patterns = list(PATTERNS)
+    asked: tuple[int, int] | None = None  # by the read of the last cycle
+
+    async def cycle(ready: bool, reset: bool = False, **start: int) -> tuple[int, int] | None:
+        """One cycle; the read that it asks for, as bank and word."""
+        nonlocal asked
+        data = {"rd_data": memory.setdefault(asked, int.from_bytes(rng.bytes(width), "little"))} if asked is not None else {}
+        await bench.cycle(rst=int(reset), m_axis_tready=int(ready), **({"start": 0} | start), **data)
+        asked = None
+        if dut.rd_en.value == 1:
+            asked = (int(dut.rd_bank.value), int(dut.rd_word.value))
+        return asked
+
+    for number in range(PACKETS):
+        ready = PATTERNS[patterns[number % len(patterns)]]
+        words = int(rng.choice([1, 2, QUEUE - 1, QUEUE, QUEUE + 1, depth, int(rng.integers(1, depth, endpoint=True))]))
+        base = edgy(rng, 0, depth - words, 0.6)
+        bank = edgy(rng, 0, 15)
+        cut = int(rng.integers(FIRST, FIRST + words + 4)) if chance(rng, 0.15) else None
+        await cycle(ready(0, rng), start=1, bank=bank, base=base, words=words)
+        bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
+        reads = taken = n = 0
+        while taken < words:
+            n += 1
+            is_ready, reset = ready(n, rng), n == cut
+            read = await cycle(is_ready, reset)
+            if read is not None:
+                bench.expect(rd_en=int(reads < words), rd_bank=bank, rd_word=base + reads)
+                reads += 1
+            if n < FIRST:
+                bench.expect(m_axis_tvalid=0, done=0)
+            else:
+                last = int(taken == words - 1)
+                bench.expect(m_axis_tvalid=1, m_axis_tdata=memory[bank, base + taken], m_axis_tlast=last, done=int(last and is_ready))
+                seen["stalls"] += not is_ready
+                seen["words"] += is_ready
+                taken += is_ready
+            if reset:
+                break
+        else:
+            seen["packets"] += 1
+            seen["single_words"] += words == 1
+            seen["whole_banks"] += words == depth
+            seen["ends_of_bank"] += base + words == depth
+            seen["longer_than_the_queue"] += words > QUEUE
+            assert reads == words
+        seen["resets"] += n == cut and taken < words
+        asked = None if n == cut else asked
+        for _ in range(int(rng.integers(4))):
+            await cycle(chance(rng, 0.5))
+            bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
+    bench.done(**seen)

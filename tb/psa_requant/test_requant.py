@@ -1,0 +1,117 @@
+"""Requantisation against the formula of docs/formats.md in exact fractions, and the word register against a list of pixels.
+
+Corners: a shift of 0 (no rounding term), 1 and 47; ties, positive and negative; saturation at both ends, and just inside them; ReLU; a pixel
+that the plane does not have; bias and sum both at one end (33 bits); multiplier 0 and 65535; words back to back, where each parameter of the
+next word arrives while the last pixels of this one are on their way; gaps within a word; parameters as garbage in every other cycle;
+a reset in the middle of a word, after which nothing more of it arrives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+
+WORDS = 150
+LATENCY = 4
+MAX_SHIFT = 47
+INT32 = -(1 << 31), (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Parameters of a column for a word."""
+
+    bias: int
+    multiplier: int
+    shift: int
+    relu: bool
+
+    def pixel(self, total: int, keep: bool) -> int:
+        """Rounded half up, which for a shift of 0 changes nothing."""
+        exact = Fraction((total + self.bias) * self.multiplier, 1 << self.shift)
+        rounded = math.floor(exact + Fraction(1, 2))
+        return min(max(rounded, 0 if self.relu else -128), 127) if keep else 0
+
+    def is_tie(self, total: int) -> bool:
+        return Fraction((total + self.bias) * self.multiplier, 1 << self.shift) % 1 == Fraction(1, 2)
+
+
+def any_filter(rng: np.random.Generator) -> Filter:
+    shift = int(rng.choice([0, 1, MAX_SHIFT])) if chance(rng, 0.2) else int(rng.integers(MAX_SHIFT + 1))
+    multiplier = 1 << int(rng.integers(16)) if chance(rng, 0.4) else edgy(rng, 0, 65535)
+    bias = edgy(rng, *INT32) if chance(rng, 0.2) else int(rng.integers(-5000, 5000))
+    return Filter(bias, multiplier, shift, chance(rng, 0.3))
+
+
+def any_sum(rng: np.random.Generator, f: Filter) -> int:
+    """Mostly one whose pixel is near or within -128..127; else any."""
+    if chance(rng, 0.15):
+        return edgy(rng, *INT32, probability=0.5)
+    halves = int(rng.choice([-257, -256, -255, 253, 254, 255])) if chance(rng, 0.3) else int(rng.integers(-300, 300))
+    exact = Fraction(halves << f.shift, 2 * max(f.multiplier, 1)) - f.bias
+    return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT32[0]), INT32[1])
+
+
+@cocotb.test()
+async def every_pixel_of_every_word(dut: Any) -> None:
+    t = settings.parameters()["T"]
+    rng = numpy_rng()
+    names = ("bias", "multiplier", "shift")
+    bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *(f"{name}_load" for name in names), *names, "relu")
+    idle = {"rst": 0, "sum_valid": 0} | {f"{name}_load": 0 for name in names}
+
+    # cycle by cycle: what the pins get, and the pixel that this adds to the word register
+    plan: list[dict[str, int]] = []
+    shifted: dict[int, int] = {}
+    ties = low = high = resets = 0
+
+    def at(cycle: int, **values: int) -> None:
+        plan.extend(dict(idle) for _ in range(cycle + 1 - len(plan)))
+        plan[cycle] |= values
+
+    start = 0
+    for _ in range(WORDS):
+        f = any_filter(rng)
+        at(start, bias_load=1, bias=f.bias)
+        at(start + 1, multiplier_load=1, multiplier=f.multiplier)
+        at(start + 2, shift_load=1, shift=f.shift, relu=f.relu)
+        cycle = start + 1
+        gaps = chance(rng, 0.2)
+        pixels = int(rng.integers(1, t)) if chance(rng, 0.1) else t
+        for _ in range(pixels):
+            total, keep = any_sum(rng, f), chance(rng, 0.9)
+            at(cycle, sum_valid=1, sum=total, sum_keep=keep)
+            pixel = f.pixel(total, keep)
+            shifted[cycle + LATENCY] = pixel
+            ties += keep and -128 < pixel < 127 and f.is_tie(total)
+            low, high = low + (pixel == -128), high + (pixel == 127)
+            cycle += int(rng.integers(1, 4)) if gaps else 1
+        start = max(cycle - 1, start + 2) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
+        if pixels < t:
+            at(start, rst=1)
+            resets += 1
+            # the pixel before the register is taken, those further up are lost
+            shifted = {n: pixel for n, pixel in shifted.items() if n <= start + 1}
+            start += 1
+    at(len(plan) + LATENCY)
+
+    await bench.reset(**{name: 0 for name in idle if name != "rst"})
+    word: list[int | None] = [None] * t
+    whole = 0
+    for n, values in enumerate(plan):
+        await bench.cycle(**values)
+        if n in shifted:
+            word = [*word[1:], shifted[n]]
+        if None not in word:
+            bench.expect(word=int.from_bytes(bytes(pixel & 0xFF for pixel in word if pixel is not None), "little"))
+            whole += 1
+    bench.done(whole=whole, ties=ties, low=low, high=high, resets=resets)

@@ -1,0 +1,397 @@
+"""psa_sequencer: every cycle of a program, listed beforehand by nested loops.
+
+Model: `timeline` walks the program as docs/formats.md, "Program words" has it, and gives what the block must say in each cycle from START
+to END or to the first error. The bench ends layers and packets when the timeline says, in a number of cycles of its own choice.
+
+Corners: chunks of one word, that divide the layer, that leave a rest, longer than the layer, as long as the accumulators; a chunk across
+phases; one phase and several, strides of zero; one tile and several, tiles of one pass and of many; the last word, tap row and edge of each
+memory, the last tile, lane and filter; layers and packets in any order; a program that begins anywhere and one that ends in the last word;
+every bad value of every field, alone, behind a record that is good, tiles as the first and as a later one of their layer; an error elsewhere in
+any cycle, END included; reset in any cycle; START after an error, which must do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import ErrorCode
+from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, memories
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+from tb.common.words import config_of, word
+
+QUIET = {"busy": 1, "issue_valid": 0, "out_start": 0, "done": 0, "err_valid": 0}
+STOPPED = QUIET | {"busy": 0}
+MAX_16 = 65535
+
+
+@dataclass(frozen=True)
+class Tile:
+    lane_base: int
+    passes: int
+    filter_base: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A program word, by the names of a LAYER; an OUT has its own in the same places."""
+
+    opcode: int
+    words: int = 0
+    phases: int = 0
+    chunk_words: int = 0
+    edge_base: int = 0
+    edge_stride: int = 0
+    tap_base: int = 0
+    tap_stride: int = 0
+    tile_base: int = 0
+    tiles: int = 0
+
+
+def out_record(bank: int, base: int, words: int) -> Record:
+    return Record(OPCODE_OUT, bank, base, words)
+
+
+@dataclass(frozen=True)
+class Program:
+    records: Mapping[int, Record]
+    tiles: Sequence[Tile]
+    start: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cycle: what comes out, and what the rest of the machine says in it."""
+
+    outputs: dict[str, int] = field(default_factory=lambda: QUIET)
+    inputs: dict[str, int] = field(default_factory=dict)
+
+    def also(self, **outputs: int) -> Step:
+        return replace(self, outputs={**self.outputs, **outputs})
+
+
+def error(code: ErrorCode, info: int) -> dict[str, int]:
+    return {"err_valid": 1, "err_code": code, "err_info": info}
+
+
+def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
+    """From the cycle after START. The last step is END's or an error's."""
+    pc = program.start
+    while True:
+        if pc >= config.program_depth:
+            yield Step().also(**error(ErrorCode.PROGRAM_RANGE, pc))
+            return
+        yield Step()
+        record = program.records[pc]
+        if record.opcode == OPCODE_END:
+            yield Step().also(done=1)
+            return
+        steps = {OPCODE_LAYER: layer, OPCODE_OUT: packet}.get(record.opcode)
+        if steps is None:
+            yield Step().also(**error(ErrorCode.PROGRAM_OPCODE, pc))
+            return
+        for step in steps(record, pc, program.tiles, config, rng):
+            yield step
+            if step.outputs["err_valid"]:
+                return
+        pc += 1
+
+
+def packet(record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
+    bank, base, words = record.words, record.phases, record.chunk_words
+    if bank >= config.group or words == 0 or base + words > config.feature_depth:
+        yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
+        return
+    yield Step()
+    yield Step().also(out_start=1, out_bank=bank, out_base=base, out_words=words)
+    for _ in range(int(rng.integers(6))):
+        yield Step()
+    yield Step(inputs={"out_done": 1})
+
+
+def layer(record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
+    field_error = error(ErrorCode.PROGRAM_FIELD, pc)
+    total, t = record.words * record.phases, config.size
+    if not total or not record.tiles or not 0 < record.chunk_words <= config.acc_words or record.tile_base + record.tiles > config.tile_depth:
+        yield Step().also(**field_error)
+        return
+    yield Step()
+    yield Step()
+    # in the order they run, each checked when it is taken: the first before its first cycle, another in the last cycle of the one before
+    order = [(chunk, tile) for chunk in range(0, total, record.chunk_words) for tile in range(record.tiles)]
+    bad = tile_error(record, 0, tiles, config)
+    yield Step().also(**bad)
+    for place, (chunk, number) in enumerate(order):
+        tile = tiles[record.tile_base + number]
+        chunk_words = range(chunk, min(chunk + record.chunk_words, total))
+        for index in range(tile.passes):
+            for at in chunk_words:
+                phase, inner = divmod(at, record.words)
+                edge, tap_row = record.edge_base + phase * record.edge_stride + inner, record.tap_base + phase * record.tap_stride
+                if edge >= config.edge_depth or tap_row >= config.tap_depth or at >= config.feature_depth:
+                    yield Step().also(**field_error)
+                    return
+                last_word = at == chunk_words[-1] and index == tile.passes - 1
+                for row in range(t):
+                    step = Step().also(
+                        issue_valid=1,
+                        issue_row=row,
+                        issue_lane=tile.lane_base + index * t + row,
+                        issue_first=int(at == chunk),
+                        issue_word=inner,
+                        issue_tap_row=tap_row,
+                        issue_edge=edge,
+                        issue_acc_word=at - chunk,
+                        issue_acc_first=int(index == 0),
+                        issue_acc_last=int(index == tile.passes - 1),
+                        issue_out_word=at,
+                        issue_filter_base=tile.filter_base,
+                        issue_layer_last=int(last_word and place == len(order) - 1),
+                    )
+                    if last_word and row == t - 1 and place < len(order) - 1:
+                        step = step.also(**tile_error(record, order[place + 1][1], tiles, config))
+                    yield step
+    for _ in range(int(rng.integers(12))):
+        yield Step()
+    yield Step(inputs={"layer_done": 1})
+
+
+def tile_error(record: Record, number: int, tiles: Sequence[Tile], config: ArrayConfig) -> dict[str, int]:
+    """The error, if any, that the layer's tile of this number is."""
+    tile = tiles[record.tile_base + number]
+    lanes_end, filters_end = tile.lane_base + tile.passes * config.size, tile.filter_base + config.size
+    if tile.passes and lanes_end <= config.lane_depth and filters_end <= config.filter_depth:
+        return {}
+    return error(ErrorCode.TILE_FIELD, record.tile_base + number)
+
+
+# programs
+
+
+def place(rng: np.random.Generator, highest: int, at_the_end: bool = False) -> int:
+    """Where something begins that fits up to `highest`."""
+    return highest if at_the_end else edgy(rng, 0, highest, 0.4)
+
+
+def random_tile(rng: np.random.Generator, config: ArrayConfig) -> Tile:
+    passes = int(rng.choice([1, 1, 2, 3]))
+    return Tile(place(rng, config.lane_depth - passes * config.size), passes, place(rng, config.filter_depth - config.size))
+
+
+def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Record:
+    """`at_the_end`: it uses the last word of every memory that the record points into, and its chunks do not keep to phases or divide it."""
+    phases = 2 if at_the_end else int(rng.choice([1, 1, 2, 4]))
+    words = 3 if at_the_end else edgy(rng, 1, min(5, config.feature_depth // phases, config.edge_depth))
+    tiles = int(rng.integers(1, 4))
+    edge_stride = int(rng.choice([0, min(words, (config.edge_depth - words) // phases)]))
+    tap_stride = int(rng.integers(0, min(5, (config.tap_depth - 1) // phases), endpoint=True))
+    return Record(
+        OPCODE_LAYER,
+        words,
+        phases,
+        chunk_words=4 if at_the_end else edgy(rng, 1, config.acc_words, 0.5),
+        edge_base=place(rng, config.edge_depth - (phases - 1) * edge_stride - words, at_the_end),
+        edge_stride=edge_stride,
+        tap_base=place(rng, config.tap_depth - (phases - 1) * tap_stride - 1, at_the_end),
+        tap_stride=tap_stride,
+        tile_base=place(rng, config.tile_depth - tiles, at_the_end),
+        tiles=tiles,
+    )
+
+
+def random_out(rng: np.random.Generator, config: ArrayConfig) -> Record:
+    words = edgy(rng, 1, config.feature_depth)
+    return out_record(edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - words, 0.5), words)
+
+
+def random_program(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Program:
+    body = [random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config) for _ in range(int(rng.integers(1, 4)))]
+    if at_the_end:
+        body[-1] = random_layer(rng, config, at_the_end)
+    start = place(rng, config.program_depth - len(body) - 1, at_the_end)
+    table = [*body, Record(OPCODE_END)]
+    return Program({start + n: r for n, r in enumerate(table)}, [random_tile(rng, config) for _ in range(config.tile_depth)], start)
+
+
+def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Program]]:
+    """Each bad value alone, behind a record that is good."""
+    good = random_program(rng, config)
+
+    def with_record(record: Record, tiles: Sequence[Tile] = good.tiles) -> Program:
+        start = int(rng.integers(config.program_depth - 2))
+        return Program({start: random_out(rng, config), start + 1: record, start + 2: Record(OPCODE_END)}, tiles, start)
+
+    for opcode in (0, 4, 255, 256 + OPCODE_LAYER, MAX_16):
+        yield f"opcode {opcode}", with_record(replace(random_layer(rng, config), opcode=opcode))
+    fields: tuple[dict[str, int], ...] = (
+        {"words": 0},
+        {"phases": 0},
+        {"chunk_words": 0},
+        {"chunk_words": config.acc_words + 1},
+        {"chunk_words": MAX_16},
+        {"tiles": 0},
+        {"tiles": MAX_16},
+        {"tile_base": MAX_16},
+        {"tiles": 2, "tile_base": config.tile_depth - 1},
+        {"edge_base": config.edge_depth},
+        {"edge_base": MAX_16},
+        {"words": 2, "edge_base": config.edge_depth - 1},
+        {"words": 2, "phases": 2, "edge_base": 0, "edge_stride": config.edge_depth - 1},
+        {"words": 1, "phases": 3, "edge_base": 0, "edge_stride": MAX_16},
+        {"tap_base": config.tap_depth},
+        {"tap_base": MAX_16},
+        {"phases": 2, "edge_base": 0, "edge_stride": 0, "tap_base": 1, "tap_stride": config.tap_depth - 1},
+        {"phases": 2, "edge_base": 0, "edge_stride": 0, "tap_base": 1, "tap_stride": MAX_16},
+        {"words": 1, "phases": config.feature_depth + 1, "edge_stride": 0, "tap_stride": 0, "tiles": 1, "chunk_words": config.acc_words},
+    )
+    for values in fields:
+        yield f"layer {values}", with_record(Record(**(vars(random_layer(rng, config)) | values)))
+    for out in (
+        out_record(config.group, 0, 1),
+        out_record(MAX_16, 0, 1),
+        out_record(0, 0, 0),
+        out_record(0, 0, config.feature_depth + 1),
+        out_record(0, config.feature_depth, 1),
+        out_record(0, MAX_16, MAX_16),
+    ):
+        yield f"{out}", with_record(out)
+    lanes, filters = config.lane_depth - config.size, config.filter_depth - config.size
+    bad_lanes = (Tile(0, 0, 0), Tile(lanes + 1, 1, 0), Tile(lanes, 2, 0), Tile(0, MAX_16, 0), Tile(MAX_16, 1, 0))
+    for tile in (*bad_lanes, Tile(0, 1, filters + 1), Tile(0, 1, MAX_16)):
+        for number in (0, 1):
+            tiles = list(good.tiles)
+            tiles[2 + number] = tile
+            yield f"{number}: {tile}", with_record(replace(random_layer(rng, config), tile_base=2, tiles=2), tiles)
+    for start in (config.program_depth - 1, config.program_depth, MAX_16):  # no END
+        yield f"start {start}", Program({config.program_depth - 1: random_out(rng, config)}, good.tiles, start)
+
+
+class Sequencer:
+    """The block and its host."""
+
+    def __init__(self, dut: Any) -> None:
+        self.config = config_of(settings.parameters())
+        self.memories = memories(self.config)
+        inputs = ("rst", "start", "program_start", "error", "ld_program", "ld_tile", "ld_addr", "ld_data", "layer_done", "out_done")
+        self.bench = Bench(dut, *inputs)
+        self.idle = dict.fromkeys(("rst", "start", "error", "ld_program", "ld_tile", "layer_done", "out_done"), 0)
+        self.rng = numpy_rng("programs")
+
+    async def cycle(self, outputs: Mapping[str, int], **inputs: int) -> None:
+        await self.bench.cycle(**(self.idle | inputs))
+        self.bench.expect(**outputs)
+
+    async def reset(self) -> None:
+        await self.bench.reset(**{name: 0 for name in self.idle if name != "rst"})
+
+    async def load(self, program: Program) -> None:
+        for address, tile in enumerate(program.tiles):
+            entry = (tile.lane_base, tile.passes, tile.filter_base, int(self.rng.integers(MAX_16)))  # the last is reserved: anything
+            await self.cycle(STOPPED, ld_tile=1, ld_addr=address, ld_data=word(self.memories["TILE"], entry))
+        for address, record in program.records.items():
+            values = tuple(getattr(record, name) for name in PROGRAM_FIELDS)
+            await self.cycle(STOPPED, ld_program=1, ld_addr=address, ld_data=word(self.memories["PROGRAM"], values))
+
+    async def start(self, program: Program) -> None:
+        await self.cycle(STOPPED, start=1, program_start=program.start)
+
+    async def run(self, program: Program) -> Step:
+        """Start to end, every cycle checked; the last step."""
+        await self.load(program)
+        await self.start(program)
+        step = Step()
+        for step in timeline(program, self.config, self.rng):
+            await self.cycle(step.outputs, **step.inputs)
+        await self.cycle(STOPPED)
+        return step
+
+    async def stays_stopped(self) -> None:
+        """Nothing but a reset brings it back after an error."""
+        await self.cycle(STOPPED)
+        await self.cycle(STOPPED, start=1, program_start=0)
+        for _ in range(4):
+            await self.cycle(STOPPED)
+
+
+@cocotb.test()
+async def programs(dut: Any) -> None:
+    sequencer = Sequencer(dut)
+    config = sequencer.config
+    await sequencer.reset()
+    kinds = ("layers", "packets", "with_a_rest", "one_chunk", "phases", "across_phases")
+    seen = dict.fromkeys((*kinds, "last_edge", "last_tap", "last_tile", "last_word"), 0)
+    for number in range(20):
+        program = random_program(sequencer.rng, config, at_the_end=number % 4 == 0)
+        last = await sequencer.run(program)
+        assert last.outputs["done"]
+        for address, record in program.records.items():
+            total = record.words * record.phases
+            is_layer = record.opcode == OPCODE_LAYER
+            seen["layers"] += is_layer
+            seen["packets"] += record.opcode == OPCODE_OUT
+            seen["last_word"] += address == config.program_depth - 1
+            if is_layer:
+                seen["with_a_rest"] += total % record.chunk_words != 0
+                seen["one_chunk"] += total <= record.chunk_words
+                seen["phases"] += record.phases > 1
+                seen["across_phases"] += record.phases > 1 and record.words % record.chunk_words != 0
+                seen["last_edge"] += record.edge_base + (record.phases - 1) * record.edge_stride + record.words == config.edge_depth
+                seen["last_tap"] += record.tap_base + (record.phases - 1) * record.tap_stride == config.tap_depth - 1
+                seen["last_tile"] += record.tile_base + record.tiles == config.tile_depth
+    sequencer.bench.done(**seen)
+
+
+@cocotb.test()
+async def every_bad_field(dut: Any) -> None:
+    sequencer = Sequencer(dut)
+    codes: dict[str, int] = {}
+    for name, program in bad_programs(sequencer.rng, sequencer.config):
+        await sequencer.reset()
+        last = await sequencer.run(program)
+        assert last.outputs["err_valid"], f"{name}: is legal"
+        code = ErrorCode(last.outputs["err_code"]).name
+        codes[code] = codes.get(code, 0) + 1
+        await sequencer.stays_stopped()
+    assert set(codes) == {"PROGRAM_RANGE", "PROGRAM_OPCODE", "PROGRAM_FIELD", "TILE_FIELD"}
+    sequencer.bench.done(**codes)
+
+
+@cocotb.test()
+async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
+    sequencer = Sequencer(dut)
+    rng = sequencer.rng
+    await sequencer.reset()
+    seen = dict.fromkeys(("errors", "errors_at_end", "resets", "while_issuing", "while_waiting"), 0)
+    for number in range(40):
+        program = random_program(rng, sequencer.config)
+        steps = list(timeline(program, sequencer.config, rng))
+        issuing = [n for n, step in enumerate(steps) if step.outputs["issue_valid"]]
+        waiting = [n for n, step in enumerate(steps) if not step.outputs["issue_valid"]]
+        cut = int(rng.choice(issuing if issuing and chance(rng, 0.5) else waiting)) if number % 6 else len(steps) - 1
+        stop = steps[cut]
+        await sequencer.load(program)
+        await sequencer.start(program)
+        for step in steps[:cut]:
+            await sequencer.cycle(step.outputs, **step.inputs)
+        seen["while_issuing" if stop.outputs["issue_valid"] else "while_waiting"] += 1
+        if chance(rng, 0.5):
+            await sequencer.cycle(stop.outputs | {"done": 0}, **stop.inputs, error=1)
+            await sequencer.cycle(STOPPED, error=1)
+            await sequencer.stays_stopped()
+            seen["errors"] += 1
+            seen["errors_at_end"] += stop.outputs["done"]
+            await sequencer.reset()
+        else:
+            await sequencer.cycle(stop.outputs, **stop.inputs, rst=1)
+            seen["resets"] += 1
+        await sequencer.cycle(STOPPED)
+    last = await sequencer.run(random_program(rng, sequencer.config))
+    assert last.outputs["done"]
+    sequencer.bench.done(**seen)

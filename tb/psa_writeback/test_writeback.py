@@ -1,0 +1,170 @@
+"""psa_writeback: a filter's parameters as its word starts, and the finished word into its plane.
+
+Model: a dictionary of filters. A start in cycle n gives column c's bias in n + 1, its multiplier in n + 2, shift and ReLU in n + 3, and
+its word is written in n + T + 5, to word base + out of the filter's bank.
+
+Corners: words without a gap and with gaps; filters that are not written; the last word of a bank, and one past it (for a depth that is no
+power of two also base and sum apart); a bank that does not exist, in a filter that is written and in one that is not; two errors in one
+wave; the layer's last word, whose last column ends it whether or not it is written; reset with words on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import ErrorCode
+from pymodel.image import memories
+from tb.common import settings
+from tb.common.block import Bench, chance, edgy
+from tb.common.seeding import numpy_rng
+from tb.common.words import config_of, word
+
+WAVES = 120
+WAVES_A_TABLE = 30
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A FILTER word, its fields in their order."""
+
+    bias: int
+    multiplier: int
+    shift: int
+    relu: int
+    write: int
+    bank: int
+    base: int
+
+
+def random_filter(rng: np.random.Generator, config: ArrayConfig) -> Filter:
+    bad_bank = config.group < 16 and chance(rng, 0.1)
+    return Filter(
+        bias=edgy(rng, -(2**31), 2**31 - 1),
+        multiplier=edgy(rng, 0, 65535),
+        shift=edgy(rng, 0, 47),
+        relu=int(chance(rng, 0.5)),
+        write=int(chance(rng, 0.8)),
+        bank=int(rng.integers(config.group, 16)) if bad_bank else int(rng.integers(config.group)),
+        base=edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1),
+    )
+
+
+class Writeback:
+    """The block, its filters, and what must come in which cycle."""
+
+    def __init__(self, dut: Any) -> None:
+        fields = ("start_column", "start_out", "start_filter_base", "start_layer_last")
+        self.bench = Bench(dut, "rst", "start_valid", *fields, "words", "ld_filter", "ld_addr", "ld_data")
+        self.config = config_of(settings.parameters())
+        self.t = self.columns = self.config.size
+        self.memory = memories(self.config)["FILTER"]
+        self.rng = numpy_rng("filters")
+        self.filters: list[Filter] = []
+        self.parameters: dict[int, dict[str, int]] = {}  # cycle -> what is on the buses
+        self.writes: dict[int, tuple[int, int, int]] = {}  # cycle -> column, bank, word
+        self.ends: set[int] = set()
+        self.seen = dict.fromkeys(("writes", "last_words_of_a_bank", "not_written", "outside", "bad_but_not_written", "layers", "resets"), 0)
+        if self.config.group < 16:
+            self.seen["no_such_bank"] = 0
+
+    async def reset(self) -> None:
+        await self.bench.reset(start_valid=0, start_column=0, ld_filter=0)
+
+    async def load(self) -> None:
+        """Fills the filter table anew."""
+        self.filters = [random_filter(self.rng, self.config) for _ in range(self.config.filter_depth)]
+        if self.config.group < 16:
+            self.filters[0] = replace(self.filters[0], write=1, bank=15)
+        for address, entry in enumerate(self.filters):
+            fields = word(self.memory, tuple(vars(entry).values()))
+            await self.bench.cycle(rst=0, start_valid=0, start_column=0, ld_filter=1, ld_addr=address, ld_data=fields)
+
+    async def cycle(self, column: int | None = None, wave: Mapping[str, int] | None = None, *, reset: bool = False) -> None:
+        """One cycle, in which a column may start a word of `wave`."""
+        number = self.bench.number + 1
+        # never X: in a simulator a strobe shifted by X places is X, though no bit of it is set
+        pins = {"start_column": edgy(self.rng, 0, self.columns - 1)} if column is None else {"start_column": column, **(wave or {})}
+        words = int.from_bytes(self.rng.bytes(self.t * self.columns), "little")
+        if number in self.writes:
+            pins["words"] = words
+        await self.bench.cycle(rst=int(reset), start_valid=int(column is not None), ld_filter=0, **pins)
+        self.check(words)
+        if reset:
+            self.seen["resets"] += bool(self.parameters or self.writes)
+            self.parameters.clear()
+            self.writes.clear()
+            self.ends.clear()
+        elif column is not None and wave is not None:
+            self.start(column, wave)
+
+    def check(self, words: int) -> None:
+        number = self.bench.number
+        quiet = {"bias_load": 0, "multiplier_load": 0, "shift_load": 0, "err_valid": 0}
+        self.bench.expect(layer_done=int(number in self.ends), **(quiet | self.parameters.pop(number, {})))
+        if number not in self.writes:
+            self.bench.expect(wr_valid=0)
+            return
+        column, bank, address = self.writes.pop(number)
+        self.bench.expect(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=words >> column * self.t * 8)
+        self.seen["writes"] += 1
+        self.seen["last_words_of_a_bank"] += address == self.config.feature_depth - 1
+
+    def start(self, column: int, wave: Mapping[str, int]) -> None:
+        """What a start in the cycle that has just gone by leads to."""
+        number = self.bench.number
+        entry = self.filters[wave["start_filter_base"] + column]
+        address = entry.base + wave["start_out"]
+        bad_bank, outside = entry.bank >= self.config.group, address >= self.config.feature_depth
+        bad = bool(entry.write) and (bad_bank or outside)
+        strobe = 1 << column
+        failure = {"err_valid": 1, "err_code": ErrorCode.FEATURE_WRITE, "err_info": entry.bank} if bad else {}
+        self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias, **failure)
+        self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
+        self.parameters.setdefault(number + 3, {}).update(shift_load=strobe, shift=entry.shift, relu=entry.relu)
+        if entry.write and not bad:
+            self.writes[number + self.t + 5] = (column, entry.bank, address)
+        if wave["start_layer_last"] and column == self.columns - 1:
+            self.ends.add(number + self.t + 5)
+            self.seen["layers"] += 1
+        self.seen["not_written"] += not entry.write
+        self.seen["bad_but_not_written"] += not entry.write and (bad_bank or outside)
+        self.seen["outside"] += bool(entry.write) and outside
+        if bad_bank:
+            self.seen["no_such_bank"] += entry.write
+
+    async def drain(self) -> None:
+        for _ in range(self.t + 6):
+            await self.cycle()
+        assert not self.parameters
+        assert not self.writes
+
+
+@cocotb.test()
+async def parameters_and_words(dut: Any) -> None:
+    block = Writeback(dut)
+    rng, config = block.rng, block.config
+    await block.reset()
+    for number in range(WAVES):
+        if number % WAVES_A_TABLE == 0:
+            await block.drain()
+            await block.load()
+        wave = {
+            "start_out": edgy(rng, 0, int(rng.choice([1, 3, config.feature_depth - 1]))),
+            "start_filter_base": edgy(rng, 0, config.filter_depth - block.columns),
+            "start_layer_last": int(chance(rng, 0.3)),
+        }
+        for column in range(block.columns):
+            reset = chance(rng, 0.015)
+            await block.cycle(column, wave, reset=reset)
+            if reset:
+                break
+        for _ in range(int(rng.choice([0, 0, 1, block.t, 2 * block.t + 11]))):
+            await block.cycle(reset=chance(rng, 0.01))
+    await block.drain()
+    block.bench.done(**block.seen)
