@@ -1,0 +1,273 @@
+"""Resets, refused starts and offered packets in every state of the sequencer, and programs and tap tables that no compiler writes.
+
+The array model is the judge: it says in which cycle the sequencer is in which state, and what a program that stands for no network gives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
+from cocotb.utils import get_sim_time
+
+from pymodel.array import Machine
+from pymodel.array import MachineError as ModelError
+from pymodel.errors import ErrorCode
+from pymodel.image import OPCODE_END, OPCODE_LAYER, Section, memories, packet
+from tb.accelerator.test_errors import OUTCOME, Bench, bench
+from tb.common import settings
+from tb.common.check import Outcome, compare_counters
+from tb.common.host import PERIOD_NS, MachineError, RegisterError
+from tb.coverage.observe import STATES
+from tb.coverage.sample import Timeline, sample_program
+
+# A register write takes some cycles: what is to hit a state is begun that much earlier.
+LEAD = 12
+
+
+def model(b: Bench) -> Machine:
+    """The array model with the network and its input, as `bench` leaves the machine after `load_input`."""
+    machine = Machine(b.image.config)
+    machine.load(b.image.sections)
+    place = b.image.placements["input"]
+    words = place.to_words(b.expected.tensors["input"][:1])
+    for c in range(place.shape[0]):
+        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    return machine
+
+
+async def load_input(b: Bench) -> None:
+    await b.host.load(b.image.tensor_packets("input", b.expected.tensors["input"][0]))
+
+
+def cycle_in(timeline: Timeline, state: str, rng: np.random.Generator) -> int:
+    """A cycle after START, far enough from it, in which the sequencer is in a state."""
+    cycles = [c for c in range(LEAD, int(timeline.ends[-1])) if timeline.at(c) == state]
+    return int(rng.choice(cycles))
+
+
+async def start_and_wait(b: Bench, cycle: int) -> int:
+    """Starts the network and returns `cycle` cycles after START was taken; the time of that, in ns."""
+    host = b.host
+    starting = cocotb.start_soon(host.start(b.image.run_start))
+    for _ in range(2):  # PROGRAM_START, then CONTROL
+        await RisingEdge(host.dut.s_axil_bvalid)
+    taken = int(get_sim_time("ns"))
+    await starting
+    await ClockCycles(host.dut.clk, cycle - (int(get_sim_time("ns")) - taken) // PERIOD_NS)
+    return taken
+
+
+async def write_latency(b: Bench) -> int:
+    """Cycles from the call of a register write to its answer."""
+    called = int(get_sim_time("ns"))
+    writing = cocotb.start_soon(b.host.write("IRQ_ENABLE", 3))
+    await RisingEdge(b.host.dut.s_axil_bvalid)
+    answered = int(get_sim_time("ns"))
+    await writing
+    return (answered - called) // PERIOD_NS
+
+
+async def fail(b: Bench) -> None:
+    """Runs into an illegal opcode, so that the sequencer stands in ERROR; the PROGRAM word after the network's is spoilt."""
+    spec, at = memories(b.image.config)["PROGRAM"], len(b.image.section("PROGRAM").words)
+    words = spec.zeros(1)
+    section = Section("PROGRAM", at, words)
+    machine = model(b)
+    machine.load([section])
+    with pytest.raises(ModelError) as caught:
+        machine.run(at)
+    sample_program(machine, at, caught.value)
+    await b.host.load([packet(spec, section)])
+    await b.host.start(at)
+    with pytest.raises(MachineError):
+        await b.host.wait_done()
+
+
+async def check_state(dut: Any, state: str) -> None:
+    """The sequencer is where the model has it. Icarus alone shows what is inside."""
+    if settings.simulator() == "icarus":
+        await ReadOnly()
+        seen = STATES[int(getattr(dut, "dut", dut).sequencer.state_reg.value)]
+        assert seen == state, f"the sequencer is in {seen}, the model in {state}"
+
+
+@cocotb.test()
+async def reset_in_every_state(dut: Any) -> None:
+    """Soft reset by CONTROL and hard reset by the pin, in each state: nothing stands afterwards, and the network runs as if nothing had been."""
+    b = await bench(dut)
+    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    await b.healthy()
+    latency = await write_latency(b)
+    for hard in (False, True):
+        for state in STATES:
+            await load_input(b)
+            if state == "ERROR":
+                await fail(b)
+            elif state != "IDLE":
+                cycle = cycle_in(timeline, state, b.rng)
+                await start_and_wait(b, cycle if hard else cycle - latency)
+            if hard:
+                cocotb.start_soon(check_state(dut, state))
+                b.host.sink.watch = False
+                dut.rst.value = 1
+                await b.host.reset()
+            else:
+                await b.host.soft_reset()
+            for name in ("STATUS", "ERROR", "IRQ_STATUS", "CYCLES", "WORDS"):
+                assert await b.host.read(name) == 0, f"{name} after a {'hard' if hard else 'soft'} reset in {state}"
+            await b.healthy()
+
+
+@cocotb.test()
+async def start_in_every_state(dut: Any) -> None:
+    """START while a program runs or an error stands is refused, and the run ends as if it had not been."""
+    b = await bench(dut)
+    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    latency = await write_latency(b)
+    for state in ("RUN", "DRAIN", "OUT"):
+        await load_input(b)
+        await start_and_wait(b, cycle_in(timeline, state, b.rng) - latency)
+        with pytest.raises(RegisterError):
+            await b.host.write("CONTROL", 1)
+        await finish(b)
+    await fail(b)
+    with pytest.raises(RegisterError):
+        await b.host.write("CONTROL", 1)
+    await b.host.soft_reset()
+    await b.healthy()
+
+
+@cocotb.test()
+async def packets_wait_while_a_program_runs(dut: Any) -> None:
+    """A packet that is offered while a program runs is taken afterwards: it changes neither the run nor is it lost."""
+    b = await bench(dut)
+    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    b.host.source.patience = 2 * b.expected.run.cycles
+    for state in ("RUN", "OUT"):
+        await load_input(b)
+        beats, pixels = b.feature_packet(0, 0, 2)
+        await start_and_wait(b, cycle_in(timeline, state, b.rng) - 1)  # the source drives at the next edge
+        sending = cocotb.start_soon(b.host.source.send(beats))
+        await finish(b)
+        await sending
+        await ClockCycles(dut.clk, 4)
+        assert ((await b.features())[0][:2] == pixels).all()
+    await b.healthy()
+
+
+async def finish(b: Bench) -> None:
+    """Waits for the end of the network's run, and compares what it sent and counted."""
+    await b.host.wait_done()
+    await b.host.sink.drained()
+    seen = await b.host.counters()
+    assert seen.cycles - seen.stall_cycles == b.expected.run.cycles
+    for sent, wanted in zip(b.host.sink.take(), b.expected.run.packets, strict=True):
+        assert sent == wanted[0].tobytes()
+
+
+async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
+    """Runs a program on both, and compares packets and counters."""
+    wanted = machine.run(start)
+    sample_program(machine, start, wanted)
+    run = await b.host.run((), start)
+    outcome = Outcome()
+    compare_counters(run, wanted, what, outcome)
+    assert not outcome.messages, outcome.messages
+    assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
+    for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
+        flat = expected[0].reshape(-1)
+        assert (seen == flat).all(), f"{what}: packet {index} differs at bytes {np.flatnonzero(seen != flat)[:5]}"
+        OUTCOME.compared_bytes += seen.size
+    settings.report({"compared_bytes": OUTCOME.compared_bytes})
+
+
+@cocotb.test()
+async def records_in_any_order(dut: Any) -> None:
+    """Programs that no compiler writes: END alone, OUT before and between layers, a layer with no OUT after it."""
+    b = await bench(dut)
+    await load_input(b)
+    machine = model(b)
+    spec, records = memories(b.image.config)["PROGRAM"], b.image.section("PROGRAM").words
+    layer, out = records[0], records[len(b.image.layers)]
+    end = spec.zeros(1)[0]
+    end[0, 0] = OPCODE_END
+    for program in ([end], [layer, end], [out, layer, out, out, layer, end], [layer, layer, out, end]):
+        section = Section("PROGRAM", len(records), np.stack(program))
+        machine.load([section])
+        await b.host.load([packet(spec, section)])
+        await compare(b, machine, len(records), f"opcodes {[int(record[0, 0]) for record in program]}")
+    await compare(b, machine, b.image.dump_start, "all tensors after them")
+
+
+@cocotb.test()
+async def taps_of_every_reach(dut: Any) -> None:
+    """Taps that reach up to four pixels over every edge, wherever they read: a convolution's own never reach that far right or down."""
+    b = await bench(dut)
+    await load_input(b)
+    machine = model(b)
+    spec, words = memories(b.image.config)["TAP"], b.image.section("TAP").words
+    for turn in range(6):
+        changed = words.copy()
+        changed[:, 0, 1:] = b.rng.integers(-4, 5, (len(words), 2))
+        section = Section("TAP", 0, changed)
+        machine.load([section])
+        await b.host.load([packet(spec, section)])
+        await compare(b, machine, b.image.run_start, f"taps {turn}")
+        await compare(b, machine, b.image.dump_start, f"taps {turn}, all tensors")
+
+
+@cocotb.test()
+async def errors_of_the_last_lane(dut: Any) -> None:
+    """A layer of one word whose last lane is bad: the sequencer has issued everything when the error is found."""
+    b = await bench(dut)
+    config, specs = b.image.config, memories(b.image.config)
+    t, program = config.size, len(b.image.section("PROGRAM").words)
+    last = {name: specs[name].depth - 1 for name in ("TILE", "GROUP", "TAP", "FILTER")}
+    lane, first_filter = config.lane_depth - t, config.filter_depth - t
+
+    def sections(group: int, tap: int, base: int, bank: int) -> list[Section]:
+        """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter writes to `bank`."""
+        words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
+        layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1)
+        words["PROGRAM"][0, 0] = layer
+        words["TILE"][0, 0, :3] = (lane, 1, first_filter)
+        words["GROUP"][0, 0] = (1, base, tap)
+        words["TAP"][0, 0, 0] = 1  # the read begins a pixel after the word
+        lanes, filters = specs["LANE"].zeros(t), specs["FILTER"].zeros(t)
+        lanes[-1] = group
+        filters[:, 0, 4:6] = (1, bank)
+        at = {"PROGRAM": program} | last
+        return [
+            *(Section(name, at[name], word) for name, word in words.items()),
+            Section("LANE", lane, lanes),
+            Section("SLOT", lane, specs["SLOT"].zeros(t)),
+            Section("FILTER", first_filter, filters),
+        ]
+
+    cases = {
+        ErrorCode.TAP_RANGE: sections(last["GROUP"], 1, 0, 0),
+        ErrorCode.FEATURE_READ: sections(last["GROUP"], 0, config.feature_depth - 1, 0),
+        ErrorCode.FEATURE_WRITE: sections(0, 0, 0, 15),
+    }
+    if config.group_depth < 1 << config.group_id_bits:
+        cases[ErrorCode.GROUP_RANGE] = sections(config.group_depth, 0, 0, 0)
+    if config.group > 15:
+        del cases[ErrorCode.FEATURE_WRITE]  # every bank that a filter can name is there
+    for code, spoilt in cases.items():
+        machine = model(b)
+        machine.load(spoilt)
+        with pytest.raises(ModelError) as caught:
+            machine.run(program)
+        assert caught.value.code == code
+        sample_program(machine, program, caught.value)
+        await b.host.load(packet(specs[s.memory], s) for s in spoilt)
+        await b.host.start(program)
+        with pytest.raises(MachineError):
+            await b.host.wait_done()
+        await b.recover(code, caught.value.info)
+    await b.host.load(b.image.packets())
+    await b.healthy()

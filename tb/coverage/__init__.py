@@ -1,0 +1,1 @@
+"""What the tests have reached: functional points on the state of the model, code coverage of the RTL, and the report of both."""

@@ -1,0 +1,126 @@
+"""What can be observed: one class for each group of points. `tb/coverage/sample.py` and `tb/coverage/watch.py` fill them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+# The sequencer's, as rtl/psa_sequencer.v names them.
+STATES = ("IDLE", "FETCH", "DECODE", "TILE", "TILE_WAIT", "RUN", "DRAIN", "OUT", "ERROR")
+RECORDS = ("LAYER", "OUT", "END")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Equal observations of one simulation are counted once."""
+
+    group: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class ProgramSeen(Observation):
+    """A program that ran, once for each two records that follow each other. `error` is (code, state) where it ended in one."""
+
+    group: ClassVar[str] = "program"
+    start: int
+    layers: int
+    outs: int
+    order: tuple[str, str] | None
+    error: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class LayerSeen(Observation):
+    """A LAYER record that ran. `size` is T; `passes` the most of a tile; `lanes` those with an input; `stride` 0 where it does not show."""
+
+    group: ClassVar[str] = "layer"
+    size: int
+    filters: int
+    pixels: int
+    lanes: int
+    words: int
+    phases: int
+    chunks: int
+    tiles: int
+    passes: int
+    pass_length: str
+    last_chunk: str
+    chunk_edge: str
+    kind: str
+    stride: int
+    relu: bool
+    clipped_low: bool
+    clipped_high: bool
+
+
+@dataclass(frozen=True)
+class SlotSeen(Observation):
+    """A slot with a weight."""
+
+    group: ClassVar[str] = "slot"
+    row: int
+    select: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class LaneSeen(Observation):
+    """A lane: its weights, the members of its group, the distinct selects of its slots, and the lanes of its layer that share its group."""
+
+    group: ClassVar[str] = "lane"
+    size: int
+    group_size: int
+    weights: int
+    members: int
+    selects: int
+    sharing: int
+
+
+@dataclass(frozen=True)
+class ColumnSeen(Observation):
+    """A column during a tile: weights of its filter over all passes, and whether its result is written."""
+
+    group: ClassVar[str] = "column"
+    weights: int
+    passes: int
+    write: bool
+
+
+@dataclass(frozen=True)
+class RequantSeen(Observation):
+    """The requantisation of a filter; of values between the ends of their range only the sign."""
+
+    group: ClassVar[str] = "requant"
+    bias: int
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class TapSeen(Observation):
+    """A tap that masks valid pixels of a word: at which edge of the plane, how far the tap reaches over it, and how much of the word."""
+
+    group: ClassVar[str] = "tap"
+    edge: str
+    reach: int
+    share: str
+    phases: int
+
+
+@dataclass(frozen=True)
+class ReadSeen(Observation):
+    """A read of T pixels: from the start of a word or not, and whether that word is odd."""
+
+    group: ClassVar[str] = "read"
+    aligned: bool
+    odd: bool
+
+
+@dataclass(frozen=True)
+class EventSeen(Observation):
+    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a packet it was."""
+
+    group: ClassVar[str] = "event"
+    kind: str
+    state: str = ""
+    where: str = ""

@@ -1,0 +1,190 @@
+"""The functional coverage points. To add one, add a `Point` (or a `Cross` of two of its group) to `POINTS`; docs/how-to/add-a-coverpoint.md.
+
+A point looks at one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and says into which bin it falls. A value
+that is none of the bins is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import ErrorCode
+from tb.coverage.observe import (
+    RECORDS,
+    STATES,
+    ColumnSeen,
+    EventSeen,
+    LaneSeen,
+    LayerSeen,
+    Observation,
+    ProgramSeen,
+    ReadSeen,
+    RequantSeen,
+    SlotSeen,
+    TapSeen,
+)
+
+Bins = tuple[Hashable, ...]
+ROOT = "tatami"
+
+FEW = ("0", "1", "many")
+COUNT = ("1", "2", "many")
+WEIGHT, BIAS, MULTIPLIER, SHIFT = (-128, 127), (-(2**31), 2**31 - 1), (0, 2**16 - 1), (0, 47)
+LENGTHS = ("shorter than the reload", "equal to the reload", "longer than the reload")
+SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
+
+
+@dataclass(frozen=True)
+class Point:
+    """`value` puts an observation of the group `of` into a bin. Bins that depend on the build make it a point for each configuration."""
+
+    of: type[Observation]
+    name: str
+    value: Callable[[Any], Hashable]
+    bins: Bins | Callable[[ArrayConfig], Bins]
+
+
+@dataclass(frozen=True)
+class Cross:
+    """All pairs of the bins of two points of a group."""
+
+    of: type[Observation]
+    name: str
+    items: tuple[str, ...]
+    without: tuple[Bins, ...] = ()
+
+
+def few(count: int) -> str:
+    return FEW[min(count, 2)]
+
+
+def count(number: int) -> str:
+    return COUNT[min(number, 3) - 1] if number else "0"
+
+
+def size_class(number: int, t: int) -> str:
+    """A count next to T, the size that loops, words and tiles are made of."""
+    if number in (1, t):
+        return "1" if number == 1 else "T"
+    if number < t:
+        return "below T"
+    return "ragged above T" if number % t else "multiple of T"
+
+
+def select_row(config: ArrayConfig) -> Bins:
+    return tuple((select, row) for select in range(config.group) for row in range(config.size))
+
+
+def limits(value: int, low: int, high: int) -> str:
+    """Where a value lies between the ends of its range."""
+    if value in (low, high):
+        return "lowest" if value == low else "highest"
+    return "zero" if value == 0 else "negative" if value < 0 else "positive"
+
+
+WORDS = ("first word", "middle word", "last word", "only word")
+KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
+PIPELINE = tuple(code.name for code in (ErrorCode.GROUP_RANGE, ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ, ErrorCode.FEATURE_WRITE))
+# A program error, and the states of the sequencer in which it can be found. A lane is in the pipeline while the sequencer runs or drains.
+ERROR_STATES: Bins = (
+    ("PROGRAM_RANGE", "FETCH"),
+    ("PROGRAM_OPCODE", "DECODE"),
+    ("PROGRAM_FIELD", "DECODE"),
+    ("PROGRAM_FIELD", "RUN"),
+    ("TILE_FIELD", "TILE_WAIT"),
+    ("TILE_FIELD", "RUN"),
+    *((code, state) for code in PIPELINE for state in ("RUN", "DRAIN")),
+)
+LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
+
+POINTS: tuple[Point | Cross, ...] = (
+    # the shape of a layer: filters, pixels and lanes against the size of the array
+    Point(LayerSeen, "cp_filters", lambda s: size_class(s.filters, s.size), SIZES),
+    Point(LayerSeen, "cp_pixels", lambda s: size_class(s.pixels, s.size), SIZES),
+    Point(LayerSeen, "cp_lanes", lambda s: "0" if s.lanes == 0 else size_class(s.lanes, s.size), ("0", *SIZES)),
+    Cross(LayerSeen, "cp_filters_x_pixels", ("cp_filters", "cp_pixels")),
+    Cross(LayerSeen, "cp_filters_x_lanes", ("cp_filters", "cp_lanes")),
+    # how the sequencer cuts it
+    Point(LayerSeen, "cp_words", lambda s: count(s.words), COUNT),
+    Point(LayerSeen, "cp_phases", lambda s: s.phases, (1, 4, 16)),
+    Point(LayerSeen, "cp_chunks", lambda s: count(s.chunks), COUNT),
+    Point(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
+    Point(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
+    Point(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
+    Point(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
+    Point(LayerSeen, "cp_chunk_edge", lambda s: s.chunk_edge, ("at a phase edge", "inside a phase")),
+    Cross(LayerSeen, "cp_chunks_x_tiles", ("cp_chunks", "cp_tiles")),
+    Cross(LayerSeen, "cp_chunks_x_passes", ("cp_chunks", "cp_passes")),
+    Cross(LayerSeen, "cp_tiles_x_passes", ("cp_tiles", "cp_passes")),
+    Cross(LayerSeen, "cp_phases_x_passes", ("cp_phases", "cp_passes")),
+    # what it computes
+    Point(LayerSeen, "cp_kind", lambda s: s.kind, KINDS),
+    Point(LayerSeen, "cp_stride", lambda s: s.stride, (1, 2)),
+    Point(LayerSeen, "cp_relu", lambda s: s.relu, (False, True)),
+    Cross(LayerSeen, "cp_kind_x_relu", ("cp_kind", "cp_relu")),
+    Cross(LayerSeen, "cp_kind_x_tiles", ("cp_kind", "cp_tiles")),
+    Point(LayerSeen, "cp_saturation_low", lambda s: s.clipped_low, (False, True)),
+    Point(LayerSeen, "cp_saturation_high", lambda s: s.clipped_high, (False, True)),
+    Cross(LayerSeen, "cp_saturation_low_x_relu", ("cp_saturation_low", "cp_relu")),
+    Cross(LayerSeen, "cp_saturation_high_x_relu", ("cp_saturation_high", "cp_relu")),
+    # slots
+    Point(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
+    Point(SlotSeen, "cp_weight", lambda s: limits(s.weight, *WEIGHT), ("lowest", "negative", "positive", "highest")),
+    # Digit positions belong here once a weight is more than one digit: a point of SlotSeen, and its cross with cp_weight.
+    # lanes and groups
+    Point(LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")),
+    Point(LaneSeen, "cp_lane_members", lambda s: "all" if s.members == s.group_size else few(s.members), (*FEW, "all")),
+    Point(LaneSeen, "cp_lane_selects", lambda s: few(s.selects), FEW),
+    Point(LaneSeen, "cp_lanes_per_group", lambda s: count(s.sharing), COUNT),
+    # columns and filters
+    Point(ColumnSeen, "cp_filter_weights", lambda s: few(s.weights), FEW),
+    Point(ColumnSeen, "cp_filter_passes", lambda s: count(s.passes), COUNT),
+    Point(ColumnSeen, "cp_filter_write", lambda s: s.write, (False, True)),
+    Cross(ColumnSeen, "cp_filter_weights_x_passes", ("cp_filter_weights", "cp_filter_passes")),
+    Point(RequantSeen, "cp_bias", lambda s: limits(s.bias, *BIAS), ("lowest", "negative", "zero", "positive", "highest")),
+    Point(RequantSeen, "cp_multiplier", lambda s: limits(s.multiplier, *MULTIPLIER), ("lowest", "positive", "highest")),
+    Point(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
+    # taps against the edges of the plane: a pixel that is masked, by which edge and for how far a reach
+    Point(TapSeen, "cp_mask", lambda s: (s.edge, s.reach), tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4))),
+    Point(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
+    Point(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),
+    Point(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
+    Cross(TapSeen, "cp_mask_edge_x_phases", ("cp_mask_edge", "cp_mask_phases")),
+    Cross(TapSeen, "cp_mask_edge_x_word", ("cp_mask_edge", "cp_mask_word")),
+    # reads of T pixels: from one word or from two, which are those of both half banks in either order
+    Point(ReadSeen, "cp_read_aligned", lambda s: s.aligned, (False, True)),
+    Point(ReadSeen, "cp_read_word", lambda s: "odd" if s.odd else "even", ("even", "odd")),
+    Cross(ReadSeen, "cp_read_aligned_x_word", ("cp_read_aligned", "cp_read_word")),
+    # programs
+    Point(ProgramSeen, "cp_layers", lambda s: few(s.layers), FEW),
+    Point(ProgramSeen, "cp_outs", lambda s: few(s.outs), FEW),
+    Point(ProgramSeen, "cp_start", lambda s: "word 0" if s.start == 0 else "a later word", ("word 0", "a later word")),
+    Point(ProgramSeen, "cp_record_order", lambda s: s.order, tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS)),
+    Point(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
+    # events on the pins, with the state that the model says the sequencer is in
+    Point(EventSeen, "cp_reset_x_state", lambda s: (s.kind, s.state), tuple((k, s) for k in ("soft_reset", "hard_reset") for s in STATES)),
+    Point(EventSeen, "cp_load_error", lambda s: s.kind, LOAD_ERRORS),
+    Point(EventSeen, "cp_start_refused", lambda s: (s.kind, s.state), tuple(("start_refused", s) for s in ("RUN", "DRAIN", "OUT", "ERROR"))),
+    Point(EventSeen, "cp_packet_offered", lambda s: (s.kind, s.state), tuple(("packet", s) for s in ("IDLE", "RUN", "OUT"))),
+    Point(EventSeen, "cp_in_gap", lambda s: (s.kind, s.where), (("gap", "inside a packet"), ("gap", "between packets"))),
+    Point(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
+)
+
+
+def path(point: Point | Cross, config: ArrayConfig | None = None) -> str:
+    """`tatami.<group>.cp_...`, and `.on_<configuration>` for a point that is one for each."""
+    base = f"{ROOT}.{point.of.group}.{point.name}"
+    return f"{base}.on_{config.name}" if config and isinstance(point, Point) and callable(point.bins) else base
+
+
+def build(point: Point | Cross, config: ArrayConfig) -> CoverItem:
+    """The point as an object of cocotb-coverage."""
+    if isinstance(point, Cross):
+        return CoverCross(path(point), items=[f"{ROOT}.{point.of.group}.{item}" for item in point.items], ign_bins=list(point.without))
+    bins = point.bins(config) if callable(point.bins) else point.bins
+    return CoverPoint(path(point, config), xf=point.value, bins=list(bins))
