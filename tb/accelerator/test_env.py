@@ -1,0 +1,325 @@
+"""Tests of the whole machine in its pyuvm environment. The scoreboard predicts everything from the pins; a test here only says what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.array import Machine
+from pymodel.compile import compile_network
+from pymodel.errors import TatamiError
+from pymodel.image import Image
+from pymodel.network import Conv, Network
+from pymodel.networks import digits
+from pymodel.networks.random_network import random_images, random_network, random_program
+from tb.accelerator.test_digits import SEED, flip_slot
+from tb.common import settings
+from tb.common.check import Expected, Outcome, compare_tensor, expect
+from tb.env import faults, metamorphic
+from tb.env.base_test import BaseTest, run
+from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig
+from tb.env.corners import conv, corner_networks
+from tb.env.predictor import Subscriber
+from tb.env.register_model import SEQUENCES
+from tb.env.sequences import (
+    BackToBack,
+    BadPackets,
+    BadPrograms,
+    BarePrograms,
+    Inference,
+    MachineSequence,
+    PacketBehindAnError,
+    ResetsElsewhere,
+    ResetSweep,
+    Unwritten,
+    WhileBusy,
+)
+from tb.env.spoil import bad_packets, bad_programs
+
+Int8Array = npt.NDArray[np.int8]
+
+LANES = 40  # of a small program, in passes
+
+
+class Recorder(Subscriber):
+    """Keeps the whole packets of the out stream."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+
+    def sent(self, packet: bytes, whole: bool) -> None:
+        if whole:
+            self.packets.append(packet)
+
+
+def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 2500) -> tuple[Network, Image]:
+    """A random program of at least two convolutions with real weights; all its tensors together have fewer than so many pixels.
+
+    Small enough to be run a hundred times.
+    """
+    while True:
+        network = random_network(rng, config.array)
+        convs = [layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8]
+        if len(convs) < 2 or sum(int(np.prod(s)) for s in network.shapes.values()) >= pixels:
+            continue
+        image = compile_network(network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9)))
+        if len(image.section("LANE").words) <= LANES * config.array.size:
+            return network, image
+
+
+class RandomTest(BaseTest):
+    """Random legal programs, each loaded over the one before; streams and register delays drawn from the seed."""
+
+    PROGRAMS = 3
+
+    async def stimulus(self) -> None:
+        if self.config.fault == faults.UNWRITTEN:
+            await Unwritten().run(self.env)
+        rng = self.config.rng("programs")
+        await BackToBack([random_program(rng, self.config.array) for _ in range(self.PROGRAMS)]).run(self.env)
+
+
+class CornerTest(BaseTest):
+    """Programs at the corners of what the machine can do, and programs that are hardly any."""
+
+    async def stimulus(self) -> None:
+        await BarePrograms().run(self.env)
+        programs = []
+        for name, network in corner_networks(self.config.rng("corners"), self.config.array):
+            self.logger.info("corner: %s", name)
+            programs.append((network, compile_network(network, self.config.array, seed=1)))
+        await BackToBack(programs).run(self.env)
+
+
+class StreamTest(BaseTest):
+    """The same program under a storm of backpressure and a starved in stream, the profile changed at every image."""
+
+    def configure(self, config: EnvConfig) -> None:
+        config.in_stream, config.out_stream = STREAMS["starved"], BACKPRESSURE["storm"]
+
+    async def stimulus(self) -> None:
+        network, image = small_program(self.config.rng("programs"), self.config)
+        first = True
+        for profile in ("storm", "trickle", "half", "storm", "ready"):
+            self.env.stream_out.ready.use(BACKPRESSURE[profile])
+            await Inference(image, random_images(self.config.rng(profile), network, 1), fresh=first).run(self.env)
+            first = False
+
+
+class BusyTest(BaseTest):
+    """What a host does while a program runs; masked interrupts."""
+
+    async def stimulus(self) -> None:
+        await WhileBusy(*small_program(self.config.rng("programs"), self.config)).run(self.env)
+
+
+class PacketTest(BaseTest):
+    """Every bad packet."""
+
+    async def stimulus(self) -> None:
+        rng = self.config.rng("errors")
+        network, image = small_program(rng, self.config, 500)
+        packets = bad_packets(rng, self.config.array)
+        await BadPackets(image, random_images(rng, network, 1)[0], packets).run(self.env)
+        await PacketBehindAnError(packets[0][1]).run(self.env)
+
+
+class ProgramTest(BaseTest):
+    """Every bad program."""
+
+    async def stimulus(self) -> None:
+        rng = self.config.rng("errors")
+        network, image = small_program(rng, self.config, 500)
+        await BadPrograms(image, random_images(rng, network, 1)[0], bad_programs(rng, image)).run(self.env)
+
+
+class ResetTest(BaseTest):
+    """A soft reset in every cycle of a short program, and resets of both kinds everywhere else."""
+
+    async def stimulus(self) -> None:
+        rng = self.config.rng("resets")
+        t = self.config.array.size
+        weight = rng.integers(-128, 128, (t + 1, 1, 1, 1))
+        image = compile_network(Network("short", (1, 2, t + 1), (conv("c", "input", weight),)), self.config.array, seed=1)
+        tensor = rng.integers(-128, 128, (1, 2, t + 1)).astype(np.int8)
+        machine = Machine(self.config.array)
+        machine.load(image.sections)
+        length = machine.run(image.run_start).cycles + 10
+        await ResetSweep(image, tensor, length, step=1 if t == 4 else 5).run(self.env)
+        await ResetsElsewhere(image, tensor, length).run(self.env)
+
+
+class RegisterTest(BaseTest):
+    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that are none."""
+
+    wanted = ("answers",)
+
+    async def stimulus(self) -> None:
+        await PowerUp().run(self.env)
+        self.checks = 0
+        for kind in SEQUENCES:
+            sequence = kind(self.env.model)
+            await sequence.start(self.env.registers.sequencer)
+            assert sequence.checks, f"{kind.__name__} checked nothing"
+            self.checks += sequence.checks
+
+    def results(self) -> dict[str, Any]:
+        return {"checks": self.checks}
+
+
+class PowerUp(MachineSequence):
+    async def body(self) -> None:
+        await self.power_up(interrupts=0)
+
+
+Derive = Callable[[Image, np.random.Generator], Image]
+ORACLES: dict[str, Derive] = {
+    "permuted banks": metamorphic.permuted_banks,
+    "permuted channels and groups": metamorphic.permuted_channels,
+    "more passes": metamorphic.split_passes,
+    "split tiles, permuted filters": metamorphic.split_tiles,
+}
+
+
+class MetamorphicTest(BaseTest):
+    """Images that must give the same planes: channels and groups permuted, dense with zeros filled in, lanes over more passes, tiles split."""
+
+    async def stimulus(self) -> None:
+        rng = self.config.rng("metamorphic")
+        network, images = self.draw(rng)
+        self.env.checker.subscribers.append(recorder := Recorder())
+        inputs = random_images(rng, network, 1)
+        planes: dict[str, dict[str, Int8Array]] = {}
+        self.compared = 0
+        for name, image in images.items():
+            await Inference(image, inputs, fresh=not planes).run(self.env)
+            await self.env.settle()
+            planes[name] = metamorphic.planes(image, recorder.packets[-len(image.dumps) :])
+            self.compare(planes["plain"], planes[name], name)
+
+    def draw(self, rng: np.random.Generator) -> tuple[Network, dict[str, Image]]:
+        """A program for which all second images fit into the machine, and those."""
+        while True:
+            network, image = small_program(rng, self.config)
+            try:
+                return network, {
+                    "plain": image,
+                    "dense, zeros filled in": compile_network(network, self.config.array, scheme="dense", seed=1),
+                    **{name: derive(image, rng) for name, derive in ORACLES.items()},
+                }
+            except TatamiError:
+                continue
+
+    def compare(self, first: dict[str, Int8Array], second: dict[str, Int8Array], name: str) -> None:
+        for tensor, plane in first.items():
+            wrong = np.argwhere(plane != second[tensor])
+            self.compared += plane.size
+            assert not len(wrong), f"{name}: tensor {tensor} differs at (filter, row, column) {wrong[0].tolist()}, one of {len(wrong)}"
+
+    def results(self) -> dict[str, Any]:
+        return {"planes_compared": self.compared}
+
+
+class DigitsTest(BaseTest):
+    """The trained network. Besides the scoreboard, every plane is held against the reference, which knows nothing of images.
+
+    With TATAMI_FLIP=1 the image that the machine gets has a wrong bit: the scoreboard, which sees the same image, has nothing to say to that,
+    and the reference must.
+    """
+
+    def configure(self, config: EnvConfig) -> None:
+        """Streams without gaps, as in the plain test."""
+
+    async def stimulus(self) -> None:
+        data = digits.load()
+        image = compile_network(data.network, self.config.array, scheme="tight", seed=SEED)
+        image.save(Path("digits.tatami"))
+        rng = self.config.rng("images")
+        count = settings.images()
+        chosen = np.sort(rng.permutation(len(data.images))[:count])
+        expected = expect(image, data.network, data.images[chosen])
+        self.outcome = Outcome()
+        self.accuracy = 0.0
+        loaded, self.flipped = flip_slot(image, rng) if os.environ.get("TATAMI_FLIP") else (image, {})
+        self.env.checker.subscribers.append(recorder := Recorder())
+        await Inference(loaded, data.images[chosen]).run(self.env)
+        await self.env.settle()
+        self.hold_against(image, recorder.packets, expected, count)
+        output = image.placements[image.output]
+        logits = [self.planes[index][output.name].reshape(-1) for index in range(count)]
+        self.accuracy = digits.accuracy(np.stack(logits), data.labels[chosen])
+
+    def hold_against(self, image: Image, packets: list[bytes], expected: Expected, count: int) -> None:
+        """The tensors that the dumps carry against the reference."""
+        each = 1 + len(image.dumps)  # the network's own packet, then the dump's
+        assert len(packets) == each * count, f"{len(packets)} packets came, expected {each * count}"
+        self.planes = []
+        for index in range(count):
+            dump = packets[index * each + 1 : (index + 1) * each]
+            self.planes.append(metamorphic.planes(image, dump))
+            for name in image.placements:
+                parts = [(d.bank, np.frombuffer(p, np.int8)) for d, p in zip(image.dumps, dump, strict=True) if d.tensor == name]
+                compare_tensor(image, name, [p for _, p in parts], expected, index, self.outcome, [b for b, _ in parts])
+            self.outcome.images += 1
+
+    def results(self) -> dict[str, Any]:
+        return {"images": self.outcome.images, "accuracy": self.accuracy, "mismatches": self.outcome.mismatches, **self.flipped}
+
+    def check_phase(self) -> None:
+        self.outcome.check()
+
+
+@cocotb.test()
+async def env_random(_: Any) -> None:
+    await run(RandomTest)
+
+
+@cocotb.test()
+async def env_corners(_: Any) -> None:
+    await run(CornerTest)
+
+
+@cocotb.test()
+async def env_streams(_: Any) -> None:
+    await run(StreamTest)
+
+
+@cocotb.test()
+async def env_busy(_: Any) -> None:
+    await run(BusyTest)
+
+
+@cocotb.test()
+async def env_packets(_: Any) -> None:
+    await run(PacketTest)
+
+
+@cocotb.test()
+async def env_programs(_: Any) -> None:
+    await run(ProgramTest)
+
+
+@cocotb.test()
+async def env_resets(_: Any) -> None:
+    await run(ResetTest)
+
+
+@cocotb.test()
+async def env_registers(_: Any) -> None:
+    await run(RegisterTest)
+
+
+@cocotb.test()
+async def env_metamorphic(_: Any) -> None:
+    await run(MetamorphicTest)
+
+
+@cocotb.test()
+async def env_digits(_: Any) -> None:
+    await run(DigitsTest)

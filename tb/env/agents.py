@@ -1,0 +1,162 @@
+"""The agents: a sequencer and a driver for each side that the host drives, and a monitor for each interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
+from cocotb_bus.monitors import BusMonitor
+from pyuvm import uvm_agent, uvm_analysis_port, uvm_component, uvm_driver, uvm_monitor, uvm_sequence_item, uvm_sequencer
+
+from tb.common.stream import Beats, StreamStalledError
+from tb.env.bus import IrqMonitor, LoadDriver, LoadMonitor, OutMonitor, ReadyDriver, RegisterMonitor, ResetMonitor, Transfer, UnknownMonitor
+from tb.env.config import EnvConfig
+
+
+class RegisterItem(uvm_sequence_item):
+    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was answered with OKAY."""
+
+    def __init__(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> None:
+        super().__init__("register")
+        self.write = write
+        self.address = address
+        self.data = data
+        self.strobe = strobe
+        self.okay = True
+
+
+class LoadItem(uvm_sequence_item):
+    """Packets for the in stream, back to back. `error` is set if the machine did not take them."""
+
+    def __init__(self, packets: Sequence[Beats], last: bool = True) -> None:
+        super().__init__("load")
+        self.transfer = Transfer(tuple(packets), last)
+        self.error: StreamStalledError | None = None
+
+
+class PinMonitor(uvm_monitor):
+    """Hands on what one of the monitors of tb/env/bus.py sees."""
+
+    def __init__(self, name: str, parent: uvm_component) -> None:
+        super().__init__(name, parent)
+        self.port = uvm_analysis_port("port", self)
+        self.bus: Any = None  # the monitor at the pins, once there is one
+
+    def watch(self, bus: BusMonitor) -> None:
+        self.bus = bus
+        bus.add_callback(self.port.write)
+
+
+class Agent(uvm_agent):
+    """The part that all agents share: the configuration, and a monitor."""
+
+    def build_phase(self) -> None:
+        super().build_phase()
+        self.config: EnvConfig = self.cdb_get("config")
+        self.monitor = PinMonitor("monitor", self)
+
+    def pins(self, kind: type[BusMonitor], name: str | None) -> BusMonitor:
+        """A monitor of tb/env/bus.py on the pins of that name."""
+        dut = self.config.dut
+        return kind(dut, name, dut.clk, reset=dut.rst)
+
+
+class RegisterDriver(uvm_driver):
+    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master."""
+
+    def start_of_simulation_phase(self) -> None:
+        self.config: EnvConfig = self.cdb_get("config")
+        dut = self.config.dut
+        self.bus = AXI4LiteMaster(dut, "s_axil", dut.clk)
+        self.rng = self.config.rng("registers")
+
+    async def run_phase(self) -> None:
+        while True:
+            item = await self.seq_item_port.get_next_item()
+            try:
+                if item.write:
+                    await self.bus.write(item.address, item.data, item.strobe, *self.delays())
+                else:
+                    item.data = int(await self.bus.read(item.address))
+            except AXIProtocolError:
+                item.okay = False
+            self.seq_item_port.item_done()
+
+    def delays(self) -> tuple[int, int]:
+        """Of the address and of the data of a write."""
+        knobs = self.config.registers
+        if knobs.address_delay == knobs.data_delay == 0:
+            return 0, 0
+        return int(self.rng.integers(knobs.address_delay + 1)), int(self.rng.integers(knobs.data_delay + 1))
+
+
+class RegisterAgent(Agent):
+    """AXI4-Lite: accesses in, `Access` and `Answer` out."""
+
+    def build_phase(self) -> None:
+        super().build_phase()
+        self.sequencer = uvm_sequencer("sequencer", self)
+        self.driver = RegisterDriver("driver", self)
+
+    def connect_phase(self) -> None:
+        self.driver.seq_item_port.connect(self.sequencer.seq_item_export)
+
+    def start_of_simulation_phase(self) -> None:
+        self.monitor.watch(self.pins(RegisterMonitor, "s_axil"))
+
+
+class StreamInDriver(uvm_driver):
+    """Packets of sequence items to the pins."""
+
+    def start_of_simulation_phase(self) -> None:
+        config: EnvConfig = self.cdb_get("config")
+        self.bus = LoadDriver(config.dut, "s_axis", config.dut.clk, config.rng("in stream"), four_state=config.four_state, knobs=config.in_stream)
+
+    async def run_phase(self) -> None:
+        while True:
+            item = await self.seq_item_port.get_next_item()
+            try:
+                await self.bus.send(item.transfer)
+            except StreamStalledError as error:
+                item.error = error
+            self.seq_item_port.item_done()
+
+
+class StreamInAgent(Agent):
+    """The load stream: packets in, `Beat` out."""
+
+    def build_phase(self) -> None:
+        super().build_phase()
+        self.sequencer = uvm_sequencer("sequencer", self)
+        self.driver = StreamInDriver("driver", self)
+
+    def connect_phase(self) -> None:
+        self.driver.seq_item_port.connect(self.sequencer.seq_item_export)
+
+    def start_of_simulation_phase(self) -> None:
+        self.monitor.watch(self.pins(LoadMonitor, "s_axis"))
+
+
+class StreamOutAgent(Agent):
+    """The out stream: a backpressure profile in, `Word` and `Stall` out."""
+
+    def start_of_simulation_phase(self) -> None:
+        config = self.config
+        self.ready = ReadyDriver(config.dut, "m_axis", config.dut.clk, config.rng("out stream"), profile=config.out_stream)
+        self.monitor.watch(self.pins(OutMonitor, "m_axis"))
+
+
+class PinAgent(Agent):
+    """Pins that are watched and not driven here: `Level`, `Reset`, and, where the simulator knows X, `Broken`."""
+
+    def build_phase(self) -> None:
+        super().build_phase()
+        self.reset = PinMonitor("reset", self)
+        self.unknown = PinMonitor("unknown", self)
+
+    def start_of_simulation_phase(self) -> None:
+        self.monitor.watch(self.pins(IrqMonitor, None))
+        self.reset.watch(self.pins(ResetMonitor, None))
+        if self.config.four_state:
+            self.unknown.watch(self.pins(UnknownMonitor, None))

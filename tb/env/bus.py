@@ -1,0 +1,343 @@
+"""Drivers and monitors at the pins, on cocotb-bus. A monitor looks at the pins alone and knows nothing of the drivers.
+
+All act on a rising clock edge: they read what this edge sees, and drive what the next one will see. All sleep while nothing moves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.simtime import get_sim_time
+from cocotb.triggers import Event as Signal
+from cocotb.triggers import FallingEdge, First, RisingEdge, ValueChange
+from cocotb.types import Logic, LogicArray
+from cocotb_bus.drivers import BusDriver
+from cocotb_bus.monitors import BusMonitor
+
+from tb.common.host import PERIOD_NS
+from tb.common.stream import Beats, StreamStalledError
+from tb.env.config import Backpressure, StreamKnobs
+from tb.env.events import Access, Answer, Beat, Broken, Level, Reset, Stall, Words
+
+OKAY = 0
+LOW, HIGH = Logic("0"), Logic("1")  # comparing with these is cheaper than with integers
+PATIENCE = 50_000  # cycles that a beat may wait for tready before the machine counts as hung
+
+
+def this_cycle() -> int:
+    """The number of the clock edge at which the simulation stands."""
+    return int(get_sim_time("ns")) // PERIOD_NS
+
+
+def next_cycle() -> int:
+    """The first edge that sees a value which has just changed."""
+    return this_cycle() + 1
+
+
+class MachineMonitor(BusMonitor):
+    """A monitor that keeps quiet during reset."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.quiet = True  # whether the edge sees reset, or a reset pin that nobody has driven yet
+        super().__init__(*arguments, **named)
+        cocotb.start_soon(self.follow_reset())
+
+    async def follow_reset(self) -> None:
+        changes = ValueChange(self._reset)
+        while True:
+            await changes
+            self.quiet = self._reset.value != LOW
+
+    def number(self, handle: Any) -> int:
+        """The value of a signal; X is reported, and read as 0."""
+        try:
+            return int(handle.value)
+        except ValueError:
+            self._recv(Broken(this_cycle(), f"{handle._name} = {handle.value} while it is valid"))
+            return 0
+
+    async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int], None]) -> None:
+        """Calls `taken` with the cycle of every transfer of a channel, for ever."""
+        edge, rises = RisingEdge(self.clock), RisingEdge(valid)
+        while True:
+            await edge
+            if valid.value != HIGH:
+                await rises
+            elif ready.value == HIGH and not self.quiet:
+                taken(this_cycle())
+
+
+class ResetMonitor(BusMonitor):
+    """The reset pin, as `Reset` events."""
+
+    _signals = ("rst",)
+
+    async def _monitor_recv(self) -> None:
+        changes = ValueChange(self.bus.rst)
+        while True:
+            await changes
+            self._recv(Reset(next_cycle(), self.bus.rst.value != LOW))
+
+
+class IrqMonitor(MachineMonitor):
+    """The interrupt pin, as `Level` events."""
+
+    _signals = ("irq",)
+
+    async def _monitor_recv(self) -> None:
+        changes = ValueChange(self.bus.irq)
+        while True:
+            await changes
+            self._recv(Level(next_cycle(), self.bus.irq.value != LOW))
+
+
+class LoadMonitor(MachineMonitor):
+    """The in stream, as `Beat` events."""
+
+    _signals = ("tdata", "tvalid", "tready", "tlast")
+
+    async def _monitor_recv(self) -> None:
+        edge, rises, opens = RisingEdge(self.clock), RisingEdge(self.bus.tvalid), RisingEdge(self.bus.tready)
+        while True:
+            await edge
+            if self.bus.tvalid.value != HIGH:
+                await rises
+            elif self.bus.tready.value != HIGH:
+                await opens
+            elif not self.quiet:
+                self._recv(Beat(this_cycle(), self.number(self.bus.tdata), self.bus.tlast.value == HIGH))
+
+
+class OutMonitor(MachineMonitor):
+    """The out stream, as `Words` and `Stall` events. A word that waits must not change."""
+
+    _signals = ("tdata", "tvalid", "tready", "tlast")
+
+    async def _monitor_recv(self) -> None:
+        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
+        moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
+        self.taken: list[bytes] = []
+        waiting: tuple[bytes, bool] | None = None
+        while True:
+            await edge
+            if self.bus.tvalid.value != HIGH:
+                self.flush(this_cycle() - 1)
+                waiting = None
+                await rises
+                continue
+            if self.quiet:
+                continue
+            word, last = self.word()
+            if waiting is not None and (word, last) != waiting:
+                self._recv(Broken(this_cycle(), f"{self.bus.tdata._name} changed while it waited"))
+            waiting = None
+            if self.bus.tready.value == HIGH:
+                self.taken.append(word)
+                if last:
+                    self.flush(this_cycle(), last)
+            else:
+                self.flush(this_cycle() - 1)
+                waiting = word, last
+                self._recv(Stall(this_cycle(), True))
+                await First(*moves)
+                self._recv(Stall(next_cycle(), False))
+
+    def flush(self, cycle: int, last: bool = False) -> None:
+        """Hands on the words that were taken up to and including `cycle`, without a gap."""
+        if self.taken:
+            self._recv(Words(cycle, b"".join(self.taken), last))
+            self.taken.clear()
+
+    def word(self) -> tuple[bytes, bool]:
+        data, last = self.bus.tdata.value, self.bus.tlast.value
+        try:
+            return data.to_bytes(byteorder="little"), bool(last)
+        except ValueError:
+            self._recv(Broken(this_cycle(), f"{self.bus.tdata._name} = {data}, {self.bus.tlast._name} = {last} while valid"))
+            return bytes(len(data) // 8), last == HIGH
+
+
+class RegisterMonitor(MachineMonitor):
+    """The register bus, as `Access` and `Answer` events. Address and data of a write may come in any order."""
+
+    _signals = tuple(f"{c}{s}" for c, names in {
+        "aw": ("addr", "valid", "ready"), "w": ("data", "strb", "valid", "ready"), "b": ("resp", "valid", "ready"),
+        "ar": ("addr", "valid", "ready"), "r": ("data", "resp", "valid", "ready"),
+    }.items() for s in names)  # fmt: skip
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.addresses: deque[int] = deque()
+        self.data: deque[tuple[int, int]] = deque()
+        super().__init__(*arguments, **named)
+
+    async def _monitor_recv(self) -> None:
+        bus = self.bus
+        for channel, taken in (("aw", self.address), ("w", self.payload), ("b", self.written), ("ar", self.asked)):
+            cocotb.start_soon(self.handshakes(getattr(bus, f"{channel}valid"), getattr(bus, f"{channel}ready"), taken))
+        await self.handshakes(bus.rvalid, bus.rready, self.read)
+
+    def forget(self) -> None:
+        """After a reset: half a write is none."""
+        self.addresses.clear()
+        self.data.clear()
+
+    def address(self, cycle: int) -> None:
+        self.addresses.append(self.number(self.bus.awaddr))
+        self.join(cycle)
+
+    def payload(self, cycle: int) -> None:
+        self.data.append((self.number(self.bus.wdata), self.number(self.bus.wstrb)))
+        self.join(cycle)
+
+    def join(self, cycle: int) -> None:
+        """A write is taken with the later of its address and its data."""
+        if self.addresses and self.data:
+            self._recv(Access(cycle, True, self.addresses.popleft(), *self.data.popleft()))
+
+    def asked(self, cycle: int) -> None:
+        self._recv(Access(cycle, False, self.number(self.bus.araddr)))
+
+    def written(self, cycle: int) -> None:
+        self._recv(Answer(cycle, True, self.number(self.bus.bresp) == OKAY))
+
+    def read(self, cycle: int) -> None:
+        okay = self.number(self.bus.rresp) == OKAY
+        self._recv(Answer(cycle, False, okay, self.number(self.bus.rdata)))
+
+
+class UnknownMonitor(MachineMonitor):
+    """X or Z on an output that must never show it, from the end of the first reset on, as `Broken` events. For a simulator that knows X."""
+
+    _signals = ("irq", "s_axil_awready", "s_axil_wready", "s_axil_bvalid", "s_axil_arready", "s_axil_rvalid", "s_axis_tready", "m_axis_tvalid")
+    PAYLOAD = ("s_axil_bresp", "s_axil_rresp", "s_axil_rdata", "m_axis_tdata", "m_axis_tlast")
+
+    async def _monitor_recv(self) -> None:
+        while self._reset.value != HIGH:
+            await ValueChange(self._reset)
+        await FallingEdge(self._reset)
+        for name in self._signals:
+            cocotb.start_soon(self.watch(getattr(self.bus, name)))
+
+    async def watch(self, handle: Any) -> None:
+        edge, changes = RisingEdge(self.clock), ValueChange(handle)
+        while True:
+            await edge
+            if not handle.value.is_resolvable:
+                self._recv(Broken(this_cycle(), f"{handle._name} is {handle.value}"))
+            await changes
+
+
+@dataclass
+class Transfer:
+    """Packets to be sent back to back. `last=False` leaves out tlast: they are pieces of one that goes on."""
+
+    packets: tuple[Beats, ...]
+    last: bool = True
+
+
+class LoadDriver(BusDriver):
+    """Drives packets of 64-bit beats. While tvalid is low the payload is X where the simulator knows X (`four_state`), else random."""
+
+    _signals = ("tdata", "tvalid", "tready", "tlast")
+
+    def __init__(self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, four_state: bool, knobs: StreamKnobs) -> None:
+        super().__init__(entity, name, clock)
+        self.rng = rng
+        self.knobs = knobs
+        self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
+        self.left = 0  # beats of the burst
+        self.stopped = False
+        self.idle()
+
+    def idle(self) -> None:
+        """No beat, and garbage where one would be."""
+        self.bus.tvalid.value = 0
+        garbage = self.unknown or (int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)), int(self.rng.integers(2)))
+        self.bus.tdata.value, self.bus.tlast.value = garbage
+
+    def stop(self) -> None:
+        """Give up the packet that is being sent, for a reset by the pin."""
+        self.stopped = True
+
+    async def _driver_send(self, transaction: Transfer, sync: bool = True) -> None:
+        edge = RisingEdge(self.clock)
+        self.stopped = False
+        if sync:
+            await edge
+        try:
+            for packet in transaction.packets:
+                beats = packet.tolist()  # Python's own integers: no conversion per beat
+                for index, beat in enumerate(beats):
+                    for _ in range(self.gap()):
+                        self.idle()
+                        await edge
+                    self.bus.tvalid.value = 1
+                    self.bus.tdata.value = beat
+                    self.bus.tlast.value = int(transaction.last and index == len(beats) - 1)
+                    await self.accepted(edge)
+                    if self.stopped:
+                        return
+        finally:
+            self.idle()
+
+    def gap(self) -> int:
+        """Idle cycles before the next beat."""
+        knobs = self.knobs
+        cycles = 0
+        if self.left == 0:
+            self.left = int(self.rng.integers(*knobs.burst, endpoint=True))
+            cycles = int(self.rng.integers(*knobs.idle, endpoint=True))
+        self.left -= 1
+        return cycles + (int(self.rng.geometric(knobs.rate)) - 1 if knobs.rate < 1 else 0)
+
+    async def accepted(self, edge: RisingEdge) -> None:
+        for _ in range(PATIENCE):
+            await edge
+            if self.bus.tready.value == HIGH or self.stopped:
+                return
+        raise StreamStalledError(f"a beat waited {PATIENCE} cycles for {self.bus.tready._name}")
+
+
+class ReadyDriver(BusDriver):
+    """Drives the ready of a stream by a backpressure profile, which may be changed at any time."""
+
+    _signals = ("tvalid", "tready")
+
+    def __init__(self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, profile: Backpressure) -> None:
+        super().__init__(entity, name, clock)
+        self.rng = rng
+        self.profile = profile
+        self.changed = Signal()
+        self.bus.tready.value = 0
+        cocotb.start_soon(self.drive())
+
+    def use(self, profile: Backpressure) -> None:
+        self.profile = profile
+        self.changed.set()
+
+    async def drive(self) -> None:
+        while True:
+            if self.profile.always:
+                self.bus.tready.value = 1
+                self.changed.clear()
+                await self.changed.wait()
+                continue
+            self.bus.tready.value = 0
+            await self.words(int(self.rng.integers(*self.profile.off, endpoint=True)))
+            self.bus.tready.value = 1
+            await self.words(int(self.rng.integers(*self.profile.on, endpoint=True)))
+
+    async def words(self, cycles: int) -> None:
+        """Wait for so many cycles in which a word is there."""
+        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
+        while cycles > 0:
+            await edge
+            if self.bus.tvalid.value == HIGH:
+                cycles -= 1
+            else:
+                await rises

@@ -1,0 +1,102 @@
+"""The environment: agents, scoreboard, register model, clock and reset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, SimTimeoutError, with_timeout
+from pyuvm import uvm_env
+
+from tb.common.host import PERIOD_NS
+from tb.common.stream import StreamRuleError
+from tb.coverage import subscriber as coverage
+from tb.env import faults
+from tb.env.agents import PinAgent, RegisterAgent, StreamInAgent, StreamOutAgent
+from tb.env.config import EnvConfig
+from tb.env.events import Event
+from tb.env.register_model import RegisterAdapter, RegisterBlock
+from tb.env.scoreboard import Checker, Scoreboard
+
+RESET_CYCLES = 4
+SETTLE_CYCLES = 20  # after the last stimulus, so that nothing is under way
+
+
+class Faulty(Scoreboard):
+    """The scoreboard behind a fault."""
+
+    def build_phase(self) -> None:
+        super().build_phase()
+        config: EnvConfig = self.cdb_get("config")
+        self.fault = faults.find(config.fault)
+        post = self.timeline.post
+        if self.fault is not None:
+            spoil = self.fault
+
+            def spoiled(event: Event) -> None:
+                changed: Iterable[Event] = spoil(event)
+                for each in changed:
+                    post(each)
+
+            self.inlet.post = spoiled
+
+
+class Environment(uvm_env):
+    """Everything around the machine. Tests reach it as `self.env`, sequences as the `env` that they are started with."""
+
+    def build_phase(self) -> None:
+        self.config: EnvConfig = self.cdb_get("config")
+        self.dut = self.config.dut
+        self.registers = RegisterAgent("registers", self)
+        self.stream_in = StreamInAgent("stream_in", self)
+        self.stream_out = StreamOutAgent("stream_out", self)
+        self.pins = PinAgent("pins", self)
+        self.scoreboard = Scoreboard.create("scoreboard", self)
+        self.model = RegisterBlock(self.config.array)
+
+    def connect_phase(self) -> None:
+        monitors = (agent.monitor for agent in (self.registers, self.stream_in, self.stream_out, self.pins))
+        for monitor in (*monitors, self.pins.reset, self.pins.unknown):
+            monitor.port.connect(self.scoreboard.export)
+        self.model.map.set_sequencer(self.registers.sequencer, RegisterAdapter())
+        self.model.map.set_auto_predict(True)
+
+    def start_of_simulation_phase(self) -> None:
+        self.dut.rst.value = 1
+        faults.disturb(self.config.fault, self.dut)
+        coverage.attach(self.dut, PERIOD_NS, self.checker.subscribers)
+        Clock(self.dut.clk, PERIOD_NS, "ns", impl="gpi").start()
+
+    @property
+    def checker(self) -> Checker:
+        return self.scoreboard.checker
+
+    async def cycles(self, count: int) -> None:
+        if count > 0:
+            await ClockCycles(self.dut.clk, count)
+
+    async def reset(self, cycles: int = RESET_CYCLES) -> None:
+        """Reset by the pin. What the in stream was sending is given up; no register access may be under way."""
+        self.stream_in.driver.bus.stop()
+        self.dut.rst.value = 1
+        if self.config.fault == faults.SHORT_RESET:
+            await FallingEdge(self.dut.clk)
+        else:
+            await self.cycles(cycles)
+        self.dut.rst.value = 0
+        await RisingEdge(self.dut.clk)
+        self.registers.monitor.bus.forget()
+        self.model.reset()
+
+    async def interrupt(self, timeout_cycles: int) -> None:
+        """Sleep until the interrupt pin is high."""
+        if self.dut.irq.value == 1:
+            return
+        try:
+            await with_timeout(RisingEdge(self.dut.irq), timeout_cycles * PERIOD_NS, "ns")
+        except SimTimeoutError:
+            raise StreamRuleError(f"no interrupt within {timeout_cycles} cycles") from None
+        await RisingEdge(self.dut.clk)
+
+    async def settle(self) -> None:
+        await self.cycles(SETTLE_CYCLES)

@@ -1,0 +1,173 @@
+"""The scoreboard's own memories: the array model's, and which words of the feature banks are certain.
+
+A run that ends by a reset or an error has written some of its words and not others. Such a word may hold what it held before (`either`), or,
+where the model stops inside a layer, anything (`vague`); the first packet that shows it settles the matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.array import Machine, MachineError, Run
+from pymodel.config import ArrayConfig
+from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words
+
+Int8Array = npt.NDArray[np.int8]
+Mask = npt.NDArray[np.bool_]
+
+PLANNED = ("PROGRAM", "TILE", "FILTER")  # the memories that decide which words a program sends and writes
+
+
+@dataclass
+class ExpectedPacket:
+    """A packet that the machine is to send: int8 [words, T], from word `base` of `bank`, by the OUT record at program word `record`."""
+
+    record: int
+    bank: int
+    base: int
+    words: Int8Array
+
+
+@dataclass
+class LayersRun:
+    """A program with layers, and the memories as they were when it was started, in cycle `begin`. It ended in cycle `end`, if it has."""
+
+    start: int
+    features: Int8Array
+    tables: dict[str, Words]
+    begin: int
+    end: int | None = None
+
+    def machine(self, config: ArrayConfig) -> Machine:
+        """A model of its own with these memories."""
+        machine = Machine(config)
+        machine.features = self.features.copy()
+        machine.memory = {name: table.copy() for name, table in self.tables.items()}
+        return machine
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of a program, and for a LAYER the words [G, depth] that it writes."""
+
+    address: int
+    fields: dict[str, int]
+    writes: Mask | None
+
+
+class Memories:
+    """Loads sections, runs programs, and knows what is certain."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        self.machine = Machine(config)
+        shape = (config.group, config.feature_depth)
+        self.written: Mask = np.zeros(shape, dtype=bool)  # by the host or a program, since power-up
+        self.either: Mask = np.zeros(shape, dtype=bool)
+        self.vague: Mask = np.zeros(shape, dtype=bool)
+        self.other: Int8Array = self.words().copy()
+        # as they were when the last run was started
+        self.before: Int8Array = self.words().copy()
+        self.written_before: Mask = self.written.copy()
+        self.open_before: Mask = self.written.copy()
+        self.plans: dict[int, list[Record]] = {}
+        self.last: LayersRun | None = None
+
+    def words(self) -> Int8Array:
+        """The feature memory as [G, depth, T], a view."""
+        return self.machine.features[0].reshape(self.config.group, self.config.feature_depth, self.config.size)
+
+    def load(self, section: Section) -> None:
+        tables, name = self.machine.memory, section.memory
+        if name in tables and self.last is not None and tables[name] is self.last.tables[name]:
+            tables[name] = tables[name].copy()  # the last run keeps what it ran with
+        self.machine.load([section])
+        if section.memory in PLANNED:
+            self.plans.clear()
+        if section.memory == "FEATURE":
+            self.certain((section.bank, slice(section.address, section.address + len(section.words))))
+
+    def certain(self, where: Mask | tuple[int, slice]) -> None:
+        """These words have been written and hold what the model holds."""
+        self.written[where] = True
+        self.either[where] = False
+        self.vague[where] = False
+
+    def run(self, start: int, cycle: int) -> tuple[Run | MachineError, list[ExpectedPacket]]:
+        """What the program at `start` does, begun in a cycle, and the packets that it sends."""
+        self.before = self.words().copy()
+        self.written_before = self.written.copy()
+        self.open_before = self.either | self.vague
+        outcome: Run | MachineError
+        try:
+            outcome = self.machine.run(start)
+            sent = outcome.packets
+        except MachineError as error:
+            outcome = error
+            sent = error.run.packets
+        packets: list[ExpectedPacket] = []
+        for record in self.plan(start):
+            if isinstance(outcome, MachineError) and record.address == start + len(outcome.run.layers) + len(outcome.run.packets):
+                if record.writes is not None:
+                    self.vague |= record.writes
+                break
+            if record.writes is not None:
+                self.certain(record.writes)
+            else:
+                packets.append(ExpectedPacket(record.address, record.fields["words"], record.fields["phases"], sent[len(packets)][0]))
+        if any(record.writes is not None for record in self.plan(start)):
+            self.last = LayersRun(start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle)
+        return outcome, packets
+
+    def plan(self, start: int) -> list[Record]:
+        """The records from `start` on, up to END or to what is none."""
+        if start not in self.plans:
+            records = []
+            for address in range(start, self.config.program_depth):
+                values = self.machine.memory["PROGRAM"][address, 0]
+                fields = dict(zip(PROGRAM_FIELDS, (int(v) for v in values), strict=True))
+                if fields["opcode"] not in (OPCODE_LAYER, OPCODE_OUT):
+                    break
+                records.append(Record(address, fields, self.writes(fields) if fields["opcode"] == OPCODE_LAYER else None))
+            self.plans[start] = records
+        return self.plans[start]
+
+    def writes(self, layer: dict[str, int]) -> Mask:
+        """The words that a LAYER record writes, those that are in their bank."""
+        mask = np.zeros_like(self.written)
+        tiles = self.machine.memory["TILE"][layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0]
+        for filter_base in tiles[:, 2]:
+            for entry in self.machine.memory["FILTER"][filter_base : filter_base + self.config.size, 0]:
+                *_, write, bank, base = (int(v) for v in entry)
+                if write and bank < self.config.group:
+                    mask[bank, base : base + layer["words"] * layer["phases"]] = True
+        return mask
+
+    def abort(self) -> None:
+        """The run that was started last was cut off: each word that it was to change may or may not have changed."""
+        changed = (self.words() != self.before).any(axis=2)
+        closed = self.open_before & ~(self.either | self.vague)
+        self.vague |= closed | (self.written & ~self.written_before)
+        self.written = self.written_before.copy()
+        self.either |= changed & self.written & ~self.vague
+        self.other[changed] = self.before[changed]
+
+    def seen(self, packet: ExpectedPacket, words: Int8Array) -> tuple[Mask, Mask]:
+        """Compares the first words of a packet: (bool [words, T], true where a byte is right; bool [words], true where a word was ever written).
+
+        A word that may be either must be one of the two, all of it. A word that was never written must not be sent. Settles what was open.
+        """
+        where = packet.bank, slice(packet.base, packet.base + len(words))
+        either, vague, known = self.either[where], self.vague[where], self.written[where] | self.vague[where]
+        right: Mask = np.asarray(words == packet.words[: len(words)])
+        right[either & (words == self.other[where]).all(axis=1)] = True
+        right[vague] = True
+        right[~known] = False
+        settled = either | vague
+        self.words()[where][settled] = words[settled]
+        self.written[where] |= vague
+        self.either[where] = self.vague[where] = False
+        return right, known

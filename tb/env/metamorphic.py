@@ -1,0 +1,137 @@
+"""Second images that must give the same planes as the first: the machine's own symmetries, which need no model to tell right from wrong.
+
+Every function derives an image from one that was compiled; `Image.placements` always says where the planes lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Section, Words, memories
+from pymodel.planes import Placement
+
+BANK, FIRST = PROGRAM_FIELDS.index("words"), PROGRAM_FIELDS.index("phases")  # the fields of an OUT record
+TILE_BASE, TILES = PROGRAM_FIELDS.index("tile_base"), PROGRAM_FIELDS.index("tiles")
+
+
+def with_words(image: Image, **memory: Words) -> Image:
+    """The image with the contents of some memories replaced."""
+    return replace(image, sections=tuple(Section(s.memory, 0, memory[s.memory]) if s.memory in memory else s for s in image.sections))
+
+
+def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
+    """Every plane moves from its bank to another, all planes of a bank together; members, selects and filters follow."""
+    size = image.config.group
+    shifted = (np.arange(size) + rng.integers(1, max(2, size))) % size  # no plane stays where it was
+    order = rng.permutation(size)
+    to = np.empty(size, np.int64)
+    to[order] = order[shifted]
+    group = image.section("GROUP").words
+    moved = group.copy()
+    moved[:, to] = group
+    slots, filters, program = (image.section(name).words.copy() for name in ("SLOT", "FILTER", "PROGRAM"))
+    used = slots[:, :, 0] != 0
+    slots[used, 1] = to[slots[used, 1]]
+    spec = memories(image.config)["FILTER"]
+    written = filters[:, 0, spec.index("write")] == 1
+    filters[written, 0, spec.index("bank")] = to[filters[written, 0, spec.index("bank")]]
+    sends = program[:, 0, 0] == OPCODE_OUT
+    program[sends, 0, BANK] = to[program[sends, 0, BANK]]
+    places = {name: replace(p, bank=tuple(int(to[b]) for b in p.bank)) for name, p in image.placements.items()}
+    dumps = tuple(replace(d, bank=int(to[d.bank])) for d in image.dumps)
+    return replace(with_words(image, GROUP=moved, SLOT=slots, FILTER=filters, PROGRAM=program), placements=places, dumps=dumps)
+
+
+def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
+    """The input channels of a bank change places within it, and the groups change their numbers; members and lanes follow."""
+    place = image.placements["input"]
+    base = np.array(place.base)
+    group = image.section("GROUP").words.copy()
+    for bank in set(place.bank):
+        channels = np.flatnonzero(np.array(place.bank) == bank)
+        was = base[channels].copy()
+        base[channels] = was[rng.permutation(len(channels))]
+        for old, new in zip(was, base[channels], strict=True):
+            inside = (image.section("GROUP").words[:, bank, 1] >= old) & (image.section("GROUP").words[:, bank, 1] < old + place.channel_words)
+            group[inside, bank, 1] += new - old
+    order = np.concatenate([[0], 1 + rng.permutation(len(group) - 1)])  # group g becomes order[g]; the empty one stays
+    renumbered = np.zeros_like(group)
+    renumbered[order] = group
+    lanes = order[image.section("LANE").words]
+    places = image.placements | {"input": replace(place, base=tuple(int(b) for b in base))}
+    return replace(with_words(image, GROUP=renumbered, LANE=lanes), placements=places)
+
+
+def split_passes(image: Image, rng: np.random.Generator) -> Image:
+    """Every tile takes one pass more, and its lanes are strewn over the passes at random, empty lanes in between."""
+    t = image.config.size
+    tiles, lanes, slots = (image.section(name).words for name in ("TILE", "LANE", "SLOT"))
+    new_tiles = tiles.copy()
+    new_lanes: list[Words] = []
+    new_slots: list[Words] = []
+    for number, (lane_base, passes, _, _) in enumerate(tiles[:, 0].tolist()):
+        where = rng.permutation((passes + 1) * t)[: passes * t]
+        strewn_lanes = np.zeros(((passes + 1) * t, *lanes.shape[1:]), np.int64)
+        strewn_slots = np.zeros(((passes + 1) * t, *slots.shape[1:]), np.int64)
+        strewn_lanes[where] = lanes[lane_base : lane_base + passes * t]
+        strewn_slots[where] = slots[lane_base : lane_base + passes * t]
+        new_tiles[number, 0, :2] = sum(map(len, new_lanes)), passes + 1
+        new_lanes.append(strewn_lanes)
+        new_slots.append(strewn_slots)
+    return with_words(image, TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=np.concatenate(new_slots))
+
+
+def split_tiles(image: Image, rng: np.random.Generator) -> Image:
+    """Every tile becomes two, each with some of its filters in other columns; both run over all its lanes. Tiles change their order, too."""
+    t = image.config.size
+    program = image.section("PROGRAM").words.copy()
+    tiles, lanes, slots, filters = (image.section(name).words for name in ("TILE", "LANE", "SLOT", "FILTER"))
+    made: dict[str, list[Words]] = {name: [] for name in ("TILE", "LANE", "SLOT", "FILTER")}
+
+    def length(name: str) -> int:
+        return sum(map(len, made[name]))
+
+    for record in program[:, 0]:
+        if record[0] != OPCODE_LAYER:
+            continue
+        halves = []
+        for lane_base, passes, filter_base, _ in tiles[record[TILE_BASE] : record[TILE_BASE] + record[TILES], 0].tolist():
+            first = rng.random(t) < 0.5
+            halves += [
+                (slice(lane_base, lane_base + passes * t), filter_base, np.flatnonzero(first)),
+                (slice(lane_base, lane_base + passes * t), filter_base, np.flatnonzero(~first)),
+            ]
+        record[TILE_BASE], record[TILES] = length("TILE"), len(halves)
+        for index in rng.permutation(len(halves)):
+            rows, filter_base, columns = halves[index]
+            to = rng.permutation(t)[: len(columns)]
+            half_slots = np.zeros_like(slots[rows])
+            half_slots[:, to] = slots[rows][:, columns]
+            half_filters = np.zeros_like(filters[filter_base : filter_base + t])
+            half_filters[to] = filters[filter_base + columns]
+            tile = np.array([[[length("LANE"), len(half_slots) // t, length("FILTER"), 0]]], np.int64)
+            for name, words in zip(made, (tile, lanes[rows], half_slots, half_filters), strict=True):
+                made[name].append(words)
+    return with_words(image, PROGRAM=program, **{name: np.concatenate(words) for name, words in made.items()})
+
+
+def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:
+    """The tensors int8 [C, H, W] that the packets of the dump program carry."""
+    found: dict[str, npt.NDArray[np.int8]] = {}
+    for name, place in image.placements.items():
+        words = np.zeros((place.shape[0], place.channel_words, place.size), np.int8)
+        for dump, data in zip(image.dumps, packets, strict=True):
+            if dump.tensor == name:
+                fill(words, place, dump.bank, dump.base, np.frombuffer(data, np.int8).reshape(-1, place.size))
+        found[name] = place.from_words(words)
+    return found
+
+
+def fill(words: npt.NDArray[np.int8], place: Placement, bank: int, base: int, sent: npt.NDArray[np.int8]) -> None:
+    """Puts the words of one bank, sent from word `base` on, into the channels that lie there."""
+    for channel, (b, first) in enumerate(zip(place.bank, place.base, strict=True)):
+        if b == bank:
+            words[channel] = sent[first - base : first - base + place.channel_words]

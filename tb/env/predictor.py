@@ -1,0 +1,377 @@
+"""The machine as a host sees it, cycle by cycle: registers, interrupt, errors, runs and counters, from what was seen at the pins alone.
+
+`settle(cycle)` brings everything that can be read to that cycle. A change that an event causes becomes visible a cycle or two later: it waits
+as an effect until then. The latencies are those of rtl/psa_regs.v.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+
+from pymodel.array import Machine, MachineError, Run
+from pymodel.config import ArrayConfig
+from pymodel.errors import ErrorCode
+from tb.common.host import DONE, ERROR, SOFT_RESET, START
+from tb.common.registers import COUNTERS, REGISTERS, Register, build_values
+from tb.env.events import Access, Answer, Beat, Level
+from tb.env.loader import Loader, LoadPacket
+from tb.env.memory import ExpectedPacket, Memories
+
+NEVER = 1 << 62
+BY_ADDRESS = {r.address: r for r in REGISTERS.values()}
+
+# Cycles after the one in which an access or a beat was taken
+WRITTEN = 1  # a register shows what was written to it, STATUS shows BUSY and ERROR
+RUNNING = 2  # the program's first cycle: counters begin from zero
+CLEARED = 2  # a soft reset shows
+# Cycles after the last one of a run
+ENDED = 1
+# Errors that the sequencer finds stop it at once; it hears of the others a cycle later.
+SEQUENCER = (ErrorCode.PROGRAM_RANGE, ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD)
+
+# Effects of one cycle, in the order in which they take place: an event wins over a clear, a reset over everything.
+CLEAR, SET, RESET = range(3)
+
+
+@dataclass(frozen=True)
+class ResetSeen:
+    """A reset, for subscribers. `offset` is the cycle of the run that it met, `run` what that run would have done; None if it met none."""
+
+    hard: bool
+    offset: int | None
+    run: Run | MachineError | None
+    start: int
+    loading: bool
+    error: bool
+
+
+class Subscriber:
+    """Whoever wants to know what the scoreboard saw and predicted, functional coverage above all. Each method may be left as it is."""
+
+    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
+        """A program was started and predicted. `machine` holds the memories as they are after it."""
+
+    def register(self, access: Access, answer: Answer) -> None:
+        """A register access and its answer."""
+
+    def packet(self, packet: LoadPacket) -> None:
+        """A packet of the load stream came to its end, or was cut off."""
+
+    def sent(self, packet: bytes, whole: bool) -> None:
+        """A packet of the out stream came to its end, or was cut off."""
+
+    def reset(self, reset: ResetSeen) -> None:
+        """A reset took effect."""
+
+
+@dataclass
+class Prediction:
+    """The answer to come: for a read any value in `low` to `high`. `run` is set where the value is a counter of a run that has ended."""
+
+    access: Access
+    register: Register | None
+    okay: bool
+    low: int = 0
+    high: int = 0
+    run: ActiveRun | None = None
+
+
+@dataclass
+class ActiveRun:
+    """A run. `accepted` is the cycle in which START was taken; `read` collects the counters that were read after its end."""
+
+    start: int
+    accepted: int
+    outcome: Run | MachineError
+    packets: deque[ExpectedPacket]
+    found: bool = False  # the error shows
+    over: bool = False
+    read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> Run:
+        """What was done up to the end, or up to the record that has the error."""
+        return self.outcome.run if isinstance(self.outcome, MachineError) else self.outcome
+
+
+class Predictor:
+    """What the machine must show. Complaints go to `complain`."""
+
+    def __init__(self, config: ArrayConfig, complain: Callable[[int, str], None]) -> None:
+        self.config = config
+        self.complain = complain
+        self.memories = Memories(config)
+        self.loader = Loader(config)
+        self.subscribers: list[Subscriber] = []
+        self.fixed = {r.name: r.reset for r in REGISTERS.values() if r.reset is not None} | build_values(config)
+        self.effects: list[tuple[int, int, int, Callable[[], None]]] = []
+        self.number = count()
+        self.answers: dict[bool, deque[Prediction]] = {True: deque(), False: deque()}
+        self.edges: deque[Level] = deque()  # of the interrupt pin, yet to be seen
+        self.pin = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Everything that the reset pin clears."""
+        self.values = {"IRQ_ENABLE": 0, "PROGRAM_START": 0}
+        self.status = 0  # IRQ_STATUS
+        self.error = 0
+        self.busy = False
+        self.run: ActiveRun | None = None
+        self.ended: ActiveRun | None = None  # the run that the counters are of
+        self.counters: dict[str, tuple[int, int]] = dict.fromkeys(COUNTERS, (0, 0))
+        self.counting = False
+        self.stalls: list[tuple[int, int]] = []
+        self.waiting: int | None = None
+        self.last_beat = -1
+        self.closed = -1  # the cycle in which a soft reset shuts the in stream
+        self.want = False
+        self.cleared = False
+
+    # time
+
+    def later(self, cycle: int, order: int, effect: Callable[[], None]) -> None:
+        heapq.heappush(self.effects, (cycle, order, next(self.number), effect))
+
+    def settle(self, cycle: int) -> None:
+        """Everything that shows in `cycle` has taken effect."""
+        while True:
+            end = self.run_shows(cycle)
+            if end <= min(cycle, self.effects[0][0] if self.effects else NEVER):
+                self.later(end, SET, self.end_run)
+            if not self.effects or self.effects[0][0] > cycle:
+                return
+            self.group(self.effects[0][0])
+
+    def group(self, cycle: int) -> None:
+        """All effects of one cycle. The interrupt pin follows its registers a cycle later."""
+        self.cycle = cycle
+        level = self.want
+        while self.effects and self.effects[0][0] == cycle:
+            heapq.heappop(self.effects)[3]()
+        if self.cleared:
+            level = self.cleared = False
+        if level != self.pin:
+            self.pin = level
+            self.edges.append(Level(cycle, level))
+        self.want = bool(self.status & self.values["IRQ_ENABLE"])
+        if self.want != self.pin:
+            self.later(cycle + 1, CLEAR, lambda: None)
+
+    # runs
+
+    def stalled(self, before: int) -> int:
+        """Cycles of this run, earlier than `before`, in which a word of the out stream waited."""
+        known = sum(end - begin for begin, end in self.stalls)
+        return known + (max(0, before - self.waiting) if self.waiting is not None else 0)
+
+    def run_shows(self, cycle: int) -> int:
+        """The next cycle in which the run changes what can be read, as far as can be told in `cycle`."""
+        run = self.run
+        if run is None:
+            return NEVER
+        begin = run.accepted + RUNNING + self.stalled(cycle)
+        if isinstance(run.outcome, Run):
+            return begin + run.outcome.cycles - 1 + ENDED
+        return begin + run.outcome.cycle + ENDED + int(run.found)
+
+    def end_run(self) -> None:
+        """The run has ended, or its error shows."""
+        run = self.run
+        assert run is not None
+        error = run.outcome if isinstance(run.outcome, MachineError) else None
+        if error is None:
+            self.status |= DONE
+        elif not run.found:
+            run.found = True
+            self.set_error(error.code, error.info)
+            if error.code not in SEQUENCER:
+                return  # it goes on for a cycle
+        if run.packets:
+            self.complain(self.cycle, f"the program at {run.start} has ended, and {len(run.packets)} packets of it never came")
+        self.counters = {name: self.counter(name, self.cycle) for name in COUNTERS}
+        if error is None:
+            self.counters |= {name: (value, value) for name, value in self.totals(run).items()}
+        self.stop(run)
+
+    def stop(self, run: ActiveRun) -> None:
+        run.over = True
+        last = self.memories.last
+        if last is not None and last.begin == run.accepted:
+            last.end = self.cycle
+        self.busy = self.counting = False
+        self.run, self.ended = None, run
+        self.stalls, self.waiting = [], None
+
+    @staticmethod
+    def totals(run: ActiveRun) -> dict[str, int]:
+        """The counters that do not depend on stalls, of all that was done."""
+        return {"BUSY_CYCLES": run.done.busy_cycles, "SLOT_ROWS": run.done.slot_rows, "WORDS": run.done.words}
+
+    def counter(self, name: str, cycle: int) -> tuple[int, int]:
+        """A counter as read in `cycle`, lowest and highest: cycles and stalls are certain at any time, the others when a run has ended."""
+        run = self.run
+        if run is None or not self.counting:
+            return self.counters[name]
+        passed = cycle - run.accepted - RUNNING
+        if name == "CYCLES":
+            return passed, passed
+        if name == "STALL_CYCLES":
+            return self.stalled(cycle), self.stalled(cycle)
+        total = self.totals(run)[name]
+        if isinstance(run.outcome, Run):
+            return 0, total
+        # at most one a cycle in the record that has the error
+        return (total if run.found else 0), total + max(0, run.outcome.cycle + 2 - run.done.cycles)
+
+    def start_run(self, cycle: int) -> None:
+        start = self.values["PROGRAM_START"]
+        outcome, packets = self.memories.run(start, cycle)
+        run = ActiveRun(start, cycle, outcome, deque(packets))
+        self.later(cycle + WRITTEN, SET, self.set_busy)
+        self.later(cycle + RUNNING, SET, self.count_from_zero)
+        self.run, self.ended = run, None
+        for subscriber in self.subscribers:
+            subscriber.program(self.memories.machine, start, outcome)
+
+    def set_busy(self) -> None:
+        self.busy = True
+
+    def count_from_zero(self) -> None:
+        self.counters = dict.fromkeys(COUNTERS, (0, 0))
+        self.counting = True
+
+    def set_error(self, code: ErrorCode, info: int) -> None:
+        """The first error stays."""
+        if not self.error:
+            self.error = code | info << 8
+            self.status |= ERROR
+
+    # resets
+
+    def soft_reset(self) -> None:
+        """What a soft reset does, when it shows."""
+        self.tell_reset(hard=False)
+        self.abort()
+        self.error = self.status = 0
+        self.counters = dict.fromkeys(COUNTERS, (0, 0))
+        self.ended = None
+        self.cleared = True
+        self.loader.soft_reset()
+        self.load()
+
+    def hard_reset(self) -> None:
+        """What the reset pin does, when it shows."""
+        self.tell_reset(hard=True)
+        self.abort()
+        self.loader.hard_reset()
+        self.load()
+        self.effects = [e for e in self.effects if e[0] == self.cycle]
+        for queue in self.answers.values():
+            queue.clear()
+        self.forget()
+        self.cleared = True
+
+    def abort(self) -> None:
+        """Ends the run, if there is one, in the middle."""
+        if self.run is not None:
+            self.memories.abort()
+            self.run.packets.clear()
+            self.stop(self.run)
+
+    def tell_reset(self, hard: bool) -> None:
+        run = self.run
+        offset = None if run is None else self.cycle - 1 - run.accepted - RUNNING
+        seen = ResetSeen(hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, self.error != 0)
+        for subscriber in self.subscribers:
+            subscriber.reset(seen)
+
+    # events
+
+    def reset(self, cycle: int) -> None:
+        """The reset pin is high in `cycle`."""
+        self.later(cycle + 1, RESET, self.hard_reset)
+
+    def beat(self, event: Beat) -> None:
+        if not self.loader.inside and (self.busy or self.error):
+            self.complain(event.cycle, f"a packet began while {'a program runs' if self.busy else 'an error stands'}")
+        if event.cycle == self.closed:
+            self.complain(event.cycle, "a beat was taken in the cycle of a soft reset")
+        self.last_beat = event.cycle
+        code = self.loader.beat(event.data, event.last)
+        if code:
+            self.later(event.cycle + WRITTEN, SET, partial(self.set_error, code, self.loader.destination))
+        self.load()
+
+    def load(self) -> None:
+        """What the loader has written goes into the memories."""
+        if self.loader.section is not None:
+            self.memories.load(self.loader.section)
+        if self.loader.packet is not None:
+            for subscriber in self.subscribers:
+                subscriber.packet(self.loader.packet)
+
+    def loading(self, cycle: int) -> bool:
+        return self.loader.inside or self.last_beat == cycle
+
+    def stall(self, cycle: int, waiting: bool) -> None:
+        if waiting:
+            self.waiting = cycle
+        elif self.waiting is not None:
+            self.stalls.append((self.waiting, cycle))
+            self.waiting = None
+
+    def access(self, access: Access) -> None:
+        register = BY_ADDRESS.get(access.address)
+        predicted = self.write(access, register) if access.write else self.read(access, register)
+        self.answers[access.write].append(predicted)
+
+    def write(self, access: Access, register: Register | None) -> Prediction:
+        if register is None or not register.writable:
+            return Prediction(access, register, False)
+        mask = sum(0xFF << 8 * i for i in range(4) if access.strobe >> i & 1)
+        mask &= sum(part.mask for part in register.fields.values())
+        value, shows = access.data & mask, access.cycle + WRITTEN
+        if register.name == "CONTROL":
+            return Prediction(access, register, self.control(access.cycle, value))
+        if register.access == "W1C":
+            self.later(shows, CLEAR, partial(self.clear, value))
+        else:
+            self.later(shows, CLEAR, partial(self.store, register.name, value, mask))
+        return Prediction(access, register, True)
+
+    def clear(self, bits: int) -> None:
+        self.status &= ~bits
+
+    def store(self, name: str, value: int, mask: int) -> None:
+        self.values[name] = self.values[name] & ~mask | value
+
+    def control(self, cycle: int, value: int) -> bool:
+        """A write to CONTROL; returns whether it is granted."""
+        if value & START:
+            if value & SOFT_RESET or self.busy or self.error or self.loading(cycle):
+                return False
+            self.start_run(cycle)
+        elif value & SOFT_RESET:
+            self.closed = cycle + 1
+            self.later(cycle + CLEARED, RESET, self.soft_reset)
+        return True
+
+    def read(self, access: Access, register: Register | None) -> Prediction:
+        if register is None:
+            return Prediction(access, None, False)
+        name = register.name
+        if name in COUNTERS:
+            return Prediction(access, register, True, *self.counter(name, access.cycle), self.ended)
+        if name == "STATUS":
+            fields = {"BUSY": self.busy, "LOADING": self.loading(access.cycle), "ERROR": self.error != 0}
+            value = sum(register.fields[key].put(int(on)) for key, on in fields.items())
+        else:
+            shown = {"ERROR": self.error, "IRQ_STATUS": self.status, "CONTROL": 0} | self.values
+            value = shown[name] if name in shown else self.fixed[name]
+        return Prediction(access, register, True, value, value)

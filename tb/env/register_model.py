@@ -1,0 +1,228 @@
+"""The register model: pyuvm's register layer, built from the one table (tb/common/registers.py), and the register sequences that pyuvm lacks.
+
+The sequences check against the table alone. The scoreboard, which sees the same accesses, checks them against the machine's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from pyuvm import (
+    uvm_access_e,
+    uvm_endianness_e,
+    uvm_reg,
+    uvm_reg_adapter,
+    uvm_reg_block,
+    uvm_reg_bus_op,
+    uvm_reg_field,
+    uvm_sequence,
+    uvm_sequence_item,
+    uvm_status_e,
+)
+
+from pymodel.config import ArrayConfig
+from tb.common.registers import REGISTERS, Field, Register, build_values
+from tb.env.agents import RegisterItem
+
+BYTES = 4
+BITS = 8 * BYTES
+ALL = (1 << BITS) - 1
+ADDRESSES = 256  # the address bus has eight bits
+WHOLE = Field(BITS - 1, 0)
+
+# What hardware changes by itself, so that a value read is not the value last written.
+VOLATILE = ("STATUS", "ERROR", "IRQ_STATUS", "CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS")
+
+
+class RegisterAdapter(uvm_reg_adapter):
+    """Register operations to and from items of the register agent."""
+
+    def __init__(self) -> None:
+        super().__init__("adapter")
+
+    def reg2bus(self, rw: uvm_reg_bus_op) -> uvm_sequence_item:
+        return RegisterItem(rw.kind == uvm_access_e.UVM_WRITE, rw.addr, rw.data)
+
+    def bus2reg(self, bus_item: RegisterItem, rw: uvm_reg_bus_op) -> None:
+        rw.data = bus_item.data
+        rw.status = uvm_status_e.UVM_IS_OK if bus_item.okay else uvm_status_e.UVM_NOT_OK
+
+
+class RegisterBlock(uvm_reg_block):
+    """All registers of a build, by name in `registers`."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__("machine")
+        self.map = self.create_map("map", 0, BYTES, uvm_endianness_e.UVM_LITTLE_ENDIAN)
+        built = build_values(config)
+        self.resets = {name: built[name] if r.reset is None else r.reset for name, r in REGISTERS.items()}
+        self.registers = {name: self.add(r) for name, r in REGISTERS.items()}
+        self.lock_model()
+        self.reset()
+
+    def add(self, register: Register) -> uvm_reg:
+        """A register with the fields of the table, or with one that is all of it."""
+        made = uvm_reg(register.name, BITS)
+        made.configure(self)
+        for name, part in (register.fields or {"VALUE": WHOLE}).items():
+            made_field = uvm_reg_field(name)
+            made_field.configure(
+                made,
+                part.msb - part.lsb + 1,
+                part.lsb,
+                register.access,
+                register.name in VOLATILE,
+                part.get(self.resets[register.name]),
+                True,
+                False,
+                False,
+            )
+        self.map.add_reg(made, register.address)
+        return made
+
+
+class RegisterSequence(uvm_sequence):
+    """Base of the register sequences: `model` is the block, `sequencer` that of the register agent."""
+
+    def __init__(self, model: RegisterBlock) -> None:
+        super().__init__(type(self).__name__)
+        self.model = model
+        self.checks = 0
+
+    def check(self, good: bool, message: str) -> None:
+        self.checks += 1
+        assert good, message
+
+    async def read(self, name: str) -> int:
+        """A read that must be granted."""
+        status, value = await self.model.registers[name].read()
+        self.check(status == uvm_status_e.UVM_IS_OK, f"read of {name} was refused")
+        return int(value)
+
+    async def write(self, name: str, value: int, granted: bool = True) -> None:
+        """A write that must be granted, or must not."""
+        status = await self.model.registers[name].write(value)
+        self.check((status == uvm_status_e.UVM_IS_OK) == granted, f"write of {value:#x} to {name} was {'refused' if granted else 'granted'}")
+
+    async def raw(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> RegisterItem:
+        """An access beside the model."""
+        item = RegisterItem(write, address, data, strobe)
+        await self.start_item(item)
+        await self.finish_item(item)
+        return item
+
+
+class ResetValues(RegisterSequence):
+    """Every register holds its reset value. For a machine fresh from reset."""
+
+    async def body(self) -> None:
+        for name, value in self.model.resets.items():
+            seen = await self.read(name)
+            self.check(seen == value, f"{name} is {seen:#x} after reset, expected {value:#x}")
+
+
+class AccessPolicies(RegisterSequence):
+    """RO refuses a write and keeps its value, RW keeps what was written, W1C does not take ones, WO reads as its reset value."""
+
+    async def body(self) -> None:
+        policies: dict[str, Callable[[str], Awaitable[None]]] = {
+            "RO": self.read_only,
+            "RW": self.read_write,
+            "W1C": self.clear_only,
+            "WO": self.write_only,
+        }
+        for name, register in REGISTERS.items():
+            await policies[register.access](name)
+
+    async def read_only(self, name: str) -> None:
+        before = await self.read(name)
+        for value in (ALL, 0):
+            await self.write(name, value, granted=False)
+            seen = await self.read(name)
+            self.check(seen == before, f"a refused write changed {name} from {before:#x} to {seen:#x}")
+
+    async def read_write(self, name: str) -> None:
+        mask = used(REGISTERS[name])
+        for value in (ALL, 0, 0x55555555, 0xAAAAAAAA, self.model.resets[name]):
+            await self.write(name, value)
+            seen = await self.read(name)
+            self.check(seen == value & mask, f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}")
+
+    async def clear_only(self, name: str) -> None:
+        before = await self.read(name)
+        await self.write(name, ALL)
+        seen = await self.read(name)
+        self.check(seen & before == 0, f"{name} is {seen:#x} after ones were written to {before:#x}")
+
+    async def write_only(self, name: str) -> None:
+        await self.write(name, 0)
+        seen = await self.read(name)
+        self.check(seen == self.model.resets[name], f"{name} reads as {seen:#x}")
+
+
+class BitBash(RegisterSequence):
+    """Every bit of every register that keeps what is written is set and cleared alone; the others do not move."""
+
+    async def body(self) -> None:
+        for name, register in REGISTERS.items():
+            if register.access != "RW":
+                continue
+            mask = used(register)
+            for base in (0, mask):
+                for bit in range(BITS):
+                    value = base ^ 1 << bit
+                    await self.write(name, value)
+                    seen = await self.read(name)
+                    self.check(seen == value & mask, f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}")
+            await self.write(name, self.model.resets[name])
+
+
+class ReservedBits(RegisterSequence):
+    """Bits that the table does not name read as zero, whatever is written, and writing them does nothing."""
+
+    async def body(self) -> None:
+        for name, register in REGISTERS.items():
+            reserved = ALL & ~used(register)
+            if register.writable:
+                await self.write(name, reserved)
+            seen = await self.read(name)
+            self.check(seen & reserved == 0, f"reserved bits of {name} read as {seen & reserved:#x}")
+
+
+class Strobes(RegisterSequence):
+    """A byte that is not enabled keeps its value."""
+
+    async def body(self) -> None:
+        for name, register in REGISTERS.items():
+            if register.access != "RW":
+                continue
+            mask = used(register)
+            held = 0
+            for strobe in (*range(16), 15, 0):
+                value = 0x5A5A5A5A ^ strobe * 0x11111111
+                enabled = sum(0xFF << 8 * i for i in range(BYTES) if strobe >> i & 1) & mask
+                held = held & ~enabled | value & enabled
+                item = await self.raw(True, register.address, value, strobe)
+                self.check(item.okay, f"write to {name} with strobe {strobe:#x} was refused")
+                seen = await self.read(name)
+                self.check(seen == held, f"{name} is {seen:#x} after a write of {value:#x} with strobe {strobe:#x}, expected {held:#x}")
+            await self.write(name, self.model.resets[name])
+
+
+class Unmapped(RegisterSequence):
+    """An address that is no register's answers SLVERR to reads and writes, misaligned ones too."""
+
+    async def body(self) -> None:
+        mapped = {r.address for r in REGISTERS.values()}
+        for address in sorted(set(range(0, ADDRESSES, BYTES)) - mapped) + [a + o for a in mapped for o in (1, 2, 3)]:
+            for write in (False, True):
+                item = await self.raw(write, address, ALL)
+                self.check(not item.okay, f"a {'write' if write else 'read'} at {address:#04x}, which is no register, was granted")
+
+
+SEQUENCES = (ResetValues, AccessPolicies, BitBash, ReservedBits, Strobes, Unmapped)
+
+
+def used(register: Register) -> int:
+    """The bits that the table names; all of a register without fields."""
+    return sum(part.mask for part in register.fields.values()) if register.fields else ALL

@@ -1,0 +1,434 @@
+"""Stimulus for the whole machine. A sequence says what happens at the pins and never what must come of it: that is the scoreboard's.
+
+`MachineSequence` has the verbs of a host; the sequences below are made of them, and `corners.py`, `spoil.py` and `metamorphic.py` hold the
+images and packets that they send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cocotb
+import numpy as np
+from pyuvm import uvm_sequence
+
+from pymodel.image import OPCODE_END, OPCODE_OUT, Image, Packet, Section, memories, packet
+from pymodel.network import Network
+from pymodel.networks.random_network import random_images
+from tb.common.host import DONE, ERROR, SOFT_RESET, START
+from tb.common.registers import COUNTERS, REGISTERS
+from tb.common.stream import Beats
+from tb.env.agents import LoadItem, RegisterItem
+from tb.env.corners import bare_programs
+from tb.env.env import Environment
+from tb.env.spoil import Spoiled
+
+TIMEOUT_CYCLES = 200_000
+LOAD_POLLS = 20
+
+
+class MachineSequence(uvm_sequence):
+    """The verbs of a host. Start it with `await sequence.run(env)`."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__name__)
+
+    async def run(self, env: Environment) -> None:
+        self.env = env
+        self.config = env.config.array
+        self.rng = env.config.rng(self.get_name())
+        self.program_start: int | None = None  # what PROGRAM_START holds, if this sequence knows
+        await self.start(None)
+
+    # registers
+
+    async def access(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> RegisterItem:
+        item = RegisterItem(write, address, data, strobe)
+        sequencer = self.env.registers.sequencer
+        await sequencer.start_item(item)
+        await sequencer.finish_item(item)
+        return item
+
+    async def read(self, name: str) -> int:
+        return (await self.access(False, REGISTERS[name].address)).data
+
+    async def write(self, name: str, value: int) -> bool:
+        """Returns whether the write was granted."""
+        return (await self.access(True, REGISTERS[name].address, value)).okay
+
+    async def status(self) -> dict[str, int]:
+        return REGISTERS["STATUS"].decode(await self.read("STATUS"))
+
+    async def counters(self) -> None:
+        for name in COUNTERS:
+            await self.read(name)
+
+    async def look(self) -> None:
+        """Reads what an error or a reset has changed."""
+        for name in ("STATUS", "ERROR", "IRQ_STATUS"):
+            await self.read(name)
+
+    # loading
+
+    async def send(self, packets: Iterable[Beats], last: bool = True) -> None:
+        """Sends packets back to back, and returns when the last beat was taken."""
+        item = LoadItem(tuple(packets), last)
+        sequencer = self.env.stream_in.sequencer
+        await sequencer.start_item(item)
+        await sequencer.finish_item(item)
+        if item.error is not None:
+            raise item.error
+
+    async def load(self, packets: Iterable[Packet]) -> None:
+        """Sends packets, and waits until they are written."""
+        await self.send(p.beats for p in packets)
+        for _ in range(LOAD_POLLS):
+            if not (await self.status())["LOADING"]:
+                return
+        raise AssertionError(f"STATUS.LOADING is still set after {LOAD_POLLS} reads")
+
+    async def load_image(self, image: Image) -> None:
+        self.env.checker.image = image
+        await self.load(image.packets())
+
+    async def blank(self, *names: str) -> None:
+        """Writes zeros to all words of some memories, for programs that use words which nothing else writes."""
+        for spec in (memories(self.config)[name] for name in names):
+            await self.load(packet(spec, Section(spec.name, 0, spec.zeros(spec.depth), bank)) for bank in range(spec.banks))
+
+    # running
+
+    async def begin(self, address: int) -> bool:
+        """START at a program word; returns whether it was granted."""
+        if self.program_start != address:
+            await self.write("PROGRAM_START", address)
+            self.program_start = address
+        return await self.write("CONTROL", START)
+
+    async def wait(self) -> None:
+        """Until the interrupt, and acknowledge it."""
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        await self.write("IRQ_STATUS", await self.read("IRQ_STATUS"))
+
+    async def execute(self, address: int) -> None:
+        """Run a program to its end, or to its error, and read all counters."""
+        if await self.begin(address):
+            await self.wait()
+            await self.counters()
+
+    async def infer(self, image: Image, tensor: np.ndarray) -> None:
+        """Load an input, run the network, and then the program that sends every tensor."""
+        await self.load(image.tensor_packets("input", tensor))
+        await self.execute(image.run_start)
+        await self.execute(image.dump_start)
+
+    async def dump_banks(self) -> None:
+        """Every word of every bank is sent, by a program at the end of program memory."""
+        spec = memories(self.config)["PROGRAM"]
+        words = spec.zeros(self.config.group + 1)
+        for bank in range(self.config.group):
+            words[bank, 0, :4] = (OPCODE_OUT, bank, 0, self.config.feature_depth)
+        words[-1, 0, 0] = OPCODE_END
+        address = self.config.program_depth - len(words)
+        await self.load([packet(spec, Section("PROGRAM", address, words))])
+        await self.execute(address)
+
+    async def soft_reset(self) -> None:
+        await self.write("CONTROL", SOFT_RESET)
+
+    async def power_up(self, interrupts: int = DONE | ERROR) -> None:
+        """Reset by the pin, and enable interrupts."""
+        await self.env.reset()
+        self.program_start = None
+        await self.write("IRQ_ENABLE", interrupts)
+
+
+class Inference(MachineSequence):
+    """Loads an image and runs it on inputs int8 [B, C, H, W], every tensor sent out after each."""
+
+    def __init__(self, image: Image, inputs: np.ndarray, *, fresh: bool = True) -> None:
+        super().__init__()
+        self.image = image
+        self.inputs = inputs
+        self.fresh = fresh
+
+    async def body(self) -> None:
+        if self.fresh:
+            await self.power_up()
+        await self.load_image(self.image)
+        for tensor in self.inputs:
+            await self.infer(self.image, tensor)
+
+
+class BackToBack(MachineSequence):
+    """Programs loaded over each other, without a reset and with whatever the ones before have left in memory."""
+
+    def __init__(self, programs: Sequence[tuple[Network, Image]]) -> None:
+        super().__init__()
+        self.programs = programs
+
+    async def body(self) -> None:
+        await self.power_up()
+        for network, image in self.programs:
+            await self.load_image(image)
+            for tensor in random_images(self.rng, network, 1):
+                await self.infer(image, tensor)
+
+
+class BarePrograms(MachineSequence):
+    """Programs without a layer."""
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.blank("FEATURE")
+        for name, packets, start in bare_programs(self.config):
+            self.env.logger.info("bare program: %s", name)
+            await self.load(packets)
+            await self.execute(start)
+
+
+class Unwritten(MachineSequence):
+    """A program sends a word that nobody has written: a fault of the stimulus, which the scoreboard must name."""
+
+    async def body(self) -> None:
+        await self.power_up()
+        for _, packets, start in bare_programs(self.config):
+            await self.load(packets)
+            await self.execute(start)
+
+
+class WhileBusy(MachineSequence):
+    """What a host must not or need not do while a program runs: START, every register read and written, a packet, a masked interrupt."""
+
+    def __init__(self, network: Network, image: Image) -> None:
+        super().__init__()
+        self.network = network
+        self.image = image
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.load_image(self.image)
+        inputs = self.image.tensor_packets("input", random_images(self.rng, self.network, 1)[0])
+        await self.load(inputs)
+        await self.registers_while_busy()
+        await self.packet_while_busy(inputs)
+        await self.masked()
+        await self.unmasked_late()
+
+    async def registers_while_busy(self) -> None:
+        """Every register read while the program runs, refused STARTs, and a new PROGRAM_START that must not reach the run."""
+        await self.begin(self.image.run_start)
+        await self.write("CONTROL", START)
+        for name in self.rng.permutation(list(REGISTERS)):
+            await self.read(str(name))
+            if self.rng.random() < 0.2:
+                await self.write("CONTROL", START)
+            if self.rng.random() < 0.2:
+                await self.write("CONTROL", START | SOFT_RESET)
+        for name, register in REGISTERS.items():
+            if register.access == "RO":
+                await self.write(name, 0xFFFFFFFF)
+        await self.write("PROGRAM_START", self.image.dump_start)
+        self.program_start = self.image.dump_start
+        await self.wait()
+        await self.counters()
+        await self.execute(self.image.dump_start)
+
+    async def packet_while_busy(self, inputs: list[Packet]) -> None:
+        """A packet that arrives while a program runs waits at the door."""
+        await self.begin(self.image.run_start)
+        await self.send(p.beats for p in inputs)
+        await self.wait()
+        await self.execute(self.image.dump_start)
+
+    async def masked(self) -> None:
+        """Without its enable bit the interrupt stays away, and comes when it is enabled; clearing the other bit leaves it."""
+        for enable in (0, ERROR):
+            await self.write("IRQ_ENABLE", enable)
+            await self.begin(self.image.run_start)
+            while (await self.status())["BUSY"]:
+                await self.env.cycles(20)
+            await self.read("IRQ_STATUS")
+            await self.env.settle()
+        await self.write("IRQ_STATUS", ERROR)
+        await self.write("IRQ_ENABLE", DONE)
+        await self.wait()
+        await self.write("IRQ_ENABLE", DONE | ERROR)
+
+    async def unmasked_late(self) -> None:
+        """The enable bit goes up and down while DONE stands."""
+        await self.begin(self.image.run_start)
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        for enable in (0, DONE, ERROR, DONE | ERROR):
+            await self.write("IRQ_ENABLE", enable)
+        await self.write("IRQ_STATUS", DONE)
+
+
+class ResetSweep(MachineSequence):
+    """A soft reset in every cycle of a run, one run each, and then a run that must be as good as new.
+
+    `step` thins the sweep out; the cycles that it leaves out are drawn anew by every seed.
+    """
+
+    def __init__(self, image: Image, tensor: np.ndarray, length: int, step: int = 1) -> None:
+        super().__init__()
+        self.image = image
+        self.tensor = tensor
+        self.length = length
+        self.step = step
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.load_image(self.image)
+        await self.load(self.image.tensor_packets("input", self.tensor))
+        await self.execute(self.image.run_start)
+        for delay in range(int(self.rng.integers(self.step)), self.length, self.step):
+            await self.begin(self.image.run_start)
+            await self.env.cycles(delay)
+            await self.soft_reset()
+            await self.look()
+            await self.counters()
+            await self.execute(self.image.run_start)
+        await self.execute(self.image.dump_start)
+
+
+class ResetsElsewhere(MachineSequence):
+    """Soft resets of an idle machine, inside a packet, in an error, on a stalled out stream; resets by the pin in all of these and mid-run."""
+
+    def __init__(self, image: Image, tensor: np.ndarray, length: int) -> None:
+        super().__init__()
+        self.image = image
+        self.tensor = tensor
+        self.length = length
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.load_image(self.image)
+        for hard in (False, True):
+            for _ in range(4):
+                await self.reset(hard)
+                await self.healthy()
+            for _ in range(6):
+                await self.inside_packet(hard)
+                await self.healthy()
+            await self.in_error(hard)
+            await self.healthy()
+            for _ in range(8):
+                await self.in_run(hard)
+                await self.healthy()
+
+    async def reset(self, hard: bool) -> None:
+        if hard:
+            await self.power_up()
+        else:
+            await self.soft_reset()
+        await self.look()
+
+    async def healthy(self) -> None:
+        await self.infer(self.image, self.tensor)
+
+    async def inside_packet(self, hard: bool) -> None:
+        """The packet is cut after any of its beats. After a soft reset its rest is sent, and dropped; after the pin it is forgotten."""
+        spec = memories(self.config)["FEATURE"]
+        pixels = self.rng.integers(-128, 128, (6, self.config.size, 1))
+        bank = int(self.rng.integers(self.config.group))
+        beats = packet(spec, Section("FEATURE", int(self.rng.integers(self.config.feature_depth - 6)), pixels, bank)).beats
+        cut = int(self.rng.integers(1, len(beats)))
+        await self.send([beats[:cut]], last=False)
+        await self.status()
+        await self.begin(self.image.run_start)  # refused
+        await self.reset(hard)
+        if not hard:
+            await self.send([beats[cut:]])
+        await self.look()
+
+    async def in_error(self, hard: bool) -> None:
+        await self.send([np.array([0xFF, 1, 2], dtype=np.uint64)])
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        await self.look()
+        await self.reset(hard)
+
+    async def in_run(self, hard: bool) -> None:
+        """Anywhere in a run or a dump, mostly in the latter, where a word may wait."""
+        await self.begin(int(self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start])))
+        await self.env.cycles(int(self.rng.integers(self.length)))
+        await self.reset(hard)
+
+
+class BadPackets(MachineSequence):
+    """Packets that break a rule, one after the other: what stands, what is refused meanwhile, a soft reset. Then all of memory, and a run."""
+
+    def __init__(self, image: Image, tensor: np.ndarray, cases: Sequence[tuple[str, Beats]]) -> None:
+        super().__init__()
+        self.image = image
+        self.tensor = tensor
+        self.cases = cases
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.blank("FEATURE")
+        await self.load_image(self.image)
+        for name, beats in self.cases:
+            self.env.logger.info("bad packet: %s", name)
+            await self.send([beats])
+            await self.env.interrupt(TIMEOUT_CYCLES)
+            await self.look()
+            await self.write("CONTROL", START)
+            await self.write("IRQ_STATUS", ERROR)
+            await self.look()
+            await self.soft_reset()
+            await self.look()
+        await self.dump_banks()
+        await self.infer(self.image, self.tensor)
+
+
+class PacketBehindAnError(MachineSequence):
+    """A good packet behind a bad one waits, and is taken after the soft reset."""
+
+    def __init__(self, bad: Beats) -> None:
+        super().__init__()
+        self.bad = bad
+
+    async def body(self) -> None:
+        spec = memories(self.config)["FEATURE"]
+        good = packet(spec, Section("FEATURE", 1, self.rng.integers(-128, 128, (2, self.config.size, 1)))).beats
+        sending = cocotb.start_soon(self.send([self.bad, good]))
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        await self.env.cycles(100)
+        await self.look()
+        await self.soft_reset()
+        await sending
+        await self.look()
+        await self.dump_banks()
+
+
+class BadPrograms(MachineSequence):
+    """Programs that break a bound. Each: the packets that spoil the image, a run, what stands, a soft reset, the packets that mend it, a run.
+
+    Every tensor is sent after every fifth.
+    """
+
+    def __init__(self, image: Image, tensor: np.ndarray, cases: Iterable[Spoiled]) -> None:
+        super().__init__()
+        self.image = image
+        self.tensor = tensor
+        self.cases = cases
+
+    async def body(self) -> None:
+        await self.power_up()
+        await self.blank("FEATURE", "TAP", "EDGE")
+        await self.load_image(self.image)
+        await self.infer(self.image, self.tensor)
+        for number, case in enumerate(self.cases):
+            self.env.logger.info("bad program: %s", case.name)
+            await self.load(case.spoil)
+            await self.execute(case.start)
+            await self.look()
+            await self.write("CONTROL", START)
+            await self.soft_reset()
+            await self.look()
+            await self.load(case.mend)
+            await self.execute(self.image.run_start)
+            if number % 5 == 4:
+                await self.execute(self.image.dump_start)
+        await self.infer(self.image, self.tensor)

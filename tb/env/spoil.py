@@ -1,0 +1,128 @@
+"""Packets and programs that break a rule. They say what is broken, never what the machine must make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymodel.config import ArrayConfig
+from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet
+from tb.common.stream import Beats
+
+
+def payload(rng: np.random.Generator, memory: Memory, words: int) -> list[int]:
+    """Random beats of so many words."""
+    return [int(v) for v in rng.integers(0, 2**64 - 1, words * -(-memory.width // BEAT_BITS), dtype=np.uint64, endpoint=True)]
+
+
+def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str, Beats]]:
+    """Each rule of a load packet broken for each memory: destination, bank, words, address, too short, too long, and good words before.
+
+    The words are random, so only FEATURE words may be written: elsewhere the packets name words at the end of a memory, or none.
+    """
+    cases: list[tuple[str, list[int]]] = []
+    for destination in (9, 15, 16, 128, 255):
+        cases.append((f"destination {destination}", [header_beat(destination, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))]))
+    cases.append(("a bad header alone", [header_beat(int(rng.integers(9, 256)), 0, 1, 0)]))
+    specs = memories(config)
+    for memory in specs.values():
+        last, one = memory.depth - 1, payload(rng, memory, 1)
+        bank, number = (int(rng.integers(memory.banks)) if memory.banks > 1 else 0), memory.destination
+        for wrong in {memory.banks, 255}:
+            cases.append((f"{memory.name} bank {wrong}", [header_beat(number, wrong, 1, last), *one]))
+        cases.append((f"{memory.name} no words", [header_beat(number, bank, 0, last), *one]))
+        for address in (last + 1, 65536, 2**32 - 1):
+            cases.append((f"{memory.name} address {address}", [header_beat(number, bank, 1, address), *one]))
+        cases.append((f"{memory.name} two words from the last", [header_beat(number, bank, 2, last), *one, *one]))
+        cases.append((f"{memory.name} words 65535", [header_beat(number, bank, 65535, 1), *one]))
+        cases.append((f"{memory.name} a header alone", [header_beat(number, bank, 1, last)]))
+        if len(one) > 1:
+            cases.append((f"{memory.name} part of a word", [header_beat(number, bank, 1, last), *one[:-1]]))
+    feature = specs["FEATURE"]
+    for words, sent in ((5, 3), (5, 1), (5, 4), (2, 3), (2, 6), (1, 2)):
+        bank, address = int(rng.integers(config.group)), int(rng.integers(config.feature_depth - 8))
+        cases.append((f"{sent} of {words} words", [header_beat(0, bank, words, address), *payload(rng, feature, sent)]))
+    beats = [(name, np.array(values, dtype=np.uint64)) for name, values in cases]
+    return [beats[i] for i in rng.permutation(len(beats))]
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A program with one thing wrong. `spoil` are the packets that bring it about, `mend` those that undo it, `start` where to begin."""
+
+    name: str
+    spoil: list[Packet]
+    mend: list[Packet]
+    start: int
+
+
+def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
+    """An image with one field changed, for every bound that a program can break, at a place drawn at random."""
+    config = image.config
+    specs = memories(config)
+    layers = len(image.layers)
+    layer = int(rng.integers(layers))
+    record = dict(zip(PROGRAM_FIELDS, (int(v) for v in image.section("PROGRAM").words[layer, 0]), strict=True))
+    tile = record["tile_base"] + int(rng.integers(record["tiles"]))
+    lane_base, passes, filter_base, _ = (int(v) for v in image.section("TILE").words[tile, 0])
+    lane = lane_base + int(rng.integers(passes * config.size))
+    column = int(rng.integers(config.size))
+
+    program = [
+        *((layer, "opcode", v) for v in (0, 4, 65535)),
+        *((layer, field, 0) for field in ("words", "phases", "chunk_words", "tiles")),
+        (layer, "words", 65535),
+        (layer, "chunk_words", config.acc_words + 1),
+        (layer, "tiles", config.tile_depth + 1),
+        (layer, "tile_base", config.tile_depth),
+        (layer, "tile_base", 65535),
+        (layer, "edge_base", config.edge_depth),
+        (layer, "edge_base", 65535),
+        (layer, "edge_base", config.edge_depth - 1),
+        (layer, "tap_base", config.tap_depth),
+        (layer, "tap_base", config.tap_depth - 1),
+        (layers, "words", config.group),  # bank of an OUT record
+        (layers, "phases", config.feature_depth),  # its first word
+        (layers, "chunk_words", 0),  # its count
+        (layers, "chunk_words", 65535),
+        (layers, "opcode", 7),
+    ]
+    changes = [("PROGRAM", *change, 0) for change in program]
+    changes += [
+        ("TILE", tile, "passes", 0, 0),
+        ("TILE", tile, "passes", 65535, 0),
+        ("TILE", tile, "lane_base", config.lane_depth - config.size + 1, 0),
+        ("TILE", tile, "filter_base", config.filter_depth - config.size + 1, 0),
+        ("FILTER", filter_base + column, "base", config.feature_depth - 1, 0),
+        ("FILTER", filter_base + column, "bank", 15, 0),
+    ]
+    for group, bank in used_members(image, lane_base, passes):
+        changes += [("GROUP", group, "base", config.feature_depth - 1, bank), ("GROUP", group, "base", 0, bank), ("GROUP", group, "tap", 31, bank)]
+    if config.group_depth < 1 << config.group_id_bits:
+        changes.append(("LANE", lane, "group", config.group_depth, 0))
+    for memory, word, field, value, repeat in changes:
+        yield Spoiled(f"{memory}[{word}].{field} = {value}", *changed(specs[memory], image, word, field, value, repeat), image.run_start)
+
+    # the program runs out of memory
+    words = specs["PROGRAM"].zeros(1)
+    words[0, 0, :4] = (OPCODE_OUT, 0, 0, 1)
+    end = config.program_depth - 1
+    yield Spoiled("no END", [packet(specs["PROGRAM"], Section("PROGRAM", end, words))], [], end)
+    yield Spoiled("a start beyond the program", [], [], 65535)
+
+
+def used_members(image: Image, lane_base: int, passes: int) -> list[tuple[int, int]]:
+    """The first member (group, bank) that the lanes of a tile use, in a list that may be empty."""
+    lanes = image.section("LANE").words[lane_base : lane_base + passes * image.config.size, 0, 0]
+    members = image.section("GROUP").words
+    return [(int(g), int(b)) for g in lanes for b in np.flatnonzero(members[g, :, 0])][:1]
+
+
+def changed(spec: Memory, image: Image, word: int, field: str, value: int, repeat: int) -> tuple[list[Packet], list[Packet]]:
+    """The packet that changes one field in the machine, and the one that brings it back."""
+    words = image.section(spec.name).words[word : word + 1]
+    spoiled = words.copy()
+    spoiled[0, repeat, spec.index(field)] = value
+    return [packet(spec, Section(spec.name, word, spoiled))], [packet(spec, Section(spec.name, word, words))]
