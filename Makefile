@@ -6,15 +6,21 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG
 
-.PHONY: help sim list test lint train clean
+.PHONY: help sim replay list test regress bugs testplan coverage lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
+	@echo 'make replay  run a failure again, probed: the first wrong value inside, and waves; FAILURE=folder below build/failures/'
 	@echo 'make list    the tests and configurations that sim knows'
 	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'
+	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
+	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
+	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: the tests must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
+	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md'
+	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
@@ -22,12 +28,27 @@ help:
 sim: $(VENV)/.base
 	@$(PY) -m scripts.sim --test="$$TEST" --sim="$$SIM" --seed="$$SEED" --config="$$CONFIG" --images="$$IMAGES" --waves="$$WAVES"
 
+replay: $(VENV)/.base
+	@$(PY) -m scripts.replay --failure="$$FAILURE"
+
 list: $(VENV)/.base
 	@$(PY) -m scripts.sim --list
 
 test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
 	@$(PY) -m pytest -n $(JOBS)
+
+regress: $(VENV)/.base
+	@$(PY) -m scripts.regress --n="$$N" --jobs="$$JOBS" --tests="$$TESTS" --sim="$$SIM" --config="$$CONFIG" --seed="$$SEED"
+
+bugs: $(VENV)/.base
+	@$(PY) -m scripts.bugs --bug="$$BUG" --jobs="$$JOBS"
+
+testplan: $(VENV)/.base
+	@$(PY) -m scripts.testplan
+
+coverage: $(VENV)/.coverage
+	@$(PY) -m scripts.coverage --jobs="$(JOBS)" --runs="$$RUNS"
 
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check
@@ -52,7 +73,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@$(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.train: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.train: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac

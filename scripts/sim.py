@@ -17,6 +17,9 @@ from rich.table import Table
 from pymodel.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.errors import TatamiError
 from tb import runner
+from tb.blocks import BLOCKS
+from tb.debug import failure
+from tb.debug.replay import Replay, replay
 from tb.testlist import DEFAULT_TEST, TESTS, get_test
 
 # Always in the RESULT line, null where a test has none.
@@ -44,17 +47,16 @@ def main() -> int:
         subprocess.run([runner.ROOT / "scripts" / "install_icarus.sh"], check=False)
     runner.check_simulator(sim)
 
+    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    failed, replayed = None, None
     status = console.status("") if console.is_terminal else None
+    progress = status.update if status else runner.no_progress
     with status or nullcontext():
-        outcome = runner.run(
-            test,
-            sim,
-            config,
-            seed,
-            env={} if images is None else {"TATAMI_IMAGES": str(images)},
-            waves=waves,
-            progress=status.update if status else runner.no_progress,
-        )
+        outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
+        if not outcome.passed:
+            failed = failure.keep(outcome, test, sim, config, seed, env=env)
+            if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
+                replayed = replay(failed, progress)
 
     head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
     numbers = {**dict.fromkeys(MEASURED), **{key: value for key, value in outcome.result.items() if not is_table(value)}}
@@ -63,16 +65,25 @@ def main() -> int:
         if is_table(rows):
             console.print(rows_table(name, rows))
     console.print(summary_table(summary))
-    if not outcome.passed:
-        lines = outcome.message.splitlines()
-        print("FAILED", *lines[:MESSAGE_LINES], sep="\n")
-        if len(lines) > MESSAGE_LINES:
-            print(f"... {len(lines) - MESSAGE_LINES} more lines")
-        print(f"log: {outcome.log}")
+    if failed:
+        summary["failure"] = failure.shown(failed.folder)
+        show_failure(outcome, failed, replayed)
     if outcome.waves:
         print(f"waves: {outcome.waves}")
     print("RESULT", json.dumps(summary))
     return 0 if outcome.passed else 1
+
+
+def show_failure(outcome: runner.RunResult, failed: failure.Failure, replayed: Replay | None) -> None:
+    """What went wrong, where it began, and how to see it again."""
+    lines = outcome.message.splitlines()
+    print("FAILED", *lines[:MESSAGE_LINES], sep="\n")
+    if len(lines) > MESSAGE_LINES:
+        print(f"... {len(lines) - MESSAGE_LINES} more lines")
+    if replayed:
+        print(*replayed.lines(), sep="\n")
+    print(f"log: {outcome.log}")
+    print(f"replay: {failed.command}")
 
 
 def parse() -> argparse.Namespace:
@@ -131,6 +142,8 @@ def summary_table(summary: dict[str, Any]) -> Table:
 def show_list(console: Console) -> None:
     rows = [{"TEST": t.name, "IMAGES": t.images, "on icarus": t.icarus_images, "what": t.description} for t in TESTS.values()]
     console.print(rows_table("tests", rows))
+    blocks = [{"TEST": f"block_{b.name}", "sizes": len(b.parameters), "what": b.description} for b in BLOCKS.values()]
+    console.print(rows_table("blocks, each in its own sizes: block_pe is the first, block_pe_2 the second", blocks))
     configs = [{"CONFIG": c.name, "array": f"{c.size} x {c.size}", "group": c.group, "lanes": c.lane_depth} for c in CONFIGS.values()]
     console.print(rows_table("configurations", configs))
     print("simulators:", ", ".join(runner.SIMULATORS))

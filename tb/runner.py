@@ -30,11 +30,14 @@ from cocotb_tools.runner import Runner, get_runner
 
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
-from tb.testlist import TestSpec
+from tb.testlist import CHECKED_TOP, TestSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 FILE_LIST = ROOT / "rtl" / "psa.f"
+CHECKERS = ROOT / "tb" / "checkers" / "checkers.f"
+PROBE = ROOT / "tb" / "debug" / "psa_probe.v"
+PROBE_FILE = "probe.txt"
 SIMULATORS = ("verilator", "icarus")
 
 TIMESCALE = ("1ns", "1ns")
@@ -48,9 +51,10 @@ ICARUS_WARNINGS = ("-Wall", "-Wno-sensitivity-entire-array")
 ICARUS_ARGS = ("-g2005", *ICARUS_WARNINGS)
 OPT_FAST = "-O1"
 
-# Lines by which a simulator or compiler names an error. Icarus goes on after $error and $fatal as if nothing had happened.
+# Lines by which a simulator, compiler or checker (tb/checkers/psa_assert.v) names an error. Icarus goes on after $error and $fatal as if
+# nothing had happened, and so do both after an ASSERT.
 BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
-RUN_ERROR = re.compile(r"^(?:ERROR|FATAL): |%Error")
+RUN_ERROR = re.compile(r"^(?:ERROR|FATAL): |^ASSERT |%Error")
 NOTHING = re.compile(r"(?!)")
 
 
@@ -70,20 +74,53 @@ class RunResult:
     waves: Path | None
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of a simulation, in ns."""
+
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """When to write down what is inside the machine (`PROBE_FILE`), and when to write waves, with whose end the simulation ends."""
+
+    samples: Window | None = None
+    waves: Window | None = None
+
+    def plusargs(self, file: Path, waves: Path) -> list[str]:
+        """The arguments of tb/debug/psa_probe.v."""
+        parts = (("probe", file, self.samples), ("waves", waves, self.waves))
+        return [
+            arg for name, path, time in parts if time for arg in (f"+{name}={path}", f"+{name}_from={time.begin}", f"+{name}_to={time.end}")
+        ]
+
+
 def no_progress(_: str) -> None:
     """For callers that show no progress."""
 
 
-def rtl_sources() -> list[Path]:
-    """The files of rtl/psa.f, in order. Its paths start at the root of the repository."""
-    if not FILE_LIST.is_file():
-        raise TatamiError(f"{FILE_LIST}: file list not found")
-    lines = (line.partition("//")[0].strip() for line in FILE_LIST.read_text().splitlines())
+def file_list(path: Path) -> list[Path]:
+    """The files that a list names, in order. Its paths start at the root of the repository."""
+    if not path.is_file():
+        raise TatamiError(f"{path}: file list not found")
+    lines = (line.partition("//")[0].strip() for line in path.read_text().splitlines())
     sources = [ROOT / line for line in lines if line]
     for source in sources:
         if not source.is_file():
-            raise TatamiError(f"{FILE_LIST}: {source.relative_to(ROOT)} not found")
+            raise TatamiError(f"{path}: {source.relative_to(ROOT)} not found")
     return sources
+
+
+def rtl_sources() -> list[Path]:
+    """The files of the machine."""
+    return file_list(FILE_LIST)
+
+
+def checker_sources() -> list[Path]:
+    """The files of its checkers, whose top is `CHECKED_TOP`."""
+    return file_list(CHECKERS)
 
 
 def verilator_root() -> Path:
@@ -180,16 +217,20 @@ def build(
     sources: Sequence[Path] | None = None,
     waves: bool = False,
     coverage: bool = False,
+    probe: bool = False,
 ) -> Path:
     """Build `top` with the Verilog `parameters`, unless it is built already, and return the folder of the build.
 
-    `sources` are the files of rtl/psa.f if not given. Raises `BuildError` with the compiler's message, so also for a parameter that
-    the design refuses.
+    `sources` are the files of rtl/psa.f if not given, with those of the checkers for `CHECKED_TOP`. Raises `BuildError` with the
+    compiler's message, so also for a parameter that the design refuses. With `probe`, `CHECKED_TOP` can write down its inside.
     """
     check_simulator(sim)
-    files = list(sources) if sources is not None else rtl_sources()
+    files = list(sources) if sources is not None else rtl_sources() + (checker_sources() if top == CHECKED_TOP else [])
+    if probe:
+        files.append(PROBE)
+        waves = sim == "verilator"  # the probe itself writes them; Verilator has to be told, Icarus would write them all
     flags = {"waves": waves, "coverage": coverage}
-    kind = "-".join([top, sim, *(name for name, on in flags.items() if on)])
+    kind = "-".join([top, sim, *(name for name, on in {**flags, "probe": probe}.items() if on)])
     directory = BUILD / "sim" / f"{kind}-{digest(dict(parameters), files)[:8]}"
     content = digest(tool_id(sim), VERILATOR_ARGS, ICARUS_ARGS, flags, [f.read_bytes().hex() for f in files])
     done = directory / "done"
@@ -213,6 +254,7 @@ def build(
                     sources=files,
                     hdl_toplevel=top,
                     parameters=parameters,
+                    defines={"PSA_PROBE": 1} if probe else {},
                     build_args=args,
                     build_dir=directory,
                     timescale=TIMESCALE,
@@ -286,19 +328,23 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     waves: bool = False,
-    top: str = "psa_top",
+    top: str | None = None,
     parameters: Mapping[str, int] | None = None,
     sources: Sequence[Path] | None = None,
     coverage: bool = False,
+    probe: Probe | None = None,
     progress: Callable[[str], None] = no_progress,
 ) -> RunResult:
     """Build if needed, and run one test in a directory of its own.
 
-    `parameters` are those of `config` if not given: a block's test gives its `top` and its own. A test that fails is told by the result;
-    a design that does not build raises `BuildError`.
+    `top` and `parameters` are the test's own if not given, and the parameters those of `config` if it has none. A test that fails is told
+    by the result; a design that does not build raises `BuildError`. With `probe`, `CHECKED_TOP` shows its inside.
     """
+    top = top or test.top
+    if parameters is None:
+        parameters = config.rtl_parameters() if test.parameters is None else test.parameters
     progress(f"building {top} for {sim}")
-    built = build(sim, config.rtl_parameters() if parameters is None else parameters, top=top, sources=sources, waves=waves, coverage=coverage)
+    built = build(sim, parameters, top=top, sources=sources, waves=waves, coverage=coverage, probe=probe is not None)
 
     progress(f"running {test.name} on {sim}")
     runs = BUILD / "run"
@@ -311,12 +357,17 @@ def run(
     if sim == "verilator":
         test_args = ["--trace-file", str(wave_file)] if waves else []
         plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % MAX_SEED + 1}"]
+    if probe:
+        plusargs += probe.plusargs(directory / PROBE_FILE, wave_file)
     settings: dict[str, str | None] = {
         "TATAMI_CONFIG": json.dumps(asdict(config)),
+        "TATAMI_PARAMETERS": json.dumps(dict(parameters)),
         "TATAMI_SIM": sim,
         "TATAMI_RESULT": str(reported),
         "COCOTB_RANDOM_SEED": str(seed),
         "COCOTB_ANSI_OUTPUT": "0",
+        # pytest explains failed asserts of these files; by default it would rewrite every module that is imported, numpy's too: five seconds a run
+        "COCOTB_REWRITE_ASSERTION_FILES": str(ROOT / "tb" / "*.py"),
         "SIM_CMD_PREFIX": f"timeout --foreground --kill-after=5 {test.timeout_s}",
         **test.env,
         **(env or {}),
@@ -334,7 +385,7 @@ def run(
                 test_args=test_args,
                 plusargs=plusargs,
                 results_xml=str(results),
-                waves=waves,
+                waves=waves or (probe is not None and sim == "icarus"),
                 log_file=log,
             )
         except (RuntimeError, SystemExit) as stop:
@@ -353,5 +404,5 @@ def run(
         log=log,
         result=json.loads(reported.read_text()) if reported.is_file() else {},
         wall_s=round(wall_s, 2),
-        waves=wave_file if waves and wave_file.is_file() else None,
+        waves=wave_file if wave_file.is_file() else None,
     )

@@ -72,6 +72,11 @@ def test_errors(sim: str, config: str) -> None:
     check(run("errors", sim, config))
 
 
+@pytest.mark.parametrize("config", ["16x8", "4x2"])
+def test_extremes(sim: str, config: str) -> None:
+    check(run("extremes", sim, config))
+
+
 def test_a_flipped_slot_bit_is_found_and_named(sim: str) -> None:
     """One bit of one slot, wrong in the RTL only: the run fails, and names the layer, the filter and a pixel."""
     outcome = run("digits", sim, "4x2", seed=7, TATAMI_IMAGES="1", TATAMI_FLIP="1")

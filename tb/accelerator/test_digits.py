@@ -122,7 +122,7 @@ def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str,
 
 
 def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
-    """The image with the top bit of one used slot's weight flipped, and which layer and filter that slot belongs to."""
+    """The image with the top bit of one used slot's weight flipped, and where that slot is and what it belongs to."""
     slots, tiles = image.section("SLOT").words, image.section("TILE").words[:, 0]
     lane, column = rng.choice(np.argwhere(slots[:, :, 0] != 0))
     tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
@@ -134,4 +134,5 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     changed = slots.copy()
     changed[lane, column, 0] += 128 if changed[lane, column, 0] < 0 else -128
     sections = tuple(Section("SLOT", 0, changed) if s.memory == "SLOT" else s for s in image.sections)
-    return replace(image, sections=sections), {"flipped_layer": layer, "flipped_filter": int(flipped_filter)}
+    where = {"flipped_layer": layer, "flipped_filter": int(flipped_filter), "flipped_lane": int(lane), "flipped_column": int(column)}
+    return replace(image, sections=sections), where

@@ -14,6 +14,8 @@ from pymodel.image import Image
 from pymodel.network import Network
 from pymodel.reference import evaluate
 from tb.common.host import Host, Run
+from tb.coverage.sample import sample_program
+from tb.debug.suspect import Attempt
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -51,18 +53,39 @@ class Outcome:
 
 def expect(image: Image, network: Network, images: Int8Array) -> Expected:
     """Both answers of the model for a batch int8 [B, C, H, W]."""
+    machine = loaded_model(image, images)
+    run, dump = machine.run(image.run_start), machine.run(image.dump_start)
+    sample_program(machine, image.run_start, run)
+    sample_program(machine, image.dump_start, dump)
+    return Expected(evaluate(network, images), run, dump)
+
+
+def loaded_model(image: Image, images: Int8Array) -> Machine:
+    """The array model as it is before a run, for a batch int8 [B, C, H, W]."""
     machine = Machine(image.config, len(images))
     machine.load(image.sections)
     place = image.placements["input"]
     words = place.to_words(images)
     for c in range(place.shape[0]):
         machine.load_feature(place.bank[c], place.base[c], words[:, c])
-    return Expected(evaluate(network, images), machine.run(image.run_start), machine.run(image.dump_start))
+    return machine
 
 
 async def run_image(host: Host, image: Image, expected: Expected, index: int, outcome: Outcome) -> None:
-    """Image `index` of the batch: runs the network, then the program that sends all tensors, and compares both."""
+    """Image `index` of the batch: runs the network, then the program that sends all tensors, and compares both.
+
+    What a replay needs is noted if anything differs (tb/debug/).
+    """
+    inputs = expected.tensors["input"][index]
+    before = len(outcome.messages)
+    with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, inputs) as attempt:
+        await run_and_compare(host, image, expected, index, outcome, attempt)
+        attempt.differs = len(outcome.messages) > before
+
+
+async def run_and_compare(host: Host, image: Image, expected: Expected, index: int, outcome: Outcome, attempt: Attempt) -> None:
     run = await host.run(image.tensor_packets("input", expected.tensors["input"][index]), image.run_start)
+    attempt.ended()
     compare_counters(run, expected.run, f"image {index}", outcome)
     outcome.cycles += run.counters.cycles - run.counters.stall_cycles
     outcome.predicted_cycles += expected.run.cycles

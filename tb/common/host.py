@@ -16,6 +16,7 @@ from pymodel.errors import ErrorCode
 from tb.common import settings
 from tb.common.registers import COUNTERS, REGISTERS
 from tb.common.stream import Beats, StreamSink, StreamSource, StreamStalledError
+from tb.coverage.watch import watch
 
 PERIOD_NS = 10
 LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
@@ -83,6 +84,7 @@ class Host:
         self.source = StreamSource(dut, "s_axis", dut.clk, source_rng, four_state=four_state, rate=in_rate)
         self.sink = StreamSink(dut, "m_axis", dut.clk, sink_rng, rate=out_rate)
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
+        watch(dut, PERIOD_NS)
 
     async def reset(self, cycles: int = 4) -> None:
         """Reset by the pin, and enable both interrupts."""

@@ -16,6 +16,12 @@ def config() -> ArrayConfig:
     return ArrayConfig(**json.loads(os.environ["TATAMI_CONFIG"]))
 
 
+def parameters() -> dict[str, int]:
+    """The Verilog parameters that the top was built with."""
+    result: dict[str, int] = json.loads(os.environ["TATAMI_PARAMETERS"])
+    return result
+
+
 def simulator() -> str:
     """`verilator` or `icarus`."""
     return os.environ["TATAMI_SIM"]
