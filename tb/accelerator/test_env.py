@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.array import Machine
-from pymodel.compile import compile_network
+from pymodel.compile import CapacityError, compile_network
 from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import Conv, Network
@@ -68,7 +68,10 @@ def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 250
         convs = [layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8]
         if len(convs) < 2 or sum(int(np.prod(s)) for s in network.shapes.values()) >= pixels:
             continue
-        image = compile_network(network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9)))
+        try:
+            image = compile_network(network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9)))
+        except CapacityError:
+            continue
         if len(image.section("LANE").words) <= LANES * config.array.size:
             return network, image
 

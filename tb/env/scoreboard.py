@@ -11,6 +11,7 @@ from pyuvm import uvm_component, uvm_scoreboard, uvm_subscriber
 from pymodel.array import Machine, MachineError, Run
 from pymodel.errors import ErrorCode
 from pymodel.image import Image
+from tb.common.check import pixel_name
 from tb.common.host import PERIOD_NS
 from tb.common.registers import COUNTERS
 from tb.debug import suspect
@@ -191,7 +192,18 @@ class Checker(Subscriber):
             self.differences.append(found)
             if number < SHOWN_BYTES:
                 wish = str(found.expected) if known[word] else "nothing, for nobody wrote it"
-                self.complain(cycle, f"bank {found.bank}, word {found.word}, pixel {found.pixel}: expected {wish}, seen {found.seen}")
+                self.complain(cycle, f"{self.place_of(found)}: expected {wish}, seen {found.seen}")
+
+    def place_of(self, found: Difference) -> str:
+        """Layer, filter and pixel, if the image that was loaded last is known, and in any case where the byte lies."""
+        address = f"bank {found.bank}, word {found.word}, pixel {found.pixel}"
+        if self.image is not None:
+            for name, place in self.image.placements.items():
+                for channel, (bank, base) in enumerate(zip(place.bank, place.base, strict=True)):
+                    if bank == found.bank and base <= found.word < base + place.channel_words:
+                        pixel = pixel_name(self.image, name, (found.word - base) * place.size + found.pixel)
+                        return f"layer {name}, filter {channel}, {pixel} ({address})"
+        return address
 
     # what the predictor tells
 

@@ -1,0 +1,226 @@
+"""The pyuvm environment on both simulators: its tests pass, and every path of its scoreboard fails when it must."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pymodel.array import Machine, MachineError
+from pymodel.compile import compile_network
+from pymodel.config import CONFIGS
+from pymodel.errors import ErrorCode, TatamiError
+from pymodel.networks.random_network import random_program
+from scripts import registers as page
+from tb import runner
+from tb.common.registers import REGISTERS
+from tb.env import faults, metamorphic
+from tb.env.corners import corner_networks
+from tb.env.events import Access, Level, Reset
+from tb.env.loader import Loader
+from tb.env.timeline import Timeline
+from tb.testlist import TESTS
+
+CONFIG = CONFIGS["4x2"]
+ENV_TESTS = [name for name in TESTS if name.startswith("env_")]
+
+
+@pytest.fixture(params=["verilator", "icarus"])
+def sim(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "icarus" and shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    return name
+
+
+def run(test: str, sim: str, seed: int = 1, config: str = "4x2", **env: str) -> runner.RunResult:
+    spec = TESTS[test]
+    images = {} if spec.images is None else {"TATAMI_IMAGES": str(3 if sim == "verilator" else 1)}
+    return runner.run(spec, sim, CONFIGS[config], seed, env=images | env)
+
+
+def check(outcome: runner.RunResult) -> dict[str, Any]:
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    result = outcome.result
+    assert result["answers"] > 0
+    assert result["mismatches"] == 0
+    assert result["cycles"] == result["predicted_cycles"]
+    return result
+
+
+@pytest.mark.parametrize("test", ENV_TESTS)
+def test_environment(sim: str, test: str) -> None:
+    result = check(run(test, sim))
+    if test == "env_registers":
+        assert result["checks"] > 500
+        return
+    assert result["compared_bytes"] > 0
+    assert result["cycles"] > 0
+    assert result["edges"] > 0
+    if test in ("env_packets", "env_programs"):
+        assert result["errors"] > 20
+    if test == "env_metamorphic":
+        assert result["planes_compared"] > 0
+    if test == "env_digits":
+        assert result["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_more_random_programs(seed: int) -> None:
+    check(run("env_random", "verilator", seed))
+
+
+@pytest.mark.parametrize("test", ["env_random", "env_programs", "env_resets"])
+def test_environment_on_the_default_configuration(test: str) -> None:
+    check(run(test, "verilator", config="16x8"))
+
+
+# Fault -> the test that meets it, and what the scoreboard must say of it.
+BUSY, RANDOM, RESETS = "env_busy", "env_random", "env_resets"
+FOUND = {
+    "silence": (RANDOM, "no bytes were compared"),
+    "lost_packet": (RANDOM, "1 packets of it never came"),
+    "extra_packet": (RANDOM, "that nobody expected"),
+    "flipped_byte": (RANDOM, r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+"),
+    "flipped_part": (RESETS, r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+"),
+    "short_packet": (RANDOM, r"\d+ bytes came, expected \d+"),
+    "endless_packet": (RANDOM, "bytes of a packet without tlast|packets of it never came"),
+    "flipped_beat": (RANDOM, r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+"),
+    "lost_beat": (RANDOM, "a packet began while an error stands"),
+    "beat_while_busy": (RANDOM, "a packet began while a program runs"),
+    "beat_in_reset": (RESETS, "a beat was taken in the cycle of a soft reset"),
+    "lost_stall": ("env_streams", "read of CYCLES gave"),
+    "lost_irq": (RANDOM, "irq did not rise"),
+    "late_irq": (RANDOM, r"irq rose, expected to rise in cycle \d+"),
+    "extra_irq": (RANDOM, "irq fell, which nothing explains"),
+    "refused_write": (RANDOM, "was refused, expected the opposite"),
+    "lost_access": (RANDOM, "an answer to a write that nobody made"),
+    "lost_answer": (RANDOM, "left over: 1 answers to writes"),
+    **{f"read_{name}": (BUSY if name in ("IRQ_ENABLE", "ERROR") else "env_registers", f"read of {name} gave") for name in REGISTERS},
+    faults.UNWRITTEN: (RANDOM, "expected nothing, for nobody wrote it"),
+}
+
+
+def test_every_fault_has_a_test() -> None:
+    assert {*faults.FAULTS, *faults.STIMULUS} == {*FOUND, faults.SHORT_RESET, faults.RESTLESS}
+
+
+@pytest.mark.parametrize("fault", FOUND)
+def test_a_fault_is_found_and_named(fault: str) -> None:
+    test, message = FOUND[fault]
+    outcome = run(test, "verilator", TATAMI_FAULT=fault)
+    assert not outcome.passed
+    assert_says(outcome, message)
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize(
+    ("fault", "test", "message"),
+    [
+        (faults.UNWRITTEN, RANDOM, r"m_axis_tdata = X+.* while valid"),
+        (faults.SHORT_RESET, RANDOM, r"is X"),
+        (faults.RESTLESS, "env_streams", "m_axis_tdata changed while it waited"),
+    ],
+)
+def test_x_and_a_restless_word_are_found(fault: str, test: str, message: str) -> None:
+    if shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    outcome = run(test, "icarus", TATAMI_FAULT=fault)
+    assert not outcome.passed
+    assert_says(outcome, message)
+
+
+def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
+    assert not run(RANDOM, sim, TATAMI_FAULT=faults.SHORT_RESET).passed
+
+
+def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:
+    """The scoreboard sees the same wrong image as the machine: what finds it is the reference."""
+    outcome = run("env_digits", sim, seed=7, TATAMI_FLIP="1")
+    assert not outcome.passed
+    assert_says(outcome, rf"layer {outcome.result['flipped_layer']}, filter {outcome.result['flipped_filter']}, pixel \(\d+, \d+\)")
+
+
+def assert_says(outcome: runner.RunResult, message: str) -> None:
+    assert re.search(message, outcome.message), outcome.message
+
+
+def test_an_unknown_fault_is_refused() -> None:
+    with pytest.raises(TatamiError, match="TATAMI_FAULT 'nonsense' is unknown"):
+        faults.find("nonsense")
+
+
+def test_registers_page_is_not_stale() -> None:
+    assert page.FILE.read_text() == page.render(), "docs/registers.md differs from the table: run python -m scripts.registers"
+
+
+def test_timeline_orders_by_cycle_and_kind() -> None:
+    taken: list[Any] = []
+    timeline = Timeline(taken.append)
+    access, level, late = Access(5, False, 0), Level(5, True), Level(9, False)
+    for event in (access, Reset(4, True), level, late):
+        timeline.post(event)
+    assert taken == [Reset(4, True), level, access]
+    timeline.flush()
+    assert taken[-1] == late
+
+
+def test_loader_keeps_the_whole_words_of_a_short_packet() -> None:
+    loader = Loader(CONFIG)
+    assert loader.beat(0 | 0 << 8 | 3 << 16 | 7 << 32, False) == ErrorCode.NONE
+    assert loader.beat(0x04030201, False) == ErrorCode.NONE
+    assert loader.beat(0x08070605, True) == ErrorCode.LOAD_SHORT
+    assert loader.section is not None
+    assert loader.section.address == 7
+    assert loader.section.words[:, :, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert not loader.inside
+
+
+@pytest.mark.parametrize("derive", [metamorphic.permuted_banks, metamorphic.permuted_channels, metamorphic.split_passes, metamorphic.split_tiles])
+def test_second_images_differ_and_give_the_same_planes(derive: Any) -> None:
+    """In the model: the derivations are right, and none of them gives the first image back."""
+    rng = np.random.default_rng(3)
+    changed = 0
+    for _ in range(5):
+        network, image = random_program(rng, CONFIG)
+        second = derive(image, rng)
+        tensor = rng.integers(-128, 128, network.input_shape).astype(np.int8)
+        results = [planes_of(each, tensor) for each in (image, second)]
+        changed += any(a.words.shape != b.words.shape or (a.words != b.words).any() for a, b in zip(image.sections, second.sections, strict=True))
+        for name in image.placements:
+            assert (results[0][name] == results[1][name]).all(), name
+    assert changed >= 4
+
+
+def planes_of(image: Any, tensor: Any) -> dict[str, Any]:
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    place = image.placements["input"]
+    for channel, words in enumerate(place.to_words(tensor)):
+        machine.load_feature(place.bank[channel], place.base[channel], words[None])
+    machine.run(image.run_start)
+    return metamorphic.planes(image, [p[0].tobytes() for p in machine.run(image.dump_start).packets])
+
+
+def test_corner_networks_fit_every_configuration() -> None:
+    for config in CONFIGS.values():
+        for _, network in corner_networks(np.random.default_rng(1), config):
+            compile_network(network, config)
+
+
+def test_of_two_errors_the_earlier_is_raised() -> None:
+    """The model tells the cycle of an error, and a later lane's error does not hide an earlier tile's."""
+    rng = np.random.default_rng(1)
+    _, image = random_program(rng, CONFIG, "tight")
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    length = machine.run(image.run_start).cycles
+    machine.memory["PROGRAM"][len(image.layers), 0, 0] = 9
+    with pytest.raises(MachineError) as caught:
+        machine.run(image.run_start)
+    assert caught.value.code == ErrorCode.PROGRAM_OPCODE
+    assert len(caught.value.run.layers) == len(image.layers)
+    assert caught.value.run.cycles - 1 == caught.value.cycle < length
