@@ -90,7 +90,8 @@ def test_runs_of_one_design_share_its_build() -> None:
 def test_a_run_that_compared_nothing_has_failed() -> None:
     assert regress.record(job(), outcome(compared_bytes=8)).passed
     assert regress.record(job(), outcome(compared=8)).passed
-    for nothing in (outcome(compared_bytes=0, cycles=9), outcome()):
+    assert regress.record(job(), outcome(compared_bytes=0, answers=3)).compared_bytes == 3
+    for nothing in (outcome(compared_bytes=0, answers=0, cycles=9), outcome()):
         record = regress.record(job(), nothing)
         assert not record.passed
         assert record.signature == "nothing was compared"
