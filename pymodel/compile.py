@@ -13,31 +13,32 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pymodel import pack as packing
 from pymodel.config import HALO, ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
+from pymodel.pack import PackedMatrix, append, check, pack, pack_dense, refill
 from pymodel.permute import Table, permute
 from pymodel.planes import Placement, ceil_div
+from pymodel.schemes.base import Plans
 
 IntArray = npt.NDArray[np.int64]
 
-# A scheme packs one layer: (weights [F, K], bank of each input [K], config, generator) -> packed matrix
-Scheme = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], packing.PackedMatrix]
+# Packs one layer without loss: (weights [F, K], bank of each input [K], config, generator) -> packed matrix
+Packing = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], PackedMatrix]
 
 MAX_WEIGHT = 127
 
 
-def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table) -> packing.PackedMatrix:
+def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table) -> PackedMatrix:
     found = permute(weight, bank, config.size, config.group, table=table, rng=rng)
-    return packing.pack(weight, bank, found, config.size, config.group)
+    return pack(weight, bank, found, config.size, config.group)
 
 
-SCHEMES: dict[str, Scheme] = {
+PACKINGS: dict[str, Packing] = {
     "tight": lambda w, b, c, rng: _tight(w, b, c, rng, "layer"),
     "tight_tile": lambda w, b, c, rng: _tight(w, b, c, rng, "tile"),
-    "dense": lambda w, b, c, _: packing.pack_dense(w, b, c.size, c.group),
+    "dense": lambda w, b, c, _: pack_dense(w, b, c.size, c.group),
 }
 
 
@@ -68,13 +69,24 @@ class Matrix:
     taps: list[list[Tap]]
 
 
-def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tight", seed: int = 0, chunk_words: int | None = None) -> Image:
+def compile_network(
+    network: Network,
+    config: ArrayConfig,
+    *,
+    packing: str = "tight",
+    plans: Plans | None = None,
+    scheme: str | None = None,
+    seed: int = 0,
+    chunk_words: int | None = None,
+) -> Image:
     """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read afterwards.
 
-    `chunk_words` is the most words of a chunk, if not all that the accumulators hold: shorter chunks are slower and give the same.
+    Layers that `plans` names have the slots of their plan (`pymodel.schemes`), the others are packed as `packing` says. `scheme` is the name
+    that the image carries, by default that of the packing. `chunk_words` is the most words of a chunk, if not all that the accumulators hold:
+    shorter chunks are slower and give the same.
     """
-    if scheme not in SCHEMES:
-        raise TatamiError(f"scheme '{scheme}' is unknown; valid: {', '.join(SCHEMES)}")
+    if packing not in PACKINGS:
+        raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
     rng = np.random.default_rng(seed)
     places = _place(network, config)
     tables = _Tables(config, min(chunk_words or config.acc_words, config.acc_words))
@@ -82,10 +94,13 @@ def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tig
     for layer in network.layers:
         source, out = places[layer.source], places[layer.name]
         matrix = _lower(layer, source, out, places)
-        # a pooling layer has no weights to compress: it packs the same whatever the scheme, so that the baseline is not made worse
-        chosen = "tight" if isinstance(layer, GlobalPool) else scheme
-        packed = SCHEMES[chosen](matrix.weight, matrix.bank, config, rng)
-        packing.check(packed, config.size, config.group, matrix.bank)
+        plan = (plans or {}).get(layer.name)
+        if plan is not None and plan.packed is not None:
+            packed = _planned(layer, plan.packed, matrix)
+        else:
+            # a pooling layer has no weights to compress: it packs the same whatever the packing, so that the baseline is not made worse
+            packed = PACKINGS["tight" if isinstance(layer, GlobalPool) else packing](matrix.weight, matrix.bank, config, rng)
+        check(packed, config.size, config.group, matrix.bank)
         tables.add_layer(layer, matrix, packed, source, out)
         nonzero = int(np.count_nonzero(matrix.weight))
         stats.append({"name": layer.name, "weights": int(_weights(layer)), "nonzero": nonzero, "lanes": packed.lanes})
@@ -104,7 +119,7 @@ def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tig
         return Image(
             config=config,
             network=network.name,
-            scheme=scheme,
+            scheme=scheme or packing,
             sections=tables.sections(),
             placements=places,
             layers=tuple(layer.name for layer in network.layers),
@@ -116,6 +131,34 @@ def compile_network(network: Network, config: ArrayConfig, *, scheme: str = "tig
         )
     except TatamiError as error:
         raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
+
+
+def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
+    """The layer's weights in the slots that its plan has for them, and a residual's inputs behind them."""
+    inputs = slots.inputs
+    try:
+        packed = refill(slots, matrix.weight[:, :inputs])
+    except TatamiError as error:
+        raise TatamiError(f"layer '{layer.name}': the plan does not fit: {error}") from None
+    return append(packed, matrix.weight[:, inputs:], matrix.bank[inputs:])
+
+
+def input_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
+    """The feature bank of every input of each layer's weights, int64 [K] by layer name: what a scheme needs to plan a layer.
+
+    Only the shapes of `network` count: what is planned for the `skeleton` of a float network holds for the quantised one. Raises `CapacityError` if
+    the tensors do not fit.
+    """
+    places = _place(network, config)
+    banks = {}
+    for layer in network.layers:
+        bank = np.array(places[layer.source].bank, dtype=np.int64)
+        _, height, width = network.shapes[layer.source]
+        if isinstance(layer, Conv):
+            banks[layer.name] = np.repeat(bank, layer.weight.shape[2] * layer.weight.shape[3])
+        elif isinstance(layer, Linear):
+            banks[layer.name] = np.repeat(bank, height * width)
+    return banks
 
 
 def _weights(layer: Layer) -> int:
@@ -288,7 +331,7 @@ class _Tables:
         self._edges_seen: dict[bytes, int] = {}
         self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
 
-    def add_layer(self, layer: Layer, matrix: Matrix, packed: packing.PackedMatrix, source: Placement, out: Placement) -> None:
+    def add_layer(self, layer: Layer, matrix: Matrix, packed: PackedMatrix, source: Placement, out: Placement) -> None:
         t = self.config.size
         groups = self._add_groups(matrix, packed)
         edge_base, edge_stride = self._add_edges(source, out)
@@ -317,7 +360,7 @@ class _Tables:
     def add_out(self, dump: Dump) -> None:
         self.program.append(dict(zip(PROGRAM_FIELDS, (OPCODE_OUT, dump.bank, dump.base, dump.words), strict=False)))
 
-    def _add_groups(self, matrix: Matrix, packed: packing.PackedMatrix) -> int:
+    def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""
         first = len(self.group)
         for members in packed.groups:

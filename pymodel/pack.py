@@ -14,7 +14,7 @@ import numpy as np
 from pymodel.errors import TatamiError
 from pymodel.permute import Array, Permutation, check_matrix, lane_bound
 
-__all__ = ["PackedMatrix", "Tile", "check", "lane_bound", "pack", "pack_dense", "unpack"]
+__all__ = ["PackedMatrix", "Tile", "append", "check", "lane_bound", "pack", "pack_dense", "refill", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,57 @@ def pack_dense(weight: Array, bank: Array, size: int, group: int) -> PackedMatri
         value = weight[columns].T.astype(np.int8)
         tiles.append(Tile(columns, np.arange(inputs), np.where(value != 0, bank[:, None], 0).astype(np.int64), value))
     return PackedMatrix(groups, tuple(tiles), size, inputs)
+
+
+def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
+    """`weight` [F, K], integers in -128..127, in the slots that `packed` has for its own weights: a plan of 1s gets its numbers.
+
+    A weight that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or a weight that is not zero has no slot.
+    """
+    if weight.shape != (packed.filters, packed.inputs):
+        raise TatamiError(f"refill: weight has shape {weight.shape}, must be ({packed.filters}, {packed.inputs})")
+    tiles = []
+    for tile in packed.tiles:
+        member = packed.groups[tile.lanes[:, None], tile.select]
+        value = np.where(tile.weight != 0, weight[tile.filters[None, :], member], 0).astype(np.int8)
+        tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value))
+    filled = PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
+    lost = unpack(filled, *weight.shape) != weight
+    if lost.any():
+        f, k = np.argwhere(lost)[0]
+        raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no slot")
+    return filled
+
+
+def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
+    """`packed` [F, K] with the columns of `weight` int8 [F, M] behind its own, as inputs K..K+M-1: a residual beside a convolution.
+
+    `bank` int [M]: their feature banks. Each weight takes the first empty slot of its filter in a lane whose group has the input or room
+    for it; where there is none, its tile gets a lane more, with a group of its own.
+    """
+    groups = list(packed.groups.copy())
+    tiles = []
+    for tile in packed.tiles:
+        lanes, select, value = list(tile.lanes), list(tile.select.copy()), list(tile.weight.copy())
+        for column, f in enumerate(tile.filters):
+            for m in np.flatnonzero(weight[f]):
+                k, b = packed.inputs + int(m), int(bank[m])
+                free = [i for i, g in enumerate(lanes) if value[i][column] == 0 and groups[g][b] in (-1, k)]
+                if free:
+                    i = next((i for i in free if groups[lanes[i]][b] == k), free[0])
+                else:
+                    i = len(lanes)
+                    lanes.append(len(groups))
+                    groups.append(np.full(packed.groups.shape[1], -1, np.int64))
+                    select.append(np.zeros(len(tile.filters), np.int64))
+                    value.append(np.zeros(len(tile.filters), np.int8))
+                groups[lanes[i]][b] = k
+                select[i][column], value[i][column] = b, weight[f, m]
+        shape = (len(lanes), len(tile.filters))
+        slots = np.array(select, np.int64).reshape(shape), np.array(value, np.int8).reshape(shape)
+        tiles.append(Tile(tile.filters, np.array(lanes, np.int64), *slots))
+    table = np.array(groups, np.int64).reshape(-1, packed.groups.shape[1])
+    return PackedMatrix(table, tuple(tiles), packed.size, packed.inputs + weight.shape[1])
 
 
 def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:

@@ -77,12 +77,16 @@ FloatLayer = FloatConv | FloatPool | FloatLinear
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """As `pymodel.network.Network`, in real numbers; checked by the same rules and with the same messages."""
+    """As `pymodel.network.Network`, in real numbers; checked by the same rules and with the same messages.
+
+    `skeleton` is the integer network of the same layers with all numbers zero: its shapes and its layout in the machine.
+    """
 
     name: str
     input_shape: Shape
     layers: tuple[FloatLayer, ...]
     shapes: dict[str, Shape] = field(init=False, compare=False)
+    skeleton: Network = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         checked = Network(self.name, self.input_shape, ())
@@ -93,6 +97,7 @@ class FloatNetwork:
                         raise TatamiError(f"network '{self.name}', layer '{layer.name}': {part} holds a value that is not finite")
             checked = Network(self.name, self.input_shape, (*checked.layers, _blank(layer, checked.shapes)))
         object.__setattr__(self, "shapes", checked.shapes)
+        object.__setattr__(self, "skeleton", checked)
 
 
 def quantise_multiplier(real: float) -> tuple[int, int]:

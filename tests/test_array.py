@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pymodel.array import Machine, MachineError
-from pymodel.compile import SCHEMES, CapacityError, compile_network
+from pymodel.compile import PACKINGS, CapacityError, compile_network
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.errors import ErrorCode, TatamiError
 from pymodel.image import Image
@@ -37,17 +37,17 @@ def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
     return np.stack([machine.read_feature(place.bank[c], place.base[c], place.channel_words) for c in range(place.shape[0])], axis=1)
 
 
-def program(config: ArrayConfig, seed: int, scheme: str) -> tuple[Network, np.ndarray, Image]:
+def program(config: ArrayConfig, seed: int, packing: str) -> tuple[Network, np.ndarray, Image]:
     rng = np.random.default_rng(seed)
-    network, image = random_program(rng, config, scheme)
+    network, image = random_program(rng, config, packing)
     return network, random_images(rng, network, BATCH), image
 
 
-@pytest.mark.parametrize("scheme", list(SCHEMES))
+@pytest.mark.parametrize("packing", list(PACKINGS))
 @pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
-def test_array_and_reference_agree_on_every_byte(config: ArrayConfig, scheme: str) -> None:
+def test_array_and_reference_agree_on_every_byte(config: ArrayConfig, packing: str) -> None:
     for seed in range(12):
-        network, images, image = program(config, seed, scheme)
+        network, images, image = program(config, seed, packing)
         machine = loaded(image, images)
         machine.run(image.run_start)
         for name, tensor in evaluate(network, images).items():
@@ -118,8 +118,8 @@ def test_seeds_decide_the_image_and_not_the_answer() -> None:
 @pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
 def test_a_layer_costs_its_passes_and_little_more(config: ArrayConfig) -> None:
     """The bound of the schedule: pixels rounded up to T for every pass, 5% and 150 cycles above it at most."""
-    for scheme in ("tight", "dense"):
-        image = compile_network(digits.load().network, config, scheme=scheme)
+    for packing in ("tight", "dense"):
+        image = compile_network(digits.load().network, config, packing=packing)
         machine = Machine(config)
         machine.load(image.sections)
         run = machine.run()
@@ -187,9 +187,9 @@ def test_what_does_not_fit_is_refused_with_need_and_limit() -> None:
             compile_network(data, config)
 
 
-def test_unknown_scheme_lists_the_valid_ones() -> None:
-    with pytest.raises(TatamiError, match=r"scheme 'magic' is unknown; valid: tight"):
-        compile_network(small_network(), CONFIGS["16x8"], scheme="magic")
+def test_unknown_packing_lists_the_valid_ones() -> None:
+    with pytest.raises(TatamiError, match=r"packing 'magic' is unknown; valid: tight"):
+        compile_network(small_network(), CONFIGS["16x8"], packing="magic")
 
 
 def test_two_strides_on_one_tensor_that_meet_again_are_refused() -> None:

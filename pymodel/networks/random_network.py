@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compile import SCHEMES, CapacityError, compile_network
+from pymodel.compile import PACKINGS, CapacityError, compile_network
 from pymodel.config import ArrayConfig
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
@@ -51,15 +51,15 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     return Network("random", shapes[INPUT], tuple(layers))
 
 
-def random_program(rng: np.random.Generator, config: ArrayConfig, scheme: str | None = None) -> tuple[Network, Image]:
-    """A random network that fits the machine, and its image under `scheme` (any, if not given), in long chunks or in short ones."""
+def random_program(rng: np.random.Generator, config: ArrayConfig, packing: str | None = None) -> tuple[Network, Image]:
+    """A random network that fits the machine, and its image under `packing` (any, if not given), in long chunks or in short ones."""
     while True:
         network = random_network(rng, config)
-        chosen, seed = scheme or str(rng.choice(list(SCHEMES))), int(rng.integers(2**31))
+        chosen, seed = packing or str(rng.choice(list(PACKINGS))), int(rng.integers(2**31))
         # planes are smaller than the accumulators: without a limit no layer would have a second chunk
         chunk_words = int(rng.choice([1, 2, 3, 5, config.acc_words], p=[0.1, 0.15, 0.15, 0.1, 0.5]))
         try:
-            return network, compile_network(network, config, scheme=chosen, seed=seed, chunk_words=chunk_words)
+            return network, compile_network(network, config, packing=chosen, seed=seed, chunk_words=chunk_words)
         except CapacityError:
             continue
 

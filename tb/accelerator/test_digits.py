@@ -31,8 +31,8 @@ SEED = 0  # of the packing: a seed of the test must not change what is measured
 async def digits_on_the_array(dut: Any) -> None:
     config = settings.config()
     data = digits.load()
-    dense = compile_network(data.network, config, scheme="dense", seed=SEED)
-    packed = compile_network(data.network, config, scheme="tight", seed=SEED)
+    dense = compile_network(data.network, config, packing="dense", seed=SEED)
+    packed = compile_network(data.network, config, packing="tight", seed=SEED)
     # by way of its file, which stays in the run's folder
     path = Path("digits.tatami").resolve()
     (dense if os.environ.get("TATAMI_MODE") == "dense" else packed).save(path)

@@ -213,7 +213,7 @@ class MetamorphicTest(BaseTest):
             try:
                 return network, {
                     "plain": image,
-                    "dense, zeros filled in": compile_network(network, self.config.array, scheme="dense", seed=1),
+                    "dense, zeros filled in": compile_network(network, self.config.array, packing="dense", seed=1),
                     **{name: derive(image, rng) for name, derive in ORACLES.items()},
                 }
             except TatamiError:
@@ -241,7 +241,7 @@ class DigitsTest(BaseTest):
 
     async def stimulus(self) -> None:
         data = digits.load()
-        image = compile_network(data.network, self.config.array, scheme="tight", seed=SEED)
+        image = compile_network(data.network, self.config.array, packing="tight", seed=SEED)
         image.save(Path("digits.tatami"))
         rng = self.config.rng("images")
         count = settings.images()

@@ -24,9 +24,9 @@ def requant(filters: int, real: float) -> Requant:
     return Requant(np.zeros(filters, dtype=np.int64), np.full(filters, round(real * 2**shift)), np.full(filters, shift))
 
 
-async def compare(dut: Any, network: Network, images: np.ndarray[Any, np.dtype[np.int8]], scheme: str) -> None:
+async def compare(dut: Any, network: Network, images: np.ndarray[Any, np.dtype[np.int8]], packing: str) -> None:
     config = settings.config()
-    image = compile_network(network, config, scheme=scheme)
+    image = compile_network(network, config, packing=packing)
     expected = expect(image, network, images)
     host = Host(dut, config, numpy_rng())
     await host.reset()

@@ -1,0 +1,25 @@
+"""Dense: every weight has a slot, and every input a lane of its own. The baseline of all speed-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.pack import pack_dense
+from pymodel.schemes.base import LayerPlan, LayerWeights
+
+
+class Dense:
+    name: ClassVar[str] = "dense"
+    summary: ClassVar[str] = "nothing pruned, a lane for every input"
+
+    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+        """Keeps everything; `ratio` must be 1."""
+        if ratio != 1:
+            raise TatamiError(f"ratio is {ratio:g}, must be 1: scheme 'dense' prunes nothing")
+        ones = {layer.name: np.ones(layer.weight.shape, np.int8) for layer in layers}
+        return {layer.name: LayerPlan.of(pack_dense(ones[layer.name], layer.bank, config.size, config.group)) for layer in layers}
