@@ -32,19 +32,9 @@ from torch.nn import functional
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT, Conv, Linear, Network
 from pymodel.networks.digits import DATA, Digits, accuracy, save
+from pymodel.networks.from_torch import from_torch
 from pymodel.prune import cubic_sparsity, global_masks, sparsity_of
-from pymodel.quantise import (
-    FloatConv,
-    FloatLinear,
-    FloatNetwork,
-    FloatPool,
-    FloatResidual,
-    calibrate,
-    evaluate_float,
-    fold_batch_norm,
-    quantise,
-    quantise_tensor,
-)
+from pymodel.quantise import FloatNetwork, calibrate, evaluate_float, quantise, quantise_tensor
 from pymodel.reference import evaluate
 
 FloatArray = npt.NDArray[np.float64]
@@ -194,29 +184,8 @@ def _distort(images: torch.Tensor, settings: Settings, generator: torch.Generato
 
 
 def fold(net: DigitsNet) -> FloatNetwork:
-    """The trained network with its batch norms folded, as the quantiser takes it."""
-
-    def conv(name: str, source: str, layer: nn.Conv2d, norm: nn.BatchNorm2d, stride: int = 1, residual: FloatResidual | None = None) -> FloatConv:
-        mean, variance, gamma, beta = (_array(part) for part in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
-        weight, bias = fold_batch_norm(_array(layer.weight), mean, variance, gamma, beta, norm.eps)
-        return FloatConv(name, source, weight, bias, stride, 1, residual=residual)
-
-    return FloatNetwork(
-        "digits",
-        (1, 8, 8),
-        (
-            conv("c1", INPUT, net.c1, net.n1),
-            conv("c2", "c1", net.c2, net.n2, stride=2),
-            conv("c3", "c2", net.c3, net.n3),
-            conv("c4", "c3", net.c4, net.n4, residual=FloatResidual("c2", np.arange(32, dtype=np.int16))),
-            FloatPool("pool", "c4"),
-            FloatLinear("fc", "pool", _array(net.fc.weight), _array(net.fc.bias)),
-        ),
-    )
-
-
-def _array(part: torch.Tensor) -> FloatArray:
-    return part.detach().numpy().astype(np.float64)
+    """The trained network with its batch norms folded, as the quantiser takes it: c1 .. c4, pool, fc."""
+    return from_torch(net, (1, 8, 8), "digits")
 
 
 def layer_weights(network: Network) -> dict[str, npt.NDArray[np.integer]]:
