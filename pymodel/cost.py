@@ -1,0 +1,404 @@
+"""What an image costs, read from its tables alone: cycles, events and energy, without an activation.
+
+The cycles are those of `pymodel.array.Machine`, to the cycle; the events are what the RTL does, memory by memory (the enables of rtl/psa_fetch.v,
+psa_feature_bank.v, psa_slots.v, psa_accumulator.v, psa_writeback.v and psa_sequencer.v). Energy is events times a table of energies per
+operation (`data/energy.yaml`), in the manner of Horowitz (ISSCC 2014): an estimate for comparing images of one machine, and no more than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.image import BEAT_BITS, MAX_PACKET_WORDS, OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Words, memories
+from pymodel.network import INPUT
+from pymodel.planes import ceil_div
+
+ENERGY_TABLE = Path(__file__).parent / "data" / "energy.yaml"
+
+# Bits that an energy of a unit is for; an operation is what it is whatever its width.
+UNITS = {"operation": 1, "bit": 1, "32 bits": 32, "64 bits": 64}
+ENTRIES = {
+    "multiply_int8": "operation",
+    "multiply_int32": "operation",
+    "add": "bits",
+    "register": "bits",
+    "sram_8k": "bits",
+    "sram_32k": "bits",
+    "sram_1m": "bits",
+    "dram": "bits",
+}
+SRAM_KBYTES = {"sram_8k": 8, "sram_32k": 32, "sram_1m": 1024}
+MAX_PJ = 1e6
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One LAYER record, for one image. Counts are events of the RTL; a word of a feature bank is T pixels.
+
+    `lanes`: with an input; those that only fill up a pass have none. `slots`: that hold a weight. `pixels`: of the output map, `positions`: the same
+    in whole words, which is what the array runs. `passes`: over all chunks.
+
+    `cycles`: the whole record. `pass_cycles`: of these, those in which lanes are issued; the rest is the pipeline filling and running empty.
+    `bound_cycles`: lanes x pixels / T rounded up, so what is left if passes were not filled up and words had no spare pixels.
+
+    `macs`: slots that hold a weight times positions. `steps`: PE by PE, pixels that went by, empty slots included. A bank is read for the members
+    of a group that are valid, and always both halves of it: two words, aligned or not. TILE is read in every cycle (its read is always enabled).
+    """
+
+    name: str
+    lanes: int
+    slots: int
+    pixels: int
+    positions: int
+    chunks: int
+    passes: int
+    cycles: int
+    pass_cycles: int
+    bound_cycles: int
+    macs: int
+    steps: int
+    slot_rows: int
+    slots_loaded: int
+    bank_reads: int
+    bank_writes: int
+    accumulator_reads: int
+    accumulator_writes: int
+    requantised: int
+    lane_reads: int
+    group_reads: int
+    tap_reads: int
+    edge_reads: int
+    filter_reads: int
+    tile_reads: int
+    program_reads: int
+
+
+@dataclass(frozen=True)
+class ImageCost:
+    """A network on the machine of `config`. All counts are for one image, but for `load_bytes`: loading the memories, once for `images` of them.
+
+    `cycles` are from START to END. `out_words`: words of the out stream. `stored_bits` by memory, each word as wide as its memory is, the dump
+    program included; `weights`: of the dense network. `input_bytes` and `load_bytes`: whole beats of the in stream, headers included.
+    """
+
+    config: ArrayConfig
+    images: int
+    layers: tuple[LayerCost, ...]
+    cycles: int
+    records: int
+    input_words: int
+    out_words: int
+    load_bytes: int
+    input_bytes: int
+    out_bytes: int
+    stored_bits: dict[str, int]
+    weights: int
+
+    def total(self, count: str) -> int:
+        """Sum of a count of `LayerCost` over all layers."""
+        return sum(getattr(layer, count) for layer in self.layers)
+
+    @property
+    def pass_cycles(self) -> int:
+        return self.total("pass_cycles")
+
+    @property
+    def bound_cycles(self) -> int:
+        return self.total("bound_cycles")
+
+    @property
+    def macs(self) -> int:
+        return self.total("macs")
+
+    @property
+    def bank_reads(self) -> int:
+        """Words read of the feature banks, those for the out stream included: it, too, reads both halves."""
+        return self.total("bank_reads") + 2 * self.out_words
+
+    @property
+    def bank_writes(self) -> int:
+        """Words written into the feature banks, the input's included."""
+        return self.total("bank_writes") + self.input_words
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits of everything that the image holds, per weight of the dense network (infinite if it has none)."""
+        return sum(self.stored_bits.values()) / self.weights if self.weights else math.inf
+
+
+def image_cost(image: Image, images: int = 1) -> ImageCost:
+    """The cost of an image's program, with its load shared by `images` inputs.
+
+    Raises `TatamiError` for a program that the machine would not finish: an unknown opcode, a count of zero, a table that it leaves.
+    """
+    if images < 1:
+        raise TatamiError(f"images is {images}, must be at least 1")
+    config = image.config
+    table = _contents(image)
+    layers: list[LayerCost] = []
+    records = out_words = 0
+    cycles = 0
+    for pc in range(image.run_start, config.program_depth):
+        record = dict(zip(PROGRAM_FIELDS, (int(v) for v in table["PROGRAM"][pc, 0]), strict=True))
+        records += 1
+        cycles += RECORD_CYCLES
+        if record["opcode"] == OPCODE_END:
+            break
+        if record["opcode"] == OPCODE_LAYER:
+            if len(layers) == len(image.layers):
+                raise TatamiError(f"image of '{image.network}': program word {pc} is a LAYER, the image names only {len(layers)}")
+            layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
+            cycles += layers[-1].cycles - RECORD_CYCLES
+        elif record["opcode"] == OPCODE_OUT:
+            words = record["chunk_words"]
+            out_words += words
+            cycles += words + OUT_LATENCY
+        else:
+            raise TatamiError(f"image of '{image.network}': program word {pc} has opcode {record['opcode']}, must be 1..3")
+    else:
+        raise TatamiError(f"image of '{image.network}': the program has no END")
+    place = image.placements[INPUT]
+    input_words = place.shape[0] * place.channel_words
+    stats = image.stats.get("layers", [])
+    return ImageCost(
+        config=config,
+        images=images,
+        layers=tuple(layers),
+        cycles=cycles,
+        records=records,
+        input_words=input_words,
+        out_words=out_words,
+        load_bytes=sum(_section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections),
+        input_bytes=place.shape[0] * _section_bytes(place.channel_words, config.size * 8),
+        out_bytes=out_words * config.size,
+        stored_bits=image.bits(),
+        weights=sum(int(layer["weights"]) for layer in stats),
+    )
+
+
+def _contents(image: Image) -> dict[str, Words]:
+    """All tables as the machine has them once the image is loaded."""
+    specs = memories(image.config)
+    table = {name: spec.zeros(spec.depth) for name, spec in specs.items() if name != "FEATURE"}
+    for s in image.sections:
+        if s.memory in table:
+            table[s.memory][s.address : s.address + len(s.words)] = s.words
+    return table
+
+
+def _section_bytes(words: int, width: int) -> int:
+    """Bytes of the load packets that bring so many words of so many bits."""
+    return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
+
+
+def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str, Words]) -> LayerCost:
+    config = image.config
+    t = config.size
+    where = f"image of '{image.network}', layer '{name}'"
+    for count in ("words", "phases", "chunk_words", "tiles"):
+        if record[count] == 0:
+            raise TatamiError(f"{where}: {count} is 0, must be at least 1")
+    first_tile, tiles = record["tile_base"], record["tiles"]
+    if first_tile + tiles > config.tile_depth:
+        raise TatamiError(f"{where}: tiles end at {first_tile + tiles}, config '{config.name}' has {config.tile_depth}")
+    words = record["words"] * record["phases"]
+    chunks = ceil_div(words, record["chunk_words"])
+    lanes = slots = passes = members = written = 0
+    for index in range(first_tile, first_tile + tiles):
+        lane_base, tile_passes, filter_base, _ = (int(v) for v in table["TILE"][index, 0])
+        rows = slice(lane_base, lane_base + tile_passes * t)
+        if tile_passes == 0 or rows.stop > config.lane_depth or filter_base + t > config.filter_depth:
+            raise TatamiError(f"{where}, tile {index - first_tile}: {tile_passes} passes from lane {lane_base}, filters from {filter_base}")
+        groups = table["LANE"][rows, 0, 0]
+        if groups.max() >= config.group_depth:
+            raise TatamiError(f"{where}, tile {index - first_tile}: group {groups.max()}, config '{config.name}' has {config.group_depth}")
+        valid = table["GROUP"][groups, :, 0].sum(axis=1)
+        lanes += int(np.count_nonzero(valid))
+        slots += int(np.count_nonzero(table["SLOT"][rows, :, 0]))
+        passes += tile_passes
+        members += int(valid.sum())
+        written += int(np.count_nonzero(table["FILTER"][filter_base : filter_base + t, 0, 4]))
+    pass_cycles = passes * words * t
+    _, height, width = image.placements[name].shape
+    pixels, positions = height * width, words * t
+    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t)
+    return LayerCost(
+        name=name,
+        lanes=lanes,
+        slots=slots,
+        pixels=pixels,
+        positions=positions,
+        chunks=chunks,
+        passes=passes * chunks,
+        cycles=cycles,
+        pass_cycles=pass_cycles,
+        bound_cycles=ceil_div(lanes * pixels, t),
+        macs=slots * positions,
+        steps=pass_cycles * t * t,
+        slot_rows=passes * chunks * t,
+        slots_loaded=passes * chunks * t * t,
+        bank_reads=2 * members * words,
+        bank_writes=written * words,
+        # the first pass of a tile does not read its sums, the last one does not write them
+        accumulator_reads=(passes - tiles) * positions * t,
+        accumulator_writes=(passes - tiles) * positions * t,
+        requantised=tiles * positions * t,
+        lane_reads=pass_cycles,
+        group_reads=pass_cycles,
+        tap_reads=members * words,
+        edge_reads=pass_cycles,
+        filter_reads=tiles * words * t,
+        tile_reads=cycles,
+        program_reads=1,
+    )
+
+
+# Energy
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """Energies per event in pJ: `operation` of an entry, or for each bit. `name` is the file it was read from."""
+
+    name: str
+    technology: str
+    pj: dict[str, float] = field(hash=False)
+    sources: dict[str, str] = field(hash=False)
+
+    def sram(self, bits: int) -> float:
+        """pJ for each bit of an access to a memory of so many bits: linear over the square root of the size, held at either end."""
+        size = [math.sqrt(kbytes) for kbytes in SRAM_KBYTES.values()]
+        return float(np.interp(math.sqrt(bits / 8192), size, [self.pj[name] for name in SRAM_KBYTES]))
+
+
+def load_energy(path: Path = ENERGY_TABLE) -> EnergyTable:
+    """Reads a table like `data/energy.yaml`; raises `TatamiError` naming file, field and limit."""
+
+    def refuse(what: str) -> TatamiError:
+        return TatamiError(f"energy table '{path}': {what}")
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise refuse(f"cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise refuse(f"is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
+        raise refuse("entries is missing, must be a mapping of " + ", ".join(ENTRIES))
+    if not isinstance(content.get("technology"), str):
+        raise refuse("technology is missing, must be a text")
+    entries: dict[Any, Any] = content["entries"]
+    for name in entries:
+        if name not in ENTRIES:
+            raise refuse(f"entry {name} is unknown; valid: {', '.join(ENTRIES)}")
+    pj, sources = {}, {}
+    for name, kind in ENTRIES.items():
+        entry = entries.get(name)
+        if not isinstance(entry, dict):
+            raise refuse(f"entry {name} is missing, must have pj, unit and source")
+        value, unit, source = (entry.get(key) for key in ("pj", "unit", "source"))
+        units = [u for u in UNITS if (u == "operation") == (kind == "operation")]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_PJ:
+            raise refuse(f"{name}.pj is {value}, must be a number in 0..{MAX_PJ:g}")
+        if unit not in units:
+            raise refuse(f"{name}.unit is {unit}, must be {' or '.join(units)}")
+        if not isinstance(source, str) or not source.strip():
+            raise refuse(f"{name}.source is missing, must say where the number is from")
+        pj[name], sources[name] = value / UNITS[unit], source
+    return EnergyTable(str(path), content["technology"], pj, sources)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """nJ for one image, by part.
+
+    `mac`: multiplications and the additions to partial sums and accumulators; `array`: the registers of the PEs; `requantise`: its multiplication and
+    additions; `slots`, `banks`, `accumulators`: these memories; `tables`: LANE, GROUP, TAP, EDGE, FILTER, TILE and PROGRAM; `streams`: DRAM.
+    """
+
+    mac: float = 0.0
+    array: float = 0.0
+    requantise: float = 0.0
+    slots: float = 0.0
+    banks: float = 0.0
+    accumulators: float = 0.0
+    tables: float = 0.0
+    streams: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return math.fsum(self.parts().values())
+
+    def parts(self) -> dict[str, float]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def energy(cost: ImageCost, table: EnergyTable, machine: ArrayConfig | None = None) -> Energy:
+    """Energy for one image, with its share of loading the memories.
+
+    `machine`: whose memories are accessed, if not those of the image's own configuration; a larger memory costs more an access, so images that
+    are compared as programs of one machine need the same.
+    """
+    layers = [layer_energy(layer, cost.config, table, machine) for layer in cost.layers]
+    sram = _sram(cost.config, machine or cost.config, table)
+    rest = Energy(
+        banks=sram["FEATURE"] * (2 * cost.out_words + cost.input_words) / 1e3,
+        # all records but the layers', and TILE in the cycles between the layers
+        tables=(sram["PROGRAM"] * (cost.records - len(layers)) + sram["TILE"] * (cost.cycles - cost.total("cycles"))) / 1e3,
+        streams=table.pj["dram"] * 8 * (cost.load_bytes / cost.images + cost.input_bytes + cost.out_bytes) / 1e3,
+    )
+    return _sum([*layers, rest])
+
+
+def layer_energy(layer: LayerCost, config: ArrayConfig, table: EnergyTable, machine: ArrayConfig | None = None) -> Energy:
+    """Energy of one layer for one image; it has no part in the streams. `machine` as for `energy`."""
+    pj = table.pj
+    sram = _sram(config, machine or config, table)
+    # a PE passes its bundle, `valid`, `first` and the sum on; a slot goes through the shadow register into the active one
+    step_bits = config.group * 8 + config.psum_bits + 2
+    tables = {
+        "LANE": layer.lane_reads,
+        "GROUP": layer.group_reads,
+        "TAP": layer.tap_reads,
+        "EDGE": layer.edge_reads,
+        "FILTER": layer.filter_reads,
+        "TILE": layer.tile_reads,
+        "PROGRAM": layer.program_reads,
+    }
+    return Energy(
+        mac=(pj["multiply_int8"] * layer.macs + pj["add"] * (config.psum_bits * layer.macs + 32 * layer.accumulator_reads)) / 1e3,
+        array=pj["register"] * (step_bits * layer.steps + 2 * config.slot_bits * layer.slots_loaded) / 1e3,
+        requantise=(pj["multiply_int32"] + 2 * 32 * pj["add"]) * layer.requantised / 1e3,
+        slots=sram["SLOT"] * layer.slot_rows / 1e3,
+        banks=sram["FEATURE"] * (layer.bank_reads + layer.bank_writes) / 1e3,
+        accumulators=sram["ACCUMULATOR"] * (layer.accumulator_reads + layer.accumulator_writes) / 1e3,
+        tables=math.fsum(sram[name] * reads for name, reads in tables.items()) / 1e3,
+    )
+
+
+def _sram(config: ArrayConfig, machine: ArrayConfig, table: EnergyTable) -> dict[str, float]:
+    """pJ for a word of each memory of `config`, as large as `machine` has it: a feature bank is two halves, a column has accumulators of its own."""
+    per_word = {}
+    deep = memories(machine)
+    for name, memory in memories(config).items():
+        depth = deep[name].depth // (2 if name == "FEATURE" else 1)
+        per_word[name] = table.sram(depth * deep[name].width) * memory.width
+    per_word["ACCUMULATOR"] = table.sram(machine.acc_words * machine.size * 32) * 32
+    return per_word
+
+
+def _sum(parts: Iterable[Energy]) -> Energy:
+    total = Energy()
+    for part in parts:
+        total = replace(total, **{name: value + getattr(total, name) for name, value in part.parts().items()})
+    return total
