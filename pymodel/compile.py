@@ -7,13 +7,14 @@ tables and the program. A network that does not fit is refused with what it need
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.config import HALO, ArrayConfig
+from pymodel.config import DEPTHS, HALO, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.errors import TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
@@ -89,6 +90,11 @@ def compile_network(
         raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
     rng = np.random.default_rng(seed)
     places = _place(network, config)
+    if _bank_words(places) > config.feature_depth:
+        raise CapacityError(
+            f"network '{network.name}' does not fit: FEATURE needs {_bank_words(places)} words per bank, "
+            f"config '{config.name}' has {config.feature_depth}"
+        )
     tables = _Tables(config, min(chunk_words or config.acc_words, config.acc_words))
     stats = []
     for layer in network.layers:
@@ -133,6 +139,25 @@ def compile_network(
         raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
 
 
+def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Image:
+    """As `compile_network`, for a machine of `config`'s array whose memories are as deep as the network needs, the next power of two.
+
+    No memory is shallower than `config` has it; `acc_words`, which bounds a chunk, stays.
+    """
+    options = {"chunk_words": config.acc_words} | options
+    image = compile_network(network, _deep(config), **options)
+    need = {f"{s.memory.lower()}_depth": s.address + len(s.words) for s in image.sections} | {"acc_words": config.acc_words}
+    need["lane_depth"] = max(need["lane_depth"], need.pop("slot_depth"))
+    need["feature_depth"] = _bank_words(image.placements)
+    fitted: dict[str, Any] = {name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()}
+    return replace(image, config=replace(config, **fitted))
+
+
+def _deep(config: ArrayConfig) -> ArrayConfig:
+    depths: dict[str, Any] = dict.fromkeys(DEPTHS, MAX_DEPTH)
+    return replace(config, **depths)
+
+
 def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
     """The layer's weights in the slots that its plan has for them, and a residual's inputs behind them."""
     inputs = slots.inputs
@@ -146,8 +171,8 @@ def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
 def input_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
     """The feature bank of every input of each layer's weights, int64 [K] by layer name: what a scheme needs to plan a layer.
 
-    Only the shapes of `network` count: what is planned for the `skeleton` of a float network holds for the quantised one. Raises `CapacityError` if
-    the tensors do not fit.
+    Only the shapes of `network` and the number of banks count: what is planned for the `skeleton` of a float network holds for the quantised
+    one, and for memories of any depth.
     """
     places = _place(network, config)
     banks = {}
@@ -220,16 +245,14 @@ def _place(network: Network, config: ArrayConfig) -> dict[str, Placement]:
     for source, out, _ in reversed(_links(network)):
         rows[source] = max(rows[source], rows[out])
 
-    # Words before the first and after the last plane, for reads that straddle an edge and are masked.
-    reach = max((HALO * pitch[n] + HALO for n in network.shapes), default=0)
-    guard = ceil_div(reach, config.size) + 1
-
     output = network.layers[-1].name if network.layers else INPUT
+    drafts = {name: Placement(name, shape, config.size, phase[name], rows[name], pitch[name], (), ()) for name, shape in network.shapes.items()}
+    guard = _guard_words(drafts.values())
     places: dict[str, Placement] = {}
     free = [guard] * config.group
     turn = 0
     for name, shape in network.shapes.items():
-        draft = Placement(name, shape, config.size, phase[name], rows[name], pitch[name], (), ())
+        draft = drafts[name]
         bank, base = [], []
         for _ in range(shape[0]):
             # the network's output lies in one bank, so that one packet carries it
@@ -238,13 +261,18 @@ def _place(network: Network, config: ArrayConfig) -> dict[str, Placement]:
             bank.append(b)
             base.append(free[b])
             free[b] += draft.channel_words
-        places[name] = Placement(name, shape, config.size, phase[name], rows[name], pitch[name], tuple(bank), tuple(base))
-    if max(free) + guard > config.feature_depth:
-        raise CapacityError(
-            f"network '{network.name}' does not fit: FEATURE needs {max(free) + guard} words per bank, "
-            f"config '{config.name}' has {config.feature_depth}"
-        )
+        places[name] = replace(draft, bank=tuple(bank), base=tuple(base))
     return places
+
+
+def _bank_words(places: Mapping[str, Placement]) -> int:
+    """Words that the fullest bank needs."""
+    return max(base + place.channel_words for place in places.values() for base in place.base) + _guard_words(places.values())
+
+
+def _guard_words(places: Collection[Placement]) -> int:
+    """Words of a bank before the first and after the last plane, for reads that straddle an edge and are masked."""
+    return ceil_div(max(HALO * p.pitch + HALO for p in places), max(p.size for p in places)) + 1
 
 
 def _dumps(place: Placement) -> list[Dump]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
-from pymodel.pack import PackedMatrix, unpack
+from pymodel.pack import PackedMatrix, Tile, unpack
 from pymodel.permute import Array
 from pymodel.planes import ceil_div
 
@@ -85,6 +85,20 @@ class LayerPlan:
     def of(packed: PackedMatrix) -> LayerPlan:
         """The plan that keeps the weights which have a slot."""
         return LayerPlan(unpack(packed, packed.filters, packed.inputs) != 0, packed)
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The plan as numbers and arrays in dicts, for a file; `from_arrays` is the inverse."""
+        if self.packed is None:
+            return {"mask": self.mask}
+        tiles = {str(i): {"filters": t.filters, "lanes": t.lanes, "select": t.select, "weight": t.weight} for i, t in enumerate(self.packed.tiles)}
+        return {"groups": self.packed.groups, "size": self.packed.size, "inputs": self.packed.inputs, "tiles": tiles}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Any]) -> LayerPlan:
+        if "mask" in arrays:
+            return LayerPlan(arrays["mask"], None)
+        tiles = tuple(Tile(**tile) for tile in arrays["tiles"].values())
+        return LayerPlan.of(PackedMatrix(arrays["groups"], tiles, arrays["size"], arrays["inputs"]))
 
     @property
     def slots(self) -> int:
