@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymodel.errors import TatamiError
 from pymodel.schemes.base import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
+from pymodel.schemes.column_combining import ColumnCombining
 from pymodel.schemes.dense import Dense
 from pymodel.schemes.tight import Tight, TightTile
 from pymodel.schemes.tight_joint import TightJoint
@@ -11,7 +12,7 @@ from pymodel.schemes.unstructured import Unstructured
 
 __all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
-SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), Tight(), TightTile(), TightJoint())}
+SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tight(), TightTile(), TightJoint())}
 
 
 def get_scheme(name: str) -> Scheme:
