@@ -1,0 +1,17 @@
+"""Reports of compression runs: read, tabulated, drawn and rendered as a page. `reports` has the schema, `curves` the comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pymodel.report.reports import Report, read_reports
+from pymodel.report.tables import console_table
+
+__all__ = ["Report", "console_table", "read_reports", "render"]
+
+
+def render(reports: Path, out: Path, *, command: str | None = None) -> None:
+    """`pymodel.report.page.render`, which alone of this package needs matplotlib and jinja2."""
+    from pymodel.report.page import render as render_page
+
+    render_page(reports, out, command=command)

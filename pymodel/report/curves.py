@@ -1,0 +1,117 @@
+"""From single runs to a comparison of schemes: what compression each holds at an accuracy, and how two of them relate there.
+
+Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The curve is the monotone envelope:
+a compression is credited with the best accuracy of any point at that or a larger compression. Between two points the accuracy is linear in the
+logarithm of the compression, and so are speed-up and energy. What lies outside the measured range is not guessed: it is the end of the range,
+marked `>` or `<`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from pymodel.report.reports import Report
+
+DROPS = (0.01, 0.02, 0.05)  # of the accuracy, below the start
+TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracting them leaves
+
+
+@dataclass(frozen=True)
+class Point:
+    """One compression of a scheme: the mean over its `runs`. `accuracy`: int8."""
+
+    compression: float
+    accuracy: float
+    speedup: float | None
+    energy_gain: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A value read off a curve. `mark` is '>' or '<' where the true one lies beyond what was measured."""
+
+    value: float
+    mark: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.mark}{self.value:.2f}"
+
+
+def points(reports: Sequence[Report]) -> list[Point]:
+    """The points of one scheme, in order of compression."""
+    found = []
+    for ratio in sorted({r.ratio for r in reports}):
+        runs = [r for r in reports if r.ratio == ratio]
+        found.append(
+            Point(
+                math.exp(fmean(math.log(r.matrix_compression) for r in runs)),
+                fmean(r.accuracy_int8 for r in runs),
+                _mean([r.speedup for r in runs]),
+                _mean([r.energy_gain for r in runs]),
+                len(runs),
+            )
+        )
+    return sorted(found, key=lambda p: (p.compression, -p.accuracy))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if any is missing."""
+    known = [v for v in values if v is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def envelope(curve: Sequence[Point]) -> list[float]:
+    """Accuracy of each point of `curve` that is credited: the best there or at a larger compression."""
+    best = [p.accuracy for p in curve]
+    for i in range(len(best) - 2, -1, -1):
+        best[i] = max(best[i], best[i + 1])
+    return best
+
+
+def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
+    """The largest compression at which `curve`, in order of compression, has the accuracy; None for no points."""
+    if not curve:
+        return None
+    best = envelope(curve)
+    if best[0] < accuracy - TOLERANCE:
+        return Reading(curve[0].compression, "<")
+    last = max(i for i, a in enumerate(best) if a >= accuracy - TOLERANCE)
+    if last == len(curve) - 1:
+        return Reading(curve[-1].compression, ">" if best[-1] > accuracy + TOLERANCE else "")
+    share = max(0.0, best[last] - accuracy) / (best[last] - best[last + 1])
+    low, high = math.log(curve[last].compression), math.log(curve[last + 1].compression)
+    return Reading(math.exp(low + share * (high - low)))
+
+
+def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Reading | None:
+    """`speedup` or `energy_gain` of the curve at a compression within it; None if a point beside it has none. Keeps the mark of `where`."""
+    if where is None:
+        return None
+    for p in curve:
+        if math.isclose(p.compression, where.value):
+            return _reading(getattr(p, field), where.mark)
+    for a, b in pairwise(curve):
+        if a.compression < where.value < b.compression:
+            left, right = getattr(a, field), getattr(b, field)
+            if left is None or right is None:
+                return None
+            share = math.log(where.value / a.compression) / math.log(b.compression / a.compression)
+            return Reading(left + share * (right - left), where.mark)
+    return None
+
+
+def _reading(value: float | None, mark: str) -> Reading | None:
+    return None if value is None else Reading(value, mark)
+
+
+def ratio(a: Reading | None, b: Reading | None) -> Reading | None:
+    """a / b. None if either is missing, or if both lie beyond the range on sides that leave the ratio open."""
+    if a is None or b is None:
+        return None
+    marks = {a.mark, {">": "<", "<": ">", "": ""}[b.mark]} - {""}
+    return Reading(a.value / b.value, "".join(marks)) if len(marks) < 2 else None

@@ -1,0 +1,84 @@
+"""The page of results: tables, the Pareto plot of each network, and matrix pictures, from a folder of reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pymodel.errors import TatamiError
+from pymodel.report.plot import pareto
+from pymodel.report.reports import by_network, read_reports
+from pymodel.report.tables import BASELINE, OURS, held_rows, run_rows, target_rows, training_lines
+
+TEMPLATES = Path(__file__).parent / "templates"
+PICTURES = (".png", ".svg")
+
+
+def picture_name(network: str, scheme: str, layer: str) -> str:
+    """The file name by which `render` finds a matrix picture beside the reports: network--scheme--layer.png."""
+    return f"{network}--{scheme}--{layer}.png"
+
+
+def render(reports: Path, out: Path, *, command: str | None = None) -> None:
+    """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the same name (docs/results/).
+
+    Pictures that lie beside the reports and are named as `picture_name` has it are copied and shown. `command`, how the reports were made, is
+    printed. The same files give the same bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has no report.
+    """
+    found = read_reports(reports)
+    folder = out.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(reports, {r.network for r in found})
+    networks = []
+    for (network, config), runs in by_network(found).items():
+        plot = folder / f"{network}-{config}.svg"
+        pareto(runs, plot)
+        columns, rows = run_rows(runs)
+        first = runs[0]
+        networks.append(
+            {
+                "name": network,
+                "config": config,
+                "start": first,
+                "plot": f"{folder.name}/{plot.name}",
+                "columns": columns,
+                "rows": rows,
+                "held": held_rows(runs),
+                "targets": target_rows(runs),
+                "training": training_lines(runs),
+                "revisions": _distinct([r.revision for r in runs]),
+                "tools": _distinct([r.tools for r in runs]),
+                "seeds": max(sum(1 for r in runs if (r.scheme, r.ratio) == (s.scheme, s.ratio)) for s in runs),
+            }
+        )
+    shown = []
+    for file, (network, scheme, layer) in pictures.items():
+        (folder / file.name).write_bytes(file.read_bytes())
+        shown.append({"path": f"{folder.name}/{file.name}", "network": network, "scheme": scheme, "layer": layer})
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    page = environment.get_template("results.md.j2").render(
+        networks=networks, pictures=shown, reports=len(found), command=command, ours=OURS, baseline=BASELINE
+    )
+    out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
+
+
+def _pictures(reports: Path, networks: set[str]) -> dict[Path, tuple[str, str, str]]:
+    """Matrix pictures beside the reports: (network, scheme, layer) of each."""
+    found = {}
+    for file in sorted(reports.iterdir()) if reports.is_dir() else []:
+        if file.suffix not in PICTURES:
+            continue
+        parts = file.stem.split("--")
+        if len(parts) != 3 or not all(parts):
+            raise TatamiError(f"picture '{file}': name must be network--scheme--layer{file.suffix}")
+        if parts[0] not in networks:
+            raise TatamiError(f"picture '{file}': there is no report of network '{parts[0]}'")
+        found[file] = (parts[0], parts[1], parts[2])
+    return found
+
+
+def _distinct(values: Sequence[str | None]) -> list[str]:
+    return sorted({v for v in values if v is not None})
