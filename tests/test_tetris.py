@@ -1,0 +1,120 @@
+"""TETRIS: whole blocks, a lane with one member, the ratio reached, filters that share a tile where that keeps more, and an image that computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_column_combining import check_images
+
+from pymodel.config import CONFIGS, ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.pack import check
+from pymodel.schemes.base import LayerWeights, compression, saliency_kept
+from pymodel.schemes.tetris import Tetris, most_salient_blocks
+
+SMALL = CONFIGS["4x2"]
+ONE_BANK = replace(SMALL, name="4x1", group=1)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[LayerWeights], float, ArrayConfig, int]:
+    config = draw(st.sampled_from([*CONFIGS.values(), ONE_BANK]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    layers = []
+    for name in draw(st.sampled_from(["a", "ab"])):
+        filters = draw(st.sampled_from([1, 2, config.size - 1, config.size, config.size + 1, 3 * config.size]))
+        inputs = draw(st.sampled_from([1, 2, 9, 40]))
+        weight = rng.normal(size=(filters, inputs)) * (rng.random((filters, inputs)) < draw(st.sampled_from([0.0, 0.3, 1.0])))
+        layers.append(LayerWeights.by_magnitude(name, weight, rng.integers(0, config.group, inputs)))
+    layers.append(LayerWeights.by_magnitude("c", rng.normal(size=(config.size, 80)), rng.integers(0, config.group, 80)))
+    tiles = sum(one.tiles(config) for one in layers)
+    limit = sum(one.weight.size for one in layers) / (tiles * config.size)
+    return layers, draw(st.sampled_from([1.0, min(3.0, limit), limit])), config, draw(st.sampled_from([1, 2, 3, 100]))
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_plan_keeps_whole_blocks(case: tuple[list[LayerWeights], float, ArrayConfig, int]) -> None:
+    layers, ratio, config, block = case
+    plans = Tetris(block).plan(layers, ratio, config, np.random.default_rng(0))
+    assert compression(plans) >= ratio * (1 - 1e-9)
+    for one in layers:
+        plan = plans[one.name]
+        packed = plan.packed
+        assert packed is not None
+        check(packed, config.size, config.group, one.bank)
+        assert ((packed.groups >= 0).sum(axis=1) == 1).all()
+        kept = []
+        for tile in packed.tiles:
+            assert len(set(tile.lanes.tolist())) == len(tile.lanes)
+            mine = plan.mask[tile.filters]
+            assert (mine == mine[0]).all()
+            assert mine[0].sum() == len(tile.lanes)
+            kept.append(mine[0])
+        if one.inputs % block == 0:  # inputs that are kept in the same tiles come in whole blocks
+            _, times = np.unique(np.array(kept), axis=1, return_counts=True)
+            assert (times % block == 0).all()
+        sizes = sorted(len(tile.filters) for tile in packed.tiles)
+        assert sizes == sorted([config.size] * (one.filters // config.size) + [one.filters % config.size] * (one.filters % config.size > 0))
+
+
+def two_kinds(order: np.ndarray, inputs: np.ndarray) -> LayerWeights:
+    """Eight filters: four use inputs 0..3 only, the others 4..7; rows and columns in the order given."""
+    weight = np.kron(np.eye(2), np.ones((4, 4)))[order][:, inputs]
+    return LayerWeights.by_magnitude("a", weight, np.arange(8) % 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_filters_of_a_kind_come_to_share_a_tile(seed: int) -> None:
+    """At 2x nothing need be lost; without reordering half would be."""
+    layer = two_kinds(np.array([0, 1, 2, 4, 3, 5, 6, 7]), np.random.default_rng(seed).permutation(8))
+    plans = Tetris().plan([layer], 2.0, SMALL, np.random.default_rng(0))
+    assert saliency_kept([layer], plans) == 1
+    np.testing.assert_array_equal(plans["a"].mask, layer.weight != 0)
+    packed = plans["a"].packed
+    assert packed is not None
+    assert {frozenset(tile.filters.tolist()) for tile in packed.tiles} == {frozenset({0, 1, 2, 4}), frozenset({3, 5, 6, 7})}
+
+
+def test_inputs_of_a_kind_come_to_share_a_block() -> None:
+    layer = two_kinds(np.arange(8), np.array([0, 1, 2, 4, 3, 5, 6, 7]))
+    plans = Tetris(block=4).plan([layer], 2.0, SMALL, np.random.default_rng(0))
+    np.testing.assert_array_equal(plans["a"].mask, layer.weight != 0)
+
+
+def test_reordering_keeps_more() -> None:
+    """Filters of four kinds under noise, mixed: what the first order keeps is exceeded by far."""
+    rng = np.random.default_rng(3)
+    weight = np.kron(np.eye(4), np.ones((4, 15))) + 0.3 * rng.normal(size=(16, 60))
+    layer = LayerWeights.by_magnitude("a", weight[rng.permutation(16)], rng.integers(0, 2, 60))
+    blocks = layer.saliency.reshape(4, 4, 60).sum(axis=1)
+    natural = np.sort(blocks.ravel())[-60:].sum() / blocks.sum()
+    assert saliency_kept([layer], Tetris().plan([layer], 4.0, SMALL, rng)) > natural * 1.2
+
+
+def test_blocks_are_chosen_over_all_layers() -> None:
+    kept = most_salient_blocks([np.array([[1.0, 5.0], [0.0, 2.0]]), np.array([[4.0, 3.0]])], [np.ones((2, 2), int), np.ones((1, 2), int)], 3)
+    np.testing.assert_array_equal(kept[0], [[False, True], [False, False]])
+    np.testing.assert_array_equal(kept[1], [[True, True]])
+    # by what a lane holds; what does not fit any more is passed over; nothing is no reason for a lane
+    kept = most_salient_blocks([np.array([[9.0, 8.0, 3.0, 0.0]])], [np.array([[2, 2, 1, 1]])], 3)
+    np.testing.assert_array_equal(kept[0], [[True, False, True, False]])
+    kept = most_salient_blocks([np.array([[6.0, 5.0, 0.0]])], [np.array([[2, 1, 1]])], 9)
+    np.testing.assert_array_equal(kept[0], [[True, True, False]])
+
+
+def test_bad_parameters_are_refused() -> None:
+    with pytest.raises(TatamiError, match="tetris: block is 0, must be at least 1"):
+        Tetris(block=0)
+    layer = two_kinds(np.arange(8), np.arange(8))
+    with pytest.raises(TatamiError, match="ratio is 9, must be at most 8: 2 tiles of filters need a lane each, 1 lanes are left"):
+        Tetris().plan([layer], 9, SMALL, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_images_agree_with_the_reference(block: int) -> None:
+    check_images(CONFIGS["8x4"], Tetris(block), 2.0)
