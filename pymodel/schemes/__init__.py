@@ -6,6 +6,7 @@ from pymodel.errors import TatamiError
 from pymodel.schemes.base import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
 from pymodel.schemes.column_combining import ColumnCombining
 from pymodel.schemes.dense import Dense
+from pymodel.schemes.penni import Penni
 from pymodel.schemes.tetris import Tetris
 from pymodel.schemes.tight import Tight, TightTile
 from pymodel.schemes.tight_joint import TightJoint
@@ -13,7 +14,7 @@ from pymodel.schemes.unstructured import Unstructured
 
 __all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
-SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Tight(), TightTile(), TightJoint())}
+SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), Tight(), TightTile(), TightJoint())}
 
 
 def get_scheme(name: str) -> Scheme:

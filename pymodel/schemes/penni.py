@@ -1,0 +1,183 @@
+"""PENNI (Li et al., ICML 2020, arXiv 2005.07133): every k x k kernel of a layer is a sum of a few basis kernels, which the whole layer shares.
+
+    weight[f, c] = sum over j of coefficients[f, c, j] * basis[j]
+
+The basis and the coefficients come from a singular value decomposition of the kernels; then they are trained in turns, the coefficients under an l1
+penalty, and the small coefficients are pruned. `pymodel.schemes.penni_torch` has the module to do it with.
+
+On the array a layer is two. `x.basis`: each channel convolved with every basis kernel, to C * d planes; as a matrix [C * d, C * k * k] it is
+block-diagonal, and since a lane brings one input from each bank its k * k lanes a tile are full. `x.coefficients`: the 1 x 1 convolution
+[F, C * d] that adds the planes up; plane c * d + j is channel c under kernel j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.pack import pack
+from pymodel.permute import MOVES, Permutation, lane_count, permute
+from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans
+from pymodel.schemes.tight import REFINEMENTS, TRIAL_MOVES, TRIALS
+from pymodel.schemes.unstructured import most_salient
+
+FloatArray = npt.NDArray[np.float64]
+
+BASIS, COEFFICIENTS = ".basis", ".coefficients"  # how the names of the two layers end
+KERNELS = 5  # d, as in the paper's experiments
+
+
+class Penni:
+    """Prunes the coefficients by saliency, over all layers, and packs both stages as `tight_tile` does.
+
+    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of which no coefficient is left (the
+    paper's model shrinking). Everything else is pruned: ".coefficients", and also layers that are not decomposed.
+
+    The ratio counts the slots of both stages against the weights of the layer before it was decomposed, F * C * k * k: the filters of
+    `x.coefficients` times the inputs of `x.basis` (`original_weights`). So it is the ratio of all other schemes. `base.compression` of the result
+    counts against the two stages as they are and is mostly larger; `original_compression` is the one to report.
+    """
+
+    name: ClassVar[str] = "penni"
+    summary: ClassVar[str] = "shared basis kernels and sparse coefficients, a layer as two; for decomposed networks (arXiv 2005.07133)"
+
+    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+        budget = self._budget(layers, ratio, config)
+        seed = int(rng.integers(2**32))
+        low, high = 0, budget * config.size  # coefficients kept: at most one a slot
+        for _ in range(TRIALS):
+            middle = (low + high) // 2
+            masks = _masks(layers, middle)
+            if _lanes(masks, _permute(layers, masks, config, TRIAL_MOVES, seed)) <= budget:
+                low = middle
+            else:
+                high = middle
+        keep, best, trials = low, -1, 0
+        while best < 0 or trials <= REFINEMENTS:
+            tried = _masks(layers, keep)
+            found = _permute(layers, tried, config, MOVES, seed)
+            lanes = _lanes(tried, found)
+            if lanes <= budget and keep > best:
+                best, masks, permutations = keep, tried, found
+            keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
+            trials += 1
+        if best == 0 and any(layer.saliency.any() for layer in layers):
+            raise TatamiError(f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel that it needs")
+        return {
+            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutations[layer.name], config.size, config.group))
+            for layer in layers
+        }
+
+    def _budget(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
+        """Lanes of all layers together, as `base.slot_budget` but for what the ratio counts against."""
+        if not 1 <= ratio < math.inf:  # also refuses NaN
+            raise TatamiError(f"ratio is {ratio}, must be at least 1")
+        weights = original_weights(layers)
+        lanes = math.floor(weights / (ratio * config.size) + 1e-9)
+        if lanes < 1:
+            raise TatamiError(f"ratio is {ratio:g}, must be at most {weights / config.size:.4g}: no lane is left")
+        return lanes
+
+
+def original_weights(layers: Sequence[LayerWeights]) -> int:
+    """Weights of the layers before they were decomposed; a layer that is none of two stages counts as it is.
+
+    Raises `TatamiError` for a basis without its coefficients, and for shapes that do not belong together.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    total = 0
+    for layer in layers:
+        if not layer.name.endswith(BASIS):
+            total += 0 if layer.name.endswith(COEFFICIENTS) and _stem(layer.name) + BASIS in by_name else layer.weight.size
+            continue
+        partner = by_name.get(_stem(layer.name) + COEFFICIENTS)
+        if partner is None:
+            raise TatamiError(f"layer '{layer.name}': there is no layer '{_stem(layer.name) + COEFFICIENTS}' beside it")
+        if partner.inputs != layer.filters:
+            raise TatamiError(f"layer '{layer.name}': has {layer.filters} planes, but '{partner.name}' reads {partner.inputs}")
+        total += partner.filters * layer.inputs
+    return total
+
+
+def original_compression(layers: Sequence[LayerWeights], plans: Plans) -> float:
+    """Matrix compression of a plan against the layers before they were decomposed (infinite for no slots)."""
+    slots = sum(plans[layer.name].slots for layer in layers)
+    return original_weights(layers) / slots if slots else math.inf
+
+
+def _stem(name: str) -> str:
+    """The layer of which this is a stage."""
+    return name.removesuffix(BASIS).removesuffix(COEFFICIENTS)
+
+
+def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
+    """The `keep` most salient weights of all layers but the basis ones, and of those the planes that they need."""
+    pruned = [layer for layer in layers if not layer.name.endswith(BASIS)]
+    kept = most_salient(pruned, keep) if pruned else {}
+    masks = {layer.name: kept[layer.name] & (layer.saliency > 0) for layer in pruned}
+    for layer in layers:
+        if layer.name.endswith(BASIS):
+            needed: Mask = np.any(masks[_stem(layer.name) + COEFFICIENTS], axis=0, keepdims=True)
+            masks[layer.name] = (layer.weight != 0) & needed.T
+    return masks
+
+
+def _permute(layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig, moves: int, seed: int) -> dict[str, Permutation]:
+    found = {}
+    for index, layer in enumerate(layers):
+        mask, rng = masks[layer.name].astype(np.int8), np.random.default_rng([seed, index])
+        found[layer.name] = permute(mask, layer.bank, config.size, config.group, table="tile", rng=rng, moves=moves)
+    return found
+
+
+def _lanes(masks: dict[str, Mask], permutations: dict[str, Permutation]) -> int:
+    return sum(lane_count(masks[name], permutation) for name, permutation in permutations.items())
+
+
+def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple[FloatArray, FloatArray]:
+    """Basis [d, k, k], orthonormal, and coefficients [F, C, d] of `weight` [F, C, k, k]: the best sum of d = `kernels` kernels in the squared error.
+
+    Exact for d = k * k. Raises `TatamiError` for another shape, for values that are not finite and for d outside of 1..k * k.
+    """
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or 0 in weight.shape:
+        raise TatamiError(f"penni: weight has shape {weight.shape}, must be [filters, channels, k, k], none of them 0")
+    filters, channels, k, _ = weight.shape
+    if not 1 <= kernels <= k * k:
+        raise TatamiError(f"penni: kernels is {kernels}, must be in 1..{k * k}")
+    if not np.isfinite(weight).all():
+        raise TatamiError("penni: weight holds a value that is not finite")
+    flat = weight.reshape(-1, k * k).astype(np.float64)
+    # the right singular vectors: k * k of them, also where the layer has fewer kernels
+    basis = np.linalg.svd(flat, full_matrices=len(flat) < k * k)[2][:kernels]
+    return basis.reshape(kernels, k, k), (flat @ basis.T).reshape(filters, channels, kernels)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`parameters` and `flops`, a multiplication with its addition as one, of a decomposed layer and of the layer that it replaces."""
+
+    parameters: int
+    flops: int
+    original_parameters: int
+    original_flops: int
+
+
+def penni_counts(coefficients: npt.NDArray[np.floating], k: int, pixels: int) -> Counts:
+    """Counts as the paper has them, for `coefficients` [F, C, d] over kernels of `k` x `k` and an output plane of `pixels`.
+
+    Parameters: the shared basis, d * k * k, and the non-zero coefficients. Operations: the basis convolution of every channel and kernel that a
+    coefficient needs, and the non-zero coefficients.
+    """
+    if coefficients.ndim != 3:
+        raise TatamiError(f"penni: coefficients have shape {coefficients.shape}, must be [filters, channels, kernels]")
+    filters, channels, kernels = coefficients.shape
+    nonzero, planes = int(np.count_nonzero(coefficients)), int((coefficients != 0).any(axis=0).sum())
+    original = filters * channels * k * k
+    return Counts(kernels * k * k + nonzero, (planes * k * k + nonzero) * pixels, original, original * pixels)
