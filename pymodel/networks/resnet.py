@@ -89,7 +89,7 @@ def load_state(module: nn.Module, path: Path) -> None:
     Raises TatamiError, naming file and key, for a missing or damaged file, keys that are missing or too many, shapes that do not match
     and values that are not finite; the module is unchanged then. Nothing but tensors is unpickled (`weights_only`).
     """
-    state = _read(path)
+    state = read_state(path)
     needed = module.state_dict()
     # Files older than torch 0.4.1 do not count batches; inference does not ask.
     missing = [key for key in needed if key not in state and not key.endswith(".num_batches_tracked")]
@@ -111,7 +111,8 @@ def load_state(module: nn.Module, path: Path) -> None:
     module.load_state_dict({**needed, **state})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """The names and tensors of a `state_dict` file, wrapping and prefix taken off; errors as `load_state`."""
     if not path.is_file():
         raise TatamiError(f"{path}: no such file")
     try:

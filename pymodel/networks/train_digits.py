@@ -114,16 +114,25 @@ def train(
 
     All random numbers come from `generator` (the first weights too). `report` is called after every epoch.
     """
+    net = train_dense(images, labels, settings, generator, report)
+    inputs, targets = torch.from_numpy(images).float(), torch.from_numpy(labels).long()
+    pruned_epochs = settings.prune_epochs + settings.retrain_epochs
+    dense = fold(net)
+    _train_phase(net, inputs, targets, settings, generator, pruned_epochs, settings.dense_epochs, report)
+    return net, dense
+
+
+def train_dense(
+    images: FloatArray, labels: Labels, settings: Settings, generator: torch.Generator, report: Callable[[Progressed], None] = lambda _: None
+) -> DigitsNet:
+    """The first phase of `train`: nothing is pruned."""
     # torch draws initial weights from its global generator only.
     with torch.random.fork_rng():
         torch.manual_seed(generator.initial_seed())
         net = DigitsNet()
     inputs, targets = torch.from_numpy(images).float(), torch.from_numpy(labels).long()
-    pruned_epochs = settings.prune_epochs + settings.retrain_epochs
     _train_phase(net, inputs, targets, settings, generator, settings.dense_epochs, None, report)
-    dense = fold(net)
-    _train_phase(net, inputs, targets, settings, generator, pruned_epochs, settings.dense_epochs, report)
-    return net, dense
+    return net
 
 
 def _train_phase(
@@ -150,7 +159,7 @@ def _train_phase(
             masks = {name: torch.from_numpy(mask) for name, mask in found.items()}
             _apply(net, masks)
         for batch in torch.randperm(len(inputs), generator=generator).split(settings.batch):
-            logits = net(_distort(inputs[batch], settings, generator))
+            logits = net(distort(inputs[batch], settings, generator))
             loss = functional.cross_entropy(logits, targets[batch], label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -170,7 +179,7 @@ def _apply(net: DigitsNet, masks: dict[str, torch.Tensor]) -> None:
             net.weights()[name].mul_(mask)
 
 
-def _distort(images: torch.Tensor, settings: Settings, generator: torch.Generator) -> torch.Tensor:
+def distort(images: torch.Tensor, settings: Settings, generator: torch.Generator) -> torch.Tensor:
     """Each image [B, 1, 8, 8] turned, scaled and shifted a little at random, with zeros from outside."""
 
     def either_way(limit: float) -> torch.Tensor:

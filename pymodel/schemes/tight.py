@@ -15,8 +15,9 @@ import numpy as np
 
 from pymodel.config import ArrayConfig
 from pymodel.pack import pack
-from pymodel.permute import MOVES, Permutation, Table, lane_count, permute
+from pymodel.permute import MOVES, Permutation, Table, lane_count
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
+from pymodel.schemes.parallel import permute_all
 from pymodel.schemes.unstructured import most_salient
 
 TRIAL_MOVES = 100  # of the searches that only measure how well a mask packs
@@ -62,12 +63,10 @@ class Tight:
         self, layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig, moves: int, seed: int
     ) -> tuple[int, dict[str, Permutation]]:
         """Lanes of all layers, and their permutations."""
-        found = {}
-        for index, layer in enumerate(layers):
-            mask = masks[layer.name].astype(np.int8)
-            rng = np.random.default_rng([seed, index])
-            found[layer.name] = permute(mask, layer.bank, config.size, config.group, table=self.table, rng=rng, moves=moves)
-        return sum(lane_count(masks[name], permutation) for name, permutation in found.items()), found
+        matrices = [(masks[layer.name], layer.bank) for layer in layers]
+        found = permute_all(matrices, config.size, config.group, self.table, moves, seed)
+        lanes = sum(lane_count(mask, permutation) for (mask, _), permutation in zip(matrices, found, strict=True))
+        return lanes, {layer.name: permutation for layer, permutation in zip(layers, found, strict=True)}
 
 
 class TightTile(Tight):

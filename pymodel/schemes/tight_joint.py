@@ -19,6 +19,7 @@ On a public ResNet-20 at 14x and G = 16 the search ends within half a percent of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from pymodel.errors import TatamiError
 from pymodel.pack import PackedMatrix, Tile
 from pymodel.permute import Array
 from pymodel.schemes.base import LayerPlan, LayerWeights, slot_budget
+from pymodel.schemes.parallel import each
 from pymodel.schemes.unstructured import most_salient
 
 # Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of a tile.
@@ -53,31 +55,52 @@ class TightJoint:
         wanted = most_salient(layers, lanes * config.size)
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
         shares = hand_out_lanes(layers, tiles, lanes, self.step)
-        plans = {}
-        for layer in layers:
-            seed = int(rng.integers(2**32))
-            plans[layer.name] = LayerPlan.of(self._pack(layer, tiles[layer.name], shares[layer.name], config, seed))
-        return plans
+        seed = int(rng.integers(2**32))
+        # a tile at a time: the layers are of very different sizes
+        jobs = [
+            _Job(layer, filters, int(count), config, self.moves, (seed, number, index))
+            for number, layer in enumerate(layers)
+            for index, (filters, count) in enumerate(zip(tiles[layer.name], shares[layer.name], strict=True))
+        ]
+        found = iter(each(_fill, jobs))
+        return {layer.name: LayerPlan.of(_join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)) for layer in layers}
 
-    def _pack(self, layer: LayerWeights, tiles: list[Array], lanes: Array, config: ArrayConfig, seed: int) -> PackedMatrix:
-        """Slots of one layer, each with the placeholder weight 1."""
-        packed, tables, first = [], [], 0
-        for index, (filters, count) in enumerate(zip(tiles, lanes, strict=True)):
-            rng = np.random.default_rng([seed, index])
-            saliency = np.zeros((layer.inputs + 1, config.size), np.float32)
-            scale = layer.saliency[filters].max(initial=0)
-            saliency[:-1, : len(filters)] = layer.saliency[filters].T / (scale or 1)
-            table = _first_table(saliency[:-1].max(axis=1), layer.bank, int(count), config.group, rng)
-            _anneal(saliency, layer.bank.astype(np.int64), table, self.moves * layer.inputs, HOT, COLD, rng)
-            value = np.where(table >= 0, layer.saliency[filters][:, table], -1)  # [C, L, G]
-            select = value.argmax(axis=2).T
-            # a weight that is zero already is not worth a slot
-            full = np.take_along_axis(value, select.T[:, :, None], axis=2)[:, :, 0].T > 0
-            used = (full[:, :, None] & (select[:, :, None] == np.arange(config.group))).any(axis=1)
-            tables.append(np.where(used, table, -1))
-            packed.append(Tile(filters, np.arange(first, first + count), np.where(full, select, 0), full.astype(np.int8)))
-            first += int(count)
-        return PackedMatrix(np.concatenate(tables), tuple(packed), config.size, layer.inputs)
+
+@dataclass(frozen=True)
+class _Job:
+    """One tile of one layer: `filters` int64 [C], and the lanes that it has."""
+
+    layer: LayerWeights
+    filters: Array
+    lanes: int
+    config: ArrayConfig
+    moves: int
+    seed: tuple[int, ...]
+
+
+def _fill(job: _Job) -> tuple[Array, Tile]:
+    """The groups of a tile int64 [lanes, G], and its slots over them, each with the placeholder weight 1."""
+    layer, group = job.layer, job.config.group
+    rng = np.random.default_rng(job.seed)
+    saliency = np.zeros((layer.inputs + 1, job.config.size), np.float32)
+    scale = layer.saliency[job.filters].max(initial=0)
+    saliency[:-1, : len(job.filters)] = layer.saliency[job.filters].T / (scale or 1)
+    table = _first_table(saliency[:-1].max(axis=1), layer.bank, job.lanes, group, rng)
+    _anneal(saliency, layer.bank.astype(np.int64), table, job.moves * layer.inputs, HOT, COLD, rng)
+    value = np.where(table >= 0, layer.saliency[job.filters][:, table], -1)  # [C, lanes, G]
+    select = value.argmax(axis=2).T
+    full = value.max(axis=2).T > 0  # a weight that is zero already is not worth a slot
+    used = (full[:, :, None] & (select[:, :, None] == np.arange(group))).any(axis=1)
+    return np.where(used, table, -1), Tile(job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8))
+
+
+def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatrix:
+    """Tiles with groups of their own as one matrix."""
+    tiles, first = [], 0
+    for table, tile in found:
+        tiles.append(replace(tile, lanes=tile.lanes + first))
+        first += len(table)
+    return PackedMatrix(np.concatenate([table for table, _ in found]), tuple(tiles), size, inputs)
 
 
 def sort_into_tiles(wanted: Array, size: int) -> list[Array]:

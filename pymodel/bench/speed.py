@@ -1,0 +1,71 @@
+"""`make bench BENCH=speed`: how long it takes to permute and pack, from one layer to a network of VGG-16's size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from pymodel.bench.weights import RESNET20, bench_layers, layers_of, made_up
+from pymodel.config import CONFIGS
+from pymodel.pack import pack
+from pymodel.permute import MOVES
+from pymodel.prune import global_masks
+from pymodel.schemes import LayerWeights, compression, get_scheme
+from pymodel.schemes.parallel import permute_all
+
+SPARSITY = 0.9
+WIDTHS = (32, 64, 128, 256, 512)  # filters and channels of one 3 x 3 convolution
+# Filters and channels of VGG-16's convolutions (Simonyan and Zisserman, arXiv 1409.1556, configuration D): 14.7 million weights
+VGG16 = ((64, 3), (64, 64), (128, 64), (128, 128), (256, 128), *((256, 256),) * 2, (512, 256), *((512, 512),) * 5)
+
+
+def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
+    """Rows of weights and seconds; the search of `tight` (one table a layer) at its own length, and of `tight_joint` for the networks."""
+    rng = np.random.default_rng(0)
+    config = CONFIGS["16x16"]
+    what, layers = bench_layers(weights, config.group)
+    cases: list[tuple[str, list[LayerWeights]]] = [(f"{n} x {9 * n}", layers_of({"conv": made_up(rng, n, n)}, config.group)) for n in WIDTHS]
+    cases.append(("ResNet-20" if weights is None else weights.name, layers))
+    cases.append(("VGG-16's convolutions", layers_of({f"conv{i}": made_up(rng, *shape) for i, shape in enumerate(VGG16)}, config.group)))
+    _tight(layers_of({"conv": made_up(rng, *RESNET20[0])}, config.group))  # numba compiles, or reads what it compiled
+    rows: list[dict[str, Any]] = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("speed", total=len(cases) + 2)
+        for name, case in cases:
+            for scheme in ("tight", "tight_joint") if len(case) > 1 else ("tight",):
+                begin = time.perf_counter()
+                if scheme == "tight":
+                    ratio = _tight(case)
+                else:
+                    ratio = compression(get_scheme(scheme).plan(case, 10.0, config, rng))
+                seconds = time.perf_counter() - begin
+                size = sum(layer.weight.size for layer in case)
+                rows.append({"case": name, "scheme": scheme, "weights": size, "seconds": round(seconds, 2), "compression": round(ratio, 3)})
+                progress.advance(bar)
+    shown = Table(title=f"Permuting and packing; tight: {SPARSITY:.0%} pruned, {MOVES} moves an input; tight_joint: to 10x ({what})")
+    for heading in ("matrix", "scheme", "weights", "s", "us a weight", "compression"):
+        shown.add_column(heading, justify="left" if heading in ("matrix", "scheme") else "right")
+    for row in rows:
+        each = 1e6 * row["seconds"] / row["weights"]
+        shown.add_row(row["case"], row["scheme"], f"{row['weights']:,}", f"{row['seconds']:.2f}", f"{each:.2f}", f"{row['compression']:.2f}x")
+    console.print(shown)
+    return {"rows": rows, "moves": MOVES, "passed": True}
+
+
+def _tight(layers: Sequence[LayerWeights]) -> float:
+    """Prunes, permutes and packs; returns the matrix compression."""
+    config = CONFIGS["16x16"]
+    masks = global_masks({layer.name: layer.weight for layer in layers}, SPARSITY)
+    found = permute_all([(masks[layer.name], layer.bank) for layer in layers], config.size, config.group, "layer", MOVES, seed=1)
+    packed = [
+        pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group)
+        for layer, permutation in zip(layers, found, strict=True)
+    ]
+    return sum(layer.weight.size for layer in layers) / sum(p.slots for p in packed)

@@ -1,0 +1,116 @@
+"""What can be compressed: a trained network with the images it was trained on and those it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pymodel.errors import TatamiError
+from pymodel.network import Shape
+from pymodel.networks import cifar, resnet, train_digits
+
+
+@dataclass(frozen=True)
+class Task:
+    """`module` maps float32 [B, *input_shape] to logits [B, classes].
+
+    Images are torch tensors [N, *input_shape] as they are stored, labels int64 [N].
+    `prepare(images, generator)` gives what the module takes: with a generator distorted at random, as in training, without as in measuring.
+    `keep`: layers whose weights no scheme prunes. `start` says where the weights are from, `data` where the images are.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: Shape
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    prepare: Callable[[torch.Tensor, torch.Generator | None], torch.Tensor]
+    keep: tuple[str, ...]
+    start: str
+    data: str
+
+
+def digits(weights: Path | None, data: Path | None, seed: int) -> Task:
+    """scikit-learn's digits and the CNN of `train_digits`; without `weights` it is trained first, dense."""
+    if data is not None:
+        raise TatamiError(f"--data is {data}: network 'digits' brings its own images")
+    images, labels, held_images, held_labels = train_digits.split_digits()
+    settings = train_digits.Settings()
+    if weights is None:
+        net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(seed))
+        start = f"trained for {settings.dense_epochs} epochs, seed {seed}"
+    else:
+        net = train_digits.DigitsNet()
+        resnet.load_state(net, weights)
+        start = weights.name
+
+    def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        return batch if generator is None else train_digits.distort(batch, settings, generator)
+
+    return Task(
+        "digits",
+        net,
+        (1, 8, 8),
+        torch.from_numpy(images).float(),
+        _labels(labels),
+        torch.from_numpy(held_images).float(),
+        _labels(held_labels),
+        prepare,
+        ("c1",),
+        start,
+        f"scikit-learn's digits, {len(labels)} to train on",
+    )
+
+
+def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | None, data: Path | None) -> Task:
+    for option, value in (("--weights", weights), ("--data", data)):
+        if value is None:
+            raise TatamiError(f"network '{name}' needs {option}: a state_dict and the folder 'cifar-10-batches-py'")
+    assert weights is not None
+    assert data is not None
+    net = build()
+    resnet.load_state(net, weights)
+    (train_images, train_labels), (test_images, test_labels) = cifar.load_train(data), cifar.load_test(data)
+
+    def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        return torch.from_numpy(cifar.normalise((batch if generator is None else cifar.augment(batch, generator)).numpy()))
+
+    return Task(
+        name,
+        net,
+        cifar.SHAPE,
+        torch.from_numpy(train_images),
+        _labels(train_labels),
+        torch.from_numpy(test_images),
+        _labels(test_labels),
+        prepare,
+        ("conv1",),
+        weights.name,
+        f"{data.name}, {len(train_labels)} to train on",
+    )
+
+
+def _labels(labels: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+TASKS: dict[str, Callable[[Path | None, Path | None, int], Task]] = {
+    "digits": digits,
+    "resnet20": lambda weights, data, _: _cifar_resnet("resnet20", resnet.resnet20, weights, data),
+    "resnet56": lambda weights, data, _: _cifar_resnet("resnet56", resnet.resnet56, weights, data),
+}
+
+
+def get_task(name: str, weights: Path | None, data: Path | None, seed: int) -> Task:
+    """The named task. Raises `TatamiError` for an unknown name and for files that are missing or do not fit."""
+    if name not in TASKS:
+        raise TatamiError(f"network '{name}' is unknown; valid: {', '.join(TASKS)}")
+    return TASKS[name](weights, data, seed)

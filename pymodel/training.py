@@ -1,0 +1,284 @@
+"""Training under a compression scheme: pruned step by step to the ratio asked for, permuted anew at every step, then retrained.
+
+The compression ratio rises along the cubic schedule of Zhu and Gupta (arXiv 1710.01878) over the first part of the steps; at each rise the
+scheme is asked for a new plan. Between the plans a pruned weight is zero in the network, but a dense copy of it goes on learning from the
+gradient that it has there, so that a later plan may take it back (dynamic network surgery; Guo et al., arXiv 1608.04493). Every scheme is
+trained by the same steps on the same images in the same order, given the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pymodel.compile import input_banks
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.networks.from_torch import import_torch
+from pymodel.prune import cubic_sparsity
+from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
+from pymodel.tasks import Task
+
+SALIENCIES = ("magnitude", "taylor")
+SMOOTHING = 0.9  # of the squared products of weight and gradient, from step to step
+EVALUATED = 500  # images at a time
+SAVED_EVERY = 30.0  # seconds
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how to train: the same for all schemes that are compared.
+
+    `epochs` may be a part of one. `replans` plans are made over the first `pruning` of the steps. `learning_rate` rises over the first
+    twentieth of the steps and then falls to 0 along a cosine; SGD with Nesterov's momentum.
+    """
+
+    epochs: float = 6.0
+    batch: int = 128
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    replans: int = 8
+    pruning: float = 0.5
+    saliency: str = "magnitude"
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("epochs", self.epochs, 0, 10_000),
+            ("batch", self.batch, 1, 2**20),
+            ("learning_rate", self.learning_rate, 0, 100),
+            ("momentum", self.momentum, 0, 1),
+            ("weight_decay", self.weight_decay, 0, 1),
+            ("replans", self.replans, 1, 10_000),
+            ("pruning", self.pruning, 0, 1),
+        ):
+            if not low <= value <= high:  # also refuses NaN
+                raise TatamiError(f"budget: {name} is {value}, must be in {low}..{high}")
+        if self.saliency not in SALIENCIES:
+            raise TatamiError(f"budget: saliency is '{self.saliency}', must be one of {', '.join(SALIENCIES)}")
+
+    def steps(self, images: int) -> int:
+        return round(self.epochs * math.ceil(images / self.batch))
+
+    def rate(self, step: int, steps: int) -> float:
+        """The part of `learning_rate` that a step takes."""
+        warm = max(1, steps // 20)
+        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, steps - warm))))
+
+    def ratios(self, ratio: float, steps: int) -> dict[int, float]:
+        """The step before which each plan is made, and its compression ratio; the last has `ratio` itself."""
+        found = {}
+        for number in range(1, self.replans + 1):
+            rising = 1 / (1 - cubic_sparsity(number, 0, self.replans, 1 - 1 / ratio))
+            found[round((number - 1) / self.replans * self.pruning * steps)] = ratio if number == self.replans else rising
+        return found
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """After a step: how many are done, of how many, the loss, and the compression ratio of the plan in force."""
+
+    step: int
+    steps: int
+    loss: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`plans` by layer name; `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made."""
+
+    module: nn.Module
+    plans: dict[str, LayerPlan]
+    saliency_kept: float
+    steps: int
+    seconds: float
+
+
+class _Trainer:
+    """The state of a training: the module, and of each planned weight a dense copy that learns and the mask that the module sees it through."""
+
+    def __init__(self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int) -> None:
+        self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
+        imported = import_torch(task.module, task.input_shape, task.name)
+        parameters = dict(task.module.named_parameters())
+        self.seen = {name: parameters[path] for name, path in imported.weights.items() if name not in task.keep}
+        self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
+        self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
+        self.score: dict[str, torch.Tensor] = {}
+        self.banks = input_banks(imported.network.skeleton, config)
+        self.steps = budget.steps(len(task.train_images))
+        self.step, self.ratio, self.kept, self.seconds = 0, 1.0, 1.0, 0.0
+        self.plans: dict[str, LayerPlan] = {}
+        others = [p for p in parameters.values() if not any(p is weight for weight in self.seen.values())]
+        nesterov = {"momentum": budget.momentum, "nesterov": budget.momentum > 0, "weight_decay": budget.weight_decay}
+        self.optimizer = torch.optim.SGD([*self.dense.values(), *others], budget.learning_rate, **nesterov)
+        # what must agree for a checkpoint to be of this training
+        self.arguments = {
+            "network": task.name,
+            "start": task.start,
+            "data": task.data,
+            "scheme": scheme.name,
+            "ratio": ratio,
+            "config": config.name,
+            "seed": seed,
+            **asdict(budget),
+        }
+
+    def plan(self, ratio: float) -> None:
+        """Asks the scheme anew. Taylor saliencies count from the second plan on: before the first step there is no gradient."""
+        layers = []
+        for name, weight in self.dense.items():
+            matrix = weight.detach().reshape(len(weight), -1).double().numpy()
+            saliency = self.score.get(name, weight.detach().square()).reshape(matrix.shape).double().numpy()
+            layers.append(LayerWeights(name, matrix, self.banks[name], saliency))
+        # the same arrangement for the same weights, wherever the run was taken up
+        self.plans = self.scheme.plan(layers, ratio, self.config, np.random.default_rng([self.seed, self.step]))
+        self.ratio, self.kept = ratio, saliency_kept(layers, self.plans)
+        for name, plan in self.plans.items():
+            self.masks[name] = torch.from_numpy(plan.mask).reshape(self.dense[name].shape).to(self.dense[name].dtype)
+        self.apply()
+
+    def apply(self) -> None:
+        with torch.no_grad():
+            for name, weight in self.seen.items():
+                torch.mul(self.dense[name], self.masks[name], out=weight)
+
+    def learn(self) -> float:
+        """One step; returns the loss."""
+        images, budget = len(self.task.train_images), self.budget
+        per_epoch = math.ceil(images / budget.batch)
+        epoch, number = divmod(self.step, per_epoch)
+        order = torch.randperm(images, generator=_generator(self.seed, 0, epoch))
+        batch = order[number * budget.batch : (number + 1) * budget.batch]
+        inputs = self.task.prepare(self.task.train_images[batch], _generator(self.seed, 1, self.step))
+        loss = functional.cross_entropy(self.task.module(inputs), self.task.train_labels[batch])
+        if not torch.isfinite(loss):
+            where = f"network '{self.task.name}', step {self.step}"
+            raise TatamiError(f"{where}: loss is {loss.item()}; learning_rate {budget.learning_rate} is too large for it")
+        for weight in self.task.module.parameters():
+            weight.grad = None
+        loss.backward()
+        for name, weight in self.seen.items():
+            self.dense[name].grad = weight.grad  # also where the mask is zero
+            if budget.saliency == "taylor" and weight.grad is not None:
+                square = (self.dense[name].detach() * weight.grad).square()
+                self.score[name] = self.score[name].lerp(square, 1 - SMOOTHING) if name in self.score else square
+        for group in self.optimizer.param_groups:
+            group["lr"] = budget.learning_rate * budget.rate(self.step, self.steps)
+        self.optimizer.step()
+        self.apply()
+        self.step += 1
+        return float(loss.item())
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        state = {
+            "arguments": self.arguments,
+            "run": {name: getattr(self, name) for name in RUN},
+            "plans": {name: plan.to_arrays() for name, plan in self.plans.items()},
+            "tensors": {name: getattr(self, name) for name in ("dense", "masks", "score")},
+            "module": self.task.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        draft = path.with_suffix(".part")
+        torch.save(_to_tensors(state), draft)
+        draft.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Takes up a saved training. Raises `TatamiError` for a damaged file and one of other arguments."""
+        try:
+            state = torch.load(path, weights_only=True)
+            arguments = state["arguments"]
+        except Exception as error:  # what a damaged file makes torch raise is not documented
+            raise TatamiError(f"{path}: not a checkpoint, or damaged ({str(error).splitlines()[0]}); remove it to begin anew") from None
+        for name, value in self.arguments.items():
+            if arguments.get(name) != value:
+                raise TatamiError(f"{path}: {name} is {arguments.get(name)} there and {value} here; remove the file to begin anew")
+        for name in RUN:
+            setattr(self, name, state["run"][name])
+        self.plans = {name: LayerPlan.from_arrays(_to_arrays(plan)) for name, plan in state["plans"].items()}
+        with torch.no_grad():
+            for name, weight in state["tensors"]["dense"].items():
+                self.dense[name].copy_(weight)
+        self.masks, self.score = state["tensors"]["masks"], state["tensors"]["score"]
+        self.task.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+# What a checkpoint holds of a trainer besides tensors and plans.
+RUN = ("step", "ratio", "kept", "seconds")
+
+
+def train(
+    task: Task,
+    scheme: Scheme,
+    ratio: float,
+    config: ArrayConfig,
+    budget: Budget,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Callable[[Progressed], None] = lambda _: None,
+) -> Trained:
+    """Prunes and retrains `task.module` in place.
+
+    With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of the same arguments goes on
+    from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, and a loss that is not finite.
+    """
+    trainer = _Trainer(task, scheme, ratio, config, budget, seed)
+    if checkpoint and checkpoint.exists():
+        trainer.load(checkpoint)
+    before, begin = trainer.seconds, time.perf_counter()
+    saved = begin
+    ratios = budget.ratios(ratio, trainer.steps)
+    task.module.train()
+    while trainer.step < trainer.steps:
+        if trainer.step in ratios and trainer.ratio != ratios[trainer.step]:
+            trainer.plan(ratios[trainer.step])
+        loss = trainer.learn()
+        now = time.perf_counter()
+        trainer.seconds = before + now - begin
+        report(Progressed(trainer.step, trainer.steps, loss, trainer.ratio))
+        if checkpoint and (now - saved > SAVED_EVERY or trainer.step == trainer.steps):
+            trainer.save(checkpoint)
+            saved = time.perf_counter()
+    if not trainer.plans:  # no steps
+        trainer.plan(ratio)
+    task.module.eval()
+    return Trained(task.module, trainer.plans, trainer.kept, trainer.steps, trainer.seconds)
+
+
+def accuracy(task: Task) -> float:
+    """Share of the test images that the module, as it is, names rightly."""
+    task.module.eval()
+    right = 0
+    with torch.no_grad():
+        for images, labels in zip(task.test_images.split(EVALUATED), task.test_labels.split(EVALUATED), strict=True):
+            right += int((task.module(task.prepare(images, None)).argmax(dim=1) == labels).sum())
+    return right / len(task.test_labels)
+
+
+def _generator(*seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+
+
+def _to_tensors(value: Any) -> Any:
+    """Arrays as tensors, which `torch.load` reads without unpickling code."""
+    if isinstance(value, dict):
+        return {name: _to_tensors(part) for name, part in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _to_arrays(part) for name, part in value.items()}
+    return value.numpy() if isinstance(value, torch.Tensor) else value
