@@ -377,9 +377,7 @@ def test_a_picture_is_small(suffix: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     weight = rng.integers(1, 100, (128, 1152)) * (rng.random((128, 1152)) < 0.1)
     bank = np.arange(1152) // 9 % 8
-    plan = get_scheme("column_combining" if suffix == ".svg" else "dense").plan(
-        [LayerWeights.by_magnitude("a", weight, bank)], 1 if suffix == ".png" else 4, CONFIGS["16x8"], rng
-    )["a"]
+    plan = get_scheme("dense").plan([LayerWeights.by_magnitude("a", weight, bank)], 1, CONFIGS["16x8"], rng)["a"]
     assert plan.packed is not None
     path = tmp_path / f"a{suffix}"
     matrix_picture(np.where(plan.mask, weight, 0), plan.packed, path, title="conv")
