@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import platform
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pymodel.array import Machine
 from pymodel.compile import compile_fitted
-from pymodel.config import ArrayConfig
+from pymodel.config import DEPTHS, ArrayConfig
 from pymodel.cost import energy, image_cost, load_energy
 from pymodel.errors import TatamiError
 from pymodel.formats.xor import encode_slots
 from pymodel.image import Image
-from pymodel.network import INPUT, Network
+from pymodel.network import INPUT, GlobalPool, Network
 from pymodel.networks.accuracy import accuracy_int8
 from pymodel.networks.from_torch import from_torch
-from pymodel.pack import PackedMatrix, Tile
+from pymodel.pack import PackedMatrix, Tile, refill
 from pymodel.quantise import calibrate, quantise, quantise_tensor
 from pymodel.reference import evaluate
-from pymodel.schemes import LayerPlan, Scheme, compression, occupancy
+from pymodel.report.plot import matrix_picture
+from pymodel.schemes import LayerPlan, Scheme, occupancy
 from pymodel.tasks import Task
-from pymodel.training import Budget, Progressed, accuracy, train
+from pymodel.training import Budget, Progressed, Trained, accuracy, train
 
 CALIBRATED = 512  # training images that the scales of the tensors are set by
 
 
 @dataclass(frozen=True)
 class Start:
-    """The network before compression: accuracies on the test images, and cycles and nJ an image of the dense program."""
+    """The network before compression: accuracies on the test images, and cycles and nJ an image of the dense program.
 
+    `depths` are those of the memories that the dense program needs: energies are compared on one machine, which can run both.
+    """
+
+    network: str
+    weights: str
+    data: str
+    config: str
     accuracy_float: float
     accuracy_int8: float
     cycles: int
     energy_nj: float
+    depths: dict[str, int]
+
+    def save(self, path: Path) -> None:
+        draft = path.with_name(f"{path.name}.{os.getpid()}")  # several runs may write it at once
+        draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft.replace(path)
+
+    @staticmethod
+    def load(path: Path, task: Task, config: ArrayConfig) -> Start:
+        """Raises `TatamiError` for a damaged file, and for one of another network, other weights, data or array."""
+        try:
+            start = Start(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise TatamiError(f"{path}: not a measured start, or damaged ({error}); remove it to measure again") from None
+        for name, value in _identity(task, config).items():
+            if getattr(start, name) != value:
+                raise TatamiError(f"{path}: {name} is '{getattr(start, name)}' there and '{value}' here; remove it to measure again")
+        return start
 
 
 def measure_start(task: Task, config: ArrayConfig) -> Start:
     """Measures `task.module` as it is, dense."""
-    network, scales = quantised(task)
+    network, scales = quantised(task, task.module)
     image = compile_fitted(network, config, packing="dense")
     cost = image_cost(image)
-    return Start(accuracy(task), int8_accuracy(task, network, scales), cost.cycles, energy(cost, load_energy()).total)
+    spent = energy(cost, load_energy()).total
+    depths = {name: getattr(image.config, name) for name in DEPTHS}
+    return Start(
+        **_identity(task, config),
+        accuracy_float=accuracy(task, task.module),
+        accuracy_int8=int8_accuracy(task, network, scales),
+        cycles=cost.cycles,
+        energy_nj=spent,
+        depths=depths,
+    )
+
+
+def _identity(task: Task, config: ArrayConfig) -> dict[str, str]:
+    return {"network": task.name, "weights": task.start, "data": task.data, "config": config.name}
 
 
 def compress(
@@ -59,29 +98,29 @@ def compress(
     budget: Budget,
     seed: int,
     out: Path,
-    start: Start | None = None,
+    start: Start,
     xor: bool = False,
     report: Callable[[Progressed], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Compresses a copy of the task's network; writes `checkpoint.pt`, `image.bin` and, last, `report.json` into `out`; returns the report.
+    """Compresses a copy of the task's network; writes `checkpoint.pt`, `image.bin` and `matrix.png` into `out`; returns the report.
 
-    A folder with a checkpoint of the same arguments is taken up where it was left. One test image runs through the array model and must give
-    every byte of the reference, or it is an error of the project's own. Raises `TatamiError` for bad input.
+    `matrix.png` shows one layer before and after permutation and packing. A folder with a checkpoint of the same arguments is taken up where
+    it was left. One test image runs through the array model and must give every byte of the reference. Raises `TatamiError` for bad input.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TatamiError(f"{out}: cannot be made: {error.strerror}") from None
-    start = start or measure_start(task, config)
-    own = Task(**{**vars(task), "module": copy.deepcopy(task.module)})
-    trained = train(own, scheme, ratio, config, budget, seed, out / "checkpoint.pt", report)
-    network, scales = quantised(own)
+    trained = train(task, scheme, ratio, config, budget, seed, out / "checkpoint.pt", report)
+    network, scales = quantised(task, trained.module)
     image = compile_fitted(network, config, plans=trained.plans, scheme=scheme.name, seed=seed)
-    mismatches = _run_one(own, network, image, scales[INPUT])
+    mismatches = _run_one(task, network, image, scales[INPUT])
     if mismatches:
         raise TatamiError(f"{out}: {mismatches} bytes of the array model differ from the reference: please report this with the folder")
     image.save(out / "image.bin")
+    picture(network, trained.plans, out / "matrix.png", f"{task.name}, {scheme.name} at {ratio:g}x")
     cost = image_cost(image)
+    depths: dict[str, Any] = dict(start.depths)
     found = {
         "network": task.name,
         "scheme": scheme.name,
@@ -93,8 +132,8 @@ def compress(
         "start": {"weights": task.start, "accuracy_float": start.accuracy_float, "accuracy_int8": start.accuracy_int8},
         "data": {"name": task.data, "train": len(task.train_labels), "test": len(task.test_labels)},
         "budget": {**asdict(budget), "steps": trained.steps, "seconds": round(trained.seconds, 1), "device": device()},
-        "accuracy": {"float": accuracy(own), "int8": int8_accuracy(own, network, scales)},
-        **_sizes(trained.plans),
+        "accuracy": {"float": accuracy(task, trained.module), "int8": int8_accuracy(task, network, scales)},
+        **_sizes(trained),
         "saliency_kept": trained.saliency_kept,
         "bits_per_weight": cost.bits_per_weight,
         "image_kbytes": sum(cost.stored_bits.values()) / 8192,
@@ -102,15 +141,13 @@ def compress(
         "cycles": cost.cycles,
         "dense_cycles": start.cycles,
         "bound_cycles": cost.bound_cycles,
-        "energy_nj": energy(cost, load_energy()).total,
+        "energy_nj": energy(cost, load_energy(), replace(image.config, **depths)).total,
         "dense_energy_nj": start.energy_nj,
         "mismatches": mismatches,
         "layers": _layers(trained.plans, image, cost.layers),
-        "tools": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
     }
     if xor:
         found["xor_bits_per_weight"] = _xor_bits(image) / cost.weights
-    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -118,9 +155,21 @@ def device() -> str:
     return f"{torch.get_num_threads()} CPU threads"
 
 
-def quantised(task: Task) -> tuple[Network, dict[str, float]]:
-    """The module as an int8 network, and the scale of every tensor."""
-    network = from_torch(task.module, task.input_shape, task.name)
+def picture(network: Network, plans: dict[str, LayerPlan], path: Path, title: str) -> None:
+    """Draws the first planned layer of more than one tile, or the first."""
+    packed = {name: plan.packed for name, plan in plans.items() if plan.packed is not None}
+    if not packed:
+        return
+    chosen = next((name for name, p in packed.items() if len(p.tiles) > 1), next(iter(packed)))
+    layer = next(layer for layer in network.layers if layer.name == chosen)
+    assert not isinstance(layer, GlobalPool)  # it has no weights to plan
+    filled = refill(packed[chosen], layer.weight.reshape(len(layer.weight), -1))
+    matrix_picture(layer.weight.reshape(len(layer.weight), -1), filled, path, title=f"{title}: {chosen}")
+
+
+def quantised(task: Task, module: nn.Module) -> tuple[Network, dict[str, float]]:
+    """A module of the task as an int8 network, and the scale of every tensor."""
+    network = from_torch(module, task.input_shape, task.name)
     scales = calibrate(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
     return quantise(network, scales), scales
 
@@ -148,13 +197,13 @@ def _run_one(task: Task, network: Network, image: Image, scale: float) -> int:
     return wrong
 
 
-def _sizes(plans: dict[str, LayerPlan]) -> dict[str, float]:
-    """Of the layers that have a plan. `density`: the weights that stay."""
-    weights = sum(plan.mask.size for plan in plans.values())
+def _sizes(trained: Trained) -> dict[str, float]:
+    """Of the layers that have a plan, against their weights before. `density`: the weights that stay."""
+    slots, kept = (sum(count) for count in zip(*((plan.slots, int(plan.mask.sum())) for plan in trained.plans.values()), strict=True))
     return {
-        "matrix_compression": compression(plans),
-        "density": sum(int(plan.mask.sum()) for plan in plans.values()) / weights,
-        "occupancy": occupancy(plans),
+        "matrix_compression": trained.weights / slots if slots else trained.weights,
+        "density": kept / trained.weights,
+        "occupancy": occupancy(trained.plans),
     }
 
 

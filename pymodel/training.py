@@ -8,6 +8,7 @@ trained by the same steps on the same images in the same order, given the same s
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -95,10 +96,14 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Trained:
-    """`plans` by layer name; `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made."""
+    """`module`, as the machine runs it; `plans` by layer name, and how many `weights` these layers had before.
+
+    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made.
+    """
 
     module: nn.Module
     plans: dict[str, LayerPlan]
+    weights: int
     saliency_kept: float
     steps: int
     seconds: float
@@ -109,8 +114,9 @@ class _Trainer:
 
     def __init__(self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int) -> None:
         self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
-        imported = import_torch(task.module, task.input_shape, task.name)
-        parameters = dict(task.module.named_parameters())
+        self.module = copy.deepcopy(task.module)
+        imported = import_torch(self.module, task.input_shape, task.name)
+        parameters = dict(self.module.named_parameters())
         self.seen = {name: parameters[path] for name, path in imported.weights.items() if name not in task.keep}
         self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
         self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
@@ -161,11 +167,11 @@ class _Trainer:
         order = torch.randperm(images, generator=_generator(self.seed, 0, epoch))
         batch = order[number * budget.batch : (number + 1) * budget.batch]
         inputs = self.task.prepare(self.task.train_images[batch], _generator(self.seed, 1, self.step))
-        loss = functional.cross_entropy(self.task.module(inputs), self.task.train_labels[batch])
+        loss = functional.cross_entropy(self.module(inputs), self.task.train_labels[batch])
         if not torch.isfinite(loss):
             where = f"network '{self.task.name}', step {self.step}"
             raise TatamiError(f"{where}: loss is {loss.item()}; learning_rate {budget.learning_rate} is too large for it")
-        for weight in self.task.module.parameters():
+        for weight in self.module.parameters():
             weight.grad = None
         loss.backward()
         for name, weight in self.seen.items():
@@ -187,7 +193,7 @@ class _Trainer:
             "run": {name: getattr(self, name) for name in RUN},
             "plans": {name: plan.to_arrays() for name, plan in self.plans.items()},
             "tensors": {name: getattr(self, name) for name in ("dense", "masks", "score")},
-            "module": self.task.module.state_dict(),
+            "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         draft = path.with_suffix(".part")
@@ -211,7 +217,7 @@ class _Trainer:
             for name, weight in state["tensors"]["dense"].items():
                 self.dense[name].copy_(weight)
         self.masks, self.score = state["tensors"]["masks"], state["tensors"]["score"]
-        self.task.module.load_state_dict(state["module"])
+        self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
@@ -229,7 +235,7 @@ def train(
     checkpoint: Path | None = None,
     report: Callable[[Progressed], None] = lambda _: None,
 ) -> Trained:
-    """Prunes and retrains `task.module` in place.
+    """Prunes and retrains a copy of `task.module`.
 
     With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of the same arguments goes on
     from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, and a loss that is not finite.
@@ -240,7 +246,7 @@ def train(
     before, begin = trainer.seconds, time.perf_counter()
     saved = begin
     ratios = budget.ratios(ratio, trainer.steps)
-    task.module.train()
+    trainer.module.train()
     while trainer.step < trainer.steps:
         if trainer.step in ratios and trainer.ratio != ratios[trainer.step]:
             trainer.plan(ratios[trainer.step])
@@ -253,17 +259,18 @@ def train(
             saved = time.perf_counter()
     if not trainer.plans:  # no steps
         trainer.plan(ratio)
-    task.module.eval()
-    return Trained(task.module, trainer.plans, trainer.kept, trainer.steps, trainer.seconds)
+    trainer.module.eval()
+    weights = sum(weight.numel() for weight in trainer.seen.values())
+    return Trained(trainer.module, trainer.plans, weights, trainer.kept, trainer.steps, trainer.seconds)
 
 
-def accuracy(task: Task) -> float:
-    """Share of the test images that the module, as it is, names rightly."""
-    task.module.eval()
+def accuracy(task: Task, module: nn.Module) -> float:
+    """Share of the task's test images that a module, as it is, names rightly."""
+    module.eval()
     right = 0
     with torch.no_grad():
         for images, labels in zip(task.test_images.split(EVALUATED), task.test_labels.split(EVALUATED), strict=True):
-            right += int((task.module(task.prepare(images, None)).argmax(dim=1) == labels).sum())
+            right += int((module(task.prepare(images, None)).argmax(dim=1) == labels).sum())
     return right / len(task.test_labels)
 
 

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
     from scripts.show import compressed_table, training_progress
+    from tb import provenance
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = training.Budget()
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--format", default="plain", choices=("plain", "xor"), help="how the slots are stored (default plain)")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
+    parser.add_argument("--start", type=Path, help="file with what was measured before compression; written if it is not there")
     parser.add_argument("--out", type=Path, help="folder to write (default build/compress/NETWORK-SCHEME-RATIO)")
     given = parser.parse_args(arguments)
 
@@ -55,8 +57,18 @@ def main(arguments: list[str]) -> int:
     )
     task = tasks.get_task(given.network, given.weights, given.data, given.seed)
     out = given.out or Path("build") / "compress" / f"{given.network}-{given.scheme}-{given.ratio:g}"
+    if given.start and given.start.exists():
+        start = compression.Start.load(given.start, task, config)
+    else:
+        print("measuring the network as it is")
+        start = compression.measure_start(task, config)
+        if given.start:
+            start.save(given.start)
     with training_progress(f"{given.network} {given.scheme} {given.ratio:g}x") as report:
-        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, xor=given.format == "xor", report=report)
+        xor = given.format == "xor"
+        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, xor=xor, report=report)
+    found |= {"revision": provenance.git_revision(), "tools": {**provenance.tool_versions(), "torch": torch.__version__}}
+    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     compressed_table(found)
     print(f"written: {out}")
     print("COMPRESS", json.dumps({key: value for key, value in found.items() if key != "layers"}))

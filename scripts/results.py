@@ -1,0 +1,164 @@
+"""Compress every network by every scheme at every ratio of scripts/results.yaml, and render docs/results.md: `make results`.
+
+Runs that are done already, in build/results/, are not done again, and one that was broken off is taken up: the command may be stopped at any time.
+Exit status 1 if a run failed for another reason than a ratio that its scheme cannot reach, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pymodel.errors import TatamiError
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "scripts" / "results.yaml"
+KEPT = ROOT / "build" / "results"
+PICTURED = 8.0  # the ratio whose runs have their matrices on the page
+BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of compress.py."""
+
+    network: str
+    scheme: str
+    ratio: float
+    arguments: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return KEPT / "runs" / f"{self.network}-{self.scheme}-{self.ratio:g}"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "report.json").is_file()
+
+
+def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | None, epochs: float | None) -> tuple[list[Run], list[str]]:
+    """The runs, and the networks that are left out for want of files."""
+    runs, left_out = [], []
+    for entry in entries:
+        network = entry["network"]
+        given = {"weights": weights.get(network), "data": data}
+        if any(given[need] is None for need in entry.get("needs", ())):
+            left_out.append(network)
+            continue
+        budget = {**entry, **({"epochs": epochs} if epochs is not None else {})}
+        options = [f"--{name.replace('_', '-')}={budget[name]}" for name in BUDGET if name in budget]
+        options += [f"--{name}={given[name]}" for name in entry.get("needs", ())]
+        for ratio in entry["ratios"]:
+            runs += [Run(network, scheme, float(ratio), tuple(options)) for scheme in entry["schemes"]]
+    return runs, left_out
+
+
+def carry_out(run: Run, threads: int) -> str | None:
+    """Does a run; returns what it said if it failed. What it prints is kept in its folder."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", *run.arguments]
+    command += [f"--threads={threads}", f"--out={run.folder}", f"--start={KEPT / 'runs' / f'{run.network}-start.json'}"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    (run.folder / "log.txt").write_text(done.stdout)
+    return None if done.returncode == 0 else (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+
+
+def files(weights: str, data: str) -> tuple[dict[str, Path], Path | None]:
+    """`weights` is NETWORK=path, several of them with commas between."""
+    found = {}
+    for part in filter(None, weights.split(",")):
+        network, equals, path = part.partition("=")
+        if not equals or not Path(path).is_file():
+            raise TatamiError(f"WEIGHTS: '{part}' must be network=path of a state_dict, such as resnet20=resnet20.th")
+        found[network] = Path(path).resolve()
+    if data and not Path(data).is_dir():
+        raise TatamiError(f"DATA is '{data}': no such folder")
+    return found, Path(data).resolve() if data else None
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="", help="network=path of its state_dict, several with commas between")
+    parser.add_argument("--data", default="", help="folder cifar-10-batches-py, or the one that holds it")
+    parser.add_argument("--epochs", default="", help="of each training, instead of those in scripts/results.yaml")
+    parser.add_argument("--jobs", default="", help="runs at a time (default 1), each on its share of the cores")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="page to write (default docs/results.md)")
+    given = parser.parse_args(arguments)
+    try:
+        from pymodel.report import console_table, read_reports, render
+    except ModuleNotFoundError as error:
+        raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
+
+    weights, data = files(given.weights, given.data)
+    jobs = _number("JOBS", given.jobs or "1", 1, 1024)
+    epochs = _number("EPOCHS", given.epochs, 0, 10_000) if given.epochs else None
+    runs, left_out = plan(yaml.safe_load(RUNS.read_text()), weights, data, epochs)
+    console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    for network in left_out:
+        print(f"{network}: left out, it needs WEIGHTS={network}=path and DATA=path")
+    failed = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    begin = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(int(jobs)) as pool:
+        bar = progress.add_task("compressing", total=len(runs), completed=sum(run.done for run in runs))
+        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // int(jobs))): run for run in runs if not run.done}
+        for future in as_completed(waiting):
+            run, said = waiting[future], future.result()
+            if said:
+                failed.append((run, said))
+            progress.update(bar, advance=1, description=f"done: {run.folder.name}")
+    for run, said in failed:
+        print(f"{run.folder.name}: {said}")
+    done = gather(runs)
+    if not done:
+        raise TatamiError(f"{KEPT}: no run came to an end, nothing to render")
+    render(KEPT / "page", given.out, command="make results")
+    console.print(console_table(read_reports(KEPT / "page")))
+    print("RESULTS", json.dumps({"runs": len(runs), "done": done, "failed": len(failed), "wall_s": round(time.perf_counter() - begin, 1)}))
+    return 1 if any("ratio is" not in said for _, said in failed) else 0
+
+
+def gather(runs: list[Run]) -> int:
+    """Copies what the page is made of into one folder: the reports, and the pictures of the runs at `PICTURED`."""
+    from pymodel.report.page import picture_name
+
+    page = KEPT / "page"
+    shutil.rmtree(page, ignore_errors=True)
+    page.mkdir(parents=True)
+    ended = [run for run in runs if run.done]
+    for run in ended:
+        shutil.copyfile(run.folder / "report.json", page / f"{run.folder.name}.json")
+        if run.ratio == PICTURED and (run.folder / "matrix.png").is_file():
+            shutil.copyfile(run.folder / "matrix.png", page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
+    return len(ended)
+
+
+def _number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise TatamiError(f"{name} is '{text}', must be a number") from None
+    if not low <= value <= high:
+        raise TatamiError(f"{name} is {text}, must be in {low}..{high}")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except TatamiError as error:
+        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
+        sys.exit(2)
