@@ -138,7 +138,7 @@ def lane_limit(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], sh
     for layer in layers:
         for filters, count in zip(tiles[layer.name], shares[layer.name], strict=True):
             total += float(-np.sort(-layer.saliency[filters], axis=1)[:, :count].sum())
-    return -total
+    return total
 
 
 def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.random.Generator) -> Array:

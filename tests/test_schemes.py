@@ -1,0 +1,342 @@
+"""What every scheme promises: the ratio is reached, the mask is what has slots, the packing is legal, and the machine computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from pymodel.array import Machine
+from pymodel.compile import compile_fitted, compile_network, input_banks
+from pymodel.config import CONFIGS, ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.image import Image
+from pymodel.network import INPUT, Conv, GlobalPool, Linear, Network, Requant, Residual
+from pymodel.pack import append, check, pack, refill, unpack
+from pymodel.permute import natural
+from pymodel.reference import evaluate
+from pymodel.schemes import SCHEMES, LayerPlan, LayerWeights, compression, get_scheme, occupancy, saliency_kept
+from pymodel.schemes.base import slot_budget
+from pymodel.schemes.tight_joint import TightJoint, hand_out_lanes, lane_limit, sort_into_tiles
+from pymodel.schemes.unstructured import most_salient
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SMALL = CONFIGS["8x4"]
+# Those that prune a layer as it is; penni's come in two stages (test_penni.py).
+PRUNING = [name for name in SCHEMES if name not in ("dense", "penni")]
+ON_ARRAY = [name for name in PRUNING if name != "unstructured"]
+
+
+def layer(seed: int, filters: int, inputs: int, config: ArrayConfig, name: str = "conv") -> LayerWeights:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_t(4, (filters, inputs)) * rng.lognormal(0, 0.6, (filters, 1))
+    return LayerWeights.by_magnitude(name, weight, rng.integers(0, config.group, inputs))
+
+
+def two_layers(seed: int, config: ArrayConfig = SMALL) -> list[LayerWeights]:
+    return [layer(seed, 2 * config.size + 1, 45, config, "first"), layer(seed + 1, config.size, 70, config, "second")]
+
+
+@pytest.mark.parametrize("name", PRUNING)
+@pytest.mark.parametrize("ratio", [2.0, 5.0])
+def test_a_plan_reaches_its_ratio_and_keeps_what_has_slots(name: str, ratio: float) -> None:
+    layers = two_layers(1)
+    plans = get_scheme(name).plan(layers, ratio, SMALL, np.random.default_rng(0))
+    assert list(plans) == [one.name for one in layers]
+    assert ratio <= compression(plans) < ratio * 1.5
+    assert 0 < saliency_kept(layers, plans) < 1
+    assert 0 < occupancy(plans) <= 1
+    for one in layers:
+        plan = plans[one.name]
+        assert plan.mask.shape == one.weight.shape
+        if name == "unstructured":
+            assert plan.packed is None
+            continue
+        assert plan.packed is not None
+        check(plan.packed, SMALL.size, SMALL.group, one.bank)
+        assert np.array_equal(unpack(plan.packed, *one.weight.shape) != 0, plan.mask)
+        assert plan.slots >= plan.mask.sum()
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_no_array_keeps_more_than_unstructured_pruning(name: str) -> None:
+    layers = two_layers(3)
+    plans = get_scheme(name).plan(layers, 4.0, SMALL, np.random.default_rng(0))
+    free = get_scheme("unstructured").plan(layers, compression(plans), SMALL, np.random.default_rng(0))
+    assert saliency_kept(layers, plans) <= saliency_kept(layers, free) + 1e-9
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_equal_arguments_give_equal_plans_and_files_keep_them(name: str) -> None:
+    layers = two_layers(5)
+    first, second = (get_scheme(name).plan(layers, 3.0, SMALL, np.random.default_rng(7)) for _ in range(2))
+    for one in layers:
+        again = LayerPlan.from_arrays(first[one.name].to_arrays())
+        for other in (second[one.name], again):
+            assert np.array_equal(first[one.name].mask, other.mask)
+            assert first[one.name].slots == other.slots
+
+
+@pytest.mark.parametrize("name", ON_ARRAY)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), filters=st.integers(1, 20), inputs=st.integers(1, 40), ratio=st.floats(1, 4))
+@example(seed=0, filters=1, inputs=1, ratio=1.0)
+@example(seed=0, filters=9, inputs=1, ratio=1.0)
+def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, inputs: int, ratio: float) -> None:
+    one = layer(seed, filters, inputs, SMALL)
+    # a lane for each tile is the least that there can be
+    ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size))
+    assume(ratio >= 1)
+    plan = get_scheme(name).plan([one], ratio, SMALL, np.random.default_rng(seed))["conv"]
+    weight = np.where(plan.mask, np.random.default_rng(seed).integers(-127, 128, one.weight.shape), 0)
+    assert plan.packed is not None
+    filled = refill(plan.packed, weight)
+    check(filled, SMALL.size, SMALL.group, one.bank)
+    assert np.array_equal(unpack(filled, filters, inputs), weight)
+    # no filter has more weights than its tile has lanes
+    for tile in plan.packed.tiles:
+        assert plan.mask[tile.filters].sum(axis=1).max() <= len(tile.lanes)
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_a_layer_of_zeros_is_planned(name: str) -> None:
+    empty = LayerWeights.by_magnitude("empty", np.zeros((10, 12)), np.arange(12) % SMALL.group)
+    plans = get_scheme(name).plan([empty, layer(1, 16, 40, SMALL)], 3.0, SMALL, np.random.default_rng(0))
+    assert compression(plans) >= 3.0
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("ratio", [0.5, np.nan, np.inf, 1e9])
+def test_a_ratio_that_cannot_be_reached_is_refused(name: str, ratio: float) -> None:
+    with pytest.raises(TatamiError, match="ratio is"):
+        get_scheme(name).plan(two_layers(1), ratio, SMALL, np.random.default_rng(0))
+
+
+def test_an_unknown_scheme_lists_those_there_are() -> None:
+    with pytest.raises(TatamiError, match=r"scheme 'magic' is unknown; valid: dense, .*tight_joint"):
+        get_scheme("magic")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": np.full((2, 3), np.nan)}, r"layer 'x': weight \[0, 0\] is nan, must be a finite number"),
+        ({"saliency": np.full((2, 3), -1.0)}, r"layer 'x': saliency is -1.0, must be at least 0"),
+        ({"saliency": np.zeros((2, 2))}, r"layer 'x': saliency has shape \(2, 2\), must be \(2, 3\)"),
+        ({"bank": np.zeros(2, np.int64)}, r"layer 'x': bank has shape \(2,\), must be \(3,\)"),
+        ({"weight": np.zeros(3)}, r"layer 'x': weight has shape \(3,\), must be \[filters, inputs\]"),
+    ],
+)
+def test_bad_layers_are_refused(change: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"weight": np.ones((2, 3)), "bank": np.zeros(3, np.int64), "saliency": np.ones((2, 3))}
+    with pytest.raises(TatamiError, match=message):
+        LayerWeights("x", **(good | change))
+
+
+# tight_joint
+
+
+def test_joint_fills_every_slot_and_comes_close_to_its_bound() -> None:
+    config = CONFIGS["16x16"]
+    rng = np.random.default_rng(1)
+    layers = [LayerWeights.by_magnitude("conv", rng.standard_t(4, (32, 288)), np.repeat(np.arange(32) % 16, 9))]
+    lanes = slot_budget(layers, 10.0, config)
+    tiles = {"conv": sort_into_tiles(most_salient(layers, lanes * 16)["conv"].sum(axis=1), 16)}
+    limit = lane_limit(layers, tiles, hand_out_lanes(layers, tiles, lanes))
+    plans = get_scheme("tight_joint").plan(layers, 10.0, config, rng)
+    kept = saliency_kept(layers, plans) * layers[0].saliency.sum()
+    assert occupancy(plans) == 1
+    assert 0.97 * limit < kept <= limit * (1 + 1e-9)
+    # the search is worth its time, and lossless packing to the same size keeps less
+    assert kept > 1.05 * saliency_kept(layers, TightJoint(moves=0).plan(layers, 10.0, config, rng)) * layers[0].saliency.sum()
+    assert kept > 1.05 * saliency_kept(layers, get_scheme("tight_tile").plan(layers, 10.0, config, rng)) * layers[0].saliency.sum()
+
+
+def test_lanes_go_to_where_they_add_most() -> None:
+    weight = np.zeros((8, 6))
+    weight[:4] = [9, 8, 7, 0, 0, 0]  # three lanes are worth much here
+    weight[4:] = [5, 1, 1, 1, 1, 1]
+    layers = [LayerWeights.by_magnitude("conv", weight, np.arange(6) % 2)]
+    tiles = {"conv": [np.arange(4), np.arange(4, 8)]}
+    assert hand_out_lanes(layers, tiles, 2)["conv"].tolist() == [1, 1]
+    assert hand_out_lanes(layers, tiles, 4)["conv"].tolist() == [3, 1]
+    assert hand_out_lanes(layers, tiles, 6)["conv"].tolist() == [3, 3]
+    assert hand_out_lanes(layers, tiles, 6, step=2)["conv"].tolist() == [4, 2]
+    assert lane_limit(layers, tiles, {"conv": np.array([3, 1])}) == 4 * (81 + 64 + 49) + 4 * 25
+    with pytest.raises(TatamiError, match="3 lanes are too few: 2 tiles of filters need 2 each"):
+        hand_out_lanes(layers, tiles, 3, step=2)
+
+
+def test_joint_hands_out_whole_passes_if_asked() -> None:
+    plans = TightJoint(moves=10, step=SMALL.size).plan(two_layers(1), 2.0, SMALL, np.random.default_rng(0))
+    for plan in plans.values():
+        assert plan.packed is not None
+        assert all(len(tile.lanes) % SMALL.size == 0 for tile in plan.packed.tiles)
+
+
+# Into the machine
+
+
+def network(seed: int, config: ArrayConfig) -> Network:
+    """Convolutions with a stride and a residual, a pool and a linear layer, dense random weights."""
+    rng = np.random.default_rng(seed)
+    t = config.size
+
+    residual = Residual("c2", np.arange(t + 3), np.full(t + 3, 90))
+
+    def requant(filters: int, inputs: int) -> Requant:
+        return Requant(rng.integers(-1000, 1000, filters), np.full(filters, 40_000), np.full(filters, 22 + int(np.log2(inputs) / 2)), relu=True)
+
+    def weight(*shape: int) -> Array:
+        return rng.integers(-127, 128, shape)
+
+    return Network(
+        "small",
+        (3, 6, 7),
+        (
+            Conv("c1", INPUT, weight(t, 3, 3, 3), requant(t, 27), padding=1),
+            Conv("c2", "c1", weight(t + 3, t, 3, 3), requant(t + 3, 9 * t), stride=2, padding=1),
+            Conv("c3", "c2", weight(t + 3, t + 3, 3, 3), requant(t + 3, 9 * t), padding=1, residual=residual),
+            GlobalPool("pool", "c3", Requant(np.zeros(t + 3, int), np.full(t + 3, 40_000), np.full(t + 3, 18))),
+            Linear("fc", "pool", weight(10, t + 3), requant(10, t + 3)),
+        ),
+    )
+
+
+def layers_of(net: Network, config: ArrayConfig, names: Sequence[str] = ("c2", "c3", "fc")) -> list[LayerWeights]:
+    banks = input_banks(net, config)
+    by_name = {one.name: one for one in net.layers if isinstance(one, Conv | Linear)}
+    return [LayerWeights.by_magnitude(name, by_name[name].weight.reshape(len(by_name[name].weight), -1), banks[name]) for name in names]
+
+
+def pruned(net: Network, plans: dict[str, LayerPlan]) -> Network:
+    layers = []
+    for one in net.layers:
+        if isinstance(one, Conv | Linear) and one.name in plans:
+            one = replace(one, weight=np.where(plans[one.name].mask.reshape(one.weight.shape), one.weight, 0))
+        layers.append(one)
+    return Network(net.name, net.input_shape, tuple(layers))
+
+
+def assert_machine_agrees(net: Network, image: Image, images: Array) -> int:
+    """Every byte of every tensor as the reference has it; returns the cycles."""
+    machine = Machine(image.config, len(images))
+    machine.load(image.sections)
+    place = image.placements[INPUT]
+    words = place.to_words(images)
+    for c in range(place.shape[0]):
+        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    run = machine.run(image.run_start)
+    for name, tensor in evaluate(net, images).items():
+        place = image.placements[name]
+        seen = np.stack([machine.read_feature(place.bank[c], place.base[c], place.channel_words) for c in range(place.shape[0])], axis=1)
+        np.testing.assert_array_equal(seen, place.to_words(tensor), err_msg=f"tensor {name}")
+    return run.cycles
+
+
+@pytest.mark.parametrize("name", [*ON_ARRAY, "unstructured"])
+@pytest.mark.parametrize("config", [CONFIGS["8x4"], CONFIGS["16x16"]], ids=lambda c: c.name)
+def test_the_machine_computes_what_the_scheme_left(name: str, config: ArrayConfig) -> None:
+    whole = network(1, config)
+    plans = get_scheme(name).plan(layers_of(whole, config), 3.0, config, np.random.default_rng(0))
+    net = pruned(whole, plans)
+    image = compile_fitted(net, config, plans=plans, scheme=name)
+    assert image.scheme == name
+    images = np.random.default_rng(2).integers(-128, 128, (2, *net.input_shape)).astype(np.int8)
+    cycles = assert_machine_agrees(net, image, images)
+    lanes = {stats["name"]: stats["lanes"] for stats in image.stats["layers"]}
+    if name != "unstructured":
+        for planned, plan in plans.items():
+            assert plan.packed is not None
+            # a residual has a slot a filter, in lanes of its own at worst
+            assert plan.packed.lanes <= lanes[planned] <= plan.packed.lanes + (config.size * len(plan.packed.tiles) if planned == "c3" else 0)
+    dense = compile_fitted(net, config, packing="dense")
+    assert cycles < assert_machine_agrees(net, dense, images)
+
+
+@pytest.mark.parametrize("name", ON_ARRAY)
+def test_the_order_of_channels_changes_nothing(name: str) -> None:
+    """Metamorphic: a layer whose input channels are permuted, with its plan's banks permuted alike, gives the same planes."""
+    config = SMALL
+    whole = network(4, config)
+    conv = next(one for one in whole.layers if one.name == "c2")
+    assert isinstance(conv, Conv)
+    order = np.random.default_rng(3).permutation(conv.weight.shape[1])
+    first = whole.layers[0]
+    assert isinstance(first, Conv)
+    # the layer before writes its filters in another order
+    q = first.requant
+    moved_first = replace(first, weight=first.weight[order], requant=Requant(q.bias[order], q.multiplier[order], q.shift[order], q.relu))
+    moved = Network("moved", whole.input_shape, (moved_first, replace(conv, weight=conv.weight[:, order]), *whole.layers[2:]))
+    images = np.random.default_rng(5).integers(-128, 128, (1, *whole.input_shape)).astype(np.int8)
+    seen = []
+    for net in (whole, moved):
+        # the same weights in other places: planned with the mask of the first, so that both prune alike
+        plans = get_scheme(name).plan(layers_of(whole, config, ("c2",)), 2.0, config, np.random.default_rng(0))
+        mask = plans["c2"].mask.reshape(conv.weight.shape)
+        mask = mask if net is whole else mask[:, order]
+        second = net.layers[1]
+        assert isinstance(second, Conv)
+        cut_second = replace(second, weight=np.where(mask, second.weight, 0))
+        cut = Network(net.name, net.input_shape, (net.layers[0], cut_second, *net.layers[2:]))
+        assert_machine_agrees(cut, compile_network(cut, config, packing="tight"), images)
+        seen.append(evaluate(cut, images)["fc"])
+    assert np.array_equal(seen[0], seen[1])
+
+
+def test_a_plan_that_does_not_fit_the_weights_is_refused() -> None:
+    net = network(1, SMALL)
+    plans = get_scheme("tight_joint").plan(layers_of(net, SMALL), 3.0, SMALL, np.random.default_rng(0))
+    with pytest.raises(TatamiError, match=r"layer 'c2': the plan does not fit: refill: filter \d+, input \d+ is -?\d+, but has no slot"):
+        compile_fitted(net, SMALL, plans=plans)
+
+
+def test_memories_are_fitted_to_the_network() -> None:
+    net = network(1, SMALL)
+    shallow = replace(SMALL, feature_depth=4, program_depth=4, group_depth=4, tap_depth=4, edge_depth=4, tile_depth=4)
+    image = compile_fitted(net, shallow)
+    for field in ("feature_depth", "program_depth", "group_depth", "tap_depth"):
+        depth = getattr(image.config, field)
+        assert depth & (depth - 1) == 0
+        assert depth > 4
+    assert image.config.acc_words == SMALL.acc_words
+    images = np.random.default_rng(2).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)
+    assert_machine_agrees(net, image, images)
+    with pytest.raises(TatamiError, match="does not fit"):
+        compile_network(net, replace(image.config, feature_depth=image.config.feature_depth // 2))
+
+
+# refill and append
+
+
+def test_append_uses_empty_slots_before_new_lanes() -> None:
+    weight = np.array([[1, 0], [0, 2]])
+    packed = pack(weight, np.array([0, 1]), natural(weight, np.array([0, 1]), 4, 4), 4, 4)
+    assert packed.lanes == 1
+    # banks 2 and 3 are free in the one group; both filters have their slot in its lane, so a second lane is needed once
+    extra = np.array([[3, 0], [0, 4]])
+    bank = np.array([2, 3])
+    grown = append(packed, extra, bank)
+    check(grown, 4, 4, np.array([0, 1, 2, 3]))
+    assert np.array_equal(unpack(grown, 2, 4), np.concatenate([weight, extra], axis=1))
+    assert grown.lanes == 2
+    # a filter whose slot is empty takes no new lane
+    assert append(packed, np.array([[0], [0]]), np.array([2])).lanes == 1
+    sparse = np.array([[1, 0], [0, 0]])
+    one = pack(sparse, np.array([0, 1]), natural(sparse, np.array([0, 1]), 4, 4), 4, 4)
+    assert append(one, np.array([[0], [5]]), np.array([2])).lanes == 1
+    # the bank of the input is taken by another input of the group: a group of its own
+    assert append(one, np.array([[0], [5]]), np.array([0])).lanes == 2
+
+
+def test_refill_refuses_another_shape() -> None:
+    one = layer(1, 4, 6, SMALL)
+    packed = get_scheme("tight_joint").plan([one], 1.0, SMALL, np.random.default_rng(0))["conv"].packed
+    assert packed is not None
+    with pytest.raises(TatamiError, match=r"refill: weight has shape \(4, 5\), must be \(4, 6\)"):
+        refill(packed, np.zeros((4, 5), np.int64))
