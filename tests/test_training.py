@@ -1,0 +1,235 @@
+"""Training under a scheme: the schedule, what is masked, that a run that is taken up ends as one that was not broken off, and compress.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pymodel import compression, training
+from pymodel.config import CONFIGS
+from pymodel.errors import TatamiError
+from pymodel.image import Image
+from pymodel.networks import resnet, train_digits
+from pymodel.schemes import compression as matrix_compression
+from pymodel.schemes import get_scheme
+from pymodel.tasks import Task, get_task
+from pymodel.training import Budget, Progressed, train
+from scripts import compress
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = CONFIGS["8x4"]
+BUDGET = Budget(epochs=0.3, batch=64, learning_rate=0.02, replans=3)  # six steps
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """The digits network, hardly trained."""
+    settings = replace(train_digits.Settings(), dense_epochs=1)
+    images, labels, _, _ = train_digits.split_digits()
+    net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(1))
+    path = ROOT / "build" / "test-digits-start.pt"
+    path.parent.mkdir(exist_ok=True)
+    torch.save(net.state_dict(), path)
+    return get_task("digits", path, None, 1)
+
+
+def test_the_ratio_rises_to_the_one_asked_for() -> None:
+    ratios = Budget(replans=4, pruning=0.5).ratios(8.0, 400)
+    assert list(ratios) == [0, 50, 100, 150]
+    assert list(ratios.values()) == sorted(ratios.values())
+    assert ratios[150] == 8.0
+    # a quarter of the way along the cubic schedule: 1 - (3/4)**3 of the sparsity of 7/8
+    assert ratios[0] == pytest.approx(1 / (1 - 7 / 8 * (1 - 0.75**3)))
+    assert Budget(replans=8).ratios(8.0, 0) == {0: 8.0}
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
+    rates = [BUDGET.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert max(rates) == 1.0
+    assert rates.index(1.0) in (4, 5)
+    assert rates[-1] < 0.01
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": -1}, "budget: epochs is -1, must be in 0..10000"),
+        ({"epochs": float("nan")}, "budget: epochs is nan"),
+        ({"batch": 0}, "budget: batch is 0, must be in 1.."),
+        ({"saliency": "luck"}, "budget: saliency is 'luck', must be one of magnitude, taylor"),
+    ],
+)
+def test_a_bad_budget_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TatamiError, match=message):
+        replace(BUDGET, **change)
+
+
+@pytest.mark.parametrize("saliency", training.SALIENCIES)
+def test_what_is_pruned_is_zero_and_the_rest_has_learnt(task: Task, saliency: str) -> None:
+    seen: list[Progressed] = []
+    before = {name: weight.clone() for name, weight in task.module.state_dict().items()}
+    trained = train(task, get_scheme("tight_joint"), 4.0, CONFIG, replace(BUDGET, saliency=saliency), 1, report=seen.append)
+    assert [now.step for now in seen] == list(range(1, trained.steps + 1))
+    assert seen[-1].ratio == 4.0
+    assert set(trained.plans) == {"c2", "c3", "c4", "fc"}  # the first layer is left out
+    assert matrix_compression(trained.plans) >= 4.0
+    weights = dict(trained.module.named_parameters())
+    assert trained.weights == sum(plan.mask.size for plan in trained.plans.values())
+    for name, plan in trained.plans.items():
+        weight = weights[f"{name}.weight"].detach().numpy().reshape(plan.mask.shape)
+        assert not weight[~plan.mask].any()
+        assert np.count_nonzero(weight) > 0.95 * plan.mask.sum()
+        assert not np.array_equal(weight[plan.mask], before[f"{name}.weight"].numpy().reshape(plan.mask.shape)[plan.mask])
+    # the task's own network is as it was
+    assert all(torch.equal(weight, before[name]) for name, weight in task.module.state_dict().items())
+
+
+def test_a_pruned_weight_may_come_back(task: Task) -> None:
+    """Between the plans, the dense copy of a pruned weight goes on learning."""
+    trainer = training._Trainer(task, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1)
+    trainer.plan(4.0)
+    name = "c3"
+    pruned = trainer.masks[name] == 0
+    before = trainer.dense[name].detach().clone()
+    trainer.learn()
+    assert not trainer.seen[name][pruned].any()
+    assert (trainer.dense[name].detach() != before)[pruned].float().mean() > 0.5
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+def test_a_run_that_is_taken_up_ends_as_one_that_was_not(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
+    scheme, path = get_scheme("tight_joint"), tmp_path / "checkpoint.pt"
+    budget = replace(BUDGET, saliency="taylor")
+    whole = train(task, scheme, 4.0, CONFIG, budget, 1)
+
+    def stop(now: Progressed) -> None:
+        if now.step == 3:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        train(task, scheme, 4.0, CONFIG, budget, 1, path, stop)
+    steps: list[int] = []
+    again = train(task, scheme, 4.0, CONFIG, budget, 1, path, lambda now: steps.append(now.step))
+    assert steps[0] > 1
+    for name, weight in whole.module.state_dict().items():
+        assert torch.equal(weight, again.module.state_dict()[name]), name
+    assert all(np.array_equal(plan.mask, again.plans[name].mask) for name, plan in whole.plans.items())
+    # and one that is done is not done again
+    done = train(task, scheme, 4.0, CONFIG, budget, 1, path, lambda _: pytest.fail("a step was taken"))
+    assert all(torch.equal(weight, done.module.state_dict()[name]) for name, weight in whole.module.state_dict().items())
+    with pytest.raises(TatamiError, match=r"checkpoint.pt: ratio is 4.0 there and 5.0 here; remove the file to begin anew"):
+        train(task, scheme, 5.0, CONFIG, budget, 1, path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TatamiError, match=r"checkpoint.pt: not a checkpoint, or damaged"):
+        train(task, scheme, 4.0, CONFIG, budget, 1, path)
+
+
+def test_a_network_that_diverges_is_said_so(task: Task) -> None:
+    with pytest.raises(TatamiError, match=r"network 'digits', step \d+: loss is (nan|inf); learning_rate 100 is too large for it"):
+        train(task, get_scheme("tight_joint"), 2.0, CONFIG, replace(BUDGET, epochs=20, learning_rate=100, replans=1), 1)
+
+
+def test_no_training_still_prunes(task: Task) -> None:
+    trained = train(task, get_scheme("column_combining"), 2.0, CONFIG, replace(BUDGET, epochs=0), 1)
+    assert matrix_compression(trained.plans) >= 2.0
+    for name, plan in trained.plans.items():
+        assert not trained.module.get_parameter(f"{name}.weight").detach().numpy().reshape(plan.mask.shape)[~plan.mask].any()
+
+
+# The command
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.compress", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path) -> None:
+    weights = ROOT / "build" / "test-digits-start.pt"
+    options = ["digits", "--scheme=tight_joint", "--ratio=4", f"--weights={weights}", "--config=8x4", "--epochs=0.2", "--threads=1", "--format=xor"]
+    done = run_command(*options, f"--out={tmp_path}", f"--start={tmp_path / 'start.json'}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert json.loads(done.stdout.splitlines()[-1].removeprefix("COMPRESS ")) == {k: v for k, v in report.items() if k != "layers"}
+    assert report["matrix_compression"] >= 4
+    assert report["mismatches"] == 0
+    assert report["cycles"] < report["dense_cycles"]
+    assert report["energy_nj"] < report["dense_energy_nj"]
+    # full slots have no don't-cares: there is nothing to gain, but little to lose
+    assert 0 < report["xor_bits_per_weight"] < 1.1 * report["bits_per_weight"]
+    assert sum(row["slots"] or 0 for row in report["layers"]) * report["matrix_compression"] == pytest.approx(
+        sum(row["weights"] for row in report["layers"] if row["slots"])
+    )
+    start = compression.Start.load(tmp_path / "start.json", task, CONFIG)
+    assert report["start"]["accuracy_int8"] == start.accuracy_int8
+    image = Image.load(tmp_path / "image.bin", fitted(tmp_path / "image.bin"))
+    assert image.scheme == "tight_joint"
+    assert (tmp_path / "matrix.png").stat().st_size > 1000
+    with pytest.raises(TatamiError, match=r"start.json: config is '8x4' there and '16x16' here"):
+        compression.Start.load(tmp_path / "start.json", task, CONFIGS["16x16"])
+
+
+def fitted(path: Path) -> Any:
+    """The configuration that an image was made for."""
+    raw = path.read_bytes()
+    header = json.loads(raw[16 : 16 + int.from_bytes(raw[8:12], "little")])
+    return replace(CONFIG, **header["config"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits", "--scheme=magic", "--ratio=4"], "scheme 'magic' is unknown; valid: dense"),
+        (["lenet", "--scheme=tight", "--ratio=4"], "network 'lenet' is unknown; valid: digits"),
+        (["resnet20", "--scheme=tight", "--ratio=4"], "network 'resnet20' needs --weights"),
+        (["digits", "--scheme=tight", "--ratio=4", "--weights=no/such.pt"], "no/such.pt: no such file"),
+        (["digits", "--scheme=tight", "--ratio=4", "--data=nowhere"], "--data is nowhere: network 'digits' brings its own images"),
+        (["digits", "--scheme=tight", "--ratio=4", "--epochs=-3"], "budget: epochs is -3.0, must be in 0..10000"),
+        (["digits", "--scheme=tight", "--ratio=4", "--seed=-1"], "--seed is -1, must be in 0.."),
+        (["digits", "--scheme=tight", "--ratio=4", "--config=99x9"], "CONFIG '99x9' is unknown"),
+    ],
+)
+def test_bad_input_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(TatamiError, match=message):
+        compress.main(arguments)
+
+
+def test_bad_input_is_one_line_and_status_2() -> None:
+    done = run_command("digits", "--scheme=magic", "--ratio=4")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("compress: scheme 'magic' is unknown")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(task: Task, tmp_path: Path) -> None:
+    weights = tmp_path / "resnet20.pt"
+    torch.save(resnet.resnet20().state_dict(), weights)
+    with pytest.raises(TatamiError, match=r"cifar-10-batches-py: no such folder"):
+        compress.main(["resnet20", "--scheme=tight", "--ratio=4", f"--weights={weights}", f"--data={tmp_path}"])
+    start = compression.Start("digits", "test-digits-start.pt", task.data, "8x4", 0.5, 0.5, 1, 1.0, {})
+    start.save(tmp_path / "start.json")
+    options = [f"--weights={ROOT / 'build' / 'test-digits-start.pt'}", "--config=8x4", f"--start={tmp_path / 'start.json'}", f"--out={tmp_path}"]
+    with pytest.raises(TatamiError, match=r"ratio is 5000, must be at most"):
+        compress.main(["digits", "--scheme=tight_joint", "--ratio=5000", "--epochs=0", *options])
