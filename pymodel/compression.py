@@ -135,6 +135,7 @@ def compress(
         "accuracy": {"float": accuracy(task, trained.module), "int8": int8_accuracy(task, network, scales)},
         **_sizes(trained),
         "saliency_kept": trained.saliency_kept,
+        **trained.figures,
         "bits_per_weight": cost.bits_per_weight,
         "image_kbytes": sum(cost.stored_bits.values()) / 8192,
         "stored_bits": cost.stored_bits,

@@ -24,9 +24,10 @@ from torch.nn import functional
 from pymodel.compile import input_banks
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
-from pymodel.networks.from_torch import import_torch
+from pymodel.networks.from_torch import Imported, import_torch
 from pymodel.prune import cubic_sparsity
 from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
+from pymodel.schemes.penni import Penni
 from pymodel.tasks import Task
 
 SALIENCIES = ("magnitude", "taylor")
@@ -98,7 +99,7 @@ class Progressed:
 class Trained:
     """`module`, as the machine runs it; `plans` by layer name, and how many `weights` these layers had before.
 
-    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made.
+    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made; `figures`, what the scheme's own trainer adds.
     """
 
     module: nn.Module
@@ -107,21 +108,23 @@ class Trained:
     saliency_kept: float
     steps: int
     seconds: float
+    figures: dict[str, float]
 
 
-class _Trainer:
+class Trainer:
     """The state of a training: the module, and of each planned weight a dense copy that learns and the mask that the module sees it through."""
 
     def __init__(self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int) -> None:
         self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
-        self.module = copy.deepcopy(task.module)
-        imported = import_torch(self.module, task.input_shape, task.name)
+        self.module = self.prepared()
+        imported = import_torch(self.runnable(), task.input_shape, task.name)
         parameters = dict(self.module.named_parameters())
-        self.seen = {name: parameters[path] for name, path in imported.weights.items() if name not in task.keep}
+        self.seen = {name: parameters[path] for name, path in self.paths(imported).items() if name not in task.keep}
         self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
         self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
         self.score: dict[str, torch.Tensor] = {}
-        self.banks = input_banks(imported.network.skeleton, config)
+        self.skeleton = imported.network.skeleton
+        self.banks = input_banks(self.skeleton, config)
         self.steps = budget.steps(len(task.train_images))
         self.step, self.ratio, self.kept, self.seconds = 0, 1.0, 1.0, 0.0
         self.plans: dict[str, LayerPlan] = {}
@@ -140,18 +143,49 @@ class _Trainer:
             **asdict(budget),
         }
 
-    def plan(self, ratio: float) -> None:
-        """Asks the scheme anew. Taylor saliencies count from the second plan on: before the first step there is no gradient."""
+    # What a scheme that trains in a way of its own replaces (`pymodel.penni_training`).
+
+    def prepared(self) -> nn.Module:
+        """The module to train, a copy."""
+        return copy.deepcopy(self.task.module)
+
+    def runnable(self) -> nn.Module:
+        """The module in layers that the machine runs, with the weights that it has now."""
+        return self.module
+
+    def paths(self, imported: Imported) -> dict[str, str]:
+        """The parameter behind each layer's weight that is pruned, by layer name."""
+        return imported.weights
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(self.module(inputs), labels)
+
+    @property
+    def weights(self) -> int:
+        """Weights that the planned layers had before compression."""
+        return sum(weight.numel() for weight in self.seen.values())
+
+    def figures(self) -> dict[str, float]:
+        """What else is to be said of the result."""
+        return {}
+
+    def layers(self) -> list[LayerWeights]:
+        """What the scheme is asked about. Taylor saliencies count from the second plan on: before the first step there is no gradient."""
         layers = []
         for name, weight in self.dense.items():
             matrix = weight.detach().reshape(len(weight), -1).double().numpy()
             saliency = self.score.get(name, weight.detach().square()).reshape(matrix.shape).double().numpy()
             layers.append(LayerWeights(name, matrix, self.banks[name], saliency))
+        return layers
+
+    def plan(self, ratio: float) -> None:
+        """Asks the scheme anew and prunes."""
+        layers = self.layers()
         # the same arrangement for the same weights, wherever the run was taken up
         self.plans = self.scheme.plan(layers, ratio, self.config, np.random.default_rng([self.seed, self.step]))
         self.ratio, self.kept = ratio, saliency_kept(layers, self.plans)
-        for name, plan in self.plans.items():
-            self.masks[name] = torch.from_numpy(plan.mask).reshape(self.dense[name].shape).to(self.dense[name].dtype)
+        for name in self.seen:
+            self.masks[name] = torch.from_numpy(self.plans[name].mask).reshape(self.dense[name].shape).to(self.dense[name].dtype)
         self.apply()
 
     def apply(self) -> None:
@@ -167,7 +201,7 @@ class _Trainer:
         order = torch.randperm(images, generator=_generator(self.seed, 0, epoch))
         batch = order[number * budget.batch : (number + 1) * budget.batch]
         inputs = self.task.prepare(self.task.train_images[batch], _generator(self.seed, 1, self.step))
-        loss = functional.cross_entropy(self.module(inputs), self.task.train_labels[batch])
+        loss = self.loss(inputs, self.task.train_labels[batch])
         if not torch.isfinite(loss):
             where = f"network '{self.task.name}', step {self.step}"
             raise TatamiError(f"{where}: loss is {loss.item()}; learning_rate {budget.learning_rate} is too large for it")
@@ -240,7 +274,7 @@ def train(
     With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of the same arguments goes on
     from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, and a loss that is not finite.
     """
-    trainer = _Trainer(task, scheme, ratio, config, budget, seed)
+    trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed)
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
     before, begin = trainer.seconds, time.perf_counter()
@@ -259,9 +293,17 @@ def train(
             saved = time.perf_counter()
     if not trainer.plans:  # no steps
         trainer.plan(ratio)
-    trainer.module.eval()
-    weights = sum(weight.numel() for weight in trainer.seen.values())
-    return Trained(trainer.module, trainer.plans, weights, trainer.kept, trainer.steps, trainer.seconds)
+    module = trainer.runnable().eval()
+    return Trained(module, trainer.plans, trainer.weights, trainer.kept, trainer.steps, trainer.seconds, trainer.figures())
+
+
+def trainer_of(scheme: Scheme) -> type[Trainer]:
+    """How a scheme is trained: by masks alone, unless it has a trainer of its own."""
+    if scheme.name == Penni.name:
+        from pymodel.penni_training import PenniTrainer  # builds on this module
+
+        return PenniTrainer
+    return Trainer
 
 
 def accuracy(task: Task, module: nn.Module) -> float:

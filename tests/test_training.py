@@ -104,7 +104,7 @@ def test_what_is_pruned_is_zero_and_the_rest_has_learnt(task: Task, saliency: st
 
 def test_a_pruned_weight_may_come_back(task: Task) -> None:
     """Between the plans, the dense copy of a pruned weight goes on learning."""
-    trainer = training._Trainer(task, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1)
+    trainer = training.Trainer(task, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1)
     trainer.plan(4.0)
     name = "c3"
     pruned = trainer.masks[name] == 0
@@ -156,6 +156,36 @@ def test_no_training_still_prunes(task: Task) -> None:
     assert matrix_compression(trained.plans) >= 2.0
     for name, plan in trained.plans.items():
         assert not trained.module.get_parameter(f"{name}.weight").detach().numpy().reshape(plan.mask.shape)[~plan.mask].any()
+
+
+def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
+    trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 4.0, CONFIG, replace(BUDGET, replans=2, epochs=0.6), 1)
+    before: dict[str, torch.Tensor] = {}
+    changed = []
+    trainer.plan(2.0)
+    for _ in range(trainer.steps):
+        before = {name: value.detach().clone() for name, value in trainer.module.named_parameters() if name.startswith("c3.")}
+        trainer.learn()
+        changed.append(tuple(not torch.equal(before[name], value) for name, value in trainer.module.named_parameters() if name in before))
+    names = list(before)
+    assert names == ["c3.basis", "c3.coefficients"]
+    quarter = trainer.steps // 4
+    assert changed[0] == (False, True)  # first the coefficients
+    assert changed[quarter + 1][0]  # then the basis
+    assert changed[-1] == (True, True)
+
+
+def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
+    trained = train(task, get_scheme("penni"), 3.0, CONFIG, BUDGET, 1)
+    assert {"c3.basis", "c3.coefficients", "fc"} <= set(trained.plans)
+    assert trained.weights == 16 * 32 * 9 + 2 * 32 * 32 * 9 + 320  # of the network before: c2, c3, c4 and fc
+    assert sum(plan.slots for plan in trained.plans.values()) * 3.0 <= trained.weights
+    weight = trained.module.get_parameter("c3.coefficients.weight").detach().numpy().reshape(32, -1)
+    assert not weight[~trained.plans["c3.coefficients"].mask].any()
+    assert 0 < trained.figures["parameters_pruned"] < 1
+    assert 0 < trained.figures["flops_pruned"] < 1
+    network, _ = compression.quantised(task, trained.module)
+    assert "c3.basis" in network.shapes
 
 
 # The command
