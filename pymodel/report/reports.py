@@ -39,7 +39,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Report:
-    """One run. Accuracies, occupancy and saliency are shares in 0..1; energies nJ an image, cycles an image; None where the file has none.
+    """One run. Accuracies, occupancy and saliency are shares in 0..1; energies nJ and cycles for one image, with the load of the memories in
+    the energy; None where the file has none.
 
     `float` and `int8` accuracies are of the float network and of the integer network that the machine runs; `start_...` before compression.
     `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out.
@@ -192,7 +193,7 @@ class _Fields:
         value = self.get("tools")
         if not isinstance(value, dict):
             raise self.refuse(f"tools is {value!r}, must be an object of versions")
-        return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
+        return ", ".join(f"{name} {version}" for name, version in sorted(value.items()) if version)
 
 
 def read_reports(path: Path) -> list[Report]:
