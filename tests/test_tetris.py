@@ -103,6 +103,8 @@ def test_blocks_are_chosen_over_all_layers() -> None:
     # by what a lane holds; what does not fit any more is passed over; nothing is no reason for a lane
     kept = most_salient_blocks([np.array([[9.0, 8.0, 3.0, 0.0]])], [np.array([[2, 2, 1, 1]])], 3)
     np.testing.assert_array_equal(kept[0], [[True, False, True, False]])
+    kept = most_salient_blocks([np.array([[6.0, 5.0, 4.0]])], [np.array([[2, 1, 1]])], 2)
+    np.testing.assert_array_equal(kept[0], [[False, True, True]])
     kept = most_salient_blocks([np.array([[6.0, 5.0, 0.0]])], [np.array([[2, 1, 1]])], 9)
     np.testing.assert_array_equal(kept[0], [[True, True, False]])
 
