@@ -242,7 +242,9 @@ class Machine:
             lanes = slice(lane_base + number * t, lane_base + (number + 1) * t)
             bundles = self._fetch(layer, self.memory["LANE"][lanes, 0, 0], words, begin + number * len(words) * t, faults)
             slots = self.memory["SLOT"][lanes]
-            weight, select = slots[:, :, 0], slots[:, :, 1]
+            weight, select = slots[:, :, 0], slots[:, :, -1]
+            if cfg.position_bits:  # digits
+                weight = weight << cfg.weight_bits * slots[:, :, 1]
             # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
             matrix = (select[:, :, None] == np.arange(cfg.group)) * weight[:, :, None]
             flat = bundles.transpose(1, 2, 0, 3).reshape(t * cfg.group, -1)

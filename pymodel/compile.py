@@ -18,7 +18,7 @@ from pymodel.config import DEPTHS, HALO, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.errors import TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
-from pymodel.pack import PackedMatrix, append, check, pack, pack_dense, refill
+from pymodel.pack import MAX_DIGITS, PackedMatrix, append, check, digit_count, pack, pack_dense, refill
 from pymodel.permute import Table, permute
 from pymodel.planes import Placement, ceil_div
 from pymodel.schemes.base import Plans
@@ -28,18 +28,22 @@ IntArray = npt.NDArray[np.int64]
 # Packs one layer without loss: (weights [F, K], bank of each input [K], config, generator) -> packed matrix
 Packing = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], PackedMatrix]
 
-MAX_WEIGHT = 127
+
+def max_weight(config: ArrayConfig) -> int:
+    """The largest weight of either sign."""
+    return 127 if config.weight_bits == 8 else MAX_DIGITS
 
 
 def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table) -> PackedMatrix:
-    found = permute(weight, bank, config.size, config.group, table=table, rng=rng)
-    return pack(weight, bank, found, config.size, config.group)
+    slots = None if config.weight_bits == 8 else digit_count(weight)
+    found = permute(weight, bank, config.size, config.group, table=table, rng=rng, slots=slots)
+    return pack(weight, bank, found, config.size, config.group, config.weight_bits)
 
 
 PACKINGS: dict[str, Packing] = {
     "tight": lambda w, b, c, rng: _tight(w, b, c, rng, "layer"),
     "tight_tile": lambda w, b, c, rng: _tight(w, b, c, rng, "tile"),
-    "dense": lambda w, b, c, _: pack_dense(w, b, c.size, c.group),
+    "dense": lambda w, b, c, _: pack_dense(w, b, c.size, c.group, c.weight_bits),
 }
 
 
@@ -99,14 +103,17 @@ def compile_network(
     stats = []
     for layer in network.layers:
         source, out = places[layer.source], places[layer.name]
-        matrix = _lower(layer, source, out, places)
+        if not isinstance(layer, GlobalPool) and layer.weight.max(initial=0) > max_weight(config):
+            text = f"weight holds {layer.weight.max()}, must be at most {max_weight(config)} for slots of {config.weight_bits} bits"
+            raise TatamiError(f"layer '{layer.name}': {text}")
+        matrix = _lower(layer, source, out, places, max_weight(config))
         plan = (plans or {}).get(layer.name)
         if plan is not None and plan.packed is not None:
             packed = _planned(layer, plan.packed, matrix)
         else:
             # a pooling layer has no weights to compress: it packs the same whatever the packing, so that the baseline is not made worse
             packed = PACKINGS["tight" if isinstance(layer, GlobalPool) else packing](matrix.weight, matrix.bank, config, rng)
-        check(packed, config.size, config.group, matrix.bank)
+        check(packed, config.size, config.group, matrix.bank, config.weight_bits)
         tables.add_layer(layer, matrix, packed, source, out)
         nonzero = int(np.count_nonzero(matrix.weight))
         stats.append({"name": layer.name, "weights": int(_weights(layer)), "nonzero": nonzero, "lanes": packed.lanes})
@@ -287,9 +294,10 @@ def _dumps(place: Placement) -> list[Dump]:
 # Lowering
 
 
-def _lower(layer: Layer, source: Placement, out: Placement, places: dict[str, Placement]) -> Matrix:
+def _lower(layer: Layer, source: Placement, out: Placement, places: dict[str, Placement], limit: int) -> Matrix:
+    """`limit`: the largest weight that an input of a residual may have."""
     if isinstance(layer, Conv):
-        return _lower_conv(layer, source, out, places)
+        return _lower_conv(layer, source, out, places, limit)
     channels, height, width = source.shape
     pixels = np.array([source.pixel(y, x) for y in range(height) for x in range(width)], dtype=np.int64)
     delta, tap = pixels // source.size, pixels % source.size
@@ -303,7 +311,7 @@ def _lower(layer: Layer, source: Placement, out: Placement, places: dict[str, Pl
     return Matrix(weight, bank, base, np.tile(tap, channels), [[Tap(j, 0, 0) for j in range(source.size)]])
 
 
-def _lower_conv(layer: Conv, source: Placement, out: Placement, places: dict[str, Placement]) -> Matrix:
+def _lower_conv(layer: Conv, source: Placement, out: Placement, places: dict[str, Placement], limit: int) -> Matrix:
     filters, channels, k, _ = layer.weight.shape
     weight = [layer.weight.reshape(filters, -1).astype(np.int64)]
     bank = [np.repeat(np.array(source.bank), k * k)]
@@ -315,10 +323,10 @@ def _lower_conv(layer: Conv, source: Placement, out: Placement, places: dict[str
         r = layer.residual
         place = places[r.source]
         used = sorted({int(c) for c, w in zip(r.channel, r.weight, strict=True) if c >= 0 and w != 0})
-        # a weight above 127 takes several slots, each with an input of its own
-        pieces = ceil_div(int(np.abs(r.weight).max()), MAX_WEIGHT)
+        # a weight above the limit takes several slots, each with an input of its own
+        pieces = ceil_div(int(np.abs(r.weight).max()), limit)
         for piece in range(pieces):
-            rest = np.sign(r.weight) * np.clip(np.abs(r.weight) - piece * MAX_WEIGHT, 0, MAX_WEIGHT)
+            rest = np.sign(r.weight) * np.clip(np.abs(r.weight) - piece * limit, 0, limit)
             weight.append(np.array([np.where(r.channel == c, rest, 0) for c in used], dtype=np.int64).reshape(-1, filters).T)
             bank.append(np.array([place.bank[c] for c in used], dtype=np.int64))
             base.append(np.array([place.base[c] for c in used], dtype=np.int64))
@@ -370,9 +378,9 @@ class _Tables:
             self.tile.append([len(self.lane), passes, len(self.filter), 0])
             spare = passes * t - len(tile.lanes)
             self.lane += [groups + int(g) for g in tile.lanes] + [0] * spare
-            slots = np.zeros((passes * t, t, 2), dtype=np.int64)
-            slots[: len(tile.lanes), : len(tile.filters), 0] = tile.weight
-            slots[: len(tile.lanes), : len(tile.filters), 1] = tile.select
+            slot = [tile.weight, tile.select] if tile.position is None else [tile.weight, tile.position, tile.select]
+            slots = np.zeros((passes * t, t, len(slot)), dtype=np.int64)
+            slots[: len(tile.lanes), : len(tile.filters)] = np.stack(slot, axis=2)
             self.slot.append(slots)
             for f in tile.filters:
                 q = layer.requant

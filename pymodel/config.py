@@ -27,7 +27,7 @@ class ArrayConfig:
 
     `size` is ROWS = COLS = T: PE rows, PE columns and pixels per memory word. `group` is G: feature banks,
     and inputs per bundle. The depths count words of each memory; `feature_depth` is per bank, `acc_words` is
-    the longest chunk in T-pixel words.
+    the longest chunk in T-pixel words. `weight_bits` 4: slots hold digits of weights, of which the model knows, and not yet the RTL.
     """
 
     name: str
@@ -48,7 +48,7 @@ class ArrayConfig:
         for field, value, legal in (
             ("size", self.size, SIZES),
             ("group", self.group, GROUPS),
-            ("weight_bits", self.weight_bits, (8,)),
+            ("weight_bits", self.weight_bits, (4, 8)),
         ):
             if value not in legal:
                 raise TatamiError(f"config '{self.name}': {field} is {value}, must be one of {', '.join(map(str, legal))}")
@@ -67,7 +67,12 @@ class ArrayConfig:
 
     @cached_property
     def slot_bits(self) -> int:
-        return self.weight_bits + self.select_bits
+        return self.weight_bits + self.position_bits + self.select_bits
+
+    @cached_property
+    def position_bits(self) -> int:
+        """Which digit of its weight a slot holds: nothing where it holds the whole."""
+        return int(self.weight_bits < 8)
 
     @cached_property
     def base_bits(self) -> int:
@@ -89,7 +94,9 @@ class ArrayConfig:
         return 16 + clog2(self.size)
 
     def rtl_parameters(self) -> dict[str, int]:
-        """Verilog parameters of `psa_top`."""
+        """Verilog parameters of `psa_top`. Raises `TatamiError` for what only the model knows."""
+        if self.weight_bits != 8:
+            raise TatamiError(f"config '{self.name}': weight_bits is {self.weight_bits}, the RTL has slots of 8 bits only: run it on the model")
         depths = {field.upper(): getattr(self, field) for field in DEPTHS}
         return {"ROWS": self.size, "COLS": self.size, "GROUP": self.group, **depths}
 

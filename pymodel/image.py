@@ -121,7 +121,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             (Field("lane_base", 16), Field("passes", 16), Field("filter_base", 16), Field("reserved", 16)),
         ),
         Memory("LANE", 3, config.lane_depth, 1, (Field("group", config.group_id_bits),)),
-        Memory("SLOT", 4, config.lane_depth, t, (Field("weight", config.weight_bits, signed=True), Field("select", config.select_bits))),
+        Memory("SLOT", 4, config.lane_depth, t, _slot_fields(config)),
         Memory("GROUP", 5, config.group_depth, g, (Field("valid", 1), Field("base", config.base_bits), Field("tap", 5))),
         Memory(
             "TAP",
@@ -148,6 +148,11 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
         ),
     )
     return {m.name: m for m in table}
+
+
+def _slot_fields(config: ArrayConfig) -> tuple[Field, ...]:
+    position = (Field("position", config.position_bits),) if config.position_bits else ()
+    return (Field("weight", config.weight_bits, signed=True), *position, Field("select", config.select_bits))
 
 
 @dataclass(frozen=True)

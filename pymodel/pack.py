@@ -3,18 +3,24 @@
 Every non-zero of a filter gets exactly one slot, in a lane that names the group of its input; the select is the bank of
 that input (Chen et al., arXiv 2104.01303; lanes, groups and slots are explained in `pymodel.permute`). `unpack` is the
 inverse, `check` the list of what the machine and the compiler rely on.
+
+Where slots are 4 bits wide, they hold digits: a weight is `low + 16 * high`, both in -8..7, and takes a slot for each of its digits that is not
+zero (Chen et al., section on subword pruning). Two digits hold -136..119, so an int8 weight must be in -128..119.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pymodel.errors import TatamiError
 from pymodel.permute import Array, Permutation, check_matrix, lane_bound
 
-__all__ = ["PackedMatrix", "Tile", "append", "check", "lane_bound", "pack", "pack_dense", "refill", "unpack"]
+__all__ = ["PackedMatrix", "Tile", "append", "check", "digit_count", "lane_bound", "pack", "pack_dense", "refill", "split_digits", "unpack"]
+
+DIGIT_BITS = 4
+MAX_DIGITS = 119  # the largest weight of two digits
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,14 @@ class Tile:
 
     `filters` int64 [C]: column c computes filter `filters[c]`. `lanes` int64 [L]: the group that feeds each lane.
     `select` int64 [L, C]: the bank that a slot takes its input from, 0 where empty. `weight` int8 [L, C], 0 = empty slot.
+    `position` int64 [L, C]: None if slots hold whole weights; else `weight` is a digit, and 1 says that it counts 16 times, 0 where empty.
     """
 
     filters: Array
     lanes: Array
     select: Array
     weight: Array
+    position: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,18 @@ class PackedMatrix:
         return self.lanes * self.size
 
     @property
+    def digits(self) -> bool:
+        """Whether slots hold digits."""
+        return any(tile.position is not None for tile in self.tiles)
+
+    @property
     def passes(self) -> int:
         """Passes of T lanes, the last one of each tile filled up."""
         return sum(-(-len(tile.lanes) // self.size) for tile in self.tiles)
 
     @property
     def nonzeros(self) -> int:
-        """Slots that hold a weight."""
+        """Slots that hold a weight or a digit."""
         return sum(int(np.count_nonzero(tile.weight)) for tile in self.tiles)
 
     @property
@@ -79,13 +92,28 @@ class PackedMatrix:
         return self.filters * self.inputs / self.slots if self.slots else float("inf")
 
 
-def pack(weight: Array, bank: Array, permutation: Permutation, size: int, group: int) -> PackedMatrix:
-    """`weight` [F, K], integers in -128..127, packed under a permutation; lossless.
+def split_digits(weight: Array) -> Array:
+    """Integers [...] in -128..119 as digits int8 [..., 2], low before high: `weight = low + 16 * high`. Raises `TatamiError` for others."""
+    if weight.size and (weight.min() < -128 or weight.max() > MAX_DIGITS):
+        raise TatamiError(f"weight holds {weight.min()}..{weight.max()}, must be in -128..{MAX_DIGITS}: two digits of {DIGIT_BITS} bits hold no more")
+    value = weight.astype(np.int16)
+    low = (value + 8) % 16 - 8
+    return np.stack([low, (value - low) >> DIGIT_BITS], axis=-1).astype(np.int8)
+
+
+def digit_count(weight: Array) -> Array:
+    """Digits of each weight that are not zero, uint8 in 0..2: the `slots` of `permute`."""
+    return np.count_nonzero(split_digits(weight), axis=-1).astype(np.uint8)
+
+
+def pack(weight: Array, bank: Array, permutation: Permutation, size: int, group: int, weight_bits: int = 8) -> PackedMatrix:
+    """`weight` [F, K], integers in -128..127, packed under a permutation; lossless. With 4 `weight_bits` in digits: -128..119.
 
     `bank` int [K]: each input's feature bank. Keeps the groups that a lane names, renumbered, and of those the members
     that a filter uses. Raises `TatamiError` if the permutation does not fit the matrix.
     """
     _check_weight(weight, bank, size, group)
+    parts = _parts(weight, weight_bits)
     _check_permutation(weight, bank, permutation, size, group)
     tiles: list[Tile] = []
     tables: list[Array] = []
@@ -96,50 +124,57 @@ def pack(weight: Array, bank: Array, permutation: Permutation, size: int, group:
             first += len(tables[-1]) if tables else 0
             tables.append(permutation.table(index))
             used = np.concatenate([used, np.zeros(tables[-1].shape, bool)])
-        value = np.where(tables[-1] >= 0, weight[filters][:, tables[-1]], 0)  # [C, N, G]
-        used[first:] |= (value != 0).any(axis=0)
+        value = np.where(tables[-1][:, :, None] >= 0, parts[filters][:, tables[-1]], 0)  # [C, N, G, parts]
+        used[first:] |= (value != 0).any(axis=(0, 3))
         tiles.append(_pack_tile(filters, value, first))
     kept = used.any(axis=1)
     number = np.cumsum(kept) - 1
     groups = np.where(used, np.concatenate(tables), -1)[kept]
-    tiles = [Tile(tile.filters, number[tile.lanes], tile.select, tile.weight) for tile in tiles]
+    tiles = [replace(tile, lanes=number[tile.lanes]) for tile in tiles]
     return PackedMatrix(groups, tuple(tiles), size, weight.shape[1])
 
 
-def pack_dense(weight: Array, bank: Array, size: int, group: int) -> PackedMatrix:
-    """The baseline: nothing is skipped. Filters in order, one group and, in every tile, one lane for every input.
+def pack_dense(weight: Array, bank: Array, size: int, group: int, weight_bits: int = 8) -> PackedMatrix:
+    """The baseline: nothing is skipped. Filters in order, one group and, in every tile, one lane for every input; for every digit of it, if 4 bits.
 
     `weight` [F, K], integers in -128..127; a zero becomes an empty slot. Raises `TatamiError` like `pack`.
     """
     _check_weight(weight, bank, size, group)
+    parts = _parts(weight, weight_bits)
+    count = parts.shape[2]
     filters, inputs = weight.shape
     groups = np.full((inputs, group), -1, np.int64)
     groups[np.arange(inputs), bank] = np.arange(inputs)
     tiles = []
     for start in range(0, filters, size):
         columns = np.arange(start, min(start + size, filters))
-        value = weight[columns].T.astype(np.int8)
-        tiles.append(Tile(columns, np.arange(inputs), np.where(value != 0, bank[:, None], 0).astype(np.int64), value))
+        value = parts[columns].transpose(1, 2, 0).reshape(inputs * count, -1)
+        select = np.where(value != 0, np.repeat(bank, count)[:, None], 0).astype(np.int64)
+        position = np.where(value != 0, np.tile(np.arange(count), inputs)[:, None], 0) if count > 1 else None
+        tiles.append(Tile(columns, np.repeat(np.arange(inputs), count), select, value, position))
     return PackedMatrix(groups, tuple(tiles), size, inputs)
 
 
 def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
     """`weight` [F, K], integers in -128..127, in the slots that `packed` has for its own weights: a plan of 1s gets its numbers.
 
-    A weight that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or a weight that is not zero has no slot.
+    A weight, or digit, that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or one that is not zero has no slot.
     """
     if weight.shape != (packed.filters, packed.inputs):
         raise TatamiError(f"refill: weight has shape {weight.shape}, must be ({packed.filters}, {packed.inputs})")
     tiles = []
     for tile in packed.tiles:
         member = packed.groups[tile.lanes[:, None], tile.select]
-        value = np.where(tile.weight != 0, weight[tile.filters[None, :], member], 0).astype(np.int8)
-        tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value))
+        position = 0 if tile.position is None else tile.position
+        parts = _parts(weight, 8 if tile.position is None else DIGIT_BITS)
+        value = np.where(tile.weight != 0, parts[tile.filters[None, :], member, position], 0).astype(np.int8)
+        kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
+        tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))
     filled = PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
     lost = unpack(filled, *weight.shape) != weight
     if lost.any():
         f, k = np.argwhere(lost)[0]
-        raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no slot")
+        raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no slot{' for each of its digits' * packed.digits}")
     return filled
 
 
@@ -150,11 +185,13 @@ def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
     for it; where there is none, its tile gets a lane more, with a group of its own.
     """
     groups = list(packed.groups.copy())
+    parts = _parts(weight, DIGIT_BITS if packed.digits else 8)
     tiles = []
     for tile in packed.tiles:
         lanes, select, value = list(tile.lanes), list(tile.select.copy()), list(tile.weight.copy())
+        position = list(np.zeros_like(tile.select) if tile.position is None else tile.position.copy())
         for column, f in enumerate(tile.filters):
-            for m in np.flatnonzero(weight[f]):
+            for m, part in np.argwhere(parts[f]):
                 k, b = packed.inputs + int(m), int(bank[m])
                 free = [i for i, g in enumerate(lanes) if value[i][column] == 0 and groups[g][b] in (-1, k)]
                 if free:
@@ -163,13 +200,15 @@ def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
                     i = len(lanes)
                     lanes.append(len(groups))
                     groups.append(np.full(packed.groups.shape[1], -1, np.int64))
-                    select.append(np.zeros(len(tile.filters), np.int64))
+                    for field in (select, position):
+                        field.append(np.zeros(len(tile.filters), np.int64))
                     value.append(np.zeros(len(tile.filters), np.int8))
                 groups[lanes[i]][b] = k
-                select[i][column], value[i][column] = b, weight[f, m]
+                select[i][column], value[i][column], position[i][column] = b, parts[f, m, part], part
         shape = (len(lanes), len(tile.filters))
         slots = np.array(select, np.int64).reshape(shape), np.array(value, np.int8).reshape(shape)
-        tiles.append(Tile(tile.filters, np.array(lanes, np.int64), *slots))
+        places = None if tile.position is None else np.array(position, np.int64).reshape(shape)
+        tiles.append(Tile(tile.filters, np.array(lanes, np.int64), *slots, places))
     table = np.array(groups, np.int64).reshape(-1, packed.groups.shape[1])
     return PackedMatrix(table, tuple(tiles), packed.size, packed.inputs + weight.shape[1])
 
@@ -179,30 +218,36 @@ def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
 
     Raises `TatamiError` if two slots give the same weight, or a slot lies outside the matrix or selects no input.
     """
-    weight = np.zeros((filters, inputs), np.int8)
+    weight = np.zeros((filters, inputs, 2), np.int16)
     for index, tile in enumerate(packed.tiles):
         lane, column = np.nonzero(tile.weight)
         row = tile.filters[column]
         member = packed.groups[tile.lanes[lane], tile.select[lane, column]]
-        for name, value, limit in (("filter", row, filters), ("input", member, inputs)):
+        part = np.zeros_like(member) if tile.position is None else tile.position[lane, column]
+        for name, value, limit in (("filter", row, filters), ("input", member, inputs), ("position", part, 2)):
             wrong = (value < 0) | (value >= limit)
             if wrong.any():
                 raise TatamiError(f"packed tile {index}: a slot of lane {lane[wrong][0]} has {name} {value[wrong][0]}, must be in 0..{limit - 1}")
-        cell, slots = np.unique(row * inputs + member, return_counts=True)
+        cell, slots = np.unique((row * inputs + member) * 2 + part, return_counts=True)
         doubled = (slots > 1) | (weight.reshape(-1)[cell] != 0)
         if doubled.any():
-            f, k = divmod(int(cell[doubled][0]), inputs)
+            f, k = divmod(int(cell[doubled][0]) // 2, inputs)
             raise TatamiError(f"packed tile {index}: filter {f} has two slots for input {k}")
-        weight[row, member] = tile.weight[lane, column]
-    return weight
+        weight[row, member, part] = tile.weight[lane, column]
+    whole = weight[:, :, 0] + (weight[:, :, 1] << DIGIT_BITS)
+    if whole.size and whole.min() < -128:
+        f, k = np.argwhere(whole < -128)[0]
+        raise TatamiError(f"packed: the digits of filter {f}, input {k} are those of {whole[f, k]}, must be at least -128")
+    return whole.astype(np.int8)
 
 
-def check(packed: PackedMatrix, size: int, group: int, bank: Array) -> None:
+def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits: int = 8) -> None:
     """Raises `TatamiError`, naming the field, unless `packed` is something that the machine can run.
 
     `bank` int [K]: the bank that each input lies in. Checked: shapes and types; every member of a group lies in the bank
     of its place; a tile has 1..T filters and every filter is in one tile; lanes name groups; an empty slot selects 0,
-    a full one a member of its group; no weight has two slots; no group is there for nothing.
+    a full one a member of its group; no weight or digit has two slots; no group is there for nothing. With 4 `weight_bits`,
+    that slots hold digits.
     """
     inputs = len(bank)
     if packed.size != size:
@@ -221,25 +266,45 @@ def check(packed: PackedMatrix, size: int, group: int, bank: Array) -> None:
         _check_range(f"{where}: select", tile.select, shape, group)
         if tile.select[tile.weight == 0].any():
             raise TatamiError(f"{where}: select of an empty slot must be 0")
+        _check_digits(where, tile, shape, weight_bits)
         named[tile.lanes] = True
     if not named.all():
         raise TatamiError(f"packed groups: group {np.flatnonzero(~named)[0]} is named by no lane")
     unpack(packed, packed.filters, inputs)
 
 
+def _parts(weight: Array, weight_bits: int) -> Array:
+    """What slots hold of each weight, int8 [F, K, parts]: the weight, or its two digits."""
+    return weight.astype(np.int8)[:, :, None] if weight_bits == 8 else split_digits(weight)
+
+
 def _pack_tile(filters: Array, value: Array, first: int) -> Tile:
-    """Slots for `value` [C, N, G]; lanes are in order of their groups, which are numbered from `first`."""
+    """Slots for `value` [C, N, G, parts]; lanes are in order of their groups, which are numbered from `first`."""
+    count, groups, members, parts = value.shape
+    value = value.reshape(count, groups, members * parts)
     full = value != 0
     per_group = full.sum(axis=2).max(axis=0, initial=0)
     start = np.cumsum(per_group) - per_group
     column, n, b = np.nonzero(full)
     rank = (np.cumsum(full, axis=2) - 1)[column, n, b]  # the filter's non-zeros in this group, counted off
     lanes = np.repeat(np.arange(len(per_group)), per_group)
-    select = np.zeros((len(lanes), len(filters)), np.int64)
+    select, position = np.zeros((2, len(lanes), len(filters)), np.int64)
     weight = np.zeros((len(lanes), len(filters)), np.int8)
-    select[start[n] + rank, column] = b
+    select[start[n] + rank, column], position[start[n] + rank, column] = b // parts, b % parts
     weight[start[n] + rank, column] = value[column, n, b]
-    return Tile(filters, lanes + first, select, weight)
+    return Tile(filters, lanes + first, select, weight, position if parts > 1 else None)
+
+
+def _check_digits(where: str, tile: Tile, shape: tuple[int, int], weight_bits: int) -> None:
+    if (tile.position is None) != (weight_bits == 8):
+        raise TatamiError(f"{where}: position is {'missing' if tile.position is None else 'there'}, slots have {weight_bits} bits")
+    if tile.position is None:
+        return
+    _check_range(f"{where}: position", tile.position, shape, 2)
+    if tile.position[tile.weight == 0].any():
+        raise TatamiError(f"{where}: position of an empty slot must be 0")
+    if tile.weight.size and (tile.weight.min() < -8 or tile.weight.max() > 7):
+        raise TatamiError(f"{where}: weight holds {tile.weight.min()}..{tile.weight.max()}, a digit must be in -8..7")
 
 
 def _check_weight(weight: Array, bank: Array, size: int, group: int) -> None:

@@ -4,7 +4,8 @@ A layer is a matrix W [F filters, K inputs]; a zero is a pruned weight. The mach
 filters at a time and feeds it *lanes*. A lane names a *group*, at most one input from each of the G feature banks, and
 gives every filter of the tile one *slot*: a weight and the select of the member that it multiplies. A filter with n
 non-zeros in a group needs n lanes that name it, so a tile needs, for each group, the largest such n among its filters.
-The permutation makes the total number of lanes small.
+The permutation makes the total number of lanes small. Where slots hold 4-bit digits, a weight may need two of them: then
+n counts digits (`slots` in the functions here).
 
 The problem is that of Tight Compression (Chen et al., arXiv 2104.01303); column combining (Kung et al., arXiv
 1811.04770) is the special case in which a group is named by one lane at most and conflicts are pruned away.
@@ -34,6 +35,7 @@ Array = npt.NDArray[Any]
 Table = Literal["layer", "tile"]
 
 MAX_GROUP = max(GROUPS)  # the annealing counts in bytes and relies on it
+MAX_SLOTS = 2  # of a weight: two digits
 
 # Tuned on a public ResNet-20 (CIFAR-10) at 90% and 95% global magnitude sparsity, G = T = 16; energies are in lanes.
 HOT, COLD = 0.3, 0.05  # temperatures of the first and the last move
@@ -74,28 +76,33 @@ def check_matrix(weight: Array, bank: Array, size: int, group: int) -> None:
         raise TatamiError(f"permute: bank holds {bank.min()}..{bank.max()}, must be in 0..{group - 1}")
 
 
-def lane_bound(weight: Array, bank: Array, tiles: Sequence[Array], group: int) -> Array:
+def lane_bound(weight: Array, bank: Array, tiles: Sequence[Array], group: int, slots: Array | None = None) -> Array:
     """Lanes that each tile needs at least, int64 [tiles], whatever its groups.
 
-    The larger of two bounds: the fullest filter's non-zeros (one slot a lane), and the largest number of inputs of one
-    bank that the tile uses (one a group; this includes used inputs / G, rounded up).
+    The larger of two bounds: the slots that the fullest filter needs (one a lane), and the largest number of inputs of one
+    bank that the tile uses (one a group; this includes used inputs / G, rounded up), each as often as a weight of it has slots.
     """
     bounds = np.zeros(len(tiles), np.int64)
     for index, filters in enumerate(tiles):
-        used = weight[filters] != 0
-        by_bank = np.bincount(bank[used.any(axis=0)], minlength=group)
+        used = _slots(weight, slots)[filters].astype(np.int64)
+        by_bank = np.bincount(bank, weights=used.max(axis=0), minlength=group)
         bounds[index] = max(used.sum(axis=1).max(initial=0), by_bank.max())
     return bounds
 
 
-def lane_count(weight: Array, permutation: Permutation) -> int:
-    """Lanes that `weight` [F, K] takes under a permutation, all tiles together."""
+def lane_count(weight: Array, permutation: Permutation, slots: Array | None = None) -> int:
+    """Lanes that `weight` [F, K] takes under a permutation, all tiles together; `slots` as for `permute`."""
     total = 0
     for index, filters in enumerate(permutation.tiles):
         table = permutation.table(index)
-        used = np.where(table >= 0, weight[filters][:, table] != 0, False)
+        used = np.where(table >= 0, _slots(weight, slots)[filters][:, table], 0)
         total += int(used.sum(axis=2).max(axis=0).sum())
     return total
+
+
+def _slots(weight: Array, slots: Array | None) -> Array:
+    """Slots that each weight needs: one unless it is zero, if nothing else is said."""
+    return weight != 0 if slots is None else slots
 
 
 def natural(weight: Array, bank: Array, size: int, group: int) -> Permutation:
@@ -116,27 +123,31 @@ def permute(
     table: Table = "layer",
     rng: np.random.Generator,
     moves: int = MOVES,
+    slots: Array | None = None,
 ) -> Permutation:
     """A permutation with few lanes, never more than `natural` has.
 
     `weight` [F, K], of which only "is it zero" matters; `bank` int [K], the feature bank of each input; `size` T and
     `group` G. `table` "layer": all tiles share one table of groups; "tile": each has its own. `moves`: proposals of the
-    annealing per input, for each table. Equal arguments and generator state give equal results. The search releases
+    annealing per input, for each table. `slots` int [F, K], 0..2: how many slots each weight needs, if not one for every
+    weight that is not zero. Equal arguments and generator state give equal results. The search releases
     the interpreter lock, so several layers can be permuted in threads.
-    Raises `TatamiError` for shapes, banks, `table` or `moves` out of range.
+    Raises `TatamiError` for shapes, banks, `table`, `moves` or `slots` out of range.
     """
     check_matrix(weight, bank, size, group)
+    if slots is not None and (slots.shape != weight.shape or slots.min() < 0 or slots.max() > MAX_SLOTS):
+        raise TatamiError(f"permute: slots must hold 0..{MAX_SLOTS} for each of {weight.shape} weights, has shape {slots.shape}")
     if table not in ("layer", "tile"):
         raise TatamiError(f"permute: table is '{table}', must be 'layer' or 'tile'")
     if moves < 0:
         raise TatamiError(f"permute: moves is {moves}, must be at least 0")
-    mask = weight != 0
-    fullest_first = np.argsort(-mask.sum(axis=1), kind="stable")
+    need = _slots(weight, slots).astype(np.uint8)
+    fullest_first = np.argsort(-need.sum(axis=1, dtype=np.int64), kind="stable")
     tiles = _split(fullest_first, size)
     shared = [tiles] if table == "layer" else [(filters,) for filters in tiles]
-    found = Permutation(tiles, tuple(_anneal_table(mask, bank, t, group, moves, rng) for t in shared))
+    found = Permutation(tiles, tuple(_anneal_table(need, bank, t, group, moves, rng) for t in shared))
     plain = natural(weight, bank, size, group)
-    if lane_count(mask, plain) < lane_count(mask, found):
+    if lane_count(weight, plain, need) < lane_count(weight, found, need):
         return Permutation(plain.tiles, plain.groups * len(shared))
     return found
 
@@ -154,41 +165,43 @@ def _in_order(inputs: Array, bank: Array, group: int) -> Array:
     return table
 
 
-def _anneal_table(mask: Array, bank: Array, tiles: Sequence[Array], group: int, moves: int, rng: np.random.Generator) -> Array:
-    """The best table [N, G] found for `tiles`, holding the inputs that they use.
+def _anneal_table(need: Array, bank: Array, tiles: Sequence[Array], group: int, moves: int, rng: np.random.Generator) -> Array:
+    """The best table [N, G] found for `tiles`, holding the inputs that they use; `need` uint8 [F, K]: the slots of each weight.
 
     It has as many groups as its fullest bank has used inputs. With more groups (1.1 times and up) the search ended with more lanes.
     """
     seed = rng.integers(1, 2**63, dtype=np.uint64)  # drawn in any case: a layer's result does not hang on the others' weights
-    used = np.flatnonzero(mask[np.concatenate(tiles)].any(axis=0))
+    used = np.flatnonzero(need[np.concatenate(tiles)].any(axis=0))
     table = _in_order(used, bank, group)
     if len(table) < 2:
         return table
     # One byte per filter, eight filters to a word, whole words per tile: see `_anneal`.
     words = -(-max(map(len, tiles)) // 8)
-    bits = np.zeros((mask.shape[1] + 1, len(tiles), words * 8), np.uint8)
+    bits = np.zeros((need.shape[1] + 1, len(tiles), words * 8), np.uint8)
     for index, filters in enumerate(tiles):
-        bits[:-1, index, : len(filters)] = mask[filters].T
+        bits[:-1, index, : len(filters)] = need[filters].T
     column = bits.reshape(len(bits), -1).view(np.uint64)
     count = column[table].sum(axis=1)  # the place of none, -1, is the row of zeros
     lanes = count.view(np.uint8).reshape(len(table), len(tiles), -1).max(axis=2).astype(np.int64)
-    bound = int(lane_bound(mask, bank, tiles, group).sum())
+    bound = int(lane_bound(need, bank, tiles, group, need).sum())
     squares = SQUARES / len(tiles) ** 0.5
     group_of = np.zeros(len(column), np.int64)
     group_of[table] = np.arange(len(table))[:, None]  # the same place takes the entry that means none
     best = table.copy()
     new = np.empty((2, len(tiles)), np.int64)
-    _anneal(column, bank.astype(np.int64), used, group_of, table, best, count, lanes, new, moves * len(used), bound, squares, seed)
+    twos = bool((need > 1).any())
+    _anneal(column, bank.astype(np.int64), used, group_of, table, best, count, lanes, new, twos, moves * len(used), bound, squares, seed)
     return best
 
 
-# The annealing keeps, for every group and tile, how many non-zeros each filter has in the group. Counts are bytes
-# (at most G = 16), eight to a 64-bit word, and all arithmetic is on words, so a move costs tens of nanoseconds.
+# The annealing keeps, for every group and tile, how many slots each filter needs in the group. Counts are bytes
+# (at most 2 G = 32), eight to a 64-bit word, and all arithmetic is on words, so a move costs tens of nanoseconds.
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
 _BYTE = np.uint64(0xFF)
 _LOW = np.uint64(0xFFFFFFFF)
-_S7, _S8, _S11, _S13, _S16, _S17, _S32, _S56 = (np.uint64(s) for s in (7, 8, 11, 13, 16, 17, 32, 56))
+_EVEN = np.uint64(0x00FF00FF00FF00FF)  # bytes 0, 2, 4, 6
+_S1, _S7, _S8, _S11, _S13, _S16, _S17, _S32, _S48, _S56 = (np.uint64(s) for s in (1, 7, 8, 11, 13, 16, 17, 32, 48, 56))
 
 
 @njit(cache=True, nogil=True)
@@ -197,6 +210,33 @@ def _byte_max(x: Any, y: Any) -> Any:
     keep = ((x | _TOPS) - y) & _TOPS
     keep = (keep - (keep >> _S7)) | keep
     return (x & keep) | (y & ~keep)
+
+
+@njit(cache=True, nogil=True)
+def _byte_sum(x: Any) -> Any:
+    """The sum of eight bytes."""
+    pairs = (x & _EVEN) + ((x >> _S8) & _EVEN)
+    return np.int64((pairs * np.uint64(0x0001000100010001)) >> _S48)
+
+
+@njit(cache=True, nogil=True)
+def _squares_of_twos(bits_a: Any, bits_b: Any, count_p: Any, count_q: Any) -> Any:
+    """Half of what the squared counts of eight filters grow by when p gives the slots of a to q and takes those of b, 0..2 for each filter.
+
+    A filter that moves d slots from p to q adds 2 (d (q - p) + d d). The first part is summed for d >= 1, and once more for d = 2; offset by 2 G = 32
+    its bytes stay in 0..62 (p >= 1, q <= 2 (G - 1)), eight of which do not sum to a byte.
+    """
+    one_a, one_b = bits_a & ~(bits_a >> _S1) & _ONES, bits_b & ~(bits_b >> _S1) & _ONES
+    two_a, two_b = (bits_a >> _S1) & _ONES, (bits_b >> _S1) & _ONES
+    none_a, none_b = _ONES ^ one_a ^ two_a, _ONES ^ one_b ^ two_b
+    both_a, both_b = two_a & none_b, two_b & none_a  # d = 2
+    some_a, some_b = both_a | (two_a & one_b) | (one_a & none_b), both_b | (two_b & one_a) | (one_b & none_a)  # d >= 1
+    offset = _ONES << np.uint64(5)
+    to_q, to_p = count_q + offset - count_p, count_p + offset - count_q
+    change = _byte_sum((to_q & (some_a * _BYTE)) | (to_p & (some_b * _BYTE)))
+    change += _byte_sum((to_q & (both_a * _BYTE)) | (to_p & (both_b * _BYTE)))
+    once, twice = _byte_sum(some_a | some_b), _byte_sum(both_a | both_b)
+    return change - 32 * (once + twice) + once + 3 * twice
 
 
 @njit(cache=True, nogil=True)
@@ -210,6 +250,7 @@ def _anneal(
     count: Array,
     lanes: Array,
     new: Array,
+    twos: bool,
     moves: int,
     bound: int,
     squares: float,
@@ -217,9 +258,10 @@ def _anneal(
 ) -> None:
     """Simulated annealing of one group table [N, G]; leaves the table with the fewest lanes that it met in `best_table`.
 
-    `column` uint64 [K + 1, words]: byte f is 1 if filter f uses the input; row K is zero and stands for an empty place.
+    `column` uint64 [K + 1, words]: byte f is how many slots filter f needs for the input, 2 only if `twos`; row K is zero and stands
+    for an empty place.
     `used` int64: the inputs to place. `group_of` int64 [K + 1]: the group of each. `count` uint64 [N, words]: byte f is
-    filter f's non-zeros in the group. `lanes` int64 [N, tiles]: each tile's largest count. `new` int64 [2, tiles] is room
+    filter f's slots in the group. `lanes` int64 [N, tiles]: each tile's largest count. `new` int64 [2, tiles] is room
     to work in, `state` uint64 the random state. All but `column`, `bank` and `used` change in place (numba compiles
     plain loops over given arrays several times faster than array expressions). Stops when the lanes reach `bound`.
     """
@@ -255,6 +297,11 @@ def _anneal(
             for w in range(t * words, (t + 1) * words):
                 bits_a, bits_b = column[a, w], column[row_b, w]
                 count_p, count_q = count[p, w], count[q, w]
+                if twos:
+                    spread += _squares_of_twos(bits_a, bits_b, count_p, count_q)
+                    max_p = _byte_max(max_p, count_p - bits_a + bits_b)
+                    max_q = _byte_max(max_q, count_q - bits_b + bits_a)
+                    continue
                 only_a, only_b = bits_a & ~bits_b, bits_b & ~bits_a
                 # A filter in only_a takes one from p to q, which adds 2 (q - p + 1) to the squares; in only_b, 2 (p - q + 1).
                 # Offset by G = 16 the bytes stay in 0..30 (p >= 1, q <= G - 1 in only_a), so eight of them sum to a byte.

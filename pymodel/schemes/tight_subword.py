@@ -1,0 +1,135 @@
+"""Tight Compression with subword pruning (Chen et al., arXiv 2104.01303): digits of weights are pruned, permuted and packed, one by one.
+
+An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.pack.split_digits`). A digit takes a slot of its own, half as wide, that
+says by one bit which of the two it is; a weight of which both digits are left takes two slots, a small one or a multiple of 16 only one. So the
+machine must have slots of digits (`ArrayConfig.weight_bits` 4).
+
+Real weights become integers by the peak of their filter; what a digit is worth is the share of its weight's saliency that goes with the square of
+its value. Which digits stay is decided over all layers at once, the rest is as in `tight_tile`. The ratio counts slots, whatever their width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
+from pymodel.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack
+from pymodel.permute import MOVES, Array, Permutation, lane_count, permute
+from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans, slot_budget
+from pymodel.schemes.tight import REFINEMENTS, TRIAL_MOVES, TRIALS
+from pymodel.schemes.unstructured import most_salient
+
+Found = TypeVar("Found")
+
+
+class TightSubword:
+    """Needs a configuration whose slots are 4 bits wide. `project` brings trained weights to what the slots of a plan can hold."""
+
+    name: ClassVar[str] = "tight_subword"
+    summary: ClassVar[str] = "4-bit digits of weights pruned one by one, as tight_tile; for slots of 4 bits (arXiv 2104.01303)"
+
+    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+        if config.weight_bits != DIGIT_BITS:
+            raise TatamiError(f"tight_subword: config '{config.name}' has slots of {config.weight_bits} bits, must be {DIGIT_BITS}")
+        budget = slot_budget(layers, ratio, config)
+        digits = [by_digit(layer) for layer in layers]
+        seed = int(rng.integers(2**32))
+
+        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], dict[str, Permutation]]]:
+            masks = most_salient(digits, keep)
+            lanes, permutations = 0, {}
+            for index, (layer, each) in enumerate(zip(layers, digits, strict=True)):
+                masks[layer.name] = (masks[layer.name] & (each.saliency > 0)).reshape(*layer.weight.shape, 2)
+                slots = masks[layer.name].sum(axis=2)
+                permutations[layer.name] = permute(
+                    slots,
+                    layer.bank,
+                    config.size,
+                    config.group,
+                    table="tile",
+                    rng=np.random.default_rng([seed, index]),
+                    moves=moves,
+                    slots=slots,
+                )
+                lanes += lane_count(slots, permutations[layer.name], slots)
+            return lanes, (masks, permutations)
+
+        masks, permutations = most_that_fit(try_out, budget, budget * config.size)
+        plans = {}
+        for layer in layers:
+            ones = masks[layer.name] @ np.array([1, 1 << DIGIT_BITS])
+            plans[layer.name] = LayerPlan.of(pack(ones, layer.bank, permutations[layer.name], config.size, config.group, DIGIT_BITS))
+        return plans
+
+
+def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int, high: int) -> Found:
+    """The result of `try_out(keep, moves) -> (lanes, result)` for the largest `keep` in 0..`high` found whose lanes are within `budget`.
+
+    By bisection with short searches; the full search packs tighter than they say, so it is run again with as many more as there is room for.
+    None kept must take no lane.
+    """
+    low = 0
+    for _ in range(TRIALS):
+        middle = (low + high) // 2
+        low, high = (middle, high) if try_out(middle, TRIAL_MOVES)[0] <= budget else (low, middle)
+    keep, best, trials = low, -1, 0
+    while best < 0 or trials <= REFINEMENTS:
+        lanes, result = try_out(keep, MOVES)
+        if lanes <= budget and keep > best:
+            best, found = keep, result
+        keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
+        trials += 1
+    return found
+
+
+def integers(weight: npt.NDArray[np.generic]) -> Array:
+    """`weight` [F, K] in int64 steps: as it is if it holds integers, else the largest of each filter becomes 119, what two digits hold."""
+    if np.issubdtype(weight.dtype, np.integer):
+        return weight.astype(np.int64)
+    real = weight.astype(np.float64)
+    peak = np.abs(real).max(axis=1, keepdims=True)
+    return np.rint(real / np.where(peak > 0, peak / MAX_DIGITS, 1)).astype(np.int64)
+
+
+def by_digit(layer: LayerWeights) -> LayerWeights:
+    """The layer with its digits as inputs, low and high side by side: [F, 2 K]. A digit's saliency is (digit * place / weight)^2 of its weight's."""
+    whole = integers(layer.weight)
+    try:
+        digits = split_digits(whole).astype(np.int64)
+    except TatamiError as error:
+        raise TatamiError(f"layer '{layer.name}': {error}") from None
+    part = digits * np.array([1, 1 << DIGIT_BITS]) / np.where(whole == 0, 1, whole)[:, :, None]
+    saliency = layer.saliency[:, :, None] * np.square(part)
+    return LayerWeights(layer.name, digits.reshape(len(whole), -1), np.repeat(layer.bank, 2), saliency.reshape(len(whole), -1))
+
+
+def project(packed: PackedMatrix, weight: Array) -> Array:
+    """The nearest int8 matrix to `weight`, integers [F, K], that has digits only where `packed`, a plan's placeholders, has slots for them."""
+    slots = unpack(packed, packed.filters, packed.inputs)
+    low, high = slots & 1 == 1, slots >> DIGIT_BITS == 1
+    sixteens = np.clip(np.rint(weight / 16), -8, 7) * 16
+    nearest = np.select([low & high, high, low], [np.clip(weight, -128, MAX_DIGITS), sixteens, np.clip(weight, -8, 7)], 0)
+    return nearest.astype(np.int8)
+
+
+def digit_saliency_kept(layers: Sequence[LayerWeights], plans: Plans) -> float:
+    """Share of the squared weights, in the steps of `integers`, that remains if every weight is brought to what its slots can hold.
+
+    The rest is the squared error. (`base.saliency_kept` counts a weight as kept if one of its digits is.)
+    """
+    error = total = 0.0
+    for layer in layers:
+        packed = plans[layer.name].packed
+        if packed is None:
+            raise TatamiError(f"layer '{layer.name}': the plan has no slots")
+        whole = integers(layer.weight)
+        scale = layer.saliency / np.square(np.where(whole == 0, 1, whole))
+        error += float((scale * np.square(project(packed, whole) - whole)).sum())
+        total += float((scale * np.square(whole)).sum())
+    return 1 - error / total if total else 1.0
