@@ -32,6 +32,7 @@ from pymodel.tasks import Task
 from pymodel.training import Budget, Progressed, Trained, accuracy, train
 
 CALIBRATED = 512  # training images that the scales of the tensors are set by
+LOADED_FOR = 100  # images that one load of the memories is shared by, in energies
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def measure_start(task: Task, config: ArrayConfig) -> Start:
     """Measures `task.module` as it is, dense."""
     network, scales = quantised(task, task.module)
     image = compile_fitted(network, config, packing="dense")
-    cost = image_cost(image)
+    cost = image_cost(image, LOADED_FOR)
     spent = energy(cost, load_energy()).total
     depths = {name: getattr(image.config, name) for name in DEPTHS}
     return Start(
@@ -119,7 +120,7 @@ def compress(
         raise TatamiError(f"{out}: {mismatches} bytes of the array model differ from the reference: please report this with the folder")
     image.save(out / "image.bin")
     picture(network, trained.plans, out / "matrix.png", f"{task.name}, {scheme.name} at {ratio:g}x")
-    cost = image_cost(image)
+    cost = image_cost(image, LOADED_FOR)
     depths: dict[str, Any] = dict(start.depths)
     found = {
         "network": task.name,
