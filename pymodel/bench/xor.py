@@ -1,0 +1,162 @@
+"""What XOR-encoded weights and a low-rank index take: a 9216 x 4096 layer of 1-bit weights, 91% pruned (AlexNet's first FC layer).
+
+Kwon et al. (CVPR 2020) report 0.28 bit a weight for AlexNet's FC layers. Here the weights are drawn from a Gaussian, so nothing
+but the format is measured: the bits per weight are comparable, the accuracy of a trained network is not claimed.
+Everything is decoded again from its bytes and compared; the figures are 8 times the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from pymodel.errors import TatamiError
+from pymodel.formats.index import bitmap, entropy_bits, factorise, factors_from_bytes, saliency_kept
+from pymodel.formats.xor import XorCost, XorStream, decode, decode_slots, encode_best, encode_slots, stream_cost, stream_from_bytes
+from pymodel.pack import pack
+from pymodel.permute import permute
+from pymodel.prune import layer_masks
+
+SHAPE = (9216, 4096)
+SPARSITY = 0.91
+OUTPUTS = 512  # bits of a slice
+WINDOW = 768  # the rectangles of the index make the slices less even than independent weights; more window makes up for it
+SLOT_LAYER, SLOT_SIZE, SLOT_GROUP, SLOT_MOVES = (256, 1152), 16, 8, 300  # a packed int8 layer
+
+
+def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict[str, Any]:
+    """Encodes the layer, decodes and compares it, prints a table; returns the figures.
+
+    The plain names are those of the factorised mask, `magnitude_...` of exact magnitude pruning with the same values, `slot_...`
+    of the slot rows of a packed layer. `value_bits` includes the patches. Raises `TatamiError` if anything comes back changed.
+    """
+    started = time.monotonic()
+    rng = np.random.default_rng(seed)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("drawing weights", total=6)
+
+        def step(name: str) -> None:
+            progress.update(task, advance=1, description=name)
+
+        weight = rng.standard_normal(shape, np.float32)
+        sign = weight < 0
+        step("exact magnitude pruning, values")
+        exact = layer_masks({"layer": weight}, SPARSITY)["layer"]
+        exact_seconds = -time.monotonic()
+        exact_stream = encode_best(sign, exact, OUTPUTS, window=WINDOW)
+        exact_seconds += time.monotonic()
+        _check("values under the exact mask", exact_stream, sign, exact)
+        exact_cost = stream_cost(exact_stream, exact, weight.size, 8 * bitmap(exact).size)
+        step("the same without history")
+        part = (slice(0, max(1, shape[0] // 8)), slice(None))
+        plain_cost = stream_cost(encode_best(sign[part], exact[part], OUTPUTS, window=1), exact[part], exact[part].size)
+        step("index: factorised mask")
+        index_seconds = -time.monotonic()
+        factors = factorise(weight, SPARSITY)
+        index_seconds += time.monotonic()
+        mask = factors_from_bytes(factors.to_bytes()).mask()
+        step("values under the factorised mask")
+        seconds = -time.monotonic()
+        stream = encode_best(sign, mask, OUTPUTS, window=WINDOW)
+        seconds += time.monotonic()
+        _check("values under the factorised mask", stream, sign, mask)
+        cost = stream_cost(stream, mask, weight.size, 8 * len(factors.to_bytes()))
+        kept = saliency_kept(weight, mask)
+        step("slot rows of a packed layer")
+        slots, plain_slot_bits, by_zero = _slots(rng)
+
+    figures: dict[str, Any] = {
+        "shape": list(shape),
+        "sparsity": 1 - np.count_nonzero(mask) / mask.size,
+        "care_bits": cost.care_bits,
+        "value_bits": cost.value_bits,
+        "patch_bits": cost.patch_bits,
+        "index_bits": cost.index_bits,
+        "bits_per_weight": cost.bits_per_weight,
+        "value_ratio": cost.value_ratio,
+        "kept_saliency_ratio": kept,
+        "index_tile": [factors.tile_rows, factors.tile_columns],
+        "index_rank": factors.rank,
+        "network": [stream.network.inputs, stream.network.outputs, stream.network.history],
+        "patches_in_a_slice": stream.busiest(),
+        "index_seconds": index_seconds,
+        "encode_seconds": seconds,
+        "magnitude_care_bits": exact_cost.care_bits,
+        "magnitude_value_bits": exact_cost.value_bits,
+        "magnitude_patch_bits": exact_cost.patch_bits,
+        "magnitude_value_ratio": exact_cost.value_ratio,
+        "magnitude_value_ratio_no_history": plain_cost.value_ratio,
+        "magnitude_encode_seconds": exact_seconds,
+        "magnitude_bitmap_bits_per_weight": exact_cost.bits_per_weight,
+        "magnitude_entropy_bits_per_weight": (exact_cost.value_bits + entropy_bits(exact)) / weight.size,
+        "slot_bits": plain_slot_bits,
+        "slot_stored_bits": slots.bits_per_weight,
+        "slot_stored_bits_no_valid": by_zero.bits_per_weight,
+        "slot_value_ratio": slots.value_ratio,
+        "slot_used": slots.care_bits / plain_slot_bits / slots.weights,
+        "seconds": time.monotonic() - started,
+    }
+    console.print(_table(figures, cost, exact_cost))
+    return figures
+
+
+def _check(what: str, stream: XorStream, bits: npt.NDArray[np.bool_], care: npt.NDArray[np.bool_]) -> None:
+    wrong = (decode(stream_from_bytes(stream.to_bytes())).reshape(bits.shape) != bits) & care
+    if wrong.any():
+        raise TatamiError(f"{what}: {np.count_nonzero(wrong)} bits came back changed, the first is {np.argwhere(wrong)[0]}")
+
+
+def _slots(rng: np.random.Generator) -> tuple[XorCost, int, XorCost]:
+    """The slots of a packed random layer, as `encode_slots` would have them, and with empty slots as zero weights."""
+    weight = np.where(rng.random(SLOT_LAYER) < 1 - SPARSITY, rng.integers(-128, 128, SLOT_LAYER), 0).astype(np.int8)
+    bank = np.arange(SLOT_LAYER[1]) % SLOT_GROUP
+    packed = pack(weight, bank, permute(weight, bank, SLOT_SIZE, SLOT_GROUP, rng=rng, moves=SLOT_MOVES), SLOT_SIZE, SLOT_GROUP)
+    costs = []
+    for valid in (None, False):
+        slots = encode_slots(packed, select_bits=(SLOT_GROUP - 1).bit_length(), valid=valid)
+        for before, after in zip(packed.tiles, decode_slots(slots, packed).tiles, strict=True):
+            if not (np.array_equal(before.weight, after.weight) and np.array_equal(before.select, after.select)):
+                raise TatamiError("slot rows: a tile came back changed")
+        costs.append(slots.cost)
+    return costs[0], slots.slot_bits, costs[1]
+
+
+def _table(figures: dict[str, Any], cost: XorCost, exact: XorCost) -> Table:
+    weights = cost.weights
+    title = f"{figures['shape'][0]} x {figures['shape'][1]}, 1-bit weights, {figures['sparsity']:.2%} pruned; bits per weight"
+    table = Table(box=box.SIMPLE, title=title)
+    for column in ("index", "mask"):
+        table.add_column(column, no_wrap=True)
+    for column in ("index", "values", "of these patches", "all", "values / cared for", "saliency kept"):
+        table.add_column(column, justify="right")
+
+    def row(name: str, mask: str, index: float, values: XorCost, kept: float) -> None:
+        numbers = (index / weights, values.value_bits / weights, values.patch_bits / weights, (index + values.value_bits) / weights)
+        table.add_row(name, mask, *(f"{n:.4f}" for n in numbers), f"{values.value_ratio:.4f}", f"{kept:.3f}")
+
+    down, across = figures["index_tile"]
+    row(f"{down} x {across} tiles, rank {figures['index_rank']}", "factorised", cost.index_bits, cost, figures["kept_saliency_ratio"])
+    row("bitmap", "largest weights", exact.index_bits, exact, 1.0)
+    row("entropy, a bound", "largest weights", figures["magnitude_entropy_bits_per_weight"] * weights - exact.value_bits, exact, 1.0)
+    filters, inputs = SLOT_LAYER
+    stored, by_zero = figures["slot_stored_bits"], figures["slot_stored_bits_no_valid"]
+    table.caption = (
+        f"Values of the largest weights without history (one word a slice, as published): {figures['magnitude_value_ratio_no_history']:.3f} of those "
+        f"cared for.\nSlots of a packed {filters} x {inputs} int8 layer, {figures['slot_used']:.0%} used: {figures['slot_bits']} bits plain, "
+        f"{stored:.2f} stored ({by_zero:.2f} without valid bits).\n"
+        f"Index {figures['index_seconds']:.0f} s, values {figures['encode_seconds']:.0f} s, all {figures['seconds']:.0f} s."
+    )
+    return table
+
+
+if __name__ == "__main__":
+    print("BENCH " + json.dumps(run(Console(width=None if sys.stdout.isatty() else 140))))
