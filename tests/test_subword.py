@@ -283,10 +283,17 @@ def layer(filters: int, inputs: int, group: int, seed: int, name: str = "a", den
 
 
 def test_a_digit_has_its_share_of_the_saliency() -> None:
-    one = by_digit(LayerWeights("a", np.array([[17, -8, 32, 0]]), np.array([0, 1, 0, 1]), np.array([[289.0, 640.0, 1.0, 0.0]])))
-    np.testing.assert_array_equal(one.weight, [[1, 1, -8, 0, 0, 2, 0, 0]])
-    np.testing.assert_allclose(one.saliency, [[1, 256, 640, 0, 0, 1, 0, 0]])
-    np.testing.assert_array_equal(one.bank, [0, 0, 1, 1, 0, 0, 1, 1])
+    one = by_digit(LayerWeights("a", np.array([[17, -8, 32, 0, 8]]), np.array([0, 1, 0, 1, 0]), np.array([[2 * 289.0, 640.0, 1.0, 0.0, 64.0]])))
+    np.testing.assert_array_equal(one.weight, [[1, 1, -8, 0, 0, 2, 0, 0, -8, 1]])
+    np.testing.assert_allclose(one.saliency, [[2, 2 * 288, 640, 0, 0, 1, 0, 0, 32, 32]])
+    np.testing.assert_array_equal(one.bank, [0, 0, 1, 1, 0, 0, 1, 1, 0, 0])
+    every = np.arange(LOW, HIGH + 1)[None]
+    low, high = by_digit(LayerWeights.by_magnitude("a", every, np.zeros(every.size, int))).saliency.reshape(-1, 2).T
+    digits = split_digits(every[0]).astype(int)
+    np.testing.assert_allclose(low + high, every[0] ** 2, rtol=1e-8)
+    assert (high[digits[:, 1] != 0] > low[digits[:, 1] != 0]).all()  # the low one never stays alone
+    whole = high > low * (1 + 1e-6)  # without the low digit, its share is the error
+    np.testing.assert_allclose(low[whole], (every[0] - 16 * digits[:, 1])[whole] ** 2)
     np.testing.assert_array_equal(integers(np.array([[0.5, -1.0], [0.0, 0.0]])), [[60, -119], [0, 0]])
     with pytest.raises(TatamiError, match="layer 'a': weight holds 0..120, must be in -128..119"):
         by_digit(LayerWeights.by_magnitude("a", np.array([[0, 120]]), np.array([0, 0])))

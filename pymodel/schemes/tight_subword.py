@@ -4,8 +4,9 @@ An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.pack
 says by one bit which of the two it is; a weight of which both digits are left takes two slots, a small one or a multiple of 16 only one. So the
 machine must have slots of digits (`ArrayConfig.weight_bits` 4).
 
-Real weights become integers by the peak of their filter; what a digit is worth is the share of its weight's saliency that goes with the square of
-its value. Which digits stay is decided over all layers at once, the rest is as in `tight_tile`. The ratio counts slots, whatever their width.
+Real weights become integers by the peak of their filter; what a digit is worth is by how much it brings the weight nearer (`by_digit`). Which digits
+stay is decided over all layers at once, the rest is as in `tight_tile`. The ratio counts slots, whatever their width, against weights; counted
+against the two digits of every weight, it is twice as high.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pymodel.schemes.tight import REFINEMENTS, TRIAL_MOVES, TRIALS
 from pymodel.schemes.unstructured import most_salient
 
 Found = TypeVar("Found")
+
+HIGH_FIRST = 1e-9  # of equal halves, the high digit's is larger by this part
 
 
 class TightSubword:
@@ -98,14 +101,22 @@ def integers(weight: npt.NDArray[np.generic]) -> Array:
 
 
 def by_digit(layer: LayerWeights) -> LayerWeights:
-    """The layer with its digits as inputs, low and high side by side: [F, 2 K]. A digit's saliency is (digit * place / weight)^2 of its weight's."""
+    """The layer with its digits as inputs, low and high side by side: [F, 2 K].
+
+    A digit's saliency is the share that it has in its weight's, which goes with the square of the weight w: of w^2, the high digit brings
+    w^2 - low^2, for low is what it leaves as error, and the low digit brings low^2 after it. Where that would put the low digit first, of no use
+    without the high one, both bring half.
+    """
     whole = integers(layer.weight)
     try:
         digits = split_digits(whole).astype(np.int64)
     except TatamiError as error:
         raise TatamiError(f"layer '{layer.name}': {error}") from None
-    part = digits * np.array([1, 1 << DIGIT_BITS]) / np.where(whole == 0, 1, whole)[:, :, None]
-    saliency = layer.saliency[:, :, None] * np.square(part)
+    square, low = np.square(whole), np.square(digits[:, :, 0])
+    high = np.where(digits[:, :, 1] != 0, square - low, 0)
+    wrong_way = (digits[:, :, 1] != 0) & (high < low)
+    share = np.stack([np.where(wrong_way, square / 2, low), np.where(wrong_way, square / 2 * (1 + HIGH_FIRST), high)], axis=-1)
+    saliency = layer.saliency[:, :, None] * share / np.where(whole == 0, 1, square)[:, :, None]
     return LayerWeights(layer.name, digits.reshape(len(whole), -1), np.repeat(layer.bank, 2), saliency.reshape(len(whole), -1))
 
 
