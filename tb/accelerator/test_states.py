@@ -23,6 +23,7 @@ from tb.common.check import Outcome, compare_counters
 from tb.common.host import PERIOD_NS, MachineError, RegisterError
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline, sample_program
+from tb.debug.suspect import Attempt, copy_of
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.
 LEAD = 12
@@ -172,17 +173,20 @@ async def finish(b: Bench) -> None:
 
 async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
     """Runs a program on both, and compares packets and counters."""
+    before = copy_of(machine)
     wanted = machine.run(start)
     sample_program(machine, start, wanted)
-    run = await b.host.run((), start)
-    outcome = Outcome()
-    compare_counters(run, wanted, what, outcome)
-    assert not outcome.messages, outcome.messages
-    assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
-    for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
-        flat = expected[0].reshape(-1)
-        assert (seen == flat).all(), f"{what}: packet {index} differs at bytes {np.flatnonzero(seen != flat)[:5]}"
-        OUTCOME.compared_bytes += seen.size
+    with Attempt(lambda: before, start, b.image) as attempt:
+        run = await b.host.run((), start)
+        attempt.ended()
+        outcome = Outcome()
+        compare_counters(run, wanted, what, outcome)
+        assert not outcome.messages, outcome.messages
+        assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
+        for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
+            differ = np.flatnonzero(seen != expected[0].reshape(-1))
+            assert not len(differ), f"{what}: packet {index} differs at bytes {differ[:5]}"
+            OUTCOME.compared_bytes += seen.size
     settings.report({"compared_bytes": OUTCOME.compared_bytes})
 
 
