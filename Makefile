@@ -6,9 +6,9 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH
 
-.PHONY: help sim replay list test regress bugs testplan coverage lint train clean
+.PHONY: help sim replay list test regress bugs testplan coverage bench lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -19,8 +19,9 @@ help:
 	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: the tests must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
-	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md'
+	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md, with the last results build/testplan.md'
 	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
+	@echo 'make bench   measure something; BENCH=env: the speed of the pyuvm environment beside the plain harness; ends with BENCH {json}'
 	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
@@ -49,6 +50,9 @@ testplan: $(VENV)/.base
 
 coverage: $(VENV)/.coverage
 	@$(PY) -m scripts.coverage --jobs="$(JOBS)" --runs="$$RUNS"
+
+bench: $(VENV)/.base
+	@$(PY) -m scripts.bench --bench="$$BENCH"
 
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check
