@@ -6,9 +6,9 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS NETWORK SCHEME RATIO
 
-.PHONY: help sim replay list test regress bugs testplan coverage lint train clean
+.PHONY: help sim replay list test regress bugs testplan coverage bench compress results lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -19,8 +19,14 @@ help:
 	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: the tests must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
-	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md'
+	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md, with the last results build/testplan.md'
 	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
+	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
+	@echo '             NETWORK=digits|resnet20|resnet56  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
+	@echo 'make results the runs of scripts/results.yaml that are not done yet, and docs/results.md from all of them: hours; ends with RESULTS {json}'
+	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)'
+	@echo 'make bench   measure something; ends with BENCH {json}'
+	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict or made-up ones)  xor (storage)  env (the pyuvm environment)'
 	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
@@ -49,6 +55,18 @@ testplan: $(VENV)/.base
 
 coverage: $(VENV)/.coverage
 	@$(PY) -m scripts.coverage --jobs="$(JOBS)" --runs="$$RUNS"
+
+bench: $(VENV)/.base $(if $(WEIGHTS),$(VENV)/.train)
+	@$(PY) -m scripts.bench --bench="$$BENCH" --weights="$$WEIGHTS"
+
+# Each option only if it is given: the command has the defaults.
+compress: $(VENV)/.train
+	@$(PY) -m scripts.compress "$${NETWORK:-digits}" --scheme="$${SCHEME:-tight_joint}" --ratio="$${RATIO:-8}" $${WEIGHTS:+"--weights=$$WEIGHTS"} \
+		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"}
+
+# One run at a time, unless JOBS is given here: a run has all cores for itself.
+results: $(VENV)/.train
+	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
 
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check

@@ -281,10 +281,10 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .outside      (outside)
     );
 
-    wire [T-1:0] inside = {T{used_5_reg}} & ~outside;
+    wire [T-1:0] kept = {T{used_5_reg}} & ~outside;
 
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
-        assign bundle_data[(p*GROUP + g)*8 +: 8] = rd_data[p*8 +: 8] & {8{inside[p]}};
+        assign bundle_data[(p*GROUP + g)*8 +: 8] = rd_data[p*8 +: 8] & {8{kept[p]}};
     end
 end
 endgenerate

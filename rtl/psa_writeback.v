@@ -127,10 +127,19 @@ psa_delay #(.WIDTH(COLUMN + 7), .STAGES(1)) delay_3 (
     .out_data  ({column_3, relu, shift})
 );
 
-assign bias            = filter[31:0];
-assign bias_load       = {{COLS-1{1'b0}}, valid_1} << column_1;
-assign multiplier_load = {{COLS-1{1'b0}}, valid_2} << column_2;
-assign shift_load      = {{COLS-1{1'b0}}, valid_3} << column_3;
+assign bias = filter[31:0];
+
+genvar c;
+
+generate
+for (c = 0; c < COLS; c = c + 1) begin : gen_column
+    localparam [COLUMN-1:0] SELF = c;
+
+    assign bias_load[c]       = valid_1 && column_1 == SELF;
+    assign multiplier_load[c] = valid_2 && column_2 == SELF;
+    assign shift_load[c]      = valid_3 && column_3 == SELF;
+end
+endgenerate
 
 // cycle T+5
 

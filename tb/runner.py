@@ -193,7 +193,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def tool_id(sim: str) -> list[str]:

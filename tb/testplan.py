@@ -1,4 +1,7 @@
-"""The testplan: `testplan.yaml`, checked against the tests and coverpoints that there are, and rendered to docs/testplan.md."""
+"""The testplan: `testplan.yaml`, checked against the tests and coverpoints that there are, and rendered to docs/testplan.md.
+
+The page under docs/ depends on the plan alone; that with the last results is made below build/.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from tb.testlist import BLOCK_TESTS, TESTS
 
 PLAN = runner.ROOT / "tb" / "testplan.yaml"
 RENDERED = runner.ROOT / "docs" / "testplan.md"
+WITH_RESULTS = runner.BUILD / "testplan.md"
 SAMPLED = runner.BUILD / "coverage" / "points.json"
 STAGES = ("V1", "V2", "V3")
 
@@ -199,24 +203,48 @@ def read_last_runs(folder: Path = regress.RECORDS) -> LastRuns:
     return LastRuns(tuple(f"{sim} {name}" for sim, name in sorted(taken.items())), counts)
 
 
+@dataclass(frozen=True)
+class Result:
+    """What is known of a testpoint: runs of the last regressions, coverpoints, and how many of these were sampled (None: not known)."""
+
+    passed: int
+    runs: int
+    coverpoints: int
+    sampled: int | None
+
+    def texts(self) -> tuple[str, str]:
+        """`passed/runs` and `sampled/coverpoints`; `-` where there is nothing to show."""
+        hit = "?" if self.sampled is None else self.sampled
+        return f"{self.passed}/{self.runs}" if self.runs else "-", f"{hit}/{self.coverpoints}" if self.coverpoints else "-"
+
+
+def result_of(point: Testpoint, there: Registry, sampled: Mapping[str, int] | None, last: LastRuns) -> Result:
+    counts = [count for count in map(last.of, dict.fromkeys(t.partition("::")[0] for t in point.tests)) if count]
+    names = {name for pattern in point.coverpoints for name in there.matching(pattern)}
+    hit = None if sampled is None else sum(bool(sampled.get(name)) for name in names)
+    return Result(sum(c[0] for c in counts), sum(c[1] for c in counts), len(names), hit)
+
+
 HEAD = """# Testplan
 
 Rendered by `make testplan` from [tb/testplan.yaml](../tb/testplan.yaml), which is the file to change. The command also checks that every test and
-coverpoint named here exists, that every test has a testpoint, and that every coverpoint was sampled in the last `make coverage`; it shows each
-testpoint with the results of the last regressions, which are not kept here.
+coverpoint named here exists, that every test has a testpoint, and that every coverpoint was sampled in the last `make coverage`; it
+shows each testpoint with the results of the last regressions, and writes this page with them to `build/testplan.md`.
 
 Stages: V1, it works at all; V2, every feature and every corner; V3, under stress, and that the checks themselves would notice.
 """
 
 
-def render(plan: Sequence[Testpoint]) -> str:
-    """The plan as Markdown. It depends on the plan alone."""
+def render(plan: Sequence[Testpoint], results: Sequence[Result] | None = None) -> str:
+    """The plan as Markdown, with the result of each testpoint if they are given."""
+    columns = ["testpoint", "stage", "intent", "tests", "coverpoints", *(("runs passed", "covered") if results else ())]
     lines = [HEAD]
     for feature in dict.fromkeys(point.feature for point in plan):
-        lines += [f"## {feature}", "", "| testpoint | stage | intent | tests | coverpoints |", "|---|---|---|---|---|"]
-        for point in plan:
+        lines += [f"## {feature}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        for index, point in enumerate(plan):
             if point.feature == feature:
                 tests, covers = (", ".join(f"`{name}`" for name in names) for names in (point.tests, point.coverpoints))
-                lines.append(f"| {point.name} | {point.stage} | {point.intent} | {tests} | {covers} |")
+                cells = [point.name, point.stage, point.intent, tests, covers, *(results[index].texts() if results else ())]
+                lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from tb.coverage import code, collect, exclusions, functional, report, runs, sam
 from tb.coverage.merge import merge
 from tb.coverage.observe import ColumnSeen, LayerSeen, ProgramSeen, SlotSeen
 from tb.coverage.points import BIAS, POINTS, Cross, limits, size_class
+from tb.coverage.watch import Started
 
 CONFIG = CONFIGS["4x2"]
 
@@ -88,6 +89,21 @@ def test_the_timeline_has_every_cycle_of_the_run() -> None:
         assert "IDLE" not in states[1:-1]
         assert states.count("RUN") == run.busy_cycles
         assert states.count("TILE") == len(run.layers)
+
+
+def test_a_word_that_waits_holds_the_state(fresh: Path) -> None:  # noqa: ARG001
+    machine, image = machine_and_image(3)
+    sample.sample_program(machine, image.dump_start, machine.run(image.dump_start))
+    timeline = collect.PROGRAMS[image.dump_start]
+    sent = timeline.states.index("OUT")
+    last = int(timeline.ends[sent]) - 1  # cycle of the first OUT record
+    started = Started(image.dump_start, 100)
+    assert started.state(100 + last) == "OUT"
+    assert started.state(100 + last + 1) == "FETCH"
+    started.stalled = 7
+    assert started.state(100 + last + 7) == "OUT"
+    assert started.state(100 + last + 8) == "FETCH"
+    assert Started(image.run_start, 100).state(101) is None
 
 
 def test_saturation_is_counted_at_both_ends() -> None:

@@ -13,14 +13,18 @@ from pymodel.array import Machine, MachineError
 from pymodel.compile import compile_network
 from pymodel.config import CONFIGS
 from pymodel.errors import ErrorCode, TatamiError
+from pymodel.image import OPCODE_END, OPCODE_OUT, Section, header_beat, memories, packet
 from pymodel.networks.random_network import random_program
 from scripts import registers as page
 from tb import runner
+from tb.common.host import ERROR, SOFT_RESET, START
 from tb.common.registers import REGISTERS
 from tb.env import faults, metamorphic
+from tb.env.config import EnvConfig
 from tb.env.corners import corner_networks
-from tb.env.events import Access, Level, Reset
+from tb.env.events import Access, Answer, Beat, Event, Level, Reset, Words
 from tb.env.loader import Loader
+from tb.env.scoreboard import Checker
 from tb.env.timeline import Timeline
 from tb.testlist import TESTS
 
@@ -146,6 +150,50 @@ def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:
 
 def assert_says(outcome: runner.RunResult, message: str) -> None:
     assert re.search(message, outcome.message), outcome.message
+
+
+def address(name: str) -> int:
+    return REGISTERS[name].address
+
+
+def written(cycle: int, name: str, value: int) -> list[Event]:
+    return [Access(cycle, True, address(name), value, 0xF), Answer(cycle + 1, True, True)]
+
+
+def sends_a_word() -> list[Event]:
+    """The beats of a program that is one OUT record, and its start."""
+    spec = memories(CONFIG)["PROGRAM"]
+    words = spec.zeros(2)
+    words[0, 0, :4] = (OPCODE_OUT, 0, 0, 1)
+    words[1, 0, 0] = OPCODE_END
+    beats = packet(spec, Section("PROGRAM", 0, words)).beats.tolist()
+    return [*(Beat(10 + i, beat, i == len(beats) - 1) for i, beat in enumerate(beats)), *written(30, "CONTROL", START)]
+
+
+PART = Words(10, bytes(4), False)
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([Access(10, False, address("STATUS"))], "left over: 1 answers to reads"),
+        ([Access(10, True, address("STATUS"))], "left over: 1 answers to writes"),
+        ([*written(10, "IRQ_ENABLE", ERROR), Beat(20, header_beat(9, 0, 1, 0), True)], "left over: 1 edges of irq"),
+        (sends_a_word(), "left over: 1 runs"),
+        (sends_a_word(), "left over: 1 packets of the out stream"),
+        ([PART], "left over: 4 bytes of a packet without tlast"),
+        ([Beat(10, header_beat(0, 0, 1, 0), False)], "left over: 1 packets of the in stream without tlast"),
+        ([PART, *written(12, "CONTROL", SOFT_RESET)], "4 bytes of a packet that nobody expected"),
+        ([PART, Reset(12, True)], "4 bytes of a packet that nobody expected"),
+    ],
+)
+def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> None:
+    checker = Checker(EnvConfig(None, CONFIG, four_state=False))
+    for event in (Reset(1, True), Reset(5, False), *events):
+        checker.take(event)
+    checker.finish(events[-1].cycle + 4)
+    assert any(each.endswith(message) for each in checker.messages), checker.messages
+    assert checker.verdict(())
 
 
 def test_an_unknown_fault_is_refused() -> None:

@@ -155,6 +155,11 @@ def run(
     return status, json.loads(last.removeprefix("REGRESS ")), text
 
 
+def test_the_order_of_parameters_makes_no_second_build() -> None:
+    """A regression builds by sorted parameters, a run by those of its test."""
+    assert runner.digest({"ROWS": 4, "GROUP": 2}) == runner.digest({"GROUP": 2, "ROWS": 4})
+
+
 def test_a_good_regression_is_recorded_whole(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     status, summary, _ = run(monkeypatch, capsys, [replace(BLOCK, regress=1.0)], "--n=2")
     assert status == 0

@@ -77,6 +77,14 @@ def test_extremes(sim: str, config: str) -> None:
     check(run("extremes", sim, config))
 
 
+def test_waves(sim: str) -> None:
+    """Icarus builds for waves as SystemVerilog, whose keywords are no names any more."""
+    outcome = runner.run(TESTS["random"], sim, CONFIGS["4x2"], seed=1, waves=True)
+    check(outcome)
+    assert outcome.waves is not None
+    assert outcome.waves.stat().st_size > 10_000
+
+
 def test_a_flipped_slot_bit_is_found_and_named(sim: str) -> None:
     """One bit of one slot, wrong in the RTL only: the run fails, and names the layer, the filter and a pixel."""
     outcome = run("digits", sim, "4x2", seed=7, TATAMI_IMAGES="1", TATAMI_FLIP="1")

@@ -99,9 +99,20 @@ def test_results_are_those_of_the_newest_regression_of_each_simulator(tmp_path: 
     assert last.of("errors") is None
 
 
+def test_the_plan_with_results() -> None:
+    last = LastRuns(("verilator 1",), {"random": (9, 10), "block_pe": (1, 1), "block_pe_2": (1, 1)})
+    results = [testplan.result_of(point, THERE, {"cp_words": 3}, last) for point in PLAN]
+    assert [result.texts() for result in results] == [("11/12", "1/2"), ("-", "-")]
+    assert testplan.result_of(PLAN[0], THERE, None, last).texts() == ("11/12", "?/2")
+    page = testplan.render(PLAN, results)
+    assert "| coverpoints | runs passed | covered |" in page
+    assert "`cp_words*` | 11/12 | 1/2 |" in page
+
+
 def test_a_problem_is_exit_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     plan = [*PLAN, replace(PLAN[0], name="more", tests=("gone",))]
     monkeypatch.setattr(testplan, "RENDERED", testplan.runner.ROOT / "build" / f"testplan-{tmp_path.name}.md")
+    monkeypatch.setattr(testplan, "WITH_RESULTS", testplan.runner.ROOT / "build" / f"testplan-{tmp_path.name}-results.md")
     monkeypatch.setattr(testplan, "load_plan", lambda: plan)
     monkeypatch.setattr(testplan, "registry", lambda: THERE)
     monkeypatch.setattr(testplan, "read_sampled", lambda: None)
@@ -113,7 +124,9 @@ def test_a_problem_is_exit_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     plan.pop()
     assert command.main() == 0
     assert "2 testpoints, 0 problems" in capsys.readouterr().out
-    testplan.RENDERED.unlink()
+    assert "runs passed" in testplan.WITH_RESULTS.read_text()
+    for path in (testplan.RENDERED, testplan.WITH_RESULTS):
+        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from pymodel.schemes.unstructured import most_salient
 
 RATIOS = (4.0, 10.0, 14.13, 20.0)
 GROUPS = (8, 16)
+SALIENCY, OCCUPANCY = 0.95, 0.98  # targets, at G = 16 from 10x on
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
@@ -69,7 +70,9 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
         shares = (f"{row[name]:.1%}" for name in ("saliency_fraction", "bound", "tight_fraction", "occupancy", "tight_occupancy"))
         shown.add_row(f"{row['ratio']:g}x", str(row["group"]), f"{row['compression']:.2f}x", *shares, f"{row['seconds']}")
     console.print(shown)
-    return {"weights": what, "rows": rows, "passed": True}
+    aimed_at = [row for row in rows if row["group"] == 16 and row["ratio"] >= 10]
+    passed = all(row["saliency_fraction"] >= SALIENCY and row["occupancy"] >= OCCUPANCY for row in aimed_at)
+    return {"weights": what, "rows": rows, "passed": passed}
 
 
 def _unstructured(layers: Sequence[LayerWeights], plans: dict[str, LayerPlan]) -> float:

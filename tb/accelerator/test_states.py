@@ -23,9 +23,11 @@ from tb.common.check import Outcome, compare_counters
 from tb.common.host import PERIOD_NS, MachineError, RegisterError
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline, sample_program
+from tb.debug.suspect import Attempt, copy_of
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.
 LEAD = 12
+FARTHEST = 4  # reach that a TAP word can hold
 
 
 def model(b: Bench) -> Machine:
@@ -171,17 +173,20 @@ async def finish(b: Bench) -> None:
 
 async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
     """Runs a program on both, and compares packets and counters."""
+    before = copy_of(machine)
     wanted = machine.run(start)
     sample_program(machine, start, wanted)
-    run = await b.host.run((), start)
-    outcome = Outcome()
-    compare_counters(run, wanted, what, outcome)
-    assert not outcome.messages, outcome.messages
-    assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
-    for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
-        flat = expected[0].reshape(-1)
-        assert (seen == flat).all(), f"{what}: packet {index} differs at bytes {np.flatnonzero(seen != flat)[:5]}"
-        OUTCOME.compared_bytes += seen.size
+    with Attempt(lambda: before, start, b.image) as attempt:
+        run = await b.host.run((), start)
+        attempt.ended()
+        outcome = Outcome()
+        compare_counters(run, wanted, what, outcome)
+        assert not outcome.messages, outcome.messages
+        assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
+        for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
+            differ = np.flatnonzero(seen != expected[0].reshape(-1))
+            assert not len(differ), f"{what}: packet {index} differs at bytes {differ[:5]}"
+            OUTCOME.compared_bytes += seen.size
     settings.report({"compared_bytes": OUTCOME.compared_bytes})
 
 
@@ -205,14 +210,20 @@ async def records_in_any_order(dut: Any) -> None:
 
 @cocotb.test()
 async def taps_of_every_reach(dut: Any) -> None:
-    """Taps that reach up to four pixels over every edge, wherever they read: a convolution's own never reach that far right or down."""
+    """Taps that reach up to four pixels over every edge: a convolution's own never reach that far right or down.
+
+    Each reaches as far as before or farther in the same direction. With less masked than the compiler has, a layer may read words that it writes
+    itself, and such a program is not defined (docs/machine.md, "Invariants").
+    """
     b = await bench(dut)
     await load_input(b)
     machine = model(b)
     spec, words = memories(b.image.config)["TAP"], b.image.section("TAP").words
     for turn in range(6):
         changed = words.copy()
-        changed[:, 0, 1:] = b.rng.integers(-4, 5, (len(words), 2))
+        reach = words[:, 0, 1:]
+        away = np.where(reach == 0, b.rng.choice((-1, 1), reach.shape), np.sign(reach))
+        changed[:, 0, 1:] = away * b.rng.integers(np.abs(reach), FARTHEST + 1)
         section = Section("TAP", 0, changed)
         machine.load([section])
         await b.host.load([packet(spec, section)])

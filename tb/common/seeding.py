@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import zlib
 
 import cocotb
@@ -12,8 +11,3 @@ import numpy as np
 def numpy_rng(stream: str = "") -> np.random.Generator:
     """A generator for this test; different `stream` names give independent ones, so that one knob does not disturb another."""
     return np.random.default_rng([cocotb.RANDOM_SEED, zlib.crc32(stream.encode())])
-
-
-def python_rng(stream: str = "") -> random.Random:
-    """The same for code that wants Python's own kind of generator."""
-    return random.Random(f"{cocotb.RANDOM_SEED} {stream}")

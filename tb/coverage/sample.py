@@ -87,7 +87,7 @@ class Timeline:
         return Timeline(tuple(states), ends)
 
     def at(self, cycle: int) -> str:
-        """The state `cycle` cycles after START was taken. A stalled out stream makes everything after it later: not known here."""
+        """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream waited."""
         index = int(np.searchsorted(self.ends, cycle, side="right"))
         return self.states[index] if index < len(self.states) else "IDLE"
 

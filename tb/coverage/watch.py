@@ -6,6 +6,7 @@ Observes only: it drives nothing and sleeps while nothing moves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cocotb
@@ -30,23 +31,38 @@ def watch(dut: Any, period_ns: int) -> None:
         _Watch(dut, period_ns)
 
 
+@dataclass
+class Started:
+    """A program whose START was taken in `cycle`; `stalled` are the cycles since then in which a word waited to be sent."""
+
+    program: int
+    cycle: int
+    stalled: int = 0
+
+    def state(self, cycle: int) -> str | None:
+        """The state of the sequencer in a cycle; None for a program that the model has not run."""
+        timeline = collect.PROGRAMS.get(self.program)
+        return timeline.at(cycle - self.cycle - self.stalled) if timeline else None
+
+
 class _Watch:
     def __init__(self, dut: Any, period_ns: int) -> None:
         self.dut = dut
         self.period_ns = period_ns
         self.program_start = 0
-        self.started: tuple[int, int] | None = None  # program, and when its START was taken
+        self.started: Started | None = None
         self.known = False  # what an earlier test left running is not known before the first reset
         for part in (self.writes(), self.reads(), self.resets(), self.in_stream(), self.out_stream()):
             cocotb.start_soon(part)
 
+    def cycle(self) -> int:
+        return int(get_sim_time("ns")) // self.period_ns
+
     def state(self) -> str | None:
-        """The state of the sequencer now; None while it runs a program that the model has not."""
+        """The state of the sequencer now; None where it is not known."""
         if self.started is None:
             return "IDLE" if self.known else None
-        start, when = self.started
-        timeline = collect.PROGRAMS.get(start)
-        return timeline.at(int(get_sim_time("ns") - when) // self.period_ns) if timeline else None
+        return self.started.state(self.cycle())
 
     def sample(self, kind: str, **what: str) -> None:
         state = self.state()
@@ -67,7 +83,7 @@ class _Watch:
                 if refused:
                     self.sample("start_refused")
                 else:
-                    self.started = (self.program_start, int(get_sim_time("ns")))
+                    self.started = Started(self.program_start, self.cycle())
             elif address == REGISTERS["CONTROL"].address and data == SOFT_RESET:
                 self.reset("soft_reset")
 
@@ -122,4 +138,6 @@ class _Watch:
             if dut.m_axis_tready.value == 1:
                 first = last
             else:
+                if self.started is not None:
+                    self.started.stalled += 1
                 sample_event("stall", where=PLACES[first, last])

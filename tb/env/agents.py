@@ -139,7 +139,7 @@ class StreamInAgent(Agent):
 
 
 class StreamOutAgent(Agent):
-    """The out stream: a backpressure profile in, `Word` and `Stall` out."""
+    """The out stream: a backpressure profile in, `Words` and `Stall` out."""
 
     def start_of_simulation_phase(self) -> None:
         config = self.config

@@ -214,7 +214,6 @@ class UnknownMonitor(MachineMonitor):
     """X or Z on an output that must never show it, from the end of the first reset on, as `Broken` events. For a simulator that knows X."""
 
     _signals = ("irq", "s_axil_awready", "s_axil_wready", "s_axil_bvalid", "s_axil_arready", "s_axil_rvalid", "s_axis_tready", "m_axis_tvalid")
-    PAYLOAD = ("s_axil_bresp", "s_axil_rresp", "s_axil_rdata", "m_axis_tdata", "m_axis_tlast")
 
     async def _monitor_recv(self) -> None:
         while self._reset.value != HIGH:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from pymodel.config import ArrayConfig
 from tb.common import settings
-from tb.common.seeding import numpy_rng, python_rng
+from tb.common.seeding import numpy_rng
 
 Range = tuple[int, int]  # both ends included
 
@@ -75,10 +74,6 @@ class EnvConfig:
     def rng(self, stream: str) -> np.random.Generator:
         """A numpy generator of this test; each `stream` name gives one of its own."""
         return numpy_rng(stream)
-
-    def python_rng(self, stream: str) -> random.Random:
-        """The same as Python's own kind of generator."""
-        return python_rng(stream)
 
 
 def from_settings(dut: Any) -> EnvConfig:

@@ -152,7 +152,7 @@ class AccessPolicies(RegisterSequence):
         before = await self.read(name)
         await self.write(name, ALL)
         seen = await self.read(name)
-        self.check(seen & before == 0, f"{name} is {seen:#x} after ones were written to {before:#x}")
+        self.check(seen == 0, f"{name} is {seen:#x} after ones were written to {before:#x}")
 
     async def write_only(self, name: str) -> None:
         await self.write(name, 0)
