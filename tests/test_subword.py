@@ -20,10 +20,10 @@ from pymodel.image import Image, memories
 from pymodel.network import Conv, GlobalPool, Network, Requant
 from pymodel.networks.random_network import random_images, random_network
 from pymodel.pack import PackedMatrix, Tile, append, check, digit_count, pack, pack_dense, refill, split_digits, unpack
-from pymodel.permute import Permutation, _squares_of_twos, lane_bound, lane_count, natural, permute
+from pymodel.permute import MOVES, Permutation, _squares_of_twos, lane_bound, lane_count, natural, permute
 from pymodel.reference import evaluate
 from pymodel.schemes.base import LayerWeights, Plans, compression
-from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, project
+from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, most_that_fit, project
 
 DIGITS = [replace(config, name=f"{config.name}-digits", weight_bits=4) for config in CONFIGS.values()]
 SMALL = DIGITS[-1]
@@ -297,6 +297,18 @@ def test_a_digit_has_its_share_of_the_saliency() -> None:
     np.testing.assert_array_equal(integers(np.array([[0.5, -1.0], [0.0, 0.0]])), [[60, -119], [0, 0]])
     with pytest.raises(TatamiError, match="layer 'a': weight holds 0..120, must be in -128..119"):
         by_digit(LayerWeights.by_magnitude("a", np.array([[0, 120]]), np.array([0, 0])))
+
+
+@pytest.mark.parametrize("budget", [1, 7, 30, 100])
+def test_most_that_fit_never_exceeds_the_budget(budget: int) -> None:
+    """Lanes that grow faster than what is kept: going by proportion oversteps. Short searches say a third more."""
+
+    def lanes_of(keep: int) -> int:
+        return -(-(keep + keep**2 // 50) // 3)
+
+    found = most_that_fit(lambda keep, moves: (lanes_of(keep) * (4 if moves < MOVES else 3) // 3, keep), budget, 16 * budget)
+    best = max(keep for keep in range(16 * budget + 1) if lanes_of(keep) <= budget)
+    assert 0.75 * best <= found <= best
 
 
 @pytest.mark.parametrize(

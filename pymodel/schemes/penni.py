@@ -23,9 +23,9 @@ import numpy.typing as npt
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.pack import pack
-from pymodel.permute import MOVES, Permutation, lane_count, permute
+from pymodel.permute import Permutation, lane_count, permute
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans
-from pymodel.schemes.tight import REFINEMENTS, TRIAL_MOVES, TRIALS
+from pymodel.schemes.tight_subword import most_that_fit
 from pymodel.schemes.unstructured import most_salient
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,24 +51,14 @@ class Penni:
     def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
         budget = self._budget(layers, ratio, config)
         seed = int(rng.integers(2**32))
-        low, high = 0, budget * config.size  # coefficients kept: at most one a slot
-        for _ in range(TRIALS):
-            middle = (low + high) // 2
-            masks = _masks(layers, middle)
-            if _lanes(masks, _permute(layers, masks, config, TRIAL_MOVES, seed)) <= budget:
-                low = middle
-            else:
-                high = middle
-        keep, best, trials = low, -1, 0
-        while best < 0 or trials <= REFINEMENTS:
-            tried = _masks(layers, keep)
-            found = _permute(layers, tried, config, MOVES, seed)
-            lanes = _lanes(tried, found)
-            if lanes <= budget and keep > best:
-                best, masks, permutations = keep, tried, found
-            keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
-            trials += 1
-        if best == 0 and any(layer.saliency.any() for layer in layers):
+
+        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], dict[str, Permutation]]]:
+            masks = _masks(layers, keep)
+            permutations = _permute(layers, masks, config, moves, seed)
+            return sum(lane_count(masks[name], permutation) for name, permutation in permutations.items()), (masks, permutations)
+
+        masks, permutations = most_that_fit(try_out, budget, budget * config.size)  # at most one weight a slot
+        if any(layer.saliency.any() for layer in layers) and not any(mask.any() for mask in masks.values()):
             raise TatamiError(f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel that it needs")
         return {
             layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutations[layer.name], config.size, config.group))
@@ -135,10 +125,6 @@ def _permute(layers: Sequence[LayerWeights], masks: dict[str, Mask], config: Arr
         mask, rng = masks[layer.name].astype(np.int8), np.random.default_rng([seed, index])
         found[layer.name] = permute(mask, layer.bank, config.size, config.group, table="tile", rng=rng, moves=moves)
     return found
-
-
-def _lanes(masks: dict[str, Mask], permutations: dict[str, Permutation]) -> int:
-    return sum(lane_count(masks[name], permutation) for name, permutation in permutations.items())
 
 
 def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple[FloatArray, FloatArray]:
