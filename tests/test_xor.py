@@ -32,7 +32,7 @@ from pymodel.formats.xor import (
     stream_cost,
     stream_from_bytes,
 )
-from pymodel.pack import PackedMatrix, Tile, pack, pack_dense
+from pymodel.pack import PackedMatrix, Tile, pack, pack_dense, unpack
 from pymodel.permute import natural, permute
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -511,6 +511,11 @@ def assert_same(a: PackedMatrix, b: PackedMatrix) -> None:
         for name in ("filters", "lanes", "select", "weight"):
             assert np.array_equal(getattr(x, name), getattr(y, name)), name
             assert getattr(x, name).dtype == getattr(y, name).dtype, name
+        if x.position is None or y.position is None:
+            assert x.position is None
+            assert y.position is None
+        else:
+            assert np.array_equal(x.position, y.position)
 
 
 @settings(max_examples=40, deadline=None)
@@ -555,6 +560,23 @@ def test_slots_choose_the_cheaper_of_valid_bits_and_zero_weights(density: float)
     sizes = {valid: len(encode_slots(packed, 2, valid=valid).to_bytes()) for valid in (None, True, False)}
     assert sizes[None] == min(sizes[True], sizes[False])
     assert (sizes[True] < sizes[False]) == (density < 0.5)
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_slots_of_digits(valid: bool) -> None:
+    """Weights of 4-bit digits: the position of each digit comes back too, and is counted."""
+    rng = np.random.default_rng(4)
+    weight = np.where(rng.random((18, 30)) < 0.3, rng.integers(-128, 120, (18, 30)), 0).astype(np.int8)
+    bank = np.arange(30) % 4
+    packed = pack(weight, bank, natural(weight, bank, 8, 4), 8, 4, 4)
+    assert any(tile.position is not None and tile.position.any() for tile in packed.tiles)
+    slots = encode_slots(packed, 2, 4, valid=valid, window=64)
+    blank = tuple(replace(t, select=0 * t.select, weight=0 * t.weight, position=None) for t in packed.tiles)
+    decoded = decode_slots(slots_from_bytes(slots.to_bytes()), replace(packed, tiles=blank))
+    assert_same(decoded, packed)
+    assert np.array_equal(unpack(decoded, 18, 30), weight)
+    assert slots.slot_bits == 7
+    assert slots.cost.care_bits == (7 * packed.nonzeros if valid else 4 * packed.slots + 3 * packed.nonzeros)
 
 
 @pytest.mark.parametrize("weight_bits", [2, 4, 7])

@@ -314,33 +314,36 @@ def _widened(network: XorNetwork) -> XorNetwork:
 class XorSlots:
     """The slots of a packed matrix: `rows` lanes of `size` slots, lanes of all tiles in order, one slice a row.
 
-    A slot is `weight_bits`, then `select_bits`, column 0 first, as in the SLOT memory. `valid` uint8 [ceil(rows * size / 8)]:
+    A slot is `weight_bits`, then `position_bits` (1 where slots hold digits, else 0), then `select_bits`, column 0 first, as in the
+    SLOT memory. `valid` uint8 [ceil(rows * size / 8)]:
     one bit a slot, whether it holds a weight, and the stream's bits of an empty slot hold anything; or None: then the stream
-    gives weight 0 for an empty slot, and only its select holds anything.
+    gives weight 0 for an empty slot, and only the rest of it holds anything.
     """
 
     rows: int
     size: int
     weight_bits: int
+    position_bits: int
     select_bits: int
     stream: XorStream
     valid: Bytes | None
 
     @property
     def slot_bits(self) -> int:
-        return self.weight_bits + self.select_bits
+        return self.weight_bits + self.position_bits + self.select_bits
 
     @property
     def cost(self) -> XorCost:
         """Cost per slot, used or empty. Raises `TatamiError` as `decode_rows` does."""
         slots, used = self.rows * self.size, int(np.count_nonzero(decode_rows(self)[0]))
-        care_bits = used * self.slot_bits if self.valid is not None else slots * self.weight_bits + used * self.select_bits
+        care_bits = used * self.slot_bits if self.valid is not None else slots * self.weight_bits + used * (self.slot_bits - self.weight_bits)
         index_bits = 0 if self.valid is None else 8 * self.valid.size
         return XorCost(slots, care_bits, 8 * len(self.to_bytes()) - index_bits, 8 * self.stream.patches.size, index_bits)
 
     def to_bytes(self) -> bytes:
         """Header (8 bytes), valid bits if there are any, stream."""
-        header = _SLOTS.pack(self.rows, self.size, self.weight_bits, self.select_bits, self.valid is not None)
+        flags = int(self.valid is not None) | self.position_bits << 1
+        header = _SLOTS.pack(self.rows, self.size, self.weight_bits, self.select_bits, flags)
         return header + (b"" if self.valid is None else self.valid.tobytes()) + self.stream.to_bytes()
 
 
@@ -348,20 +351,21 @@ def slots_from_bytes(data: bytes, where: str = "xor slots") -> XorSlots:
     """The inverse of `XorSlots.to_bytes`. Raises `TatamiError`, naming `where` and the field, if the data cannot be one."""
     if len(data) < _SLOTS.size:
         raise TatamiError(f"{where}: {len(data)} bytes, must be at least {_SLOTS.size} (header)")
-    rows, size, weight_bits, select_bits, has_valid = _SLOTS.unpack_from(data)
-    limits = (("size", size, 1, 255), ("weight_bits", weight_bits, 1, 8), ("select_bits", select_bits, 1, 8), ("valid", has_valid, 0, 1))
+    rows, size, weight_bits, select_bits, flags = _SLOTS.unpack_from(data)
+    limits = (("size", size, 1, 255), ("weight_bits", weight_bits, 1, 8), ("select_bits", select_bits, 1, 8), ("flags", flags, 0, 3))
     for field, value, low, high in limits:
         if not low <= value <= high:
             raise TatamiError(f"{where}: {field} is {value}, must be in {low}..{high}")
+    has_valid, position_bits = bool(flags & 1), flags >> 1
     start = _SLOTS.size + (-(-rows * size // 8) if has_valid else 0)
     if len(data) < start:
         raise TatamiError(f"{where}: {len(data)} bytes, must be at least {start} (valid bits)")
     valid = np.frombuffer(data, np.uint8)[_SLOTS.size : start] if has_valid else None
     stream = stream_from_bytes(data[start:], f"{where}: stream")
-    outputs = size * (weight_bits + select_bits)
+    outputs = size * (weight_bits + position_bits + select_bits)
     if (stream.network.outputs, stream.length) != (outputs, rows * outputs):
         raise TatamiError(f"{where}: stream has {stream.length} bits in slices of {stream.network.outputs}, must have {rows} rows of {outputs}")
-    return XorSlots(rows, size, weight_bits, select_bits, stream, valid)
+    return XorSlots(rows, size, weight_bits, position_bits, select_bits, stream, valid)
 
 
 def encode_slots(
@@ -383,9 +387,12 @@ def encode_slots(
     for name, value, high in (("select_bits", select_bits, 8), ("weight_bits", weight_bits, 8), ("size", packed.size, 255)):
         if not 1 <= value <= high:
             raise TatamiError(f"xor slots: {name} is {value}, must be in 1..{high}")
-    weight, select = _slot_rows(packed)
+    weight, position, select = _slot_rows(packed)
+    position_bits = int(packed.digits)
+    slot_bits = weight_bits + position_bits + select_bits
     most = (1 << (weight_bits - 1)) - 1
-    for name, values, low, high in (("weight", weight, -most - 1, most), ("select", select, 0, (1 << select_bits) - 1)):
+    limits = (("weight", weight, -most - 1, most), ("position", position, 0, 1), ("select", select, 0, (1 << select_bits) - 1))
+    for name, values, low, high in limits:
         wrong = np.argwhere((values < low) | (values > high))
         if len(wrong):
             row, column = wrong[0]
@@ -393,54 +400,57 @@ def encode_slots(
     used = weight != 0
     if valid is None:
         valid = int(np.count_nonzero(~used)) * weight_bits > used.size
-    fields = (weight & ((1 << weight_bits) - 1)) | select << weight_bits
-    bits = (fields[:, :, None] >> np.arange(weight_bits + select_bits) & 1).astype(bool)
-    care = np.repeat(used[:, :, None], weight_bits + select_bits, axis=2)
+    fields = (weight & ((1 << weight_bits) - 1)) | position << weight_bits | select << (weight_bits + position_bits)
+    bits = (fields[:, :, None] >> np.arange(slot_bits) & 1).astype(bool)
+    care = np.repeat(used[:, :, None], slot_bits, axis=2)
     if not valid:
         care[:, :, :weight_bits] = True
-    stream = encode_best(bits, care, packed.size * (weight_bits + select_bits), seed, window, limit)
-    return XorSlots(packed.lanes, packed.size, weight_bits, select_bits, stream, np.packbits(used, bitorder="little") if valid else None)
+    stream = encode_best(bits, care, packed.size * slot_bits, seed, window, limit)
+    index = np.packbits(used, bitorder="little") if valid else None
+    return XorSlots(packed.lanes, packed.size, weight_bits, position_bits, select_bits, stream, index)
 
 
 def decode_slots(slots: XorSlots, packed: PackedMatrix, where: str = "xor slots") -> PackedMatrix:
-    """`packed` with the weights and selects of the stream; of `packed` itself only groups, lanes and filters are used.
+    """`packed` with the weights (or digits and positions) and selects of the stream; of `packed` itself only groups, lanes and filters are used.
 
-    An empty slot selects 0. Raises `TatamiError`, naming `where`, if the stream is damaged or does not fit the lanes.
+    An empty slot selects 0, at position 0. Raises `TatamiError`, naming `where`, if the stream is damaged or does not fit the lanes.
     """
     if (slots.rows, slots.size) != (packed.lanes, packed.size):
         raise TatamiError(f"{where}: {slots.rows} rows of {slots.size} slots, must be {packed.lanes} of {packed.size}")
-    weight, select = decode_rows(slots, where)
+    weight, position, select = decode_rows(slots, where)
     tiles, row = [], 0
     for tile in packed.tiles:
         rows = slice(row, row + len(tile.lanes))
         columns = len(tile.filters)
         if weight[rows, columns:].any():
             raise TatamiError(f"{where}: tile of row {row} has a weight past its {columns} filters")
-        tiles.append(Tile(tile.filters, tile.lanes, select[rows, :columns], weight[rows, :columns]))
+        digits = position[rows, :columns] if slots.position_bits else None
+        tiles.append(Tile(tile.filters, tile.lanes, select[rows, :columns], weight[rows, :columns], digits))
         row = rows.stop
     return PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
 
 
-def decode_rows(slots: XorSlots, where: str = "xor slots") -> tuple[npt.NDArray[np.int8], Array]:
-    """Weight int8 and select int64, each [rows, size]; 0 and 0 where a slot is empty. Raises `TatamiError` as `decode` does."""
+def decode_rows(slots: XorSlots, where: str = "xor slots") -> tuple[npt.NDArray[np.int8], Array, Array]:
+    """Weight int8, position int64 and select int64, each [rows, size]; 0 where a slot is empty. Raises `TatamiError` as `decode` does."""
     shape = (slots.rows, slots.size, slots.slot_bits)
     bits = decode(slots.stream, where).reshape(shape).astype(np.int64)
     weight = bits[:, :, : slots.weight_bits] @ (1 << np.arange(slots.weight_bits))
     weight -= (weight >> (slots.weight_bits - 1)) << slots.weight_bits
-    select = bits[:, :, slots.weight_bits :] @ (1 << np.arange(slots.select_bits))
+    rest = slots.weight_bits + slots.position_bits
+    position = bits[:, :, slots.weight_bits : rest].any(axis=2).astype(np.int64)
+    select = bits[:, :, rest:] @ (1 << np.arange(slots.select_bits))
     used = weight != 0
     if slots.valid is not None:
         need = -(-slots.rows * slots.size // 8)
         if slots.valid.size != need:
             raise TatamiError(f"{where}: valid is {slots.valid.size} bytes, must be {need} ({slots.rows} rows of {slots.size} slots)")
         used = np.unpackbits(slots.valid, count=slots.rows * slots.size, bitorder="little").reshape(shape[:2]).astype(bool)
-    return np.where(used, weight, 0).astype(np.int8), np.where(used, select, 0)
+    return np.where(used, weight, 0).astype(np.int8), np.where(used, position, 0), np.where(used, select, 0)
 
 
-def _slot_rows(packed: PackedMatrix) -> tuple[Array, Array]:
-    """Weight and select of all slot rows, int64 [lanes, T]."""
-    weight = np.zeros((packed.lanes, packed.size), np.int64)
-    select = np.zeros((packed.lanes, packed.size), np.int64)
+def _slot_rows(packed: PackedMatrix) -> tuple[Array, Array, Array]:
+    """Weight, position and select of all slot rows, int64 [lanes, T]."""
+    weight, position, select = (np.zeros((packed.lanes, packed.size), np.int64) for _ in range(3))
     row = 0
     for index, tile in enumerate(packed.tiles):
         columns = len(tile.filters)
@@ -448,8 +458,10 @@ def _slot_rows(packed: PackedMatrix) -> tuple[Array, Array]:
             raise TatamiError(f"packed tile {index} has {columns} filters, must have at most {packed.size}")
         rows = slice(row, row + len(tile.lanes))
         weight[rows, :columns], select[rows, :columns] = tile.weight, tile.select
+        if tile.position is not None:
+            position[rows, :columns] = tile.position
         row = rows.stop
-    return weight, select
+    return weight, position, select
 
 
 # Patches.
