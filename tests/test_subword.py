@@ -23,7 +23,8 @@ from pymodel.pack import PackedMatrix, Tile, append, check, digit_count, pack, p
 from pymodel.permute import MOVES, Permutation, _squares_of_twos, lane_bound, lane_count, natural, permute
 from pymodel.reference import evaluate
 from pymodel.schemes.base import LayerWeights, Plans, compression
-from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, most_that_fit, project
+from pymodel.schemes.search import most_that_fit
+from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, project
 
 DIGITS = [replace(config, name=f"{config.name}-digits", weight_bits=4) for config in CONFIGS.values()]
 SMALL = DIGITS[-1]

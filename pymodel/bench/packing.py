@@ -14,7 +14,7 @@ from pymodel.bench.weights import bench_layers
 from pymodel.permute import Table, lane_bound, lane_count, natural
 from pymodel.prune import global_masks
 from pymodel.schemes import LayerWeights
-from pymodel.schemes.parallel import permute_all
+from pymodel.schemes.search import permute_all
 
 SIZE = 16
 SPARSITIES = (0.9, 0.95)

@@ -20,7 +20,7 @@ from pymodel.pack import pack
 from pymodel.permute import MOVES
 from pymodel.prune import global_masks
 from pymodel.schemes import LayerWeights, compression, get_scheme
-from pymodel.schemes.parallel import permute_all
+from pymodel.schemes.search import permute_all
 
 SPARSITY = 0.9
 SECONDS = {"ResNet-20": 5.0, "VGG-16's convolutions": 120.0}  # targets, for `tight` on two cores

@@ -90,7 +90,8 @@ class LayerPlan:
         """The plan as numbers and arrays in dicts, for a file; `from_arrays` is the inverse."""
         if self.packed is None:
             return {"mask": self.mask}
-        tiles = {str(i): {"filters": t.filters, "lanes": t.lanes, "select": t.select, "weight": t.weight} for i, t in enumerate(self.packed.tiles)}
+        # a tile of whole weights has no positions
+        tiles = {str(i): {name: value for name, value in vars(t).items() if value is not None} for i, t in enumerate(self.packed.tiles)}
         return {"groups": self.packed.groups, "size": self.packed.size, "inputs": self.packed.inputs, "tiles": tiles}
 
     @staticmethod

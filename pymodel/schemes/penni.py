@@ -23,9 +23,9 @@ import numpy.typing as npt
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.pack import pack
-from pymodel.permute import Permutation, lane_count, permute
+from pymodel.permute import Permutation, lane_count
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans
-from pymodel.schemes.tight_subword import most_that_fit
+from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,17 +52,19 @@ class Penni:
         budget = self._budget(layers, ratio, config)
         seed = int(rng.integers(2**32))
 
-        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], dict[str, Permutation]]]:
+        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], list[Permutation]]]:
             masks = _masks(layers, keep)
-            permutations = _permute(layers, masks, config, moves, seed)
-            return sum(lane_count(masks[name], permutation) for name, permutation in permutations.items()), (masks, permutations)
+            matrices = [(masks[layer.name], layer.bank) for layer in layers]
+            found = permute_all(matrices, config.size, config.group, "tile", moves, seed)
+            lanes = sum(lane_count(mask, permutation) for (mask, _), permutation in zip(matrices, found, strict=True))
+            return lanes, (masks, found)
 
         masks, permutations = most_that_fit(try_out, budget, budget * config.size)  # at most one weight a slot
         if any(layer.saliency.any() for layer in layers) and not any(mask.any() for mask in masks.values()):
             raise TatamiError(f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel that it needs")
         return {
-            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutations[layer.name], config.size, config.group))
-            for layer in layers
+            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group))
+            for layer, permutation in zip(layers, permutations, strict=True)
         }
 
     def _budget(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
@@ -117,14 +119,6 @@ def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
             needed: Mask = np.any(masks[_stem(layer.name) + COEFFICIENTS], axis=0, keepdims=True)
             masks[layer.name] = (layer.weight != 0) & needed.T
     return masks
-
-
-def _permute(layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig, moves: int, seed: int) -> dict[str, Permutation]:
-    found = {}
-    for index, layer in enumerate(layers):
-        mask, rng = masks[layer.name].astype(np.int8), np.random.default_rng([seed, index])
-        found[layer.name] = permute(mask, layer.bank, config.size, config.group, table="tile", rng=rng, moves=moves)
-    return found
 
 
 def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple[FloatArray, FloatArray]:

@@ -6,8 +6,6 @@ alone; how many may stay so that the packed matrix has the size that was asked f
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -15,15 +13,10 @@ import numpy as np
 
 from pymodel.config import ArrayConfig
 from pymodel.pack import pack
-from pymodel.permute import MOVES, Permutation, Table, lane_count
+from pymodel.permute import Permutation, Table, lane_count
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
-from pymodel.schemes.parallel import permute_all
+from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
-
-TRIAL_MOVES = 100  # of the searches that only measure how well a mask packs
-TRIALS = 7
-# The full search packs tighter than the trials: so often it is run again with as many more, or fewer, weights as its lanes leave room for.
-REFINEMENTS = 3
 
 
 class Tight:
@@ -36,37 +29,18 @@ class Tight:
     def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
         budget = slot_budget(layers, ratio, config)
         seed = int(rng.integers(2**32))
-        low, high = 0, budget * config.size  # weights kept: at most one a slot
-        for _ in range(TRIALS):
-            middle = (low + high) // 2
-            if self._lanes(layers, most_salient(layers, middle), config, TRIAL_MOVES, seed)[0] <= budget:
-                low = middle
-            else:
-                high = middle
-        keep = low
-        best: tuple[int, dict[str, Mask], dict[str, Permutation]] | None = None
-        for trial in itertools.count():
-            masks = most_salient(layers, keep)
-            lanes, found = self._lanes(layers, masks, config, MOVES, seed)
-            if lanes <= budget and (best is None or keep > best[0]):
-                best = keep, masks, found
-            if best is not None and trial >= REFINEMENTS:
-                _, masks, found = best
-                return {
-                    layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, found[layer.name], config.size, config.group))
-                    for layer in layers
-                }
-            keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
-        raise AssertionError("unreachable")
 
-    def _lanes(
-        self, layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig, moves: int, seed: int
-    ) -> tuple[int, dict[str, Permutation]]:
-        """Lanes of all layers, and their permutations."""
-        matrices = [(masks[layer.name], layer.bank) for layer in layers]
-        found = permute_all(matrices, config.size, config.group, self.table, moves, seed)
-        lanes = sum(lane_count(mask, permutation) for (mask, _), permutation in zip(matrices, found, strict=True))
-        return lanes, {layer.name: permutation for layer, permutation in zip(layers, found, strict=True)}
+        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], list[Permutation]]]:
+            masks = most_salient(layers, keep)
+            found = permute_all([(masks[layer.name], layer.bank) for layer in layers], config.size, config.group, self.table, moves, seed)
+            lanes = sum(lane_count(masks[layer.name], permutation) for layer, permutation in zip(layers, found, strict=True))
+            return lanes, (masks, found)
+
+        masks, found = most_that_fit(try_out, budget, budget * config.size)  # at most one weight a slot
+        return {
+            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group))
+            for layer, permutation in zip(layers, found, strict=True)
+        }
 
 
 class TightTile(Tight):

@@ -30,7 +30,7 @@ from pymodel.errors import TatamiError
 from pymodel.pack import PackedMatrix, Tile
 from pymodel.permute import Array
 from pymodel.schemes.base import LayerPlan, LayerWeights, slot_budget
-from pymodel.schemes.parallel import each
+from pymodel.schemes.search import each
 from pymodel.schemes.unstructured import most_salient
 
 # Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of a tile.

@@ -11,9 +11,8 @@ against the two digits of every weight, it is twice as high.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +20,10 @@ import numpy.typing as npt
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack
-from pymodel.permute import MOVES, Array, Permutation, lane_count, permute
+from pymodel.permute import Array, Permutation, lane_count
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans, slot_budget
-from pymodel.schemes.tight import REFINEMENTS, TRIAL_MOVES, TRIALS
+from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
-
-Found = TypeVar("Found")
 
 HIGH_FIRST = 1e-9  # of equal halves, the high digit's is larger by this part
 
@@ -44,51 +41,21 @@ class TightSubword:
         digits = [by_digit(layer) for layer in layers]
         seed = int(rng.integers(2**32))
 
-        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], dict[str, Permutation]]]:
+        def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], list[Permutation]]]:
             masks = most_salient(digits, keep)
-            lanes, permutations = 0, {}
-            for index, (layer, each) in enumerate(zip(layers, digits, strict=True)):
+            for layer, each in zip(layers, digits, strict=True):
                 masks[layer.name] = (masks[layer.name] & (each.saliency > 0)).reshape(*layer.weight.shape, 2)
-                slots = masks[layer.name].sum(axis=2)
-                permutations[layer.name] = permute(
-                    slots,
-                    layer.bank,
-                    config.size,
-                    config.group,
-                    table="tile",
-                    rng=np.random.default_rng([seed, index]),
-                    moves=moves,
-                    slots=slots,
-                )
-                lanes += lane_count(slots, permutations[layer.name], slots)
-            return lanes, (masks, permutations)
+            slots = [masks[layer.name].sum(axis=2) for layer in layers]
+            matrices = [(count, layer.bank) for count, layer in zip(slots, layers, strict=True)]
+            found = permute_all(matrices, config.size, config.group, "tile", moves, seed, slots)
+            return sum(lane_count(count, permutation, count) for count, permutation in zip(slots, found, strict=True)), (masks, found)
 
         masks, permutations = most_that_fit(try_out, budget, budget * config.size)
         plans = {}
-        for layer in layers:
+        for layer, permutation in zip(layers, permutations, strict=True):
             ones = masks[layer.name] @ np.array([1, 1 << DIGIT_BITS])
-            plans[layer.name] = LayerPlan.of(pack(ones, layer.bank, permutations[layer.name], config.size, config.group, DIGIT_BITS))
+            plans[layer.name] = LayerPlan.of(pack(ones, layer.bank, permutation, config.size, config.group, DIGIT_BITS))
         return plans
-
-
-def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int, high: int) -> Found:
-    """The result of `try_out(keep, moves) -> (lanes, result)` for the largest `keep` in 0..`high` found whose lanes are within `budget`.
-
-    By bisection with short searches; the full search packs tighter than they say, so it is run again with as many more as there is room for.
-    None kept must take no lane.
-    """
-    low = 0
-    for _ in range(TRIALS):
-        middle = (low + high) // 2
-        low, high = (middle, high) if try_out(middle, TRIAL_MOVES)[0] <= budget else (low, middle)
-    keep, best, trials = low, -1, 0
-    while best < 0 or trials <= REFINEMENTS:
-        lanes, result = try_out(keep, MOVES)
-        if lanes <= budget and keep > best:
-            best, found = keep, result
-        keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
-        trials += 1
-    return found
 
 
 def integers(weight: npt.NDArray[np.generic]) -> Array:
