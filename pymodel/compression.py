@@ -222,8 +222,9 @@ def _layers(plans: dict[str, LayerPlan], image: Image, costs: tuple[Any, ...]) -
 def _xor_bits(image: Image) -> int:
     """Stored bits of the image with its slots in the format of `pymodel.formats.xor`."""
     slots = image.section("SLOT").words
-    weight, select = slots[:, :, 0].astype(np.int8), np.where(slots[:, :, 0] != 0, slots[:, :, 1], 0)
-    rows = Tile(np.arange(image.config.size), np.zeros(len(slots), np.int64), select, weight)
+    weight, select = slots[:, :, 0].astype(np.int8), np.where(slots[:, :, 0] != 0, slots[:, :, -1], 0)
+    position = slots[:, :, 1] if image.config.position_bits else None
+    rows = Tile(np.arange(image.config.size), np.zeros(len(slots), np.int64), select, weight, position)
     packed = PackedMatrix(np.full((1, image.config.group), -1), (rows,), image.config.size, 0)
     stored = encode_slots(packed, image.config.select_bits, image.config.weight_bits).cost.stored_bits
     return sum(image.bits().values()) - image.bits()["SLOT"] + stored
