@@ -55,7 +55,15 @@ def test_cycles_of_a_run() -> None:
     assert bench.clock_cycles(outcome.log.with_name("results.xml")) > outcome.result["cycles"] > 0
 
 
-@pytest.mark.parametrize(("options", "message"), [([], "BENCH '' is unknown; valid: env"), (["--bench=nonsense"], "BENCH 'nonsense' is unknown")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "BENCH '' is unknown; valid: env, packing, joint, xor, speed"),
+        (["--bench=nonsense"], "BENCH 'nonsense' is unknown"),
+        (["--bench=xor", "--weights=w.pt"], "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, speed do"),
+        (["--bench=joint", "--weights=no/such.pt"], "no/such.pt: no such file"),
+    ],
+)
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
     done = subprocess.run([sys.executable, "-m", "scripts.bench", *options], cwd=runner.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
