@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from pymodel.training import Budget
 from scripts import results
 from scripts.results import Run, files, plan
 
-ENTRIES = [
+ENTRIES: list[dict[str, Any]] = [
     {"network": "digits", "schemes": ["tight", "tetris"], "ratios": [4, 8], "epochs": 3, "batch": 32},
     {"network": "resnet20", "needs": ["weights", "data"], "schemes": ["tight"], "ratios": [14.13]},
 ]
