@@ -32,12 +32,13 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
     slots there. `bound`: the same for the lanes that it has, whatever their groups. `tight_fraction`: the same for `tight_tile`, packed without
     loss to the same ratio.
     """
+    measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("joint", total=len(RATIOS) * len(GROUPS))
         for group in GROUPS:
             config = replace(CONFIGS["16x16"], group=group)
-            what, layers = bench_layers(weights, group)
+            what, layers = measured[group]
             for ratio in RATIOS:
                 begin = time.perf_counter()
                 plans = get_scheme("tight_joint").plan(layers, ratio, config, np.random.default_rng(1))

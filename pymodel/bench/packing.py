@@ -30,12 +30,13 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
     `bound` is the compression of the lanes that the fullest filter of each tile needs (`lane_bound`); `natural` takes inputs and filters as
     they come.
     """
+    measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("packing", total=len(SPARSITIES) * len(GROUPS) * len(TABLES))
         for sparsity in SPARSITIES:
             for group in GROUPS:
-                what, layers = bench_layers(weights, group)
+                what, layers = measured[group]
                 masks = global_masks({layer.name: layer.weight for layer in layers}, sparsity)
                 plain = {layer.name: natural(masks[layer.name], layer.bank, SIZE, group) for layer in layers}
                 for table in TABLES:
