@@ -45,7 +45,12 @@ def digits(weights: Path | None, data: Path | None, seed: int) -> Task:
     images, labels, held_images, held_labels = train_digits.split_digits()
     settings = train_digits.Settings()
     if weights is None:
-        net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(seed))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the fastest for layers this small, by far where cores are shared
+        try:
+            net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(seed))
+        finally:
+            torch.set_num_threads(threads)
         start = f"trained for {settings.dense_epochs} epochs, seed {seed}"
     else:
         net = train_digits.DigitsNet()
