@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pymodel.config import ArrayConfig
 from pymodel.errors import ErrorCode, TatamiError
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words, check_section, memories
+from pymodel.planes import Placement
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
@@ -153,6 +154,16 @@ class Machine:
         """Words [B, words, T] of a feature bank."""
         t = self.config.size
         return self.features[:, bank, address * t : (address + words) * t].reshape(self.batch, words, t)
+
+    def load_tensor(self, place: Placement, tensor: Int8Array) -> None:
+        """Writes a tensor int8 [B or 1, C, H, W] where it lies."""
+        for bank, base, words in zip(place.bank, place.base, np.moveaxis(place.to_words(tensor), 1, 0), strict=True):
+            self.load_feature(bank, base, words)
+
+    def read_tensor(self, place: Placement) -> Int8Array:
+        """The words [B, C, words, T] of a tensor, as `Placement.to_words` has them."""
+        planes = [self.read_feature(bank, base, place.channel_words) for bank, base in zip(place.bank, place.base, strict=True)]
+        return np.stack(planes, axis=1)
 
     def run(self, start: int = 0, *, trace: bool = False) -> Run:
         """Runs from a program address to END. Raises `MachineError` where the hardware would stop.

@@ -25,16 +25,12 @@ BATCH = 2
 def loaded(image: Image, images: np.ndarray) -> Machine:
     machine = Machine(image.config, len(images))
     machine.load(image.sections)
-    place = image.placements[INPUT]
-    words = place.to_words(images)
-    for c in range(place.shape[0]):
-        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    machine.load_tensor(image.placements[INPUT], images)
     return machine
 
 
 def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
-    place = image.placements[name]
-    return np.stack([machine.read_feature(place.bank[c], place.base[c], place.channel_words) for c in range(place.shape[0])], axis=1)
+    return machine.read_tensor(image.placements[name])
 
 
 def program(config: ArrayConfig, seed: int, packing: str) -> tuple[Network, np.ndarray, Image]:

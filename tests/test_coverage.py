@@ -45,9 +45,7 @@ def machine_and_image(seed: int) -> tuple[Machine, Image]:
     network, image = random_program(rng, CONFIG)
     machine = Machine(CONFIG)
     machine.load(image.sections)
-    place = image.placements["input"]
-    for c, words in enumerate(place.to_words(random_images(rng, network, 1))[0]):
-        machine.load_feature(place.bank[c], place.base[c], words[None])
+    machine.load_tensor(image.placements["input"], random_images(rng, network, 1))
     return machine, image
 
 

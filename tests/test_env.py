@@ -246,9 +246,7 @@ def test_second_images_differ_and_give_the_same_planes(derive: Any) -> None:
 def planes_of(image: Any, tensor: Any) -> dict[str, Any]:
     machine = Machine(CONFIG)
     machine.load(image.sections)
-    place = image.placements["input"]
-    for channel, words in enumerate(place.to_words(tensor)):
-        machine.load_feature(place.bank[channel], place.base[channel], words[None])
+    machine.load_tensor(image.placements["input"], tensor[None])
     machine.run(image.run_start)
     return metamorphic.planes(image, [p[0].tobytes() for p in machine.run(image.dump_start).packets])
 

@@ -227,15 +227,11 @@ def assert_machine_agrees(net: Network, image: Image, images: Array) -> int:
     """Every byte of every tensor as the reference has it; returns the cycles."""
     machine = Machine(image.config, len(images))
     machine.load(image.sections)
-    place = image.placements[INPUT]
-    words = place.to_words(images)
-    for c in range(place.shape[0]):
-        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    machine.load_tensor(image.placements[INPUT], images)
     run = machine.run(image.run_start)
     for name, tensor in evaluate(net, images).items():
         place = image.placements[name]
-        seen = np.stack([machine.read_feature(place.bank[c], place.base[c], place.channel_words) for c in range(place.shape[0])], axis=1)
-        np.testing.assert_array_equal(seen, place.to_words(tensor), err_msg=f"tensor {name}")
+        np.testing.assert_array_equal(machine.read_tensor(place), place.to_words(tensor), err_msg=f"tensor {name}")
     return run.cycles
 
 
@@ -260,33 +256,29 @@ def test_the_machine_computes_what_the_scheme_left(name: str, config: ArrayConfi
 
 
 @pytest.mark.parametrize("name", ON_ARRAY)
-def test_the_order_of_channels_changes_nothing(name: str) -> None:
-    """Metamorphic: a layer whose input channels are permuted, with its plan's banks permuted alike, gives the same planes."""
-    config = SMALL
-    whole = network(4, config)
-    conv = next(one for one in whole.layers if one.name == "c2")
-    assert isinstance(conv, Conv)
-    order = np.random.default_rng(3).permutation(conv.weight.shape[1])
-    first = whole.layers[0]
+def test_permuted_channels_and_groups_change_nothing(name: str) -> None:
+    """Metamorphic: channels that lie in one bank change places, the plan's groups name them by their new numbers, and the result is the same."""
+    whole = network(4, SMALL)
+    plan = get_scheme(name).plan(layers_of(whole, SMALL, ("c2",)), 2.0, SMALL, np.random.default_rng(0))["c2"]
+    assert plan.packed is not None
+    net = pruned(whole, {"c2": plan})
+    first, second = net.layers[0], net.layers[1]
     assert isinstance(first, Conv)
-    # the layer before writes its filters in another order
+    assert isinstance(second, Conv)
+    order = np.roll(np.arange(len(first.weight)), SMALL.group)  # channel c comes from order[c]
     q = first.requant
     moved_first = replace(first, weight=first.weight[order], requant=Requant(q.bias[order], q.multiplier[order], q.shift[order], q.relu))
-    moved = Network("moved", whole.input_shape, (moved_first, replace(conv, weight=conv.weight[:, order]), *whole.layers[2:]))
-    images = np.random.default_rng(5).integers(-128, 128, (1, *whole.input_shape)).astype(np.int8)
-    seen = []
-    for net in (whole, moved):
-        # the same weights in other places: planned with the mask of the first, so that both prune alike
-        plans = get_scheme(name).plan(layers_of(whole, config, ("c2",)), 2.0, config, np.random.default_rng(0))
-        mask = plans["c2"].mask.reshape(conv.weight.shape)
-        mask = mask if net is whole else mask[:, order]
-        second = net.layers[1]
-        assert isinstance(second, Conv)
-        cut_second = replace(second, weight=np.where(mask, second.weight, 0))
-        cut = Network(net.name, net.input_shape, (net.layers[0], cut_second, *net.layers[2:]))
-        assert_machine_agrees(cut, compile_network(cut, config, packing="tight"), images)
-        seen.append(evaluate(cut, images)["fc"])
-    assert np.array_equal(seen[0], seen[1])
+    moved = Network("moved", net.input_shape, (moved_first, replace(second, weight=second.weight[:, order]), *net.layers[2:]))
+    channel, tap = np.divmod(plan.packed.groups, 9)
+    groups = np.where(plan.packed.groups < 0, -1, np.argsort(order)[channel] * 9 + tap)
+    moved_plan = LayerPlan.of(replace(plan.packed, groups=groups))
+    assert not np.array_equal(moved_plan.mask, plan.mask)
+    images = np.random.default_rng(5).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)
+    cycles = [assert_machine_agrees(n, compile_fitted(n, SMALL, plans={"c2": p}), images) for n, p in ((net, plan), (moved, moved_plan))]
+    assert cycles[0] == cycles[1]
+    for tensor in ("c2", "c3", "fc"):
+        assert np.array_equal(evaluate(net, images)[tensor], evaluate(moved, images)[tensor])
+        assert evaluate(net, images)[tensor].any()
 
 
 def test_a_plan_that_does_not_fit_the_weights_is_refused() -> None:

@@ -34,10 +34,7 @@ def model(b: Bench) -> Machine:
     """The array model with the network and its input, as `bench` leaves the machine after `load_input`."""
     machine = Machine(b.image.config)
     machine.load(b.image.sections)
-    place = b.image.placements["input"]
-    words = place.to_words(b.expected.tensors["input"][:1])
-    for c in range(place.shape[0]):
-        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    machine.load_tensor(b.image.placements["input"], b.expected.tensors["input"][:1])
     return machine
 
 

@@ -64,10 +64,7 @@ def loaded_model(image: Image, images: Int8Array) -> Machine:
     """The array model as it is before a run, for a batch int8 [B, C, H, W]."""
     machine = Machine(image.config, len(images))
     machine.load(image.sections)
-    place = image.placements["input"]
-    words = place.to_words(images)
-    for c in range(place.shape[0]):
-        machine.load_feature(place.bank[c], place.base[c], words[:, c])
+    machine.load_tensor(image.placements["input"], images)
     return machine
 
 
