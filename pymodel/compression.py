@@ -39,7 +39,7 @@ LOADED_FOR = 100  # images that one load of the memories is shared by, in energi
 class Start:
     """The network before compression: accuracies on the test images, and cycles and nJ an image of the dense program.
 
-    `depths` are those of the memories that the dense program needs: energies are compared on one machine, which can run both.
+    `depths` are those of the memories that the dense program needs.
     """
 
     network: str
@@ -51,6 +51,11 @@ class Start:
     cycles: int
     energy_nj: float
     depths: dict[str, int]
+
+    def machine(self, config: ArrayConfig) -> ArrayConfig:
+        """`config` with memories deep enough for the dense program too: energies are compared on one machine."""
+        depths: dict[str, Any] = {name: max(getattr(config, name), depth) for name, depth in self.depths.items()}
+        return replace(config, **depths)
 
     def save(self, path: Path) -> None:
         draft = path.with_name(f"{path.name}.{os.getpid()}")  # several runs may write it at once
@@ -121,7 +126,6 @@ def compress(
     image.save(out / "image.bin")
     picture(network, trained.plans, out / "matrix.png", f"{task.name}, {scheme.name} at {ratio:g}x")
     cost = image_cost(image, LOADED_FOR)
-    depths: dict[str, Any] = dict(start.depths)
     found = {
         "network": task.name,
         "scheme": scheme.name,
@@ -143,7 +147,7 @@ def compress(
         "cycles": cost.cycles,
         "dense_cycles": start.cycles,
         "bound_cycles": cost.bound_cycles,
-        "energy_nj": energy(cost, load_energy(), replace(image.config, **depths)).total,
+        "energy_nj": energy(cost, load_energy(), start.machine(image.config)).total,
         "dense_energy_nj": start.energy_nj,
         "mismatches": mismatches,
         "layers": _layers(trained.plans, image, cost.layers),
@@ -187,16 +191,10 @@ def _run_one(task: Task, network: Network, image: Image, scale: float) -> int:
     images = quantise_tensor(task.prepare(task.test_images[:1], None).numpy(), scale)
     machine = Machine(image.config, 1)
     machine.load(image.sections)
-    words = image.placements[INPUT].to_words(images)
-    for bank, base, plane in zip(image.placements[INPUT].bank, image.placements[INPUT].base, np.moveaxis(words, 1, 0), strict=True):
-        machine.load_feature(bank, base, plane)
+    machine.load_tensor(image.placements[INPUT], images)
     machine.run(image.run_start)
-    wrong = 0
-    for name, tensor in evaluate(network, images).items():
-        place = image.placements[name]
-        seen = np.stack([machine.read_feature(bank, base, place.channel_words) for bank, base in zip(place.bank, place.base, strict=True)], axis=1)
-        wrong += int((seen != place.to_words(tensor)).sum())
-    return wrong
+    places = image.placements
+    return sum(int((machine.read_tensor(places[name]) != places[name].to_words(tensor)).sum()) for name, tensor in evaluate(network, images).items())
 
 
 def _sizes(trained: Trained) -> dict[str, float]:

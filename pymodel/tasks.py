@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def digits(weights: Path | None, data: Path | None, seed: int) -> Task:
     else:
         net = train_digits.DigitsNet()
         resnet.load_state(net, weights)
-        start = weights.name
+        start = _fingerprint(weights)
 
     def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         return batch if generator is None else train_digits.distort(batch, settings, generator)
@@ -98,9 +99,14 @@ def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | Non
         _labels(test_labels),
         prepare,
         ("conv1",),
-        weights.name,
+        _fingerprint(weights),
         f"{data.name}, {len(train_labels)} to train on",
     )
+
+
+def _fingerprint(path: Path) -> str:
+    """Name and CRC-32 of a file, so that a run is not taken up with other weights of the same name."""
+    return f"{path.name} ({zlib.crc32(path.read_bytes()):08x})"
 
 
 def _labels(labels: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -188,6 +188,21 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     assert "c3.basis" in network.shapes
 
 
+def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "test-digits-start.pt"
+    torch.save({name: value * 1.5 if value.is_floating_point() else value for name, value in task.module.state_dict().items()}, path)
+    other = get_task("digits", path, None, 1)
+    train(task, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1, tmp_path / "checkpoint.pt")
+    with pytest.raises(TatamiError, match=r"checkpoint.pt: start is test-digits-start.pt \([0-9a-f]{8}\) there and test-digits-start.pt \("):
+        train(other, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1, tmp_path / "checkpoint.pt")
+
+
+def test_energies_are_taken_on_a_machine_that_can_run_both() -> None:
+    start = compression.Start("digits", "w", "d", "8x4", 0.5, 0.5, 1, 1.0, {"lane_depth": 65536, "group_depth": 4})
+    machine = start.machine(CONFIG)
+    assert (machine.lane_depth, machine.group_depth) == (65536, CONFIG.group_depth)
+
+
 # The command
 
 
@@ -258,7 +273,7 @@ def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(task: Task, tm
     torch.save(resnet.resnet20().state_dict(), weights)
     with pytest.raises(TatamiError, match=r"cifar-10-batches-py: no such folder"):
         compress.main(["resnet20", "--scheme=tight", "--ratio=4", f"--weights={weights}", f"--data={tmp_path}"])
-    start = compression.Start("digits", "test-digits-start.pt", task.data, "8x4", 0.5, 0.5, 1, 1.0, {})
+    start = compression.Start("digits", task.start, task.data, "8x4", 0.5, 0.5, 1, 1.0, {})
     start.save(tmp_path / "start.json")
     options = [f"--weights={ROOT / 'build' / 'test-digits-start.pt'}", "--config=8x4", f"--start={tmp_path / 'start.json'}", f"--out={tmp_path}"]
     with pytest.raises(TatamiError, match=r"ratio is 5000, must be at most"):
