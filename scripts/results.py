@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pymodel.errors import TatamiError
+from scripts.sim import integer
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "scripts" / "results.yaml"
@@ -99,12 +100,18 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         from pymodel.report import console_table, read_reports, render
+        from pymodel.training import Budget
     except ModuleNotFoundError as error:
         raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
 
     weights, data = files(given.weights, given.data)
-    jobs = _number("JOBS", given.jobs or "1", 1, 1024)
-    epochs = _number("EPOCHS", given.epochs, 0, 10_000) if given.epochs else None
+    jobs = integer("JOBS", given.jobs or "1", 1, 1024)
+    try:
+        epochs = float(given.epochs) if given.epochs else None
+    except ValueError:
+        raise TatamiError(f"EPOCHS '{given.epochs}' is not a number") from None
+    if epochs is not None:
+        Budget(epochs=epochs)  # refuses what no training can have
     runs, left_out = plan(yaml.safe_load(RUNS.read_text()), weights, data, epochs)
     console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
     for network in left_out:
@@ -112,9 +119,9 @@ def main(arguments: list[str]) -> int:
     failed = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     begin = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(int(jobs)) as pool:
+    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task("compressing", total=len(runs), completed=sum(run.done for run in runs))
-        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // int(jobs))): run for run in runs if not run.done}
+        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // jobs)): run for run in runs if not run.done}
         for future in as_completed(waiting):
             run, said = waiting[future], future.result()
             if said:
@@ -144,16 +151,6 @@ def gather(runs: list[Run]) -> int:
         if run.ratio == PICTURED and (run.folder / "matrix.png").is_file():
             shutil.copyfile(run.folder / "matrix.png", page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
     return len(ended)
-
-
-def _number(name: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise TatamiError(f"{name} is '{text}', must be a number") from None
-    if not low <= value <= high:
-        raise TatamiError(f"{name} is {text}, must be in {low}..{high}")
-    return value
 
 
 if __name__ == "__main__":

@@ -55,9 +55,14 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         files("", "nowhere")
     (tmp_path / "w.th").write_bytes(b"")
     assert files(f"resnet20={tmp_path / 'w.th'}", str(tmp_path)) == ({"resnet20": tmp_path / "w.th"}, tmp_path)
-    for options in (["--jobs=0"], ["--jobs=many"], ["--epochs=-1"]):
-        with pytest.raises(TatamiError, match="must be"):
-            results.main(options)
+    for option, message in (
+        ("--jobs=0", "JOBS 0 is outside 1..1024"),
+        ("--jobs=1.5", "JOBS '1.5' is not an integer"),
+        ("--epochs=-1", "epochs is -1.0, must be in 0.."),
+        ("--epochs=few", "EPOCHS 'few' is not a number"),
+    ):
+        with pytest.raises(TatamiError, match=message):
+            results.main([option])
 
 
 @pytest.mark.slow

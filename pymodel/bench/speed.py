@@ -23,7 +23,7 @@ from pymodel.schemes import LayerWeights, compression, get_scheme
 from pymodel.schemes.search import permute_all
 
 SPARSITY = 0.9
-JOINT = "ResNet-20"  # where tight_joint is timed too: it takes seven minutes for VGG-16
+JOINT = "ResNet-20"  # where tight_joint is timed too: on VGG-16 it takes minutes
 SECONDS = {"ResNet-20": 5.0, "VGG-16's convolutions": 120.0}  # targets, for `tight` on two cores
 WIDTHS = (32, 64, 128, 256, 512)  # filters and channels of one 3 x 3 convolution
 # Filters and channels of VGG-16's convolutions (Simonyan and Zisserman, arXiv 1409.1556, configuration D): 14.7 million weights

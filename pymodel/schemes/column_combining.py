@@ -11,7 +11,7 @@ stays and the others are pruned. One iteration of the paper's algorithm, for all
 3. Prune the conflicts.
 
 The second step is that of the authors' published code (github.com/BradMcDanel/column-combine, packing.py). Adding the columns one by one, each to
-the group that it makes densest, keeps 5% to 11% less saliency on a public ResNet-20.
+the group that it makes densest, kept less saliency on a public ResNet-20 when it was tried.
 
 How many weights the first step leaves is found by bisection, such that the packed matrices have the size that was asked for. Retraining, and with it
 the iteration, is the caller's: it asks for plans at rising ratios.
