@@ -118,21 +118,22 @@ class BrokenOffError(Exception):
     pass
 
 
-def test_a_run_that_is_taken_up_ends_as_one_that_was_not(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken_off", [2, 3, 6])  # between two plans, and after the last one, of the second step
+def test_a_run_that_is_taken_up_ends_as_one_that_was_not(broken_off: int, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
     scheme, path = get_scheme("tight_joint"), tmp_path / "checkpoint.pt"
     budget = replace(BUDGET, saliency="taylor")
     whole = train(task, scheme, 4.0, CONFIG, budget, 1)
 
     def stop(now: Progressed) -> None:
-        if now.step == 3:
+        if now.step == broken_off:
             raise BrokenOffError
 
     with pytest.raises(BrokenOffError):
         train(task, scheme, 4.0, CONFIG, budget, 1, path, stop)
     steps: list[int] = []
     again = train(task, scheme, 4.0, CONFIG, budget, 1, path, lambda now: steps.append(now.step))
-    assert steps[0] > 1
+    assert steps[0] == broken_off  # the step itself was not saved any more
     for name, weight in whole.module.state_dict().items():
         assert torch.equal(weight, again.module.state_dict()[name]), name
     assert all(np.array_equal(plan.mask, again.plans[name].mask) for name, plan in whole.plans.items())
