@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.table import Table
 from pymodel.errors import TatamiError
 from scripts.sim import integer
 from tb import bugs, runner
+from tb.pool import processes
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
     started = time.monotonic()
     verdicts = []
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes(workers) as pool:
         hunts = {pool.submit(bugs.hunt, bug): bug for bug in chosen}
         with console.status("") as status:
             for done in as_completed(hunts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -59,13 +60,22 @@ def main(arguments: list[str]) -> int:
     }
     journal.close(summary)
     console.print(tests_table(journal.records))
-    for bucket in regress.buckets(journal.records):
+    show_failures(regress.buckets(journal.records), workers, finished, console)
+    print("REGRESS", json.dumps(summary))
+    return 0 if finished and not failed else 1
+
+
+def show_failures(found: list[regress.Bucket], workers: int, finished: bool, console: Console) -> None:
+    """Each bucket with its quickest failure, and where that one began inside the machine."""
+    inside: dict[str, list[str]] = {}
+    if finished and found:
+        with console.status("replaying a failure of each kind"):
+            inside = {bucket.signature: lines for bucket, lines in regress.look_inside(found, workers)}
+    for bucket in found:
         print(f"FAILED {bucket.count} x {bucket.signature}")
         print(f"  in {', '.join(bucket.tests)}; for example")
         print(*(f"  | {line}" for line in bucket.example.message.splitlines()[:MESSAGE_LINES]), sep="\n")
-        print(f"  {bucket.example.replay}\n  log: {bucket.example.log}")
-    print("REGRESS", json.dumps(summary))
-    return 0 if finished and not failed else 1
+        print(*(f"  {line}" for line in inside.get(bucket.signature, [])), f"  {bucket.example.replay}", f"  log: {bucket.example.log}", sep="\n")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -77,7 +87,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, console: Console) -> bool:
-    """All runs, with a bar on a terminal. False if the user stopped them."""
+    """All runs, with a bar on a terminal and a line for each tenth elsewhere. False if they were stopped, by the keyboard or a SIGTERM."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         designs = bar.add_task("build", total=len({job.design for job in jobs}))
@@ -94,6 +104,9 @@ def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, c
                     failed += 1
                     bar.update(runs, description=f"run, [red]{failed} failed[/]")
                     bar.console.print(f"FAILED {item.replay}", markup=False)
+                done = len(journal.records)
+                if not console.is_terminal and done * 10 // len(jobs) > (done - 1) * 10 // len(jobs):
+                    print(f"{done} of {len(jobs)} runs, {failed} failed", flush=True)
         except KeyboardInterrupt:
             return False
     return True
@@ -113,6 +126,7 @@ def tests_table(records: list[regress.Record]) -> Table:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a regression that is ended keeps its record
     try:
         sys.exit(main(sys.argv[1:]))
     except TatamiError as error:

@@ -14,7 +14,7 @@ from pymodel.config import get_config
 from pymodel.errors import TatamiError
 from tb import runner
 from tb.debug import failure
-from tb.debug.replay import replay
+from tb.debug.replay import outside, replay
 from tb.testlist import CHECKED_TOP, get_test
 
 BUGS_FILE = runner.ROOT / "tb" / "bugs.yaml"
@@ -115,7 +115,9 @@ def run_test(bug: Bug, seed: int, sources: list[Path] | None) -> runner.RunResul
 
 
 def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -> str:
-    """The place inside the machine that a replay of the failure names."""
+    """What a replay of the failure names: the place inside the machine where the bug has a `divergence`, else the block."""
+    if not bug.divergence:
+        return outside(outcome.message)
     kept = failure.keep(outcome, get_test(bug.test), bug.sim, get_config(bug.config), seed, env=environment(bug), sources=sources)
     found = replay(kept).divergence
     return "no divergence inside" if found is None else found.line()
@@ -124,7 +126,7 @@ def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -
 def hunt(bug: Bug) -> Verdict:
     """Runs the bug's test on the RTL with the bug, seed after seed until it fails; then on the RTL without, where it must pass.
 
-    What the failure says, and where the bug has a `divergence` what its replay says, must be what the bug's row asks for.
+    What the failure says must be what the bug's row asks for; its replay must name the bug's `divergence`, or else the block of the bug's file.
     """
     try:
         sources = copy_rtl(bug)
@@ -137,12 +139,13 @@ def hunt(bug: Bug) -> Verdict:
         said = re.search(bug.message, outcome.message)
         if not said:
             return Verdict(bug, False, seed, f"failed, but does not say /{bug.message}/: {outcome.message}", str(outcome.log), outcome.wall_s)
-        place = where(bug, seed, outcome, sources) if bug.divergence else ""
-        if not re.search(bug.divergence, place):
-            return Verdict(bug, False, seed, f"first divergence is not /{bug.divergence}/: {place}", str(outcome.log), outcome.wall_s)
+        place, asked = where(bug, seed, outcome, sources), bug.divergence or Path(bug.file).stem
+        if not re.search(asked, place):
+            return Verdict(bug, False, seed, f"the replay does not name /{asked}/: {place}", str(outcome.log), outcome.wall_s)
         clean = run_test(bug, seed, None)
     except TatamiError as error:
         return Verdict(bug, False, 0, str(error), "", 0.0)
     if not clean.passed:
         return Verdict(bug, False, seed, f"fails without the bug, too: {clean.message}", str(clean.log), clean.wall_s)
-    return Verdict(bug, True, seed, place or said.group().splitlines()[-1], str(outcome.log), outcome.wall_s)
+    seen = place if bug.divergence else f"{said.group().splitlines()[-1]}: {place}"
+    return Verdict(bug, True, seed, seen, str(outcome.log), outcome.wall_s)

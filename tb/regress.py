@@ -9,13 +9,12 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-import multiprocessing
 import re
 import traceback
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,9 @@ from typing import Any
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from tb import provenance, runner
+from tb.debug import failure
+from tb.debug.replay import replay
+from tb.pool import processes
 from tb.testlist import TestSpec
 
 RECORDS = runner.BUILD / "regress"
@@ -65,7 +67,8 @@ class Design:
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one run: a line of runs.jsonl. `result` is `pass` or `fail`; `signature` is empty for a pass."""
+    """What came of one run: a line of runs.jsonl. `result` is `pass` or `fail`; `signature` is empty for a pass, `failure` too: the folder
+    that is kept of a simulation that failed (`tb/debug/failure.py`)."""
 
     test: str
     sim: str
@@ -79,11 +82,17 @@ class Record:
     message: str
     log: str
     replay: str
+    failure: str
     measured: Mapping[str, Any]
 
     @property
     def passed(self) -> bool:
         return self.result == "pass"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the time limit of its test ended it."""
+        return runner.OVERDUE in self.message
 
 
 @dataclass(frozen=True)
@@ -125,8 +134,8 @@ def compared(result: Mapping[str, Any]) -> int:
     return int(next((result[name] for name in COMPARED if result.get(name)), 0))
 
 
-def record(job: Job, outcome: runner.RunResult) -> Record:
-    """A run that passed but compared nothing has failed."""
+def record(job: Job, outcome: runner.RunResult, folder: str = "") -> Record:
+    """A run that passed but compared nothing has failed. `folder` is what was kept of one that failed."""
     message = outcome.message or ("" if compared(outcome.result) else "nothing was compared")
     return Record(
         test=job.test.name,
@@ -140,7 +149,8 @@ def record(job: Job, outcome: runner.RunResult) -> Record:
         signature=signature(message),
         message=message,
         log=str(outcome.log),
-        replay=job.replay,
+        replay=f"make replay FAILURE={folder}" if folder else job.replay,
+        failure=folder,
         measured=outcome.result,
     )
 
@@ -189,10 +199,13 @@ def build_design(design: Design) -> str:
 
 
 def run_job(job: Job) -> Record:
-    """Does one run. In a process of the pool: the runner changes the environment of its process."""
+    """Does one run, and keeps what it takes to see it again if it fails. In a process of the pool: the runner changes the environment."""
     images = job.test.default_images(job.sim)
+    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
     try:
-        return record(job, runner.run(job.test, job.sim, job.config, job.seed, env={} if images is None else {"TATAMI_IMAGES": str(images)}))
+        outcome = runner.run(job.test, job.sim, job.config, job.seed, env=env)
+        kept = "" if outcome.passed else failure.shown(failure.keep(outcome, job.test, job.sim, job.config, job.seed, env=env).folder)
+        return record(job, outcome, kept)
     except TatamiError as error:
         return broken(job, str(error))
     except Exception:  # one run must not end the others
@@ -201,8 +214,7 @@ def run_job(job: Job) -> Record:
 
 def execute(jobs: Sequence[Job], workers: int) -> Iterator[Record | Design]:
     """Builds each design once, then does all runs, `workers` at a time. Yields each design when it is built, then the records as they come."""
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
+    with processes(workers) as pool:
         building = {pool.submit(build_design, design): design for design in dict.fromkeys(job.design for job in jobs)}
         reasons: dict[Design, str] = {}
         for done in as_completed(building):
@@ -219,8 +231,28 @@ def execute(jobs: Sequence[Job], workers: int) -> Iterator[Record | Design]:
                 yield finished.result()
             except BrokenProcessPool:
                 yield broken(waiting[finished], "the process that did this run, or one beside it, was killed")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def look_inside(found: Sequence[Bucket], workers: int) -> Iterator[tuple[Bucket, list[str]]]:
+    """Replays the example of each bucket that has a folder, for the first divergence and the waves around it; yields what each replay says.
+
+    A run that its time limit ended is left alone: it would hang twice more.
+    """
+    with processes(workers) as pool:
+        waiting = {pool.submit(replay_folder, Path(b.example.failure)): b for b in found if b.example.failure and not b.example.hangs}
+        for done in as_completed(waiting):
+            try:
+                yield waiting[done], done.result()
+            except BrokenProcessPool:
+                yield waiting[done], ["the process that replayed it was killed"]
+
+
+def replay_folder(folder: Path) -> list[str]:
+    """In a process of the pool."""
+    try:
+        return replay(failure.load(runner.ROOT / folder)).lines()
+    except TatamiError as error:
+        return [str(error)]
 
 
 class Journal:

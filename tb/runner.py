@@ -56,6 +56,7 @@ OPT_FAST = "-O1"
 BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
 RUN_ERROR = re.compile(r"^(?:ERROR|FATAL): |^ASSERT |%Error")
 NOTHING = re.compile(r"(?!)")
+OVERDUE = "ended by the time limit"
 
 
 class BuildError(TatamiError):
@@ -394,7 +395,7 @@ def run(
 
     reasons = [line.strip() for line in log.read_text(errors="replace").splitlines() if RUN_ERROR.search(line)][:5]
     if wall_s >= test.timeout_s:
-        reasons.append(f"ended by the time limit of {test.timeout_s} s")
+        reasons.append(f"{OVERDUE} of {test.timeout_s} s")
     elif not results.is_file():
         reasons.append(log_lines(log, NOTHING))
     message = "\n".join(part for part in (*reasons, failures(results)) if part) or ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +27,7 @@ from tb.checkers.mutants import replace_in_line
 from tb.debug import failure, suspect
 from tb.debug.divergence import Divergence, first_divergence
 from tb.debug.probe import read_samples
-from tb.debug.replay import Replay, replay
+from tb.debug.replay import Replay, outside, replay
 from tb.debug.suspect import Suspect
 from tb.testlist import TESTS
 
@@ -216,6 +217,43 @@ def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
     again = replay(replace(failed, env={"TATAMI_IMAGES": "1"}))
     assert again.passed
     assert again.lines() == ["the failure did not come again: the run passes now"]
+
+
+@pytest.mark.parametrize(
+    ("message", "block"),
+    [
+        ("LOAD_SHORT: IRQ_STATUS is 3, expected 2", "psa_regs"),
+        ("ERROR.CODE is 1, expected 2 (LOAD_RANGE)", "psa_load"),
+        ("image 0: cycles less stall_cycles is 3742, predicted 3743", "psa_regs"),
+        ("52 bytes of a packet without m_axis_tlast", "psa_out"),
+        ("ASSERT psa_check_memories FEATURE read is out of range at 21340 ns", "this checker"),
+        ("something else", "the test"),
+    ],
+)
+def test_a_failure_outside_the_run_names_a_block(message: str, block: str) -> None:
+    assert block in outside(message)
+
+
+def test_new_files_are_in_the_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What git does not track yet can be the cause, too; the user's index stays as it is."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True, text=True).stdout
+
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    assert failure.worktree_patch() == b""  # no repository
+    git("init", "--quiet")
+    (tmp_path / "old.v").write_text("wire a;\n")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    assert failure.worktree_patch() == b""
+    (tmp_path / "new.v").write_text("wire b;\n")
+    (tmp_path / "old.v").write_text("wire c;\n")
+    before = git("status", "--porcelain")
+    patch = failure.worktree_patch().decode()
+    assert "+wire b;" in patch
+    assert "+wire c;" in patch
+    assert git("status", "--porcelain") == before
 
 
 # the command line

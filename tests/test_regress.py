@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from pymodel.config import CONFIGS
 from pymodel.errors import TatamiError
 from scripts import regress as command
 from tb import regress, runner
+from tb.debug import failure
 from tb.testlist import BLOCK_TESTS, TESTS, TestSpec
 
 CONFIG = CONFIGS["4x2"]
@@ -131,11 +136,15 @@ def test_buckets_count_and_show_the_quickest() -> None:
 
 
 @pytest.fixture
-def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of its own for the records, and a module folder that the simulations find."""
     monkeypatch.setattr(regress, "RECORDS", tmp_path / "regress")
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for journal in (tmp_path / "regress").iterdir():
+        for row in regress.read_records(journal):
+            if row["failure"]:
+                shutil.rmtree(runner.ROOT / row["failure"])
 
 
 def spec(tmp_path: Path, name: str, text: str) -> TestSpec:
@@ -193,10 +202,72 @@ def test_failures_are_gathered_and_the_status_is_1(records: Path, monkeypatch: p
     assert (summary["runs"], summary["passed"], summary["failed"]) == (5, 1, 4)
     assert "FAILED 2 x nothing was compared" in text
     assert "FAILED 2 x finds_a_difference: AssertionError: image N, layer cN: expected N, seen N, in <path>" in text
-    assert "make sim TEST=fails SIM=verilator CONFIG=4x2 SEED=" in text
     folder = Path(str(summary["record"]))
+    for row in regress.read_records(folder):
+        assert bool(row["failure"]) == (row["test"] == "fails")  # the others can only be run again
+        alone = f"make sim TEST={row['test']} SIM=verilator CONFIG=4x2 SEED={row['seed']}"
+        assert row["replay"] == (f"make replay FAILURE={row['failure']}" if row["failure"] else alone)
+        if row["failure"]:
+            kept = failure.load(runner.ROOT / row["failure"])
+            assert (kept.seed, kept.message) == (row["seed"], row["message"])
+            assert (kept.folder / "run.log").is_file()
+    example = re.search(r"waves around it: (\S+)\n  make replay FAILURE=(\S+)", text)
+    assert example is not None
+    assert (runner.ROOT / example[1]).is_relative_to(runner.ROOT / example[2])
+    assert (runner.ROOT / example[1]).is_file()
     cases = list(ET.parse(folder / regress.JUNIT).getroot().iter("testcase"))
     assert sum(case.find("failure") is not None for case in cases) == 4
+
+
+@pytest.mark.usefixtures("records")
+def test_a_difference_is_followed_inside_the_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TATAMI_FLIP", "1")  # a bit of a slot, for the machine alone
+    status, _, text = run(monkeypatch, capsys, [replace(TESTS["digits"], images=1)], "--n=1", "--seed=7")
+    assert status == 1
+    assert re.search(r"first divergence: layer c\d, chunk \d+, tile \d+, pass \d+, lane \d+, .*: partial sum: ", text)
+
+
+# Processes
+
+STARTS_A_SLEEP = """
+import subprocess, sys
+from tb.pool import processes
+
+if __name__ == "__main__":
+    with processes(1) as pool:
+        pool.submit(subprocess.run, ["sh", "-c", "echo $$; exec sleep 600"])
+        if sys.argv[1] == "stop":
+            sys.stdin.readline()
+            raise KeyboardInterrupt
+        pool.submit(int).result()
+"""
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_runs_end_with_whoever_started_them(end: str, tmp_path: Path) -> None:
+    """Stopped by an exception, or killed outright: the simulator under way does not go on alone."""
+    script = tmp_path / "starts.py"
+    script.write_text(STARTS_A_SLEEP)
+    env = os.environ | {"PYTHONPATH": str(runner.ROOT)}
+    with subprocess.Popen([sys.executable, script, end], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        assert parent.stdin is not None
+        sleep = int(parent.stdout.readline())
+        assert running(sleep)
+        parent.kill() if end == "kill" else parent.stdin.write(b"\n")
+        parent.stdin.close()
+        deadline = time.monotonic() + 60
+        while running(sleep) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not running(sleep)
+
+
+def running(process: int) -> bool:
+    """Neither gone nor a zombie."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def test_a_design_that_does_not_build_fails_its_runs(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

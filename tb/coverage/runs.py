@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pymodel.config import get_config
 from pymodel.errors import TatamiError
 from tb import runner
 from tb.coverage.collect import VARIABLE
+from tb.pool import processes
 from tb.testlist import get_test
 
 FILE = Path(__file__).with_name("runs.yaml")
@@ -56,8 +56,7 @@ def load(path: Path = FILE, chosen: str = "*") -> list[Job]:
 def run_all(jobs: list[Job], workers: int, progress: Callable[[str], None]) -> tuple[list[Path], list[str]]:
     """Runs all jobs; returns the folders of the runs, and a message for each that failed. What a failed run has covered does not count."""
     folders, failed = [], []
-    # a simulator's environment is that of its process: processes, not threads
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes(workers) as pool:
         waiting: dict[Any, Job] = {pool.submit(_run, job): job for job in jobs}
         for number, future in enumerate(as_completed(waiting), 1):
             folder, message = future.result()

@@ -92,10 +92,28 @@ def keep(
         "replay": f"make replay FAILURE={shown(folder)}",
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1))
-    patch = subprocess.run(["git", "-C", str(runner.ROOT), "diff", "HEAD"], capture_output=True, check=False).stdout
+    patch = worktree_patch()
     if patch:
         (folder / PATCH).write_bytes(patch)
     return load(folder)
+
+
+def worktree_patch() -> bytes:
+    """What the files here differ in from the commit, new files included; nothing outside a repository."""
+
+    def git(*arguments: str, index: Path | None = None) -> bytes:
+        command = ["git", "-C", str(runner.ROOT), *arguments]
+        env = os.environ if index is None else {**os.environ, "GIT_INDEX_FILE": str(index)}
+        return subprocess.run(command, env=env, capture_output=True, check=False).stdout
+
+    with tempfile.TemporaryDirectory() as scratch:
+        index = Path(scratch) / "index"  # new files are named in a copy: the user's own index stays as it is
+        found = runner.ROOT / os.fsdecode(git("rev-parse", "--git-path", "index")).strip()
+        if not found.is_file():
+            return b""
+        shutil.copy(found, index)
+        git("add", "--intent-to-add", ".", index=index)
+        return git("diff", "--binary", "HEAD", index=index)
 
 
 def load(folder: Path) -> Failure:

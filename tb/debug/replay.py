@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tb import runner
+from tb.common.registers import REGISTERS
 from tb.debug.divergence import STAGES, Divergence, first_divergence
 from tb.debug.failure import Failure, shown
 from tb.debug.probe import read_samples
@@ -19,6 +20,22 @@ from tb.testlist import CHECKED_TOP
 DIVERGENCE = "divergence.json"
 BEFORE_NS, AFTER_NS = 1000, 200  # of waves around a message of a checker, or before the end of a test
 ASSERT_TIME = re.compile(r"^ASSERT .* at (\d+) ns", re.MULTILINE)
+
+
+# Where to look for what has no place inside a run, by what the failure says; the first that matches.
+OUTSIDE = (
+    (r"^ASSERT (\w+)", "what this checker of tb/checkers watches"),
+    (r"ERROR\.CODE.*LOAD_", "psa_load, which judges packets"),
+    (r"ERROR\.CODE", "psa_sequencer, which judges programs, or psa_load"),
+    (r"packet|m_axis|out stream", "psa_out"),
+    (r"\b(?:cycles|slot_rows|words)\b.* predicted", "the counters of psa_regs, or psa_sequencer, which drives them"),
+    (rf"\b({'|'.join(REGISTERS)})\b|\birq\b|interrupt", "psa_regs"),
+)
+
+
+def outside(message: str) -> str:
+    """The block that a failure is about which is not one of sums and results."""
+    return next((place for pattern, place in OUTSIDE if re.search(pattern, message, re.MULTILINE)), "the out stream, the registers or the test")
 
 
 @dataclass(frozen=True)
@@ -31,15 +48,21 @@ class Replay:
     divergence: Divergence | None
     waves: Path | None
 
+    @property
+    def place(self) -> str:
+        """The blocks in question."""
+        return outside(self.message) if self.divergence is None else STAGES[self.divergence.stage]
+
     def lines(self) -> list[str]:
         """For people, the divergence first."""
         if self.passed:
             return ["the failure did not come again: the run passes now"]
         lines = []
         if self.divergence is not None:
-            lines += [f"first divergence: {self.divergence.line()}", f"so look at {STAGES[self.divergence.stage]}"]
+            lines += [f"first divergence: {self.divergence.line()}"]
         elif self.failure.suspect is not None:
-            lines += ["no divergence inside the run: all sums and results are the model's; look at the out stream, the registers or the test"]
+            lines += ["no divergence inside the run: all sums and results are the model's"]
+        lines += [f"so look at {self.place}"]
         if self.waves is not None:
             lines.append(f"waves around it: {shown(self.waves)}")
         return lines
