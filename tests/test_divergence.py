@@ -225,8 +225,10 @@ def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
         ("LOAD_SHORT: IRQ_STATUS is 3, expected 2", "psa_regs"),
         ("ERROR.CODE is 1, expected 2 (LOAD_RANGE)", "psa_load"),
         ("image 0: cycles less stall_cycles is 3742, predicted 3743", "psa_regs"),
+        ("ASSERT psa_check_axis m_axis: tlast must mark the last beat of a packet and no other at 70070 ns", "psa_out"),
         ("52 bytes of a packet without m_axis_tlast", "psa_out"),
         ("ASSERT psa_check_memories FEATURE read is out of range at 21340 ns", "this checker"),
+        ("LOAD_SHORT: IRQ_STATUS is 3, expected 2\nLOAD_LONG: 4 bytes of a packet are left", "psa_regs"),
         ("something else", "the test"),
     ],
 )
