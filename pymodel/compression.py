@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from pymodel.network import INPUT, GlobalPool, Network
 from pymodel.networks.accuracy import accuracy_int8
 from pymodel.networks.from_torch import from_torch
 from pymodel.pack import PackedMatrix, Tile, refill
-from pymodel.quantise import calibrate, quantise, quantise_tensor
+from pymodel.quantise import NO_STEPS, FloatArray, calibrate, quantise, quantise_tensor
 from pymodel.reference import evaluate
 from pymodel.report.plot import matrix_picture
-from pymodel.schemes import LayerPlan, Scheme, occupancy
+from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
 from pymodel.tasks import Task
 from pymodel.training import Budget, Progressed, Trained, accuracy, train
 
+RESIDUAL_LIMIT = 127
 CALIBRATED = 512  # training images that the scales of the tensors are set by
 LOADED_FOR = 100  # images that one load of the memories is shared by, in energies
 
@@ -117,9 +118,10 @@ def compress(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TatamiError(f"{out}: cannot be made: {error.strerror}") from None
-    trained = train(task, scheme, ratio, config, budget, seed, out / "checkpoint.pt", report)
-    network, scales = quantised(task, trained.module)
-    image = compile_fitted(network, config, plans=trained.plans, scheme=scheme.name, seed=seed)
+    array = array_for(scheme, config)
+    trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report)
+    network, scales = quantised(task, trained.module, trained.weight_steps)
+    image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)
     mismatches = _run_one(task, network, image, scales[INPUT])
     if mismatches:
         raise TatamiError(f"{out}: {mismatches} bytes of the array model differ from the reference: please report this with the folder")
@@ -132,8 +134,9 @@ def compress(
         "ratio": ratio,
         "seed": seed,
         "config": config.name,
-        "size": config.size,
-        "group": config.group,
+        "size": array.size,
+        "group": array.group,
+        "weight_bits": array.weight_bits,
         "start": {"weights": task.start, "accuracy_float": start.accuracy_float, "accuracy_int8": start.accuracy_int8},
         "data": {"name": task.data, "train": len(task.train_labels), "test": len(task.test_labels)},
         "budget": {**asdict(budget), "steps": trained.steps, "seconds": round(trained.seconds, 1), "device": device()},
@@ -173,11 +176,11 @@ def picture(network: Network, plans: dict[str, LayerPlan], path: Path, title: st
     matrix_picture(layer.weight.reshape(len(layer.weight), -1), filled, path, title=f"{title}: {chosen}")
 
 
-def quantised(task: Task, module: nn.Module) -> tuple[Network, dict[str, float]]:
-    """A module of the task as an int8 network, and the scale of every tensor."""
+def quantised(task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = NO_STEPS) -> tuple[Network, dict[str, float]]:
+    """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`."""
     network = from_torch(module, task.input_shape, task.name)
     scales = calibrate(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
-    return quantise(network, scales), scales
+    return quantise(network, scales, RESIDUAL_LIMIT, steps), scales
 
 
 def int8_accuracy(task: Task, network: Network, scales: dict[str, float]) -> float:

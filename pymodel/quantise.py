@@ -161,12 +161,16 @@ def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
     return {name: peak / PEAK if peak else 1.0 for name, peak in peaks.items()}
 
 
-def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit: int = PEAK) -> Network:
+NO_STEPS: Mapping[str, FloatArray] = {}
+
+
+def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit: int = PEAK, steps: Mapping[str, FloatArray] = NO_STEPS) -> Network:
     """The integer network, given the scale of every tensor (`calibrate`).
 
     `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more keeps finer weights in
-    filters whose weights are all small next to 1, for more slots. Raises TatamiError for a scale that is missing or not positive,
-    and for numbers that the formats cannot hold.
+    filters whose weights are all small next to 1, for more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are
+    multiples of a step already; then it is the residual's integer weight that is rounded. Raises TatamiError for a scale that is missing or
+    not positive, and for numbers that the formats cannot hold.
     """
     for name in network.shapes:
         if not 0 < scales.get(name, 0) < math.inf:
@@ -174,13 +178,15 @@ def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit:
     layers = []
     for layer in network.layers:
         try:
-            layers.append(_quantise_layer(layer, network.shapes, scales, residual_limit))
+            layers.append(_quantise_layer(layer, network.shapes, scales, residual_limit, steps.get(layer.name)))
         except TatamiError as error:
             raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
     return Network(network.name, network.input_shape, tuple(layers))
 
 
-def _quantise_layer(layer: FloatLayer, shapes: Mapping[str, Shape], scales: Mapping[str, float], residual_limit: int) -> Layer:
+def _quantise_layer(
+    layer: FloatLayer, shapes: Mapping[str, Shape], scales: Mapping[str, float], residual_limit: int, given: FloatArray | None
+) -> Layer:
     s_in, s_out = scales[layer.source], scales[layer.name]
     if isinstance(layer, FloatPool):
         channels, rows, columns = shapes[layer.source]
@@ -188,10 +194,11 @@ def _quantise_layer(layer: FloatLayer, shapes: Mapping[str, Shape], scales: Mapp
         return GlobalPool(layer.name, layer.source, _requant(np.zeros(channels), step, s_out, relu=False))
 
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
-    step = np.maximum.reduce([s_in * peak / PEAK, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT])
+    free = peak / PEAK if given is None else given
+    step = np.maximum.reduce([s_in * free, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT])
     residual = None
     if isinstance(layer, FloatConv) and layer.residual is not None:
-        step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], residual_limit)
+        step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], residual_limit, exact=given is None)
         residual = Residual(layer.residual.source, layer.residual.channel, weight, layer.residual.stride)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
     weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
@@ -201,14 +208,17 @@ def _quantise_layer(layer: FloatLayer, shapes: Mapping[str, Shape], scales: Mapp
     return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
 
 
-def _residual_weight(step: FloatArray, residual: FloatResidual, s_res: float, limit: int) -> tuple[FloatArray, IntArray]:
-    """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those numbers (0 for none)."""
+def _residual_weight(step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool) -> tuple[FloatArray, IntArray]:
+    """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those numbers (0 for none).
+
+    If not `exact` the steps stay, and the numbers are the nearest, whatever the limit.
+    """
     has = residual.channel >= 0
-    whole = np.minimum(np.floor(s_res / step), limit)
+    whole = np.minimum(np.floor(s_res / step), limit) if exact else np.rint(s_res / step)
     if (whole[has] < 1).any():
         filter_ = int(np.flatnonzero(has & (whole < 1))[0])
         raise TatamiError(f"filter {filter_}: residual '{residual.source}' has a step of {s_res:g}, finer than the filter's {step[filter_]:g}")
-    return np.where(has, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
+    return np.where(has & exact, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
 
 
 def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Requant:

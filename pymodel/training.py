@@ -26,8 +26,10 @@ from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.networks.from_torch import Imported, import_torch
 from pymodel.prune import cubic_sparsity
+from pymodel.quantise import FloatArray
 from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
 from pymodel.schemes.penni import Penni
+from pymodel.schemes.tight_subword import TightSubword
 from pymodel.tasks import Task
 
 SALIENCIES = ("magnitude", "taylor")
@@ -99,7 +101,8 @@ class Progressed:
 class Trained:
     """`module`, as the machine runs it; `plans` by layer name, and how many `weights` these layers had before.
 
-    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made; `figures`, what the scheme's own trainer adds.
+    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made; `figures`, what the scheme's own trainer adds;
+    `weight_steps` for the quantiser, see there.
     """
 
     module: nn.Module
@@ -109,6 +112,7 @@ class Trained:
     steps: int
     seconds: float
     figures: dict[str, float]
+    weight_steps: dict[str, FloatArray]
 
 
 class Trainer:
@@ -167,6 +171,10 @@ class Trainer:
 
     def figures(self) -> dict[str, float]:
         """What else is to be said of the result."""
+        return {}
+
+    def weight_steps(self) -> dict[str, FloatArray]:
+        """The real value of one integer step of each filter [F], by layer, where the quantiser is not free to choose it."""
         return {}
 
     def layers(self) -> list[LayerWeights]:
@@ -294,7 +302,7 @@ def train(
     if not trainer.plans:  # no steps
         trainer.plan(ratio)
     module = trainer.runnable().eval()
-    return Trained(module, trainer.plans, trainer.weights, trainer.kept, trainer.steps, trainer.seconds, trainer.figures())
+    return Trained(module, trainer.plans, trainer.weights, trainer.kept, trainer.steps, trainer.seconds, trainer.figures(), trainer.weight_steps())
 
 
 def trainer_of(scheme: Scheme) -> type[Trainer]:
@@ -303,6 +311,10 @@ def trainer_of(scheme: Scheme) -> type[Trainer]:
         from pymodel.penni_training import PenniTrainer  # builds on this module
 
         return PenniTrainer
+    if scheme.name == TightSubword.name:
+        from pymodel.subword_training import SubwordTrainer  # likewise
+
+        return SubwordTrainer
     return Trainer
 
 

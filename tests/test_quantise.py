@@ -132,6 +132,21 @@ def test_residual_is_exact() -> None:
             assert (np.abs(restored - floats.weight[has]) <= 0.5001 * (step / scales[layer.source])[:, None, None, None]).all()
 
 
+def test_steps_that_are_given_are_taken() -> None:
+    """Weights that are whole numbers of steps become these numbers, and the residual the nearest to its own, however large."""
+    rng = np.random.default_rng(3)
+    whole, step = rng.integers(-119, 120, (4, 2, 3, 3)), np.array([0.01, 0.02, 0.0005, 0.3])
+    weight = whole * step[:, None, None, None]
+    residual = FloatResidual(INPUT, np.array([0, 1, 1, -1]))
+    network = FloatNetwork("t", (2, 5, 5), (FloatConv("c", INPUT, weight, np.ones(4), padding=1, residual=residual),))
+    quantised = quantise(network, {INPUT: 0.1, "c": 0.4}, steps={"c": step}).layers[0]
+    assert isinstance(quantised, Conv)
+    assert quantised.residual is not None
+    np.testing.assert_array_equal(quantised.weight, whole)
+    np.testing.assert_array_equal(quantised.residual.weight, [100, 50, 2000, 0])
+    np.testing.assert_array_equal(quantised.requant.bias, np.rint(1 / (0.1 * step)))
+
+
 def test_residual_of_an_identity_is_kept_bit_for_bit() -> None:
     """No weights at all, a residual, no change of scale: the output is the input."""
     layer = FloatConv("c", INPUT, np.zeros((2, 2, 1, 1)), np.zeros(2), relu=False, residual=FloatResidual(INPUT, np.arange(2)))

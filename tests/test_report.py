@@ -21,7 +21,7 @@ from pymodel.report import Report, console_table, read_reports, render
 from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.plot import matrix_picture, panels
-from pymodel.report.tables import DASH, held_rows, target_rows, training_lines
+from pymodel.report.tables import DASH, held_rows, subword_rows, target_rows, training_lines
 from pymodel.schemes import LayerWeights, get_scheme
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +172,29 @@ def test_the_comparison_by_hand(folder: Path) -> None:
     ]
     alone = [r for r in reports if r.scheme != "column_combining"]
     assert [row[1:4] for row in target_rows(alone)] == [[DASH] * 3] * 3
+
+
+def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
+    """A slot of a digit has half the bits: 4 slots fewer are 8 times fewer bits."""
+    runs = [report("tight", 4, 0.92), report("tight", 16, 0.90), report("tight_subword", 4, 0.92, weight_bits=4)]
+    found = read_reports(write(tmp_path, *runs, report("tight_subword", 16, 0.90, weight_bits=4)))
+    assert subword_rows(found) == [
+        ["tight_subword", "16.00", "32.00", ">32.00", ""],
+        ["tight", "8.00", "16.00", ">16.00", ""],
+        ["ratio", "2.00", "2.00", DASH, "1.3"],
+    ]
+    assert subword_rows([r for r in found if r.scheme == "tight"]) == []
+    out = tmp_path / "results.md"
+    render(tmp_path, out)
+    assert "| ratio | 2.00 | 2.00 | – | 1.3 |" in out.read_text()
+
+
+def test_what_penni_prunes_is_on_the_page(tmp_path: Path) -> None:
+    found = write(tmp_path, report("penni", 4, 0.92, parameters_pruned=0.913, flops_pruned=0.87), report("tight", 4, 0.9))
+    out = tmp_path / "results.md"
+    render(found, out)
+    assert "| parameters pruned | FLOPs pruned |" in out.read_text()
+    assert "| 4.00 | 91.3% | 87.0% | 3.21 |" in out.read_text()
 
 
 # Files

@@ -20,9 +20,10 @@ from pymodel.network import INPUT, Conv, GlobalPool, Linear, Network, Requant, R
 from pymodel.pack import append, check, pack, refill, unpack
 from pymodel.permute import natural
 from pymodel.reference import evaluate
-from pymodel.schemes import SCHEMES, LayerPlan, LayerWeights, compression, get_scheme, occupancy, saliency_kept
+from pymodel.schemes import SCHEMES, LayerPlan, LayerWeights, array_for, compression, get_scheme, occupancy, saliency_kept
 from pymodel.schemes.base import slot_budget
 from pymodel.schemes.tight_joint import TightJoint, hand_out_lanes, lane_limit, sort_into_tiles
+from pymodel.schemes.tight_subword import project
 from pymodel.schemes.unstructured import most_salient
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -30,6 +31,17 @@ SMALL = CONFIGS["8x4"]
 # Those that prune a layer as it is; penni's come in two stages (test_penni.py).
 PRUNING = [name for name in SCHEMES if name not in ("dense", "penni")]
 ON_ARRAY = [name for name in PRUNING if name != "unstructured"]
+
+
+def small_for(name: str) -> ArrayConfig:
+    """The small array with slots as the scheme needs them."""
+    return array_for(get_scheme(name), SMALL)
+
+
+def left(plan: LayerPlan, weight: Array) -> Array:
+    """What of a layer's integers [F, K] the plan leaves: whole weights, or digits."""
+    digits = plan.packed is not None and plan.packed.digits
+    return project(plan.packed, weight) if digits and plan.packed is not None else np.where(plan.mask, weight, 0)
 
 
 def layer(seed: int, filters: int, inputs: int, config: ArrayConfig, name: str = "conv") -> LayerWeights:
@@ -45,8 +57,8 @@ def two_layers(seed: int, config: ArrayConfig = SMALL) -> list[LayerWeights]:
 @pytest.mark.parametrize("name", PRUNING)
 @pytest.mark.parametrize("ratio", [2.0, 5.0])
 def test_a_plan_reaches_its_ratio_and_keeps_what_has_slots(name: str, ratio: float) -> None:
-    layers = two_layers(1)
-    plans = get_scheme(name).plan(layers, ratio, SMALL, np.random.default_rng(0))
+    layers, config = two_layers(1), small_for(name)
+    plans = get_scheme(name).plan(layers, ratio, config, np.random.default_rng(0))
     assert list(plans) == [one.name for one in layers]
     assert ratio <= compression(plans) < ratio * 1.5
     assert 0 < saliency_kept(layers, plans) < 1
@@ -58,7 +70,7 @@ def test_a_plan_reaches_its_ratio_and_keeps_what_has_slots(name: str, ratio: flo
             assert plan.packed is None
             continue
         assert plan.packed is not None
-        check(plan.packed, SMALL.size, SMALL.group, one.bank)
+        check(plan.packed, config.size, config.group, one.bank, config.weight_bits)
         assert np.array_equal(unpack(plan.packed, *one.weight.shape) != 0, plan.mask)
         assert plan.slots >= plan.mask.sum()
 
@@ -66,7 +78,7 @@ def test_a_plan_reaches_its_ratio_and_keeps_what_has_slots(name: str, ratio: flo
 @pytest.mark.parametrize("name", PRUNING)
 def test_no_array_keeps_more_than_unstructured_pruning(name: str) -> None:
     layers = two_layers(3)
-    plans = get_scheme(name).plan(layers, 4.0, SMALL, np.random.default_rng(0))
+    plans = get_scheme(name).plan(layers, 4.0, small_for(name), np.random.default_rng(0))
     free = get_scheme("unstructured").plan(layers, compression(plans), SMALL, np.random.default_rng(0))
     assert saliency_kept(layers, plans) <= saliency_kept(layers, free) + 1e-9
 
@@ -74,7 +86,7 @@ def test_no_array_keeps_more_than_unstructured_pruning(name: str) -> None:
 @pytest.mark.parametrize("name", PRUNING)
 def test_equal_arguments_give_equal_plans_and_files_keep_them(name: str) -> None:
     layers = two_layers(5)
-    first, second = (get_scheme(name).plan(layers, 3.0, SMALL, np.random.default_rng(7)) for _ in range(2))
+    first, second = (get_scheme(name).plan(layers, 3.0, small_for(name), np.random.default_rng(7)) for _ in range(2))
     for one in layers:
         again = LayerPlan.from_arrays(first[one.name].to_arrays())
         for other in (second[one.name], again):
@@ -92,11 +104,11 @@ def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, 
     # a lane for each tile is the least that there can be
     ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size))
     assume(ratio >= 1)
-    plan = get_scheme(name).plan([one], ratio, SMALL, np.random.default_rng(seed))["conv"]
-    weight = np.where(plan.mask, np.random.default_rng(seed).integers(-127, 128, one.weight.shape), 0)
+    plan = get_scheme(name).plan([one], ratio, small_for(name), np.random.default_rng(seed))["conv"]
     assert plan.packed is not None
+    weight = left(plan, np.random.default_rng(seed).integers(-119, 120, one.weight.shape))
     filled = refill(plan.packed, weight)
-    check(filled, SMALL.size, SMALL.group, one.bank)
+    check(filled, SMALL.size, SMALL.group, one.bank, small_for(name).weight_bits)
     assert np.array_equal(unpack(filled, filters, inputs), weight)
     # no filter has more weights than its tile has lanes
     for tile in plan.packed.tiles:
@@ -106,7 +118,7 @@ def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, 
 @pytest.mark.parametrize("name", PRUNING)
 def test_a_layer_of_zeros_is_planned(name: str) -> None:
     empty = LayerWeights.by_magnitude("empty", np.zeros((10, 12)), np.arange(12) % SMALL.group)
-    plans = get_scheme(name).plan([empty, layer(1, 16, 40, SMALL)], 3.0, SMALL, np.random.default_rng(0))
+    plans = get_scheme(name).plan([empty, layer(1, 16, 40, SMALL)], 3.0, small_for(name), np.random.default_rng(0))
     assert compression(plans) >= 3.0
 
 
@@ -114,7 +126,7 @@ def test_a_layer_of_zeros_is_planned(name: str) -> None:
 @pytest.mark.parametrize("ratio", [0.5, np.nan, np.inf, 1e9])
 def test_a_ratio_that_cannot_be_reached_is_refused(name: str, ratio: float) -> None:
     with pytest.raises(TatamiError, match="ratio is"):
-        get_scheme(name).plan(two_layers(1), ratio, SMALL, np.random.default_rng(0))
+        get_scheme(name).plan(two_layers(1), ratio, small_for(name), np.random.default_rng(0))
 
 
 def test_an_unknown_scheme_lists_those_there_are() -> None:
@@ -193,7 +205,7 @@ def network(seed: int, config: ArrayConfig) -> Network:
         return Requant(rng.integers(-1000, 1000, filters), np.full(filters, 40_000), np.full(filters, 22 + int(np.log2(inputs) / 2)), relu=True)
 
     def weight(*shape: int) -> Array:
-        return rng.integers(-127, 128, shape)
+        return rng.integers(-119, 120, shape)  # what two digits hold, too
 
     return Network(
         "small",
@@ -218,7 +230,8 @@ def pruned(net: Network, plans: dict[str, LayerPlan]) -> Network:
     layers = []
     for one in net.layers:
         if isinstance(one, Conv | Linear) and one.name in plans:
-            one = replace(one, weight=np.where(plans[one.name].mask.reshape(one.weight.shape), one.weight, 0))
+            kept = left(plans[one.name], one.weight.reshape(len(one.weight), -1))
+            one = replace(one, weight=kept.reshape(one.weight.shape))
         layers.append(one)
     return Network(net.name, net.input_shape, tuple(layers))
 
@@ -238,6 +251,7 @@ def assert_machine_agrees(net: Network, image: Image, images: Array) -> int:
 @pytest.mark.parametrize("name", [*ON_ARRAY, "unstructured"])
 @pytest.mark.parametrize("config", [CONFIGS["8x4"], CONFIGS["16x16"]], ids=lambda c: c.name)
 def test_the_machine_computes_what_the_scheme_left(name: str, config: ArrayConfig) -> None:
+    config = array_for(get_scheme(name), config)
     whole = network(1, config)
     plans = get_scheme(name).plan(layers_of(whole, config), 3.0, config, np.random.default_rng(0))
     net = pruned(whole, plans)
@@ -258,8 +272,9 @@ def test_the_machine_computes_what_the_scheme_left(name: str, config: ArrayConfi
 @pytest.mark.parametrize("name", ON_ARRAY)
 def test_permuted_channels_and_groups_change_nothing(name: str) -> None:
     """Metamorphic: channels that lie in one bank change places, the plan's groups name them by their new numbers, and the result is the same."""
-    whole = network(4, SMALL)
-    plan = get_scheme(name).plan(layers_of(whole, SMALL, ("c2",)), 2.0, SMALL, np.random.default_rng(0))["c2"]
+    config = small_for(name)
+    whole = network(4, config)
+    plan = get_scheme(name).plan(layers_of(whole, config, ("c2",)), 2.0, config, np.random.default_rng(0))["c2"]
     assert plan.packed is not None
     net = pruned(whole, {"c2": plan})
     first, second = net.layers[0], net.layers[1]
@@ -274,11 +289,39 @@ def test_permuted_channels_and_groups_change_nothing(name: str) -> None:
     moved_plan = LayerPlan.of(replace(plan.packed, groups=groups))
     assert not np.array_equal(moved_plan.mask, plan.mask)
     images = np.random.default_rng(5).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)
-    cycles = [assert_machine_agrees(n, compile_fitted(n, SMALL, plans={"c2": p}), images) for n, p in ((net, plan), (moved, moved_plan))]
+    cycles = [assert_machine_agrees(n, compile_fitted(n, config, plans={"c2": p}), images) for n, p in ((net, plan), (moved, moved_plan))]
     assert cycles[0] == cycles[1]
     for tensor in ("c2", "c3", "fc"):
         assert np.array_equal(evaluate(net, images)[tensor], evaluate(moved, images)[tensor])
         assert evaluate(net, images)[tensor].any()
+
+
+@pytest.mark.parametrize("name", ON_ARRAY)
+def test_a_split_of_the_inputs_adds_up(name: str) -> None:
+    """Metamorphic: the inputs of a layer in two halves, each planned alone; the machine's sums of both make that of the layer with all of them."""
+    config = small_for(name)
+    rng = np.random.default_rng(6)
+    filters, channels = config.size + 3, 7
+    whole = rng.integers(-1, 2, (filters, channels * 9))
+    same = Requant(np.zeros(filters, int), np.full(filters, 2**15), np.full(filters, 15), relu=False)  # the sum itself
+    images = rng.integers(-1, 2, (2, channels, 5, 6)).astype(np.int8)
+
+    def outputs(weight: Array, plans: dict[str, LayerPlan] | None) -> Array:
+        net = Network("one", (channels, 5, 6), (Conv("conv", INPUT, weight.reshape(filters, channels, 3, 3), same, padding=1),))
+        assert_machine_agrees(net, compile_fitted(net, config, plans=plans), images)
+        found: Array = evaluate(net, images)["conv"].astype(int)
+        return found
+
+    blank = Network("one", (channels, 5, 6), (Conv("conv", INPUT, whole.reshape(filters, channels, 3, 3), same, padding=1),))
+    bank = input_banks(blank, config)["conv"]
+    sums, kept = [], np.zeros_like(whole)
+    for half in (np.arange(whole.shape[1]) < 30, np.arange(whole.shape[1]) >= 30):
+        plan = get_scheme(name).plan([LayerWeights.by_magnitude("conv", whole * half, bank)], 2.0, config, rng)["conv"]
+        weight = left(plan, whole * half)
+        kept += weight
+        sums.append(outputs(weight, {"conv": plan}))
+    assert all(one.any() for one in sums)
+    np.testing.assert_array_equal(sums[0] + sums[1], outputs(kept, None))
 
 
 def test_a_plan_that_does_not_fit_the_weights_is_refused() -> None:

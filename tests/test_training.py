@@ -17,9 +17,12 @@ from pymodel import compression, training
 from pymodel.config import CONFIGS
 from pymodel.errors import TatamiError
 from pymodel.image import Image
+from pymodel.network import Conv, Linear
 from pymodel.networks import resnet, train_digits
+from pymodel.networks.from_torch import import_torch
+from pymodel.pack import digit_count, refill
+from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
-from pymodel.schemes import get_scheme
 from pymodel.tasks import Task, get_task
 from pymodel.training import Budget, Progressed, train
 from scripts import compress
@@ -189,6 +192,50 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     assert "c3.basis" in network.shapes
 
 
+def test_digits_are_what_the_network_learns_with(task: Task) -> None:
+    """Every weight is a whole number of steps that its digit slots hold, pruned digits learn on, and the quantiser takes the same steps."""
+    scheme = get_scheme("tight_subword")
+    config = array_for(scheme, CONFIG)
+    trainer = training.trainer_of(scheme)(task, scheme, 1.2, config, BUDGET, 1)
+    trainer.plan(1.2)
+    before = {name: weight.detach().clone() for name, weight in trainer.dense.items()}
+    trainer.learn()
+    assert all((trainer.dense[name].detach() != before[name]).float().mean() > 0.5 for name in before)
+    trained = train(task, scheme, 1.2, config, BUDGET, 1)
+    assert matrix_compression(trained.plans) >= 1.2
+    network, _ = compression.quantised(task, trained.module, trained.weight_steps)
+    weights = {layer.name: layer.weight.reshape(len(layer.weight), -1).astype(int) for layer in network.layers if isinstance(layer, Conv | Linear)}
+    seen = 0
+    for name, plan in trained.plans.items():
+        assert plan.packed is not None
+        exact = trained.module.get_parameter(f"{name}.weight").detach().double().numpy().reshape(plan.mask.shape)
+        factor = np.abs(import_torch(trained.module, task.input_shape, "digits").factors[name])
+        steps = exact / (trained.weight_steps[name] / factor)[:, None]
+        assert np.abs(steps - np.rint(steps)).max() < 1e-3
+        refill(plan.packed, weights[name])  # raises if a digit has no slot
+        np.testing.assert_array_equal(np.abs(weights[name]), np.abs(np.rint(steps)))
+        seen += int((digit_count(weights[name]) == 2).sum())
+    assert seen > 0  # both digits
+    assert max(np.abs(weight).max() for weight in weights.values()) <= 119
+
+
+def test_a_training_of_digits_is_taken_up(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
+    scheme, path = get_scheme("tight_subword"), tmp_path / "checkpoint.pt"
+    config = array_for(scheme, CONFIG)
+    whole = train(task, scheme, 3.0, config, BUDGET, 1)
+
+    def stop(now: Progressed) -> None:
+        if now.step == 3:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        train(task, scheme, 3.0, config, BUDGET, 1, path, stop)
+    again = train(task, scheme, 3.0, config, BUDGET, 1, path)
+    for name, weight in whole.module.state_dict().items():
+        assert torch.equal(weight, again.module.state_dict()[name]), name
+
+
 def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Path) -> None:
     path = tmp_path / "test-digits-start.pt"
     torch.save({name: value * 1.5 if value.is_floating_point() else value for name, value in task.module.state_dict().items()}, path)
@@ -235,6 +282,21 @@ def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path)
     assert (tmp_path / "matrix.png").stat().st_size > 1000
     with pytest.raises(TatamiError, match=r"start.json: config is '8x4' there and '16x16' here"):
         compression.Start.load(tmp_path / "start.json", task, CONFIGS["16x16"])
+
+
+@pytest.mark.usefixtures("task")
+def test_compress_offers_digits(tmp_path: Path) -> None:
+    weights = ROOT / "build" / "test-digits-start.pt"
+    options = ["digits", "--scheme=tight_subword", "--ratio=3", f"--weights={weights}", "--config=8x4", "--epochs=0.2", "--threads=1", "--format=xor"]
+    assert compress.main([*options, f"--out={tmp_path}"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["config"], report["weight_bits"], report["mismatches"]) == ("8x4", 4, 0)
+    assert report["matrix_compression"] >= 3
+    assert 0 < report["occupancy"] <= 1
+    assert report["xor_bits_per_weight"] > 0
+    assert fitted(tmp_path / "image.bin").weight_bits == 4
+    with pytest.raises(TatamiError, match="weight_bits is 4"):
+        fitted(tmp_path / "image.bin").rtl_parameters()
 
 
 def fitted(path: Path) -> Any:

@@ -42,14 +42,14 @@ class Reading:
         return f"{self.mark}{self.value:.2f}"
 
 
-def points(reports: Sequence[Report]) -> list[Point]:
-    """The points of one scheme, in order of compression."""
+def points(reports: Sequence[Report], field: str = "matrix_compression") -> list[Point]:
+    """The points of one scheme, in order of compression: of the matrix, or by `weight_bits_compression`."""
     found = []
     for ratio in sorted({r.ratio for r in reports}):
         runs = [r for r in reports if r.ratio == ratio]
         found.append(
             Point(
-                math.exp(fmean(math.log(r.matrix_compression) for r in runs)),
+                math.exp(fmean(math.log(getattr(r, field)) for r in runs)),
                 fmean(r.accuracy_int8 for r in runs),
                 _mean([r.speedup for r in runs]),
                 _mean([r.energy_gain for r in runs]),

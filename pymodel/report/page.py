@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pymodel.errors import TatamiError
 from pymodel.report.plot import pareto
 from pymodel.report.reports import by_network, read_reports
-from pymodel.report.tables import BASELINE, OURS, held_rows, run_rows, target_rows, training_lines
+from pymodel.report.tables import BASELINE, OURS, held_rows, run_rows, subword_rows, target_rows, training_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = (".png", ".svg")
@@ -48,6 +48,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "rows": rows,
                 "held": held_rows(runs),
                 "targets": target_rows(runs),
+                "subword": subword_rows(runs),
                 "training": training_lines(runs),
                 "revisions": _distinct([r.revision for r in runs]),
                 "tools": _distinct([r.tools for r in runs]),

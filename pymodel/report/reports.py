@@ -43,7 +43,8 @@ class Report:
     the energy; None where the file has none.
 
     `float` and `int8` accuracies are of the float network and of the integer network that the machine runs; `start_...` before compression.
-    `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out.
+    `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out. `weight_bits` of a slot.
+    `parameters_pruned` and `flops_pruned` as PENNI counts them.
     """
 
     file: str
@@ -62,6 +63,9 @@ class Report:
     accuracy_float: float
     accuracy_int8: float
     matrix_compression: float
+    weight_bits: int = 8
+    parameters_pruned: float | None = None
+    flops_pruned: float | None = None
     occupancy: float | None = None
     saliency_kept: float | None = None
     bits_per_weight: float | None = None
@@ -79,6 +83,11 @@ class Report:
     def speedup(self) -> float | None:
         """Cycles of the dense network over those of this one."""
         return _over(self.dense_cycles, self.cycles)
+
+    @property
+    def weight_bits_compression(self) -> float:
+        """Bits of 8-bit weights over bits of the slots' weights or digits: twice the matrix compression where a slot is a digit of 4 bits."""
+        return self.matrix_compression * 8 / self.weight_bits
 
     @property
     def energy_gain(self) -> float | None:
@@ -115,6 +124,9 @@ class Report:
             accuracy_int8=f.number("accuracy.int8", 0, 1),
             # a scheme may need more slots than the dense matrix has weights, but not without limit
             matrix_compression=f.number("matrix_compression", 0.01),
+            weight_bits=int(f.number("weight_bits", 1, 8)) if f.has("weight_bits") else 8,
+            parameters_pruned=f.optional("parameters_pruned", 0, 1),
+            flops_pruned=f.optional("flops_pruned", 0, 1),
             occupancy=f.optional("occupancy", 0, 1),
             saliency_kept=f.optional("saliency_kept", 0, 1),
             bits_per_weight=f.optional("bits_per_weight", 0),

@@ -14,6 +14,7 @@ from pymodel.report.reports import Report, by_scheme, read_reports
 
 DASH = "–"
 OURS, BASELINE = "tight_joint", "column_combining"
+SUBWORD, WHOLE = "tight_subword", "tight"
 
 # What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput, energy efficiency.
 TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
@@ -44,6 +45,8 @@ COLUMNS = (
     Column("asked", lambda r: f"{r.ratio:g}"),
     Column("seed", lambda r: f"{r.seed}"),
     Column("matrix compression", lambda r: f"{r.matrix_compression:.2f}"),
+    Column("parameters pruned", lambda r: _percent(r.parameters_pruned), optional=True),
+    Column("FLOPs pruned", lambda r: _percent(r.flops_pruned), optional=True),
     Column("bits a weight", lambda r: _show(r.bits_per_weight, ".2f")),
     Column("with XOR", lambda r: _show(r.xor_bits_per_weight, ".2f"), optional=True),
     Column("occupancy", lambda r: _percent(r.occupancy)),
@@ -77,6 +80,21 @@ def target_rows(reports: Sequence[Report]) -> list[list[str]]:
     return [
         [name, *(_read(_compare(ours, base, start - drop, field)) for drop in DROPS), target]
         for (name, target), field in zip(TARGETS, ("compression", "speedup", "energy_gain"), strict=True)
+    ]
+
+
+def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
+    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; nothing if one of them is missing."""
+    start = reports[0].start_int8
+    schemes = by_scheme(reports)
+    if SUBWORD not in schemes or WHOLE not in schemes:
+        return []
+    digits, whole = (points(schemes[name], "weight_bits_compression") for name in (SUBWORD, WHOLE))
+    read = [(held(digits, start - drop), held(whole, start - drop)) for drop in DROPS]
+    return [
+        [SUBWORD, *(_read(a) for a, _ in read), ""],
+        [WHOLE, *(_read(b) for _, b in read), ""],
+        ["ratio", *(_read(ratio(a, b)) for a, b in read), "1.3"],
     ]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
+from pymodel.pack import DIGIT_BITS
 from pymodel.schemes.base import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
 from pymodel.schemes.column_combining import ColumnCombining
 from pymodel.schemes.dense import Dense
@@ -10,11 +14,14 @@ from pymodel.schemes.penni import Penni
 from pymodel.schemes.tetris import Tetris
 from pymodel.schemes.tight import Tight, TightTile
 from pymodel.schemes.tight_joint import TightJoint
+from pymodel.schemes.tight_subword import TightSubword
 from pymodel.schemes.unstructured import Unstructured
 
-__all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "compression", "get_scheme", "occupancy", "saliency_kept"]
+__all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "array_for", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
-SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), Tight(), TightTile(), TightJoint())}
+SCHEMES: dict[str, Scheme] = {
+    s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), Tight(), TightTile(), TightSubword(), TightJoint())
+}
 
 
 def get_scheme(name: str) -> Scheme:
@@ -22,3 +29,9 @@ def get_scheme(name: str) -> Scheme:
     if name not in SCHEMES:
         raise TatamiError(f"scheme '{name}' is unknown; valid: {', '.join(SCHEMES)}")
     return SCHEMES[name]
+
+
+def array_for(scheme: Scheme, config: ArrayConfig) -> ArrayConfig:
+    """`config` with slots as wide as the scheme's: 4-bit digits for `tight_subword`, 8-bit weights for all others."""
+    bits = DIGIT_BITS if scheme.name == TightSubword.name else 8
+    return config if config.weight_bits == bits else replace(config, name=f"{config.name}w{bits}", weight_bits=bits)

@@ -106,6 +106,11 @@ class LayerPlan:
         """Slots, used or empty; without an array, only those that are used."""
         return self.packed.slots if self.packed else int(self.mask.sum())
 
+    @property
+    def filled(self) -> int:
+        """Slots that are used; of a weight in digits, each has its own."""
+        return sum(int(np.count_nonzero(tile.weight)) for tile in self.packed.tiles) if self.packed else int(self.mask.sum())
+
 
 Plans = Mapping[str, LayerPlan]
 
@@ -139,7 +144,7 @@ def saliency_kept(layers: Sequence[LayerWeights], plans: Plans) -> float:
 def occupancy(plans: Plans) -> float:
     """Share of the slots that hold a weight (1 for no slots)."""
     slots = sum(plan.slots for plan in plans.values())
-    return sum(int(plan.mask.sum()) for plan in plans.values()) / slots if slots else 1.0
+    return sum(plan.filled for plan in plans.values()) / slots if slots else 1.0
 
 
 def slot_budget(layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
