@@ -22,7 +22,7 @@ help:
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, write docs/testplan.md, with the last results build/testplan.md'
 	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
-	@echo '             NETWORK=digits|resnet20|resnet56  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
+	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo 'make results the runs of scripts/results.yaml that are not done yet, and docs/results.md from all of them: hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)'
 	@echo 'make bench   measure something; ends with BENCH {json}'

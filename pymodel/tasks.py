@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +122,36 @@ TASKS: dict[str, Callable[[Path | None, Path | None, int], Task]] = {
 
 
 def get_task(name: str, weights: Path | None, data: Path | None, seed: int) -> Task:
-    """The named task. Raises `TatamiError` for an unknown name and for files that are missing or do not fit."""
+    """The named task, or `file.py:function`, which is called as those of `TASKS` are: any module of layers that `from_torch` knows.
+
+    Raises `TatamiError` for an unknown name, for files that are missing or do not fit, and for a function that fails or gives no task.
+    """
+    file, colon, function = name.rpartition(":")
+    if colon:
+        return _from_file(Path(file), function, weights, data, seed)
     if name not in TASKS:
-        raise TatamiError(f"network '{name}' is unknown; valid: {', '.join(TASKS)}")
+        raise TatamiError(f"network '{name}' is unknown; valid: {', '.join(TASKS)}, or file.py:function")
     return TASKS[name](weights, data, seed)
+
+
+def _from_file(path: Path, function: str, weights: Path | None, data: Path | None, seed: int) -> Task:
+    where = f"network '{path}:{function}'"
+    if not path.is_file():
+        raise TatamiError(f"{where}: no such file")
+    module = ModuleType(path.stem)
+    try:
+        exec(compile(path.read_text(), path, "exec"), vars(module))
+    except Exception as error:  # whatever the user's code raises
+        raise TatamiError(f"{where}: the file fails: {type(error).__name__}: {error}") from None
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise TatamiError(f"{where}: the file has no function '{function}'")
+    try:
+        task = make(weights, data, seed)
+    except TatamiError:
+        raise
+    except Exception as error:
+        raise TatamiError(f"{where} fails: {type(error).__name__}: {error}") from None
+    if not isinstance(task, Task):
+        raise TatamiError(f"{where} gives a {type(task).__name__}, must give a pymodel.tasks.Task")
+    return task

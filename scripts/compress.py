@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = training.Budget()
-    parser.add_argument("network", help=f"one of: {', '.join(tasks.TASKS)}")
+    parser.add_argument("network", help=f"one of: {', '.join(tasks.TASKS)}; or file.py:function")
     parser.add_argument("--scheme", required=True, help=f"one of: {', '.join(SCHEMES)}")
     parser.add_argument("--ratio", type=float, required=True, help="matrix compression: dense slots over packed slots")
     parser.add_argument("--weights", type=Path, help="state_dict to start from (digits: trained first, if not given)")
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         epochs=given.epochs, batch=given.batch, learning_rate=given.learning_rate, replans=given.replans, saliency=given.saliency
     )
     task = tasks.get_task(given.network, given.weights, given.data, given.seed)
-    out = given.out or Path("build") / "compress" / f"{given.network}-{given.scheme}-{given.ratio:g}"
+    out = given.out or Path("build") / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
     if given.start and given.start.exists():
         start = compression.Start.load(given.start, task, config)
     else:

@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
         Budget(epochs=epochs)  # refuses what no training can have
     runs, left_out = plan(yaml.safe_load(RUNS.read_text()), weights, data, epochs)
     console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
-    for network in left_out:
+    for network in dict.fromkeys(left_out):
         print(f"{network}: left out, it needs WEIGHTS={network}=path and DATA=path")
     failed = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

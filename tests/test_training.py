@@ -324,6 +324,46 @@ def test_bad_input_is_named(arguments: list[str], message: str) -> None:
         compress.main(arguments)
 
 
+MINE = """
+import torch
+from torch import nn
+from pymodel.tasks import Task
+
+def mine(weights, data, seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(2, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 16, 3))
+    images, labels = torch.randn(64, 2, 6, 6), torch.arange(64) % 3
+    return Task("mine", net, (2, 6, 6), images, labels, images, labels, lambda batch, _: batch, ("0",), "random", "noise")
+
+def fails(weights, data, seed):
+    raise ValueError("not today")
+
+def other(weights, data, seed):
+    return 7
+"""
+
+
+def test_any_module_can_be_compressed(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(MINE)
+    assert compress.main([f"{file}:mine", "--scheme=tight_joint", "--ratio=3", "--config=8x4", "--epochs=2", "--threads=1", f"--out={tmp_path}"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["network"], report["mismatches"]) == ("mine", 0)
+    assert report["matrix_compression"] >= 3
+    for function, message in (
+        ("fails", r"net.py:fails' fails: ValueError: not today"),
+        ("other", r"net.py:other' gives a int, must give a pymodel.tasks.Task"),
+        ("none", r"net.py:none': the file has no function 'none'"),
+    ):
+        with pytest.raises(TatamiError, match=message):
+            get_task(f"{file}:{function}", None, None, 1)
+    file.write_text("this is no Python")
+    with pytest.raises(TatamiError, match=r"net.py:mine': the file fails: SyntaxError"):
+        get_task(f"{file}:mine", None, None, 1)
+    with pytest.raises(TatamiError, match=r"network 'nowhere.py:mine': no such file"):
+        get_task("nowhere.py:mine", None, None, 1)
+
+
 def test_bad_input_is_one_line_and_status_2() -> None:
     done = run_command("digits", "--scheme=magic", "--ratio=4")
     assert (done.returncode, done.stdout) == (2, "")
