@@ -211,14 +211,13 @@ def _quantise_layer(
 def _residual_weight(step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool) -> tuple[FloatArray, IntArray]:
     """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those numbers (0 for none).
 
-    If not `exact` the steps stay, and the numbers are the nearest, whatever the limit.
+    If not `exact` the steps stay, and the numbers are the nearest, whatever the limit. So it is, too, for a filter of weights so large that
+    s_res is less than a step: its residual becomes 0 or 1 steps.
     """
     has = residual.channel >= 0
-    whole = np.minimum(np.floor(s_res / step), limit) if exact else np.rint(s_res / step)
-    if (whole[has] < 1).any():
-        filter_ = int(np.flatnonzero(has & (whole < 1))[0])
-        raise TatamiError(f"filter {filter_}: residual '{residual.source}' has a step of {s_res:g}, finer than the filter's {step[filter_]:g}")
-    return np.where(has & exact, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
+    fine = has & exact & (s_res >= step)
+    whole = np.where(fine, np.minimum(np.floor(s_res / step), limit), np.rint(s_res / step))
+    return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
 
 
 def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Requant:

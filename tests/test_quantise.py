@@ -155,10 +155,15 @@ def test_residual_of_an_identity_is_kept_bit_for_bit() -> None:
     np.testing.assert_array_equal(evaluate(network, images)["c"], images)
 
 
-def test_a_filter_too_large_for_its_residual_is_refused() -> None:
-    layer = FloatConv("c", INPUT, np.full((1, 1, 1, 1), 1e4), np.zeros(1), residual=FloatResidual(INPUT, np.zeros(1, dtype=np.int64)))
-    with pytest.raises(TatamiError, match="network 't', layer 'c': filter 0: residual 'input' has a step of 0.1, finer than the filter's"):
-        quantise(FloatNetwork("t", (1, 1, 1), (layer,)), {INPUT: 0.1, "c": 1.0})
+def test_a_filter_too_large_for_its_residual_takes_the_nearest() -> None:
+    """Steps of 127 weights each: 0.1 of a tensor is 0.8, 0.4 and 1.6 of them, of which the last makes the step finer instead."""
+    weight = 127 * np.array([1.25, 2.5, 0.625])[:, None, None, None]
+    layer = FloatConv("c", INPUT, weight, np.zeros(3), residual=FloatResidual(INPUT, np.zeros(3, dtype=np.int64)))
+    quantised = quantise(FloatNetwork("t", (1, 2, 2), (layer,)), {INPUT: 0.1, "c": 100.0}).layers[0]
+    assert isinstance(quantised, Conv)
+    assert quantised.residual is not None
+    np.testing.assert_array_equal(quantised.residual.weight, [1, 0, 1])
+    np.testing.assert_array_equal(quantised.weight.reshape(3), [127, 127, 79])
 
 
 @pytest.mark.parametrize("relu", [False, True])
