@@ -415,7 +415,9 @@ def exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, *p
 def test_exit_status_and_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full = [(text, 1) for text, _ in (*LINES, *TOGGLES)]
     assert exit_status(monkeypatch, tmp_path, small, *full) == 0
-    assert json.loads((tmp_path / "coverage" / "points.json").read_text())["points"] == {"g.cp_a": 1}
+    written = json.loads((tmp_path / "coverage" / report.POINTS_FILE).read_text())
+    assert written["points"] == {"g.cp_a": {"hit": 1, "bins": 1}}
+    assert not written["whole"]  # a folder was given
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == 'COVERAGE {"functional": 100.0, "line": 100.0, "branch": 100.0, "toggle": 100.0}'
 
