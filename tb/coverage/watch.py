@@ -26,7 +26,8 @@ PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), 
 
 
 def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
-    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew after each START, not before."""
+    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew some time after each START, not
+    before; what needs its states and comes earlier is not counted."""
     if collect.enabled():
         _Watch(dut, period_ns, programs_follow)
 
