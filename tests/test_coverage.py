@@ -95,7 +95,7 @@ def test_every_cycle_of_a_layer_has_its_place_in_a_pass() -> None:
     wanted: list[str] = []
     for words in (3, 3, 1):
         for _ in range(3):
-            wanted += ["first cycle", *["middle"] * (words * 4 - 2), "last cycle"]
+            wanted += ["first cycle", *["middle cycle"] * (words * 4 - 2), "last cycle"]
     assert [layer.place(cycle) for cycle in range(layer.cycles)] == wanted
 
 
@@ -111,7 +111,7 @@ def test_places_of_a_program() -> None:
     first, last = states.index("RUN"), len(states) - states[::-1].index("RUN")
     assert {bool(place) for place in places[:first] + places[last:]} == {False}
     for state, place in zip(states[first:last], places[first:last], strict=True):
-        assert (place in ("first cycle", "middle", "last cycle")) == (state == "RUN")
+        assert (place in ("first cycle", "middle cycle", "last cycle")) == (state == "RUN")
         assert place
     assert places.count("first cycle") == places.count("last cycle") == run.slot_rows // CONFIG.size
 

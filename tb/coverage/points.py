@@ -110,7 +110,7 @@ LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v n
 ACTIVITIES = ("IDLE", "busy", "ERROR")
 # All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md, "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
-PASS_PLACES = ("first cycle", "middle", "last cycle", "between layers")
+PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
 POINTS: tuple[Point | Cross, ...] = (
     # the shape of a layer: filters, pixels and lanes against the size of the array

@@ -78,7 +78,7 @@ class Passes:
         chunk, into_chunk = divmod(cycle, self.passes * self.chunk_words * self.size)
         length = min(self.chunk_words, self.words - chunk * self.chunk_words) * self.size
         into_pass = into_chunk % length
-        return "first cycle" if into_pass == 0 else "last cycle" if into_pass == length - 1 else "middle"
+        return "first cycle" if into_pass == 0 else "last cycle" if into_pass == length - 1 else "middle cycle"
 
 
 @dataclass(frozen=True)
