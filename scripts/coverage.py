@@ -40,7 +40,7 @@ def main() -> int:
     coverage = merge(folders, excluded, sources)
     report.show(coverage, console)
     figures = report.figures(coverage)
-    report.write_points(coverage, runner.BUILD / "coverage")
+    report.write_points(coverage, runner.BUILD / "coverage", whole=not (options.folders or options.runs or failed))
     index = report.write_html(coverage, sources, runner.BUILD / "coverage", {"runs": len(folders), "failed": len(failed)})
     print(f"{len(folders)} runs in {wall_s:.0f} s, report: {index}")
     missed = report.missed(figures)

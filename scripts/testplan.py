@@ -1,6 +1,6 @@
-"""Check the testplan and write it: `make testplan`. To docs/testplan.md, and with the last results to build/testplan.md.
+"""Check the testplan, take in the last results, and write docs/testplan.md: `make testplan`.
 
-Exit status 0 if the plan is sound, 1 if not, 2 for a file that is no plan.
+Exit status 0 if the plan is sound, 1 if not, 2 for a file that is no plan or holds no results.
 """
 
 from __future__ import annotations
@@ -13,37 +13,31 @@ from rich.console import Console
 from rich.table import Table
 
 from pymodel.errors import TatamiError
-from tb import testplan
+from tb import last_results, testplan
 
 
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    plan, there, sampled, last = testplan.load_plan(), testplan.registry(), testplan.read_sampled(), testplan.read_last_runs()
-    results = [testplan.result_of(point, there, sampled, last) for point in plan]
-    console.print(table(plan, results))
-    print("results:", ", ".join(last.records) or "no regression has been recorded: make regress")
-    print("coverage:", "not checked, no merged coverage: make coverage" if sampled is None else testplan.SAMPLED.relative_to(testplan.runner.ROOT))
-    free = testplan.unplanned(plan, there)
-    if free:
-        print(f"coverpoints that no testpoint asks for: {', '.join(free)}")
-    found = testplan.problems(plan, there, sampled)
+    plan, there, last = testplan.load_plan(testplan.PLAN), testplan.registry(), last_results.read(last_results.FILE)
+    last.fold(there.tests, there.coverpoints, last_results.REGRESSIONS, last_results.COVERAGE)
+    console.print(table(plan, there, last))
+    found = testplan.problems(plan, there, last)
     for problem in found:
         print(f"PROBLEM {problem}")
-    testplan.RENDERED.write_text(testplan.render(plan))
-    testplan.WITH_RESULTS.parent.mkdir(exist_ok=True)
-    testplan.WITH_RESULTS.write_text(testplan.render(plan, results))
-    written = (path.relative_to(testplan.runner.ROOT) for path in (testplan.RENDERED, testplan.WITH_RESULTS))
-    print(f"{len(plan)} testpoints, {len(found)} problems; written: {', and with results '.join(map(str, written))}")
+    last.write(last_results.FILE)
+    testplan.RENDERED.write_text(testplan.render(plan, there, last))
+    print(f"{len(plan)} testpoints, {len(found)} problems; written: {testplan.RENDERED} and {last_results.FILE}")
     return 1 if found else 0
 
 
-def table(plan: list[testplan.Testpoint], results: list[testplan.Result]) -> Table:
-    """A row a testpoint: runs that passed in the last regressions, coverpoints that were sampled."""
+def table(plan: list[testplan.Testpoint], there: testplan.Registry, last: last_results.LastResults) -> Table:
+    """A row a testpoint, red where a run failed."""
     rows = Table(box=box.SIMPLE_HEAD)
-    for name in ("feature", "testpoint", "stage", "runs passed", "covered"):
+    for name in ("feature", "testpoint", "stage", *testplan.RESULT_COLUMNS):
         rows.add_column(name)
-    for point, result in zip(plan, results, strict=True):
-        rows.add_row(point.feature, point.name, point.stage, *result.texts(), style="red" if result.passed < result.runs else None)
+    for point in plan:
+        failed = any(passed < runs for passed, runs in (testplan.runs_of(point, sim, last) for sim in testplan.runner.SIMULATORS))
+        rows.add_row(point.feature, point.name, point.stage, *testplan.results_of(point, there, last), style="red" if failed else None)
     return rows
 
 

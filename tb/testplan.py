@@ -1,14 +1,12 @@
-"""The testplan: `testplan.yaml`, checked against the tests and coverpoints that there are, and rendered to docs/testplan.md.
-
-The page under docs/ depends on the plan alone; that with the last results is made below build/.
+"""The testplan: `testplan.yaml`, checked against the tests and coverpoints that there are, and rendered with the last results to
+docs/testplan.md. Page and check depend on nothing but files of the repository.
 """
 
 from __future__ import annotations
 
 import ast
 import fnmatch
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -17,15 +15,14 @@ from pathlib import Path
 import yaml
 
 from pymodel.errors import TatamiError
-from tb import regress, runner
+from tb import last_results, runner
 from tb.blocks import BLOCKS
 from tb.coverage.points import POINTS
+from tb.last_results import LastResults
 from tb.testlist import BLOCK_TESTS, TESTS
 
 PLAN = runner.ROOT / "tb" / "testplan.yaml"
 RENDERED = runner.ROOT / "docs" / "testplan.md"
-WITH_RESULTS = runner.BUILD / "testplan.md"
-SAMPLED = runner.BUILD / "coverage" / "points.json"
 STAGES = ("V1", "V2", "V3")
 
 
@@ -65,7 +62,7 @@ class Registry:
         return [name for name in self.coverpoints if fnmatch.fnmatchcase(name, pattern)]
 
 
-def load_plan(path: Path = PLAN) -> list[Testpoint]:
+def load_plan(path: Path) -> list[Testpoint]:
     """All testpoints, in order. Raises `TatamiError` for a file that is no plan."""
     try:
         features = yaml.safe_load(path.read_text())
@@ -127,8 +124,8 @@ def functions(path: Path, cocotb_only: bool = False) -> tuple[str, ...]:
     return tuple(found)
 
 
-def problems(plan: Sequence[Testpoint], there: Registry, sampled: Mapping[str, int] | None) -> list[str]:
-    """Everything that is wrong with a plan, a line each. `sampled`: how often each coverpoint was hit, None if that is not known."""
+def problems(plan: Sequence[Testpoint], there: Registry, last: LastResults) -> list[str]:
+    """Everything that is wrong with a plan and the results kept for it, a line each."""
     found = []
     names = [point.name for point in plan]
     for point in plan:
@@ -141,47 +138,19 @@ def problems(plan: Sequence[Testpoint], there: Registry, sampled: Mapping[str, i
             found.append(f"{where}: has no test")
         found += [f"{where}: test '{test}' does not exist" for test in point.tests if not there.known(test)]
         for pattern in point.coverpoints:
-            matching = there.matching(pattern)
-            if not matching:
+            if not there.matching(pattern):
                 found.append(f"{where}: coverpoint '{pattern}' does not exist")
-            if sampled is not None:
-                found += [f"{where}: coverpoint '{name}' was never sampled" for name in matching if not sampled.get(name)]
     planned = {test for point in plan for test in point.tests}
     wholes = planned | {test.partition("::")[0] for test in planned}
     owners = [name for name in there.tests if not name.startswith("block_")] + list(there.blocks) + there.pytest_files
     found += [f"test '{name}' is in no testpoint" for name in owners if name not in wholes]
-    return found
-
-
-def unplanned(plan: Iterable[Testpoint], there: Registry) -> list[str]:
-    """Coverpoints that no testpoint asks for."""
     asked = {name for point in plan for pattern in point.coverpoints for name in there.matching(pattern)}
-    return [name for name in there.coverpoints if name not in asked]
-
-
-def read_sampled(path: Path = SAMPLED) -> dict[str, int] | None:
-    """How often each coverpoint was hit in the last `make coverage`; None if there was none. Groups and builds of a point are added up."""
-    if not path.is_file():
-        return None
-    counts: dict[str, int] = {}
-    for name, hits in json.loads(path.read_text())["points"].items():
-        short = next(part for part in name.split(".") if part.startswith("cp_"))
-        counts[short] = counts.get(short, 0) + hits
-    return counts
-
-
-@dataclass(frozen=True)
-class LastRuns:
-    """Runs of the newest regression on each simulator: passed and all, by test."""
-
-    records: tuple[str, ...]
-    counts: Mapping[str, tuple[int, int]]
-
-    def of(self, test: str) -> tuple[int, int] | None:
-        """Passed and all runs of a test, or of a block in all its sizes; None if the regressions did not run it."""
-        name = test.partition("::")[0]
-        rows = [count for known, count in self.counts.items() if known == name or (name.startswith("block_") and size_of(known, name))]
-        return (sum(r[0] for r in rows), sum(r[1] for r in rows)) if rows else None
+    found += [f"coverpoint '{name}' is in no testpoint" for name in there.coverpoints if name not in asked]
+    found += [f"coverpoint '{name}' was never sampled; run `make coverage`" for name in there.coverpoints if not last.sampled(name)]
+    gone = [f"test '{name}'" for name in dict.fromkeys(test for test, _ in last.tests) if name not in there.tests]
+    gone += [f"coverpoint '{name}'" for name in last.points if name not in there.coverpoints]
+    found += [f"{last_results.FILE.name} has results of {name}, which does not exist; take the line out" for name in gone]
+    return found
 
 
 def size_of(test: str, block: str) -> bool:
@@ -189,62 +158,69 @@ def size_of(test: str, block: str) -> bool:
     return test.startswith(f"{block}_") and test.removeprefix(f"{block}_").isdigit()
 
 
-def read_last_runs(folder: Path = regress.RECORDS) -> LastRuns:
-    """Newest first; a regression that has not ended has no summary and does not count."""
-    taken: dict[str, str] = {}
-    counts: dict[str, tuple[int, int]] = {}
-    for record in sorted((p.parent for p in folder.glob(f"*/{regress.SUMMARY}")), reverse=True):
-        sim = json.loads((record / regress.SUMMARY).read_text())["sim"]
-        if sim not in taken:
-            taken[sim] = record.name
-            for row in regress.read_records(record):
-                passed, runs = counts.get(row["test"], (0, 0))
-                counts[row["test"]] = (passed + (row["result"] == "pass"), runs + 1)
-    return LastRuns(tuple(f"{sim} {name}" for sim, name in sorted(taken.items())), counts)
+def runs_of(point: Testpoint, sim: str, last: LastResults) -> tuple[int, int]:
+    """Passed and all runs on a simulator of the tests of a testpoint; those of a block in all its sizes."""
+    names = {test.partition("::")[0] for test in point.tests}
+    rows = [
+        result
+        for (test, on), result in last.tests.items()
+        if on == sim and (test in names or any(name.startswith("block_") and size_of(test, name) for name in names))
+    ]
+    return sum(r.passed for r in rows), sum(r.runs for r in rows)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What is known of a testpoint: runs of the last regressions, coverpoints, and how many of these were sampled (None: not known)."""
-
-    passed: int
-    runs: int
-    coverpoints: int
-    sampled: int | None
-
-    def texts(self) -> tuple[str, str]:
-        """`passed/runs` and `sampled/coverpoints`; `-` where there is nothing to show."""
-        hit = "?" if self.sampled is None else self.sampled
-        return f"{self.passed}/{self.runs}" if self.runs else "-", f"{hit}/{self.coverpoints}" if self.coverpoints else "-"
-
-
-def result_of(point: Testpoint, there: Registry, sampled: Mapping[str, int] | None, last: LastRuns) -> Result:
-    counts = [count for count in map(last.of, dict.fromkeys(t.partition("::")[0] for t in point.tests)) if count]
+def bins_of(point: Testpoint, there: Registry, last: LastResults) -> tuple[int, int]:
+    """Bins hit and all bins of the coverpoints of a testpoint, as far as there are results of them."""
     names = {name for pattern in point.coverpoints for name in there.matching(pattern)}
-    hit = None if sampled is None else sum(bool(sampled.get(name)) for name in names)
-    return Result(sum(c[0] for c in counts), sum(c[1] for c in counts), len(names), hit)
+    rows = [last.points[name] for name in names if name in last.points]
+    return sum(r.hit for r in rows), sum(r.bins for r in rows)
 
+
+def results_of(point: Testpoint, there: Registry, last: LastResults) -> list[str]:
+    """Runs passed on each simulator, and bins hit: `passed/runs`, and `-` where there is nothing to show."""
+    pairs = [*(runs_of(point, sim, last) for sim in runner.SIMULATORS), bins_of(point, there, last)]
+    return [f"{part}/{whole}" if whole else "-" for part, whole in pairs]
+
+
+RESULT_COLUMNS = (*(f"passed, {sim}" for sim in runner.SIMULATORS), "bins hit")
 
 HEAD = """# Testplan
 
-Rendered by `make testplan` from [tb/testplan.yaml](../tb/testplan.yaml), which is the file to change. The command also checks that every test and
-coverpoint named here exists, that every test has a testpoint, and that every coverpoint was sampled in the last `make coverage`; it
-shows each testpoint with the results of the last regressions, and writes this page with them to `build/testplan.md`.
+Rendered by `make testplan` from [tb/testplan.yaml](../tb/testplan.yaml), which is the file to change, and from the last results in
+[testplan.jsonl](testplan.jsonl), into which the command takes what `make regress` and `make coverage` have left below `build/`. It fails on a
+testpoint without a test, a test without a testpoint, a coverpoint without a testpoint, a coverpoint that was never sampled, and a name that
+does not exist.
 
 Stages: V1, it works at all; V2, every feature and every corner; V3, under stress, and that the checks themselves would notice.
+
+`passed` counts the runs in the last regression on a simulator that had the test, `bins hit` the bins of the coverpoints in the last coverage, both
+[below](#last-results) one by one. Tests of pytest leave no results here: `make test` runs them all.
 """
 
 
-def render(plan: Sequence[Testpoint], results: Sequence[Result] | None = None) -> str:
-    """The plan as Markdown, with the result of each testpoint if they are given."""
-    columns = ["testpoint", "stage", "intent", "tests", "coverpoints", *(("runs passed", "covered") if results else ())]
+def render(plan: Sequence[Testpoint], there: Registry, last: LastResults) -> str:
+    """The plan as Markdown with the result of each testpoint, then the results of each test and coverpoint."""
     lines = [HEAD]
     for feature in dict.fromkeys(point.feature for point in plan):
-        lines += [f"## {feature}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        for index, point in enumerate(plan):
+        rows = []
+        for point in plan:
             if point.feature == feature:
                 tests, covers = (", ".join(f"`{name}`" for name in names) for names in (point.tests, point.coverpoints))
-                cells = [point.name, point.stage, point.intent, tests, covers, *(results[index].texts() if results else ())]
-                lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+                rows.append([point.name, point.stage, point.intent, tests, covers, *results_of(point, there, last)])
+        lines += [f"## {feature}", "", *markdown(("testpoint", "stage", "intent", "tests", "coverpoints", *RESULT_COLUMNS), rows), ""]
+    of_tests = [[f"`{r.test}`", r.sim, f"{r.passed}/{r.runs}", str(r.seeds), r.when, revision(r.git)] for _, r in sorted(last.tests.items())]
+    of_points = [[f"`{r.coverpoint}`", f"{r.hit}/{r.bins}", r.when, revision(r.git)] for _, r in sorted(last.points.items())]
+    lines += ["## Last results", "", "Times are UTC; `+` behind a revision: with changed files.", ""]
+    lines += [*markdown(("test", "simulator", "passed", "seeds", "when", "revision"), of_tests), ""]
+    lines += [*markdown(("coverpoint", "bins hit", "when", "revision"), of_points), ""]
     return "\n".join(lines)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def revision(git: str) -> str:
+    """A commit, shortened."""
+    return git[:10] + ("+" if git.endswith("+") else "")

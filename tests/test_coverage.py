@@ -89,6 +89,33 @@ def test_the_timeline_has_every_cycle_of_the_run() -> None:
         assert states.count("TILE") == len(run.layers)
 
 
+def test_every_cycle_of_a_layer_has_its_place_in_a_pass() -> None:
+    """Against the loops of docs/machine.md, "Sequencer": two whole chunks and a shorter one, three passes of all tiles."""
+    layer = sample.Passes(words=7, chunk_words=3, passes=3, size=4)
+    wanted: list[str] = []
+    for words in (3, 3, 1):
+        for _ in range(3):
+            wanted += ["first cycle", *["middle cycle"] * (words * 4 - 2), "last cycle"]
+    assert [layer.place(cycle) for cycle in range(layer.cycles)] == wanted
+
+
+def test_places_of_a_program() -> None:
+    """In RUN a place in a pass, between RUN and RUN another, before and after them none. A pass loads T rows of slots."""
+    machine, image = machine_and_image(6)
+    run = machine.run(image.run_start)
+    assert len(run.layers) > 1
+    assert any(layer.chunks > 1 for layer in run.layers)
+    timeline = sample.Timeline.of(machine, image.run_start, run)
+    states = [timeline.at(cycle) for cycle in range(run.cycles + 2)]
+    places = [timeline.place(cycle) for cycle in range(run.cycles + 2)]
+    first, last = states.index("RUN"), len(states) - states[::-1].index("RUN")
+    assert {bool(place) for place in places[:first] + places[last:]} == {False}
+    for state, place in zip(states[first:last], places[first:last], strict=True):
+        assert (place in ("first cycle", "middle cycle", "last cycle")) == (state == "RUN")
+        assert place
+    assert places.count("first cycle") == places.count("last cycle") == run.slot_rows // CONFIG.size
+
+
 def test_a_word_that_waits_holds_the_state(fresh: Path) -> None:  # noqa: ARG001
     machine, image = machine_and_image(3)
     sample.sample_program(machine, image.dump_start, machine.run(image.dump_start))
@@ -388,7 +415,9 @@ def exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, *p
 def test_exit_status_and_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full = [(text, 1) for text, _ in (*LINES, *TOGGLES)]
     assert exit_status(monkeypatch, tmp_path, small, *full) == 0
-    assert json.loads((tmp_path / "coverage" / "points.json").read_text())["points"] == {"g.cp_a": 1}
+    written = json.loads((tmp_path / "coverage" / report.POINTS_FILE).read_text())
+    assert written["points"] == {"g.cp_a": {"hit": 1, "bins": 1}}
+    assert not written["whole"]  # a folder was given
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == 'COVERAGE {"functional": 100.0, "line": 100.0, "branch": 100.0, "toggle": 100.0}'
 

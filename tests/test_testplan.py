@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import pytest
 
 from pymodel.errors import TatamiError
 from scripts import testplan as command
-from tb import regress, testplan
-from tb.testplan import LastRuns, Registry, Testpoint
+from tb import last_results, regress, testplan
+from tb.last_results import LastResults, PointResult, TestResult
+from tb.testplan import Registry, Testpoint
 
 THERE = Registry(
     tests=["random", "errors", "block_pe", "block_pe_2"],
@@ -25,108 +26,252 @@ PLAN = [
     Testpoint("Networks", "networks", "V1", "They run.", ("random", "block_pe"), ("cp_words*",)),
     Testpoint("Networks", "errors", "V2", "They are caught.", ("errors::bad_packets", "tests/test_pack.py::test_round_trip")),
 ]
-SAMPLED = {"cp_words": 3, "cp_words_x_passes": 1}
+WHEN = "2026-11-25T03:00:00"
+
+
+def last(*results: TestResult | PointResult) -> LastResults:
+    """Both coverpoints sampled, and what is given."""
+    kept = LastResults()
+    for result in (PointResult("cp_words", 2, 3, WHEN, "c0ffee"), PointResult("cp_words_x_passes", 4, 9, WHEN, "c0ffee"), *results):
+        kept.add(result)
+    return kept
+
+
+def ran(test: str, sim: str, passed: int, runs: int) -> TestResult:
+    return TestResult(test, sim, passed, runs, runs, WHEN, "c0ffee")
 
 
 def test_the_project_s_plan_fits_its_tests_and_coverpoints() -> None:
-    assert testplan.problems(testplan.load_plan(), testplan.registry(), None) == []
+    """With the results that are kept: every coverpoint was sampled."""
+    assert testplan.problems(testplan.load_plan(testplan.PLAN), testplan.registry(), last_results.read(last_results.FILE)) == []
 
 
-def test_the_rendered_plan_is_the_plan() -> None:
+def test_the_page_is_the_plan_with_the_results() -> None:
     """`make testplan` writes it."""
-    assert testplan.RENDERED.read_text() == testplan.render(testplan.load_plan())
+    rendered = testplan.render(testplan.load_plan(testplan.PLAN), testplan.registry(), last_results.read(last_results.FILE))
+    assert testplan.RENDERED.read_text() == rendered, "docs/testplan.md differs from the plan and docs/testplan.jsonl: run make testplan"
 
 
 def test_a_sound_plan_has_no_problems() -> None:
-    assert testplan.problems(PLAN, THERE, SAMPLED) == []
-    assert testplan.unplanned(PLAN, THERE) == []
+    assert testplan.problems(PLAN, THERE, last(ran("random", "icarus", 1, 1))) == []
 
 
-Change = Callable[[], tuple[list[Testpoint], Registry, dict[str, int] | None]]
+Change = Callable[[], tuple[list[Testpoint], Registry, LastResults]]
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda: ([replace(PLAN[0], tests=()), *PLAN], THERE, None), "testpoint 'networks': has no test"),
+        (lambda: ([replace(PLAN[0], tests=()), *PLAN], THERE, last()), "testpoint 'networks': has no test"),
         (
-            lambda: ([replace(PLAN[0], tests=("random", "block_pe", "gone")), PLAN[1]], THERE, None),
+            lambda: ([replace(PLAN[0], tests=("random", "block_pe", "gone")), PLAN[1]], THERE, last()),
             "testpoint 'networks': test 'gone' does not exist",
         ),
         (
-            lambda: ([PLAN[0], replace(PLAN[1], tests=(*PLAN[1].tests, "errors::gone"))], THERE, None),
+            lambda: ([PLAN[0], replace(PLAN[1], tests=(*PLAN[1].tests, "errors::gone"))], THERE, last()),
             "testpoint 'errors': test 'errors::gone' does not exist",
         ),
-        (lambda: ([PLAN[0], replace(PLAN[1], name="networks")], THERE, None), "testpoint 'networks': the name is taken twice"),
-        (lambda: ([replace(PLAN[0], stage="V9"), PLAN[1]], THERE, None), "testpoint 'networks': stage 'V9' is none of V1, V2, V3"),
-        (lambda: (PLAN[:1], THERE, None), "test 'errors' is in no testpoint"),
-        (lambda: (PLAN[:1], THERE, None), "test 'tests/test_pack.py' is in no testpoint"),
-        (lambda: ([replace(PLAN[0], tests=("random",)), PLAN[1]], THERE, None), "test 'block_pe' is in no testpoint"),
-        (lambda: ([replace(PLAN[0], coverpoints=("cp_gone",)), PLAN[1]], THERE, None), "testpoint 'networks': coverpoint 'cp_gone' does not exist"),
-        (lambda: (PLAN, THERE, {"cp_words": 3}), "testpoint 'networks': coverpoint 'cp_words_x_passes' was never sampled"),
+        (lambda: ([PLAN[0], replace(PLAN[1], name="networks")], THERE, last()), "testpoint 'networks': the name is taken twice"),
+        (lambda: ([replace(PLAN[0], stage="V9"), PLAN[1]], THERE, last()), "testpoint 'networks': stage 'V9' is none of V1, V2, V3"),
+        (lambda: (PLAN[:1], THERE, last()), "test 'errors' is in no testpoint"),
+        (lambda: (PLAN[:1], THERE, last()), "test 'tests/test_pack.py' is in no testpoint"),
+        (lambda: ([replace(PLAN[0], tests=("random",)), PLAN[1]], THERE, last()), "test 'block_pe' is in no testpoint"),
+        (lambda: ([replace(PLAN[0], coverpoints=("cp_gone",)), PLAN[1]], THERE, last()), "testpoint 'networks': coverpoint 'cp_gone' does not exist"),
+        (lambda: ([replace(PLAN[0], coverpoints=("cp_words",)), PLAN[1]], THERE, last()), "coverpoint 'cp_words_x_passes' is in no testpoint"),
+        (lambda: (PLAN, THERE, LastResults()), "coverpoint 'cp_words' was never sampled; run `make coverage`"),
+        (
+            lambda: (PLAN, THERE, last(PointResult("cp_words", 0, 3, WHEN, "c0ffee"))),
+            "coverpoint 'cp_words' was never sampled; run `make coverage`",
+        ),
+        (
+            lambda: (PLAN, THERE, last(ran("gone", "icarus", 1, 1))),
+            "testplan.jsonl has results of test 'gone', which does not exist; take the line out",
+        ),
+        (
+            lambda: (PLAN, THERE, last(PointResult("cp_gone", 1, 3, WHEN, "c0ffee"))),
+            "testplan.jsonl has results of coverpoint 'cp_gone', which does not exist; take the line out",
+        ),
     ],
 )
 def test_each_problem_is_found(change: Change, problem: str) -> None:
     assert problem in testplan.problems(*change())
 
 
-def test_coverpoints_that_nobody_asks_for_are_named() -> None:
-    assert testplan.unplanned(PLAN[1:], THERE) == ["cp_words", "cp_words_x_passes"]
+# Results
 
 
-def test_sampled_points_are_added_up_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "points.json"
-    assert testplan.read_sampled(path) is None
-    path.write_text(json.dumps({"points": {"slot.cp_select_x_row.on_4x2": 2, "slot.cp_select_x_row.on_8x4": 3, "layer.cp_words": 0}}))
-    assert testplan.read_sampled(path) == {"cp_select_x_row": 5, "cp_words": 0}
+def regression(parent: Path, folder: str, rows: Iterable[tuple[str, str, int, str]], *, ended: bool = True) -> None:
+    """The folder of a regression: test, simulator, seed and result of each run."""
+    path = parent / folder
+    path.mkdir(parents=True)
+    lines = [json.dumps({"test": test, "sim": sim, "seed": seed, "result": result, "git": "c0ffee+"}) for test, sim, seed, result in rows]
+    (path / regress.RUNS).write_text("\n".join(lines))
+    if ended:
+        (path / regress.SUMMARY).write_text("{}")
 
 
-def test_results_are_those_of_the_newest_regression_of_each_simulator(tmp_path: Path) -> None:
-    for stamp, sim, rows in (
-        ("1", "verilator", [("random", "fail")]),
-        ("2", "verilator", [("random", "pass"), ("random", "fail"), ("block_pe", "pass"), ("block_pe_2", "pass"), ("block_pe_array", "pass")]),
-        ("3", "icarus", [("random", "pass")]),
+def coverage(path: Path, when: str, points: dict[str, tuple[int, int]], *, whole: bool = True) -> Path:
+    """A merged coverage: bins hit and bins of each point."""
+    found = {name: {"hit": hit, "bins": bins} for name, (hit, bins) in points.items()}
+    path.write_text(json.dumps({"when": when, "git": "c0ffee", "whole": whole, "points": found}))
+    return path
+
+
+def test_a_test_has_the_result_of_the_last_regression_that_ran_it(tmp_path: Path) -> None:
+    kept = LastResults()
+    kept.add(TestResult("errors", "icarus", 7, 7, 7, "2026-11-25T05:00:00", "newer"))
+    kept.add(TestResult("block_pe", "verilator", 9, 9, 9, "2026-11-20T05:00:00", "older"))
+    regression(tmp_path, "20261125-010000-000000", [("random", "verilator", 1, "fail"), ("random", "icarus", 1, "pass")])
+    regression(
+        tmp_path,
+        "20261125-020000-000000",
+        [
+            ("random", "verilator", 5, "pass"),
+            ("random", "verilator", 6, "fail"),
+            ("random", "verilator", 6, "pass"),
+            ("gone", "verilator", 1, "pass"),
+        ],
+    )
+    regression(tmp_path, "20261125-030000-000000", [("errors", "icarus", 1, "fail")])
+    regression(tmp_path, "20261125-040000-000000", [("random", "verilator", 1, "pass")], ended=False)
+    kept.fold(THERE.tests, THERE.coverpoints, tmp_path, tmp_path / "none")
+    assert kept.tests == {
+        ("errors", "icarus"): TestResult("errors", "icarus", 7, 7, 7, "2026-11-25T05:00:00", "newer"),
+        ("block_pe", "verilator"): TestResult("block_pe", "verilator", 9, 9, 9, "2026-11-20T05:00:00", "older"),
+        ("random", "verilator"): TestResult("random", "verilator", 2, 3, 2, "2026-11-25T02:00:00", "c0ffee+"),
+        ("random", "icarus"): TestResult("random", "icarus", 1, 1, 1, "2026-11-25T01:00:00", "c0ffee+"),
+    }
+
+
+def test_a_whole_coverage_replaces_and_a_part_adds(tmp_path: Path) -> None:
+    kept = last()
+
+    def fold(when: str, points: dict[str, tuple[int, int]], *, whole: bool = True) -> tuple[int, int]:
+        kept.fold(THERE.tests, THERE.coverpoints, tmp_path / "none", coverage(tmp_path / "points.json", when, points, whole=whole))
+        return kept.points["cp_words"].hit, kept.points["cp_words"].bins
+
+    assert fold("2026-11-25T02:00:00", {"layer.cp_words": (3, 3)}) == (2, 3), "it is older"
+    assert fold("2026-11-25T04:00:00", {"layer.cp_words": (1, 3), "layer.cp_gone": (1, 1)}, whole=False) == (2, 3)
+    assert fold("2026-11-25T04:00:00", {"layer.cp_words": (3, 3)}, whole=False) == (3, 3)
+    # groups and builds of a point are one
+    assert fold("2026-11-25T05:00:00", {"slot.cp_words.on_4x2": (0, 2), "slot.cp_words.on_8x4": (1, 4)}) == (1, 6)
+    assert fold("2026-11-25T06:00:00", {"layer.cp_words": (0, 3)}) == (0, 3)
+    assert not kept.sampled("cp_words")
+    assert set(kept.points) == {"cp_words", "cp_words_x_passes"}
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert last_results.read(path) == LastResults()
+    kept = last(ran("random", "verilator", 9, 10), ran("block_pe", "icarus", 1, 1))
+    kept.write(path)
+    assert last_results.read(path) == kept
+    text = path.read_text()
+    last_results.read(path).write(path)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"test": "random", "sim": "verilator", "passed": 9',
+        "[]",
+        "3",
+        '{"test": "random"}',
+        json.dumps({**vars(ran("random", "verilator", 1, 1)), "more": 1}),
+        json.dumps({**vars(ran("random", "verilator", 1, 1)), "passed": "1"}),
+        json.dumps(vars(ran("random", "vcs", 1, 1))),
+        json.dumps({**vars(PointResult("cp_words", 1, 1, WHEN, "c0ffee")), "when": None}),
+    ],
+)
+def test_a_line_that_is_no_result_is_refused(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    last().write(path)
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(TatamiError, match="results.jsonl, line 3: not a result"):
+        last_results.read(path)
+
+
+def test_records_that_are_none_are_refused(tmp_path: Path) -> None:
+    regression(tmp_path / "a", "20261125-010000-000000", [])
+    (tmp_path / "a" / "20261125-010000-000000" / regress.RUNS).write_text('{"test": "random"}')
+    regression(tmp_path / "b", "yesterday", [("random", "verilator", 1, "pass")])
+    (tmp_path / "points.json").write_text('{"points": {"layer.cp_words": 3}}')
+    for regressions, points, message in (
+        ("a", "none", "20261125-010000-000000: not the record of a regression"),
+        ("b", "none", "yesterday: not the record of a regression"),
+        ("none", "points.json", r"points.json: not a merged coverage"),
     ):
-        folder = tmp_path / stamp
-        folder.mkdir()
-        (folder / regress.SUMMARY).write_text(json.dumps({"sim": sim}))
-        (folder / regress.RUNS).write_text("\n".join(json.dumps({"test": test, "result": result}) for test, result in rows))
-    (tmp_path / "4").mkdir()  # goes on still
-    last = testplan.read_last_runs(tmp_path)
-    assert last.records == ("icarus 3", "verilator 2")
-    assert last.of("random") == (2, 3)
-    assert last.of("block_pe") == (2, 2)
-    assert last.of("errors") is None
+        with pytest.raises(TatamiError, match=message):
+            LastResults().fold(THERE.tests, THERE.coverpoints, tmp_path / regressions, tmp_path / points)
 
 
-def test_the_plan_with_results() -> None:
-    last = LastRuns(("verilator 1",), {"random": (9, 10), "block_pe": (1, 1), "block_pe_2": (1, 1)})
-    results = [testplan.result_of(point, THERE, {"cp_words": 3}, last) for point in PLAN]
-    assert [result.texts() for result in results] == [("11/12", "1/2"), ("-", "-")]
-    assert testplan.result_of(PLAN[0], THERE, None, last).texts() == ("11/12", "?/2")
-    page = testplan.render(PLAN, results)
-    assert "| coverpoints | runs passed | covered |" in page
-    assert "`cp_words*` | 11/12 | 1/2 |" in page
+# Page and command
 
 
-def test_a_problem_is_exit_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = [*PLAN, replace(PLAN[0], name="more", tests=("gone",))]
-    monkeypatch.setattr(testplan, "RENDERED", testplan.runner.ROOT / "build" / f"testplan-{tmp_path.name}.md")
-    monkeypatch.setattr(testplan, "WITH_RESULTS", testplan.runner.ROOT / "build" / f"testplan-{tmp_path.name}-results.md")
-    monkeypatch.setattr(testplan, "load_plan", lambda: plan)
+def test_the_page_has_the_results() -> None:
+    results = last(
+        ran("random", "verilator", 9, 10), ran("block_pe", "verilator", 1, 1), ran("block_pe_2", "verilator", 1, 1), ran("random", "icarus", 2, 2)
+    )
+    assert [testplan.results_of(point, THERE, results) for point in PLAN] == [["11/12", "2/2", "6/12"], ["-", "-", "-"]]
+    page = testplan.render(PLAN, THERE, results)
+    assert "`cp_words*` | 11/12 | 2/2 | 6/12 |" in page
+    assert f"| `random` | verilator | 9/10 | 10 | {WHEN} | c0ffee |" in page
+    assert f"| `cp_words` | 2/3 | {WHEN} | c0ffee |" in page
+    assert testplan.revision("0123456789abcdef+") == "0123456789+"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command on a plan and results of its own, with nothing new below build/."""
     monkeypatch.setattr(testplan, "registry", lambda: THERE)
-    monkeypatch.setattr(testplan, "read_sampled", lambda: None)
-    monkeypatch.setattr(testplan, "read_last_runs", lambda: LastRuns((), {}))
-    assert command.main() == 1
-    text = capsys.readouterr().out
-    assert "PROBLEM testpoint 'more': test 'gone' does not exist" in text
-    assert "coverage: not checked" in text
-    plan.pop()
+    monkeypatch.setattr(testplan, "PLAN", tmp_path / "testplan.yaml")
+    monkeypatch.setattr(testplan, "RENDERED", tmp_path / "testplan.md")
+    monkeypatch.setattr(last_results, "FILE", tmp_path / "testplan.jsonl")
+    monkeypatch.setattr(last_results, "REGRESSIONS", tmp_path / "regress")
+    monkeypatch.setattr(last_results, "COVERAGE", tmp_path / "points.json")
+    testplan.PLAN.write_text(
+        """- feature: Networks
+  points:
+    - {name: networks, stage: V1, intent: They run., tests: [random, block_pe], coverpoints: [cp_words, cp_words_x_passes]}
+    - {name: errors, stage: V2, intent: They are caught., tests: [errors, tests/test_pack.py]}
+"""
+    )
+    last().write(last_results.FILE)
+    return tmp_path
+
+
+def test_a_sound_plan_is_exit_status_0_and_takes_in_what_is_new(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    regression(project / "regress", "20261125-040000-000000", [("random", "icarus", 1, "pass")])
+    coverage(project / "points.json", "2026-11-25T04:00:00", {"layer.cp_words": (3, 3)})
     assert command.main() == 0
     assert "2 testpoints, 0 problems" in capsys.readouterr().out
-    assert "runs passed" in testplan.WITH_RESULTS.read_text()
-    for path in (testplan.RENDERED, testplan.WITH_RESULTS):
-        path.unlink()
+    kept = last_results.read(last_results.FILE)
+    assert (kept.tests["random", "icarus"].runs, kept.points["cp_words"].hit) == (1, 3)
+    page = testplan.RENDERED.read_text()
+    assert page == testplan.render(testplan.load_plan(testplan.PLAN), THERE, kept)
+    assert command.main() == 0
+    assert testplan.RENDERED.read_text() == page, "nothing is new"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("testplan.yaml", "tests: [errors, tests/test_pack.py]", "tests: []", "PROBLEM testpoint 'errors': has no test"),
+        ("testplan.yaml", "[errors, ", "[", "PROBLEM test 'errors' is in no testpoint"),
+        ("testplan.yaml", ", cp_words_x_passes", "", "PROBLEM coverpoint 'cp_words_x_passes' is in no testpoint"),
+        ("testplan.jsonl", '"cp_words", "hit": 2', '"cp_words", "hit": 0', "PROBLEM coverpoint 'cp_words' was never sampled; run `make coverage`"),
+    ],
+)
+def test_each_kind_of_problem_is_exit_status_1(
+    file: str, old: str, new: str, problem: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (project / file).read_text()
+    assert text.count(old) == 1
+    (project / file).write_text(text.replace(old, new))
+    assert command.main() == 1
+    assert problem in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(

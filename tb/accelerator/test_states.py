@@ -189,8 +189,9 @@ async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
 
 @cocotb.test()
 async def records_in_any_order(dut: Any) -> None:
-    """Programs that no compiler writes: END alone, OUT before and between layers, a layer with no OUT after it."""
+    """Programs that no compiler writes: END alone, OUT before and between layers with words that wait, a layer with no OUT after it."""
     b = await bench(dut)
+    b.host.sink.rate = 0.5
     await load_input(b)
     machine = model(b)
     spec, records = memories(b.image.config)["PROGRAM"], b.image.section("PROGRAM").words

@@ -118,7 +118,7 @@ class ReadSeen(Observation):
 
 @dataclass(frozen=True)
 class EventSeen(Observation):
-    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a packet it was."""
+    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a packet or a pass it was."""
 
     group: ClassVar[str] = "event"
     kind: str

@@ -87,6 +87,11 @@ def limits(value: int, low: int, high: int) -> str:
     return "zero" if value == 0 else "negative" if value < 0 else "positive"
 
 
+def activity(state: str) -> str:
+    """What the load stream can tell of the sequencer's state."""
+    return state if state in ("IDLE", "ERROR") else "busy"
+
+
 WORDS = ("first word", "middle word", "last word", "only word")
 KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
 PIPELINE = tuple(code.name for code in (ErrorCode.GROUP_RANGE, ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ, ErrorCode.FEATURE_WRITE))
@@ -101,6 +106,11 @@ ERROR_STATES: Bins = (
     *((code, state) for code in PIPELINE for state in ("RUN", "DRAIN")),
 )
 LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
+LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
+ACTIVITIES = ("IDLE", "busy", "ERROR")
+# All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md, "Invariants").
+STALLS = ("packet waits", "packet starves", "word waits")
+PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
 POINTS: tuple[Point | Cross, ...] = (
     # the shape of a layer: filters, pixels and lanes against the size of the array
@@ -168,11 +178,13 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
     # events on the pins, with the state that the model says the sequencer is in
     Point(EventSeen, "cp_reset_x_state", lambda s: (s.kind, s.state), tuple((k, s) for k in ("soft_reset", "hard_reset") for s in STATES)),
-    Point(EventSeen, "cp_load_error", lambda s: s.kind, LOAD_ERRORS),
+    Point(EventSeen, "cp_load_error", lambda s: (s.kind, s.where), tuple((e, w) for e in LOAD_ERRORS for w in LOAD_STATES)),
+    Point(EventSeen, "cp_load_error_x_state", lambda s: (s.kind, activity(s.state)), tuple((e, a) for e in LOAD_ERRORS for a in ACTIVITIES)),
     Point(EventSeen, "cp_start_refused", lambda s: (s.kind, s.state), tuple(("start_refused", s) for s in ("RUN", "DRAIN", "OUT", "ERROR"))),
     Point(EventSeen, "cp_packet_offered", lambda s: (s.kind, s.state), tuple(("packet", s) for s in ("IDLE", "RUN", "OUT"))),
     Point(EventSeen, "cp_in_gap", lambda s: (s.kind, s.where), (("gap", "inside a packet"), ("gap", "between packets"))),
     Point(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
+    Point(EventSeen, "cp_stall_x_pass_edge", lambda s: (s.kind, s.where), tuple((k, w) for k in STALLS for w in PASS_PLACES)),
 )
 
 

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tb import provenance
 from tb.coverage import exclusions
 from tb.coverage.code import Place
 from tb.coverage.merge import FIGURES, Coverage
 
 TARGETS = {"functional": 98.0, "line": 95.0, "branch": 95.0, "toggle": 90.0}
 TEMPLATES = Path(__file__).with_name("templates")
+POINTS_FILE = "points.json"
 BIT = re.compile(r"(.*)\[(\d+)\]:(0->1|1->0)")
 
 
@@ -130,11 +133,12 @@ def annotate(coverage: Coverage, source: Path) -> list[SourceLine]:
     return lines
 
 
-def write_points(coverage: Coverage, folder: Path) -> None:
-    """Writes points.json: the hits of each functional point, which the test plan is checked against, and the figures."""
+def write_points(coverage: Coverage, folder: Path, whole: bool) -> None:
+    """Writes points.json: of each functional point the bins that count and those hit, for the testplan. `whole`: of all runs that there are."""
     folder.mkdir(parents=True, exist_ok=True)
-    hits = {point.name: sum(point.hits.values()) for point in coverage.points.values()}
-    (folder / "points.json").write_text(json.dumps({"figures": figures(coverage), "points": hits}, indent=1))
+    points = {p.name: {"hit": len(p.counted) - len(p.holes), "bins": len(p.counted)} for p in coverage.points.values()}
+    origin = {"when": datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"), "git": provenance.git_revision(), "whole": whole}
+    (folder / POINTS_FILE).write_text(json.dumps({**origin, "figures": figures(coverage), "points": points}, indent=1))
 
 
 def write_html(coverage: Coverage, sources: Iterable[Path], folder: Path, facts: dict[str, Any]) -> Path:

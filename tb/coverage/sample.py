@@ -6,7 +6,7 @@ test or a scoreboard calls; without TATAMI_COVERAGE=1 in the environment it does
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,21 +61,45 @@ def sample_event(kind: str, *, state: str = "", where: str = "") -> None:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """How a layer's cycles in RUN are cut: each chunk of its words is gone over `passes` times, a word in `size` cycles."""
+
+    words: int
+    chunk_words: int
+    passes: int
+    size: int
+
+    @property
+    def cycles(self) -> int:
+        return self.words * self.passes * self.size
+
+    def place(self, cycle: int) -> str:
+        """Where in its pass a cycle is. Only the last chunk may be shorter, so all before it take the same time."""
+        chunk, into_chunk = divmod(cycle, self.passes * self.chunk_words * self.size)
+        length = min(self.chunk_words, self.words - chunk * self.chunk_words) * self.size
+        into_pass = into_chunk % length
+        return "first cycle" if into_pass == 0 else "last cycle" if into_pass == length - 1 else "middle cycle"
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """States of the sequencer from the write of START on: `ends[i]` is the first cycle after `states[i]`."""
+    """States of the sequencer from the write of START on: `ends[i]` is the first cycle after `states[i]`; `layers[i]` goes with a RUN."""
 
     states: tuple[str, ...]
     ends: IntArray
+    layers: Mapping[int, Passes]
 
     @staticmethod
     def of(machine: Machine, start: int, run_or_error: Run | MachineError) -> Timeline:
         """For a program that stops with an error, the last state is ERROR, and the one before it is where the error was found."""
         parts: list[tuple[str, int]] = [("IDLE", 1)]
+        layers: dict[int, Passes] = {}
         for _, record in records(machine, start):
             parts += [("FETCH", 1), ("DECODE", RECORD_CYCLES - 1)]
             if record["opcode"] == OPCODE_LAYER:
-                run_cycles = _passes(machine, record) * record["words"] * record["phases"] * machine.config.size
-                parts += [("TILE", 1), ("TILE_WAIT", 1), ("RUN", run_cycles), ("DRAIN", drain_cycles(machine.config.size))]
+                layer = Passes(record["words"] * record["phases"], record["chunk_words"], _passes(machine, record), machine.config.size)
+                layers[len(parts) + 2] = layer
+                parts += [("TILE", 1), ("TILE_WAIT", 1), ("RUN", layer.cycles), ("DRAIN", drain_cycles(machine.config.size))]
             elif record["opcode"] == OPCODE_OUT:
                 parts.append(("OUT", record["chunk_words"] + OUT_LATENCY))
         ends = np.cumsum([cycles for _, cycles in parts])
@@ -84,12 +108,22 @@ class Timeline:
             found = run_or_error.cycle + 1  # a cycle of the run is one after that of START
             last = int(np.searchsorted(ends, found, side="right"))
             states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [found + 1, NEVER])
-        return Timeline(tuple(states), ends)
+        return Timeline(tuple(states), ends, layers)
 
     def at(self, cycle: int) -> str:
         """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream waited."""
-        index = int(np.searchsorted(self.ends, cycle, side="right"))
+        index = self._index(cycle)
         return self.states[index] if index < len(self.states) else "IDLE"
+
+    def place(self, cycle: int) -> str:
+        """Where such a cycle is in a pass, or that it is between the passes of two layers; empty before the first and after the last pass."""
+        index = self._index(cycle)
+        if self.states[index : index + 1] == ("RUN",):
+            return self.layers[index].place(cycle - int(self.ends[index - 1]))
+        return "between layers" if "RUN" in self.states[:index] and "RUN" in self.states[index:] else ""
+
+    def _index(self, cycle: int) -> int:
+        return int(np.searchsorted(self.ends, cycle, side="right"))
 
 
 def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:

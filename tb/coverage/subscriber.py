@@ -21,5 +21,5 @@ class Coverage(Subscriber):
 def attach(dut: Any, period_ns: int, subscribers: list[Subscriber]) -> None:
     """Collect coverage in an environment, if it is on: call once a test, before the clock runs."""
     if collect.enabled():
-        watch(dut, period_ns)
+        watch(dut, period_ns, programs_follow=True)
         subscribers.append(Coverage())

@@ -1,5 +1,5 @@
-"""Watches the pins of `psa_top` for resets, errors, refused starts, loads, gaps and stalls, beside any driver, and samples them with the state
-in which the model has the sequencer at that moment.
+"""Watches the pins of `psa_top` for resets, refused starts, packets, their errors, gaps and stalls, beside any driver, and samples them with
+the state in which the model has the sequencer at that moment.
 
 Observes only: it drives nothing and sleeps while nothing moves.
 """
@@ -13,22 +13,23 @@ import cocotb
 from cocotb.triggers import ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
-from pymodel.errors import ErrorCode
+from tb.common import settings
 from tb.common.registers import REGISTERS
 from tb.coverage import collect
 from tb.coverage.points import WORDS
-from tb.coverage.sample import sample_event
+from tb.coverage.sample import Timeline, sample_event
+from tb.env.loader import Loader
 
 START, SOFT_RESET = 1, 2  # bits of CONTROL
 OKAY = 0
 PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), WORDS, strict=True))  # by (first, last)
-LOAD_CODES = {int(code): code.name for code in ErrorCode if code.name.startswith("LOAD")}
 
 
-def watch(dut: Any, period_ns: int) -> None:
-    """Watch `dut` until the test ends, if coverage is collected."""
+def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
+    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew some time after each START, not
+    before; what needs its states and comes earlier is not counted."""
     if collect.enabled():
-        _Watch(dut, period_ns)
+        _Watch(dut, period_ns, programs_follow)
 
 
 @dataclass
@@ -39,35 +40,45 @@ class Started:
     cycle: int
     stalled: int = 0
 
+    @property
+    def timeline(self) -> Timeline | None:
+        """None for a program that the model has not run."""
+        return collect.PROGRAMS.get(self.program)
+
     def state(self, cycle: int) -> str | None:
-        """The state of the sequencer in a cycle; None for a program that the model has not run."""
-        timeline = collect.PROGRAMS.get(self.program)
-        return timeline.at(cycle - self.cycle - self.stalled) if timeline else None
+        """The state of the sequencer in a cycle, if it is known."""
+        return self.timeline.at(self.since(cycle)) if self.timeline else None
+
+    def place(self, cycle: int) -> str:
+        """Where in a pass a cycle is; empty if in none, or not known."""
+        return self.timeline.place(self.since(cycle)) if self.timeline else ""
+
+    def since(self, cycle: int) -> int:
+        """Cycles as the timeline counts them."""
+        return cycle - self.cycle - self.stalled
 
 
 class _Watch:
-    def __init__(self, dut: Any, period_ns: int) -> None:
+    def __init__(self, dut: Any, period_ns: int, programs_follow: bool) -> None:
         self.dut = dut
         self.period_ns = period_ns
+        self.programs_follow = programs_follow
         self.program_start = 0
         self.started: Started | None = None
         self.known = False  # what an earlier test left running is not known before the first reset
-        for part in (self.writes(), self.reads(), self.resets(), self.in_stream(), self.out_stream()):
+        self.loader = Loader(settings.config())
+        for part in (self.writes(), self.resets(), self.in_stream(), self.out_stream()):
             cocotb.start_soon(part)
 
     def cycle(self) -> int:
         return int(get_sim_time("ns")) // self.period_ns
 
-    def state(self) -> str | None:
-        """The state of the sequencer now; None where it is not known."""
-        if self.started is None:
-            return "IDLE" if self.known else None
-        return self.started.state(self.cycle())
-
-    def sample(self, kind: str, **what: str) -> None:
-        state = self.state()
+    def sample(self, kind: str, where: str = "", before: int = 0) -> None:
+        """Counts an event of `before` cycles ago in the state of that cycle, if the state is known. What a clock edge shows is of the cycle
+        that it ends."""
+        state = self.started.state(self.cycle() - before) if self.started else "IDLE" if self.known else None
         if state is not None:
-            sample_event(kind, state=state, **what)
+            sample_event(kind, state=state, where=where)
 
     async def writes(self) -> None:
         """A write is answered in the cycle after it was taken; both reset and START act one cycle later still."""
@@ -84,45 +95,55 @@ class _Watch:
                     self.sample("start_refused")
                 else:
                     self.started = Started(self.program_start, self.cycle())
+                    if self.programs_follow:
+                        collect.PROGRAMS.pop(self.program_start, None)  # of an earlier run
             elif address == REGISTERS["CONTROL"].address and data == SOFT_RESET:
                 self.reset("soft_reset")
+                self.loader.soft_reset()
 
     async def resets(self) -> None:
         while True:
             await RisingEdge(self.dut.rst)
             self.reset("hard_reset")
+            self.loader.hard_reset()
 
     def reset(self, kind: str) -> None:
         self.sample(kind)
         self.started = None
         self.known = True
 
-    async def reads(self) -> None:
-        """A load error shows in ERROR; a packet is never taken while a program runs, so its state is no question."""
-        dut = self.dut
-        while True:
-            await RisingEdge(dut.s_axil_rvalid)
-            await ReadOnly()
-            if int(dut.s_axil_araddr.value) == REGISTERS["ERROR"].address:
-                code = REGISTERS["ERROR"].decode(int(dut.s_axil_rdata.value))["CODE"]
-                if code in LOAD_CODES:
-                    sample_event(LOAD_CODES[code])
-
     async def in_stream(self) -> None:
-        """Packets as they are offered, and cycles without a beat inside and between them."""
+        """Packets as they are offered, their errors, and cycles in which they wait, or in which no beat comes inside or between them."""
         dut, clock = self.dut, RisingEdge(self.dut.clk)
-        inside = False
         while True:
             await RisingEdge(dut.s_axis_tvalid)
-            if not inside:
+            if not self.loader.inside:
                 self.sample("packet")
-            while True:
-                await clock
+            await clock
+            while dut.s_axis_tvalid.value == 1 or self.loader.inside:
                 if dut.s_axis_tvalid.value != 1:
-                    break
-                if dut.s_axis_tready.value == 1:
-                    inside = dut.s_axis_tlast.value != 1
-            sample_event("gap", where="inside a packet" if inside else "between packets")
+                    sample_event("gap", where="inside a packet")
+                    self.stall("packet starves")
+                elif dut.s_axis_tready.value == 1 and dut.rst.value != 1:
+                    self.beat()
+                else:
+                    self.stall("packet waits")
+                await clock
+            sample_event("gap", where="between packets")
+
+    def beat(self) -> None:
+        """A beat that was taken at this clock edge. The header alone says how the packet must go on: no other data are looked at."""
+        dut, loader = self.dut, self.loader
+        place = "HEADER" if not loader.inside else "DROP" if loader.dropping else "PAYLOAD"
+        error = loader.beat(0 if loader.inside else int(dut.s_axis_tdata.value), dut.s_axis_tlast.value == 1)
+        if error:
+            self.sample(error.name, before=1, where=place)
+
+    def stall(self, kind: str) -> None:
+        """A cycle, ended by this clock edge, in which something waited: it counts if it was in a pass or between two layers of a program."""
+        place = self.started.place(self.cycle() - 1) if self.started else ""
+        if place:
+            sample_event(kind, where=place)
 
     async def out_stream(self) -> None:
         """Words that wait for the stream to be ready, by their place in the packet."""
@@ -138,6 +159,7 @@ class _Watch:
             if dut.m_axis_tready.value == 1:
                 first = last
             else:
+                self.stall("word waits")
                 if self.started is not None:
                     self.started.stalled += 1
                 sample_event("stall", where=PLACES[first, last])
