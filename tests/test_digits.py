@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT, Conv, GlobalPool, Linear
 from pymodel.networks import TRAINERS
-from pymodel.networks.digits import DATA, Digits, accuracy, load, save
+from pymodel.networks.digits import DATA, load
+from pymodel.networks.kept import Kept, accuracy, save
 from pymodel.networks.train_digits import DigitsNet, Settings, fold, layer_weights, run, split_digits, train
 from pymodel.prune import sparsity_of
 from pymodel.quantise import evaluate_float, quantise_tensor
@@ -31,7 +32,7 @@ QUICK = Settings(dense_epochs=1, prune_epochs=2, retrain_epochs=1, sparsity=0.9)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Digits:
+def digits() -> Kept:
     return load()
 
 
@@ -39,7 +40,7 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def test_kept_network_holds_its_promise(digits: Digits) -> None:
+def test_kept_network_holds_its_promise(digits: Kept) -> None:
     logits = evaluate(digits.network, digits.images)["fc"]
     measured = accuracy(logits, digits.labels)
     assert len(digits.images) == 450
@@ -51,7 +52,7 @@ def test_kept_network_holds_its_promise(digits: Digits) -> None:
     assert DATA.stat().st_size < 200_000
 
 
-def test_kept_network_has_the_layers_that_it_must(digits: Digits) -> None:
+def test_kept_network_has_the_layers_that_it_must(digits: Kept) -> None:
     layers = digits.network.layers
     convs = [layer for layer in layers if isinstance(layer, Conv)]
     assert len(convs) >= 3
@@ -63,7 +64,7 @@ def test_kept_network_has_the_layers_that_it_must(digits: Digits) -> None:
     assert isinstance(layers[-1], Linear)
 
 
-def test_kept_images_are_the_held_out_ones(digits: Digits) -> None:
+def test_kept_images_are_the_held_out_ones(digits: Kept) -> None:
     train_images, train_labels, held, labels = split_digits()
     np.testing.assert_array_equal(digits.images, quantise_tensor(held, digits.meta["scales"][INPUT]))
     np.testing.assert_array_equal(digits.labels, labels)
@@ -73,13 +74,13 @@ def test_kept_images_are_the_held_out_ones(digits: Digits) -> None:
     assert counts.max() < 0.26
 
 
-def test_no_tensor_is_dead_or_pinned(digits: Digits) -> None:
+def test_no_tensor_is_dead_or_pinned(digits: Kept) -> None:
     for name, values in evaluate(digits.network, digits.images).items():
         assert np.abs(values.astype(int)).max() >= 100, name
         assert (values == 127).mean() < 0.1, name
 
 
-def test_file_round_trip_is_exact(digits: Digits, tmp_path: Path) -> None:
+def test_file_round_trip_is_exact(digits: Kept, tmp_path: Path) -> None:
     again = tmp_path / "again.npz"
     save(digits, again)
     assert again.read_bytes() == DATA.read_bytes()
@@ -136,7 +137,7 @@ def other_version(arrays: Arrays) -> None:
         (change("images"), "field 'images' does not match its checksum"),
         (reshape, "field 'labels' does not match its checksum"),
         (retype, "field 'images' does not match its checksum"),
-        (other_version, "format is tatami-digits 99, must be tatami-digits 1"),
+        (other_version, "format is tatami-network 99, must be tatami-network 1"),
     ],
 )
 def test_changed_files_are_refused(damage: Callable[[Arrays], None], message: str, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
             load(path)
 
 
-def test_files_with_a_changed_byte_are_refused(digits: Digits, tmp_path: Path) -> None:
+def test_files_with_a_changed_byte_are_refused(digits: Kept, tmp_path: Path) -> None:
     """Or the byte means nothing, as a few of the archive's do: then the content is the same."""
     rng = np.random.default_rng(0)
     good = DATA.read_bytes()

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT, GlobalPool, IntArray, Linear, Network, Requant, Residual
-from pymodel.networks.digits import accuracy
+from pymodel.networks.kept import accuracy
 from pymodel.reference import INT32_MAX, INT32_MIN, evaluate
 
 Int8Array = npt.NDArray[np.int8]

@@ -31,8 +31,9 @@ from torch.nn import functional
 
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT, Conv, Linear, Network
-from pymodel.networks.digits import DATA, Digits, accuracy, save
+from pymodel.networks.digits import DATA
 from pymodel.networks.from_torch import from_torch
+from pymodel.networks.kept import Kept, accuracy, save
 from pymodel.prune import cubic_sparsity, global_masks, sparsity_of
 from pymodel.quantise import FloatNetwork, calibrate, evaluate_float, quantise, quantise_tensor
 from pymodel.reference import evaluate
@@ -253,7 +254,7 @@ def run(seed: int, path: Path | None = None, settings: Settings | None = None, c
         "nonzero": {name: int(np.count_nonzero(weight)) for name, weight in weights.items()},
     }
     how = {"settings": asdict(settings), "trained_on": len(labels), "split_seed": SPLIT_SEED, "scales": scales, "torch": torch.__version__}
-    save(Digits(network, inputs, held_labels, figures | how), path)
+    save(Kept(network, inputs, held_labels, figures | how), path)
     figures |= {"epochs": epochs, "file_bytes": path.stat().st_size, "seconds": round(time.perf_counter() - begin, 1)}
     _show(console, network, figures, path)
     return figures

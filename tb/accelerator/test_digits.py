@@ -18,6 +18,7 @@ from pymodel.array import Machine
 from pymodel.compile import compile_network
 from pymodel.image import Image, Section
 from pymodel.networks import digits
+from pymodel.networks.kept import accuracy
 from pymodel.planes import ceil_div
 from tb.common import settings
 from tb.common.check import Expected, Outcome, expect, run_image
@@ -59,7 +60,7 @@ async def digits_on_the_array(dut: Any) -> None:
             "cycles": outcome.cycles,
             "predicted_cycles": outcome.predicted_cycles,
             **ratios(image, dense, packed, count),
-            "accuracy": digits.accuracy(np.stack(logits), data.labels[chosen]),
+            "accuracy": accuracy(np.stack(logits), data.labels[chosen]),
             "layers": layer_rows(image, dense, expected),
             **flipped,
         }

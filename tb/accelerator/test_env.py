@@ -17,6 +17,7 @@ from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import Conv, Network
 from pymodel.networks import digits
+from pymodel.networks.kept import accuracy
 from pymodel.networks.random_network import random_images, random_network, random_program
 from tb.accelerator.test_digits import SEED, flip_slot
 from tb.common import settings
@@ -256,7 +257,7 @@ class DigitsTest(BaseTest):
         self.hold_against(image, recorder.packets, expected, count)
         output = image.placements[image.output]
         logits = [self.planes[index][output.name].reshape(-1) for index in range(count)]
-        self.accuracy = digits.accuracy(np.stack(logits), data.labels[chosen])
+        self.accuracy = accuracy(np.stack(logits), data.labels[chosen])
 
     def hold_against(self, image: Image, packets: list[bytes], expected: Expected, count: int) -> None:
         """The tensors that the dumps carry against the reference."""
