@@ -193,6 +193,17 @@ def input_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
     return banks
 
 
+def residual_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
+    """For each layer with a residual the bank of what every filter adds, int64 [F], -1 for nothing; as `input_banks`."""
+    places = _place(network, config)
+    found = {}
+    for layer in network.layers:
+        if isinstance(layer, Conv) and layer.residual is not None:
+            bank = np.array(places[layer.residual.source].bank, dtype=np.int64)
+            found[layer.name] = np.where(layer.residual.channel >= 0, bank[layer.residual.channel], -1)
+    return found
+
+
 def _weights(layer: Layer) -> int:
     return 0 if isinstance(layer, GlobalPool) else layer.weight.size
 

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pymodel.array import Machine
-from pymodel.compile import compile_fitted, compile_network, input_banks
+from pymodel.compile import compile_fitted, compile_network, input_banks, residual_banks
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.image import Image
@@ -22,7 +22,7 @@ from pymodel.permute import natural
 from pymodel.reference import evaluate
 from pymodel.schemes import SCHEMES, LayerPlan, LayerWeights, array_for, compression, get_scheme, occupancy, saliency_kept
 from pymodel.schemes.base import slot_budget
-from pymodel.schemes.tight_joint import TightJoint, hand_out_lanes, lane_limit, sort_into_tiles
+from pymodel.schemes.tight_joint import TightJoint, TightPass, hand_out_lanes, lane_limit, sort_into_tiles
 from pymodel.schemes.tight_subword import project
 from pymodel.schemes.unstructured import most_salient
 
@@ -101,8 +101,8 @@ def test_equal_arguments_give_equal_plans_and_files_keep_them(name: str) -> None
 @example(seed=0, filters=9, inputs=1, ratio=1.0)
 def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, inputs: int, ratio: float) -> None:
     one = layer(seed, filters, inputs, SMALL)
-    # a lane for each tile is the least that there can be
-    ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size))
+    # a lane for each tile is the least that there can be, or a pass
+    ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size * (SMALL.size if name == "tight_pass" else 1)))
     assume(ratio >= 1)
     plan = get_scheme(name).plan([one], ratio, small_for(name), np.random.default_rng(seed))["conv"]
     assert plan.packed is not None
@@ -118,8 +118,8 @@ def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, 
 @pytest.mark.parametrize("name", PRUNING)
 def test_a_layer_of_zeros_is_planned(name: str) -> None:
     empty = LayerWeights.by_magnitude("empty", np.zeros((10, 12)), np.arange(12) % SMALL.group)
-    plans = get_scheme(name).plan([empty, layer(1, 16, 40, SMALL)], 3.0, small_for(name), np.random.default_rng(0))
-    assert compression(plans) >= 3.0
+    plans = get_scheme(name).plan([empty, layer(1, 16, 40, SMALL)], 2.0, small_for(name), np.random.default_rng(0))
+    assert compression(plans) >= 2.0
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -185,10 +185,35 @@ def test_lanes_go_to_where_they_add_most() -> None:
 
 
 def test_joint_hands_out_whole_passes_if_asked() -> None:
-    plans = TightJoint(moves=10, step=SMALL.size).plan(two_layers(1), 2.0, SMALL, np.random.default_rng(0))
+    layers = two_layers(1)
+    bank = np.where(np.arange(17) % 5 == 0, -1, np.arange(17) % SMALL.group)
+    plans = TightPass(moves=10).plan([replace(layers[0], residual=bank), layers[1]], 2.0, SMALL, np.random.default_rng(0))
     for plan in plans.values():
         assert plan.packed is not None
-        assert all(len(tile.lanes) % SMALL.size == 0 for tile in plan.packed.tiles)
+    first, second = (plan.packed.tiles for plan in plans.values() if plan.packed is not None)
+    assert all(len(tile.lanes) % SMALL.size == 0 for tile in second)
+    assert any(len(tile.lanes) % SMALL.size for tile in first)
+    for tile in first:
+        # with the lanes of the residuals, of which those of one bank cannot share one
+        others = max(int((bank[tile.filters] == b).sum()) for b in range(SMALL.group))
+        assert (len(tile.lanes) + others) % SMALL.size == 0
+    with pytest.raises(TatamiError, match="layer 'first': its residuals need 8 lanes of a tile's first 8: none is left for weights"):
+        TightPass(moves=10).plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
+
+
+def test_residuals_go_into_the_lanes_that_were_left_for_them() -> None:
+    """A whole network with a residual: the passes are whole with it, too."""
+    whole = network(1, SMALL)
+    residuals = residual_banks(whole, SMALL)
+    assert list(residuals) == ["c3"]
+    layers = [replace(one, residual=residuals.get(one.name)) for one in layers_of(whole, SMALL)]
+    plans = TightPass().plan(layers, 2.0, SMALL, np.random.default_rng(0))
+    net = pruned(whole, plans)
+    image = compile_fitted(net, SMALL, plans=plans)
+    images = np.random.default_rng(2).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)
+    assert_machine_agrees(net, image, images)
+    lanes = {stats["name"]: stats["lanes"] for stats in image.stats["layers"]}
+    assert [lanes[name] % SMALL.size for name in ("c2", "c3", "fc")] == [0, 0, 0]
 
 
 # Into the machine

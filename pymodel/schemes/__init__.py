@@ -13,15 +13,14 @@ from pymodel.schemes.dense import Dense
 from pymodel.schemes.penni import Penni
 from pymodel.schemes.tetris import Tetris
 from pymodel.schemes.tight import Tight, TightTile
-from pymodel.schemes.tight_joint import TightJoint
+from pymodel.schemes.tight_joint import TightJoint, TightPass
 from pymodel.schemes.tight_subword import TightSubword
 from pymodel.schemes.unstructured import Unstructured
 
 __all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "array_for", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
-SCHEMES: dict[str, Scheme] = {
-    s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), Tight(), TightTile(), TightSubword(), TightJoint())
-}
+_TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass())
+SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), *_TIGHT)}
 
 
 def get_scheme(name: str) -> Scheme:

@@ -32,6 +32,7 @@ class LayerWeights:
 
     `weight` [F, K], float or integer; `bank` int64 [K], the feature bank of each input; `saliency` float [F, K], at least 0: what losing the weight
     costs. The square of the weight (magnitude), or the square of weight times gradient (first-order Taylor; Molchanov et al., arXiv 1906.10771).
+    `residual` int64 [F], where one is added to the layer's sums: the bank of what each filter adds, -1 for nothing; it takes a slot of the filter.
     Raises `TatamiError`, naming the layer, for shapes that do not match and for values that are not finite.
     """
 
@@ -39,12 +40,15 @@ class LayerWeights:
     weight: npt.NDArray[Any]
     bank: Array
     saliency: npt.NDArray[np.floating]
+    residual: Array | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
             raise TatamiError(f"layer '{self.name}': weight has shape {self.weight.shape}, must be [filters, inputs], neither of them 0")
         if self.bank.shape != self.weight.shape[1:]:
             raise TatamiError(f"layer '{self.name}': bank has shape {self.bank.shape}, must be ({self.weight.shape[1]},)")
+        if self.residual is not None and self.residual.shape != self.weight.shape[:1]:
+            raise TatamiError(f"layer '{self.name}': residual has shape {self.residual.shape}, must be ({self.weight.shape[0]},)")
         if self.saliency.shape != self.weight.shape:
             raise TatamiError(f"layer '{self.name}': saliency has shape {self.saliency.shape}, must be {self.weight.shape}")
         for field, value in (("weight", self.weight), ("saliency", self.saliency)):
@@ -62,6 +66,11 @@ class LayerWeights:
     @property
     def filters(self) -> int:
         return int(self.weight.shape[0])
+
+    def residual_lanes(self, filters: Array) -> int:
+        """Lanes that the residuals of a tile of `filters` need if they share them with nothing: as many as lie in the same bank."""
+        banks = np.array([], np.int64) if self.residual is None else self.residual[filters]
+        return int(np.bincount(banks[banks >= 0], minlength=1).max())
 
     @property
     def inputs(self) -> int:

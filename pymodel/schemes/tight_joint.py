@@ -40,21 +40,21 @@ MOVES = 1000
 
 
 class TightJoint:
-    """`step`: lanes are handed out in bundles of so many; the array's size, for whole passes."""
+    """`moves`: of the search, for every input of a tile."""
 
     name: ClassVar[str] = "tight_joint"
     summary: ClassVar[str] = "lanes given, the saliency in their slots maximised: pruned and packed at once"
 
-    def __init__(self, moves: int = MOVES, step: int = 1) -> None:
-        if moves < 0 or step < 1:
-            raise TatamiError(f"tight_joint: moves is {moves}, must be at least 0; step is {step}, must be at least 1")
-        self.moves, self.step = moves, step
+    def __init__(self, moves: int = MOVES) -> None:
+        if moves < 0:
+            raise TatamiError(f"{self.name}: moves is {moves}, must be at least 0")
+        self.moves = moves
 
     def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
         lanes = slot_budget(layers, ratio, config)
         wanted = most_salient(layers, lanes * config.size)
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
-        shares = hand_out_lanes(layers, tiles, lanes, self.step)
+        shares = self.share_out(layers, tiles, lanes, config)
         seed = int(rng.integers(2**32))
         # a tile at a time: the layers are of very different sizes
         jobs = [
@@ -64,6 +64,26 @@ class TightJoint:
         ]
         found = iter(each(_fill, jobs))
         return {layer.name: LayerPlan.of(_join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)) for layer in layers}
+
+
+    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
+        """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all."""
+        del config
+        return hand_out_lanes(layers, tiles, lanes)
+
+
+class TightPass(TightJoint):
+    """Every tile gets whole passes, so that no row of the array idles: less freedom for the lanes, fewer cycles at the same compression.
+
+    Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
+    """
+
+    name: ClassVar[str] = "tight_pass"
+    summary: ClassVar[str] = "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
+
+    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
+        spare = {layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]]) for layer in layers}
+        return hand_out_lanes(layers, tiles, lanes, config.size, spare)
 
 
 @dataclass(frozen=True)
@@ -109,26 +129,35 @@ def sort_into_tiles(wanted: Array, size: int) -> list[Array]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def hand_out_lanes(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, step: int = 1) -> dict[str, Array]:
-    """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each."""
-    owners, gains = [], []
+def hand_out_lanes(
+    layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None
+) -> dict[str, Array]:
+    """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each.
+
+    `spare` int [tiles] by layer: of the first `step` lanes so many are kept for something else. They are counted, but not in the result.
+    """
+    owners, gains, kept = [], [], []
     for layer in layers:
         for index, filters in enumerate(tiles[layer.name]):
             best = -np.sort(-layer.saliency[filters], axis=1).sum(axis=0)
-            padded = np.zeros(-(-len(best) // step) * step)
-            padded[: len(best)] = best
+            others = 0 if spare is None else int(spare[layer.name][index])
+            if others >= step:
+                raise TatamiError(f"layer '{layer.name}': its residuals need {others} lanes of a tile's first {step}: none is left for weights")
+            padded = np.zeros(-(-(len(best) + others) // step) * step)
+            padded[others : others + len(best)] = best
             gains.append(padded.reshape(-1, step).sum(axis=1))
             owners.append((layer.name, index))
+            kept.append(others)
     counts = np.ones(len(owners), np.int64)
     left = lanes // step - len(owners)
     if left < 0:
-        raise TatamiError(f"{lanes} lanes are too few: {len(owners)} tiles of filters need {step} each")
+        raise TatamiError(f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each")
     rest = np.concatenate([gain[1:] for gain in gains])
     owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])
     counts += np.bincount(owner[np.argsort(-rest, kind="stable")[:left]], minlength=len(owners))
     shares: dict[str, list[int]] = {layer.name: [] for layer in layers}
-    for (name, _), count in zip(owners, counts, strict=True):
-        shares[name].append(int(count) * step)
+    for (name, _), count, others in zip(owners, counts, kept, strict=True):
+        shares[name].append(int(count) * step - others)
     return {name: np.array(share, np.int64) for name, share in shares.items()}
 
 
