@@ -21,6 +21,7 @@ from pymodel.errors import TatamiError
 from pymodel.formats.xor import encode_slots
 from pymodel.image import Image
 from pymodel.network import INPUT, GlobalPool, Network
+from pymodel.networks import kept
 from pymodel.networks.accuracy import accuracy_int8
 from pymodel.networks.from_torch import from_torch
 from pymodel.pack import PackedMatrix, Tile, refill
@@ -32,6 +33,7 @@ from pymodel.tasks import Task
 from pymodel.training import Budget, Progressed, Trained, accuracy, train
 
 RESIDUAL_LIMIT = 127
+KEPT_IMAGES = 100  # test images in network.npz
 CALIBRATED = 512  # training images that the scales of the tensors are set by
 LOADED_FOR = 100  # images that one load of the memories is shared by, in energies
 
@@ -109,10 +111,12 @@ def compress(
     xor: bool = False,
     report: Callable[[Progressed], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Compresses a copy of the task's network; writes `checkpoint.pt`, `image.bin` and `matrix.png` into `out`; returns the report.
+    """Compresses a copy of the task's network; writes its files into `out`; returns the report.
 
-    `matrix.png` shows one layer before and after permutation and packing. A folder with a checkpoint of the same arguments is taken up where
-    it was left. One test image runs through the array model and must give every byte of the reference. Raises `TatamiError` for bad input.
+    `checkpoint.pt` is the training's, `image.bin` what the machine loads, `network.npz` (`pymodel.networks.kept`) the integers, their slots and
+    the first test images, for `make sim TEST=network`. `matrix.png` shows one layer before and after permutation and packing. A folder with a
+    checkpoint of the same arguments is taken up where it was left. One test image runs through the array model and must give every byte of the
+    reference. Raises `TatamiError` for bad input.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -155,9 +159,16 @@ def compress(
         "mismatches": mismatches,
         "layers": _layers(trained.plans, image, cost.layers),
     }
+    kept.save(_kept(task, network, scales, trained, found), out / "network.npz")
     if xor:
         found["xor_bits_per_weight"] = _xor_bits(image) / cost.weights
     return found
+
+
+def _kept(task: Task, network: Network, scales: dict[str, float], trained: Trained, found: Mapping[str, Any]) -> kept.Kept:
+    images = quantise_tensor(task.prepare(task.test_images[:KEPT_IMAGES], None).numpy(), scales[INPUT])
+    meta = {name: found[name] for name in ("network", "scheme", "ratio", "seed", "size", "group", "weight_bits", "accuracy", "matrix_compression")}
+    return kept.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), {**meta, "scales": scales}, trained.plans)
 
 
 def device() -> str:
@@ -215,8 +226,8 @@ def _layers(plans: dict[str, LayerPlan], image: Image, costs: tuple[Any, ...]) -
     rows = []
     for stats, cost in zip(image.stats["layers"], costs, strict=True):
         plan = plans.get(stats["name"])
-        kept = int(plan.mask.sum()) if plan else None
-        rows.append({**stats, "kept": kept, "slots": plan.slots if plan else None, "passes": cost.passes, "cycles": cost.cycles})
+        left = int(plan.mask.sum()) if plan else None
+        rows.append({**stats, "kept": left, "slots": plan.slots if plan else None, "passes": cost.passes, "cycles": cost.cycles})
     return rows
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pymodel.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.errors import TatamiError
-from tb import runner
+from tb import networks, runner
 from tb.blocks import BLOCKS
 from tb.debug import failure
 from tb.debug.replay import Replay, replay
@@ -25,6 +25,7 @@ from tb.testlist import DEFAULT_TEST, TESTS, get_test
 # Always in the RESULT line, null where a test has none.
 MEASURED = ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles", "dense_cycles", "accuracy")
 MESSAGE_LINES = 20
+NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 
 
 def main() -> int:
@@ -35,7 +36,8 @@ def main() -> int:
         show_list(console)
         return 0
 
-    test, config, sim = get_test(options.test or DEFAULT_TEST), get_config(options.config or DEFAULT_CONFIG), options.sim or runner.SIMULATORS[0]
+    test, sim = get_test(options.test or DEFAULT_TEST), options.sim or runner.SIMULATORS[0]
+    config = get_config(options.config or (DEFAULT_CONFIG if test.network is None else NETWORK_CONFIG))
     seed = integer("SEED", options.seed or "1", 0, runner.MAX_SEED)
     waves = bool(integer("WAVES", options.waves or "0", 0, 1))
     images = test.default_images(sim)
@@ -48,6 +50,12 @@ def main() -> int:
     runner.check_simulator(sim)
 
     env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    weights, data = (path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data)))
+    if test.network is None and (weights or data):
+        raise TatamiError(f"{'WEIGHTS' if weights else 'DATA'}: test '{test.name}' takes none")
+    if test.network is not None and images is not None:
+        prepared = networks.prepare(test.network, config, seed, images, weights, data)
+        config, env = prepared.config, env | prepared.env
     failed, replayed = None, None
     status = console.status("") if console.is_terminal else None
     progress = status.update if status else runner.no_progress
@@ -90,9 +98,15 @@ def parse() -> argparse.Namespace:
     """Every option is text, empty for its default: the checks in `main` name the variable of `make sim` that is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="list the tests, configurations and simulators")
-    for name in ("test", "sim", "config", "seed", "images", "waves"):
+    for name in ("test", "sim", "config", "seed", "images", "waves", "weights", "data"):
         parser.add_argument(f"--{name}", default="")
     return parser.parse_args()
+
+
+def path(name: str, text: str) -> Path | None:
+    if text and not Path(text).exists():
+        raise TatamiError(f"{name} '{text}': no such file or folder")
+    return Path(text).resolve() if text else None
 
 
 def integer(name: str, text: str, low: int, high: int) -> int:

@@ -17,6 +17,7 @@ class TestSpec:
     """One cocotb test module and how it is run.
 
     `images` and `icarus_images` are the numbers of images by default (None: the test takes no images), `max_images` the most there are.
+    `network` names one of tb/networks.py that is compiled first, and decides how deep the memories are.
     `env` goes to the test module; `timeout_s` ends a simulation that hangs. A block has a `top` and Verilog `parameters` of its own; the
     whole machine takes those of the configuration that it is run in. A regression over N seeds runs the test in N x `regress` of them, rounded
     up (0: in none), on Icarus in N x `icarus_regress`.
@@ -33,6 +34,7 @@ class TestSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: int = 900
     top: str = CHECKED_TOP
+    network: str | None = None
     parameters: Mapping[str, int] | None = None
     regress: float = 0.1
     icarus_regress: float = 0.05
@@ -86,6 +88,28 @@ TESTS = {
         env_test("env_registers", "pyuvm environment: the register model's sequences"),
         env_test("env_metamorphic", "pyuvm environment: images that must give the same planes"),
         env_test("env_digits", "pyuvm environment: the trained digits network", images=20, icarus_images=1, max_images=450),
+        TestSpec(
+            "resnet20",
+            "tb.accelerator.test_network",
+            "a compressed ResNet-20 of WEIGHTS and DATA, or a random one: every output plane of every layer",
+            images=10,
+            icarus_images=1,
+            max_images=10_000,
+            network="resnet20",
+            regress=0,
+            icarus_regress=0,
+        ),
+        TestSpec(
+            "network",
+            "tb.accelerator.test_network",
+            "WEIGHTS: a network.npz that `make compress` wrote, under any scheme",
+            images=10,
+            icarus_images=1,
+            max_images=100,
+            network="file",
+            regress=0,
+            icarus_regress=0,
+        ),
         TestSpec("states", "tb.accelerator.test_states", "resets, starts and packets in every state; hand-made programs and taps"),
     )
 }

@@ -19,8 +19,9 @@ from pymodel.schemes.unstructured import Unstructured
 
 __all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "array_for", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
+_OTHERS: tuple[Scheme, ...] = (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni())
 _TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass())
-SCHEMES: dict[str, Scheme] = {s.name: s for s in (Dense(), Unstructured(), ColumnCombining(), Tetris(), Penni(), *_TIGHT)}
+SCHEMES: dict[str, Scheme] = {s.name: s for s in (*_OTHERS, *_TIGHT)}
 
 
 def get_scheme(name: str) -> Scheme:

@@ -21,7 +21,7 @@ from pymodel.networks import digits
 from pymodel.networks.kept import accuracy
 from pymodel.planes import ceil_div
 from tb.common import settings
-from tb.common.check import Expected, Outcome, expect, run_image
+from tb.common.check import Expected, Outcome, expect, output_of, run_image
 from tb.common.host import Host
 from tb.common.seeding import numpy_rng
 
@@ -66,12 +66,6 @@ async def digits_on_the_array(dut: Any) -> None:
         }
     )
     outcome.check()
-
-
-def output_of(image: Image, outcome: Outcome) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """The logits that the machine sent, int8 [10]."""
-    place = image.placements[image.output]
-    return place.from_words(outcome.packets[0].reshape(place.shape[0], place.channel_words, place.size)).reshape(-1)
 
 
 def cycles_of(image: Image) -> int:

@@ -150,3 +150,9 @@ def verdict(image: Image, expected: Expected, index: int, bank: int, tensor: str
     modelled = flat[(place.base[channel] - first) * place.size + n]
     pixel = place.to_words(expected.tensors[tensor][index])[channel].reshape(-1)[n]
     return "" if modelled == pixel else f" (the array model has {modelled}: the image is wrong, not the RTL)"
+
+
+def output_of(image: Image, outcome: Outcome) -> Int8Array:
+    """The logits that the machine sent, int8 [classes]."""
+    place = image.placements[image.output]
+    return place.from_words(outcome.packets[0].reshape(place.shape[0], place.channel_words, place.size)).reshape(-1)

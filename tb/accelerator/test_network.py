@@ -1,0 +1,82 @@
+"""A network compiled by tb/networks.py, from one load of the program: every output plane of every layer, every counter, and where the cycles go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pymodel.cost import image_cost
+from pymodel.image import Image
+from pymodel.networks import kept
+from pymodel.networks.kept import Kept
+from tb.common import settings
+from tb.common.check import Expected, Outcome, expect, output_of, run_image
+from tb.common.host import Host
+from tb.common.seeding import numpy_rng
+from tb.networks import IMAGE, NETWORK, VARIABLE
+
+
+@cocotb.test()
+async def network_on_the_array(dut: Any) -> None:
+    config = settings.config()
+    folder = Path(os.environ[VARIABLE])
+    data, image = kept.load(folder / NETWORK), Image.load(folder / IMAGE, config)
+    count = settings.images()
+    expected = expect(image, data.network, data.images[:count])
+    host = Host(dut, config, numpy_rng())
+    await host.reset()
+    await host.load(image.packets())
+    outcome = Outcome()
+    logits = []
+    for index in range(count):
+        await run_image(host, image, expected, index, outcome)
+        logits.append(output_of(image, outcome))
+    settings.report(figures(data, image, expected, outcome, np.stack(logits)))
+    outcome.check()
+
+
+def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]) -> dict[str, Any]:
+    """For the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers."""
+    config, dense, cost = image.config, data.meta["dense"], image_cost(image)
+    rows = []
+    for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
+        _, height, width = image.placements[stats["name"]].shape
+        rows.append(
+            {
+                "layer": stats["name"],
+                "weights": stats["weights"],
+                "lanes": stats["lanes"],
+                "passes": run.passes,
+                "bound": round(stats["lanes"] / config.size * height * width),
+                "cycles": run.cycles,
+                "dense": base["cycles"],
+                "speedup": round(base["cycles"] / run.cycles, 2),
+                "compression": round(base["lanes"] / stats["lanes"], 2),
+            }
+        )
+    weighty = [(row["lanes"], base["lanes"]) for row, base in zip(rows, dense["layers"], strict=True) if row["weights"]]
+    bound = sum(row["bound"] for row in rows)
+    cycles = expected.run.cycles
+    compression = sum(base for _, base in weighty) / sum(lanes for lanes, _ in weighty)
+    return {
+        "network": data.network.name,
+        "scheme": image.scheme,
+        "images": outcome.images,
+        "compared_bytes": outcome.compared_bytes,
+        "mismatches": outcome.mismatches,
+        "cycles": outcome.cycles,
+        "predicted_cycles": outcome.predicted_cycles,
+        "dense_cycles": dense["cycles"] * outcome.images,
+        "speedup_over_dense": round(dense["cycles"] / cycles, 3),
+        "matrix_compression": round(compression, 3),
+        "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
+        "cycles_over_bound": round(cycles / bound, 3),
+        "image_kbytes": round(sum(image.bits().values()) / 8192, 2),
+        "bits_per_weight": round(cost.bits_per_weight, 3),
+        "accuracy": kept.accuracy(logits, data.labels[: outcome.images]) if len(data.labels) else None,
+        "layers": rows,
+    }

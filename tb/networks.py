@@ -1,0 +1,120 @@
+"""Networks that bring their own memories: compiled before the RTL is built, for tests whose entry in tb/testlist.py has a `network`."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pymodel.compile import compile_fitted
+from pymodel.config import ArrayConfig
+from pymodel.cost import image_cost
+from pymodel.errors import TatamiError
+from pymodel.network import INPUT
+from pymodel.networks import cifar, kept
+from pymodel.networks.kept import Kept
+from pymodel.networks.residual import SHAPE, prune_once, random_resnet
+from pymodel.quantise import FloatNetwork, calibrate, quantise, quantise_tensor
+from pymodel.schemes import LayerPlan, get_scheme
+from tb import runner
+
+FOLDER = runner.BUILD / "networks"
+NETWORK, IMAGE = "network.npz", "image.tatami"
+VARIABLE = "TATAMI_NETWORK"  # the folder, for the test module
+
+RESNET, BLOCKS, SCHEME, RATIO = "resnet20", 3, "tight_pass", 14.13
+CALIBRATED = 256  # images for the scales: of the training set, or drawn
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the runner needs: the array with memories deep enough, and what the test module is told."""
+
+    config: ArrayConfig
+    env: dict[str, str]
+
+
+def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Prepared:
+    """The network `name` of a test, with `images` images, compiled for `config`'s array.
+
+    `file`: what `weights` names, a network.npz of `make compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of
+    `data`; without both random weights on random images, drawn from `seed`. Raises `TatamiError` for files that are missing or do not fit.
+    """
+    if name == RESNET:
+        found = _resnet(config, seed, images, weights, data)
+    else:
+        if data is not None:
+            raise TatamiError(f"DATA '{data}': the network of this test brings its own images")
+        if weights is None:
+            raise TatamiError("WEIGHTS is not given: a network.npz that `make compress` wrote")
+        found = kept.load(weights)
+    if images > len(found.images):
+        raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
+    for field in ("size", "group", "weight_bits"):
+        if found.plans and found.meta.get(field, getattr(config, field)) != getattr(config, field):
+            raise TatamiError(f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for {found.meta[field]}")
+    scheme = str(found.meta.get("scheme", "tight"))
+    packing = {"packing": "dense"} if scheme == "dense" else {}
+    image = compile_fitted(found.network, config, plans=found.plans, scheme=scheme, **packing)
+    dense = compile_fitted(found.network, config, packing="dense")
+    cost, lanes = image_cost(dense), {row["name"]: row["lanes"] for row in dense.stats["layers"]}
+    rows = [{"name": layer.name, "cycles": layer.cycles, "lanes": lanes[layer.name]} for layer in cost.layers]
+    whole = Kept(found.network, found.images, found.labels, {**found.meta, "dense": {"cycles": cost.cycles, "layers": rows}}, found.plans)
+
+    draft = FOLDER / "draft"
+    draft.mkdir(parents=True, exist_ok=True)
+    kept.save(whole, draft / NETWORK)
+    image.save(draft / IMAGE)
+    content = zlib.crc32((draft / IMAGE).read_bytes(), zlib.crc32((draft / NETWORK).read_bytes()))
+    folder = FOLDER / f"{found.network.name}-{scheme}-{config.name}-{content:08x}"
+    folder.mkdir(exist_ok=True)
+    for file in (NETWORK, IMAGE):
+        (draft / file).replace(folder / file)
+    return Prepared(image.config, {VARIABLE: str(folder)})
+
+
+def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Kept:
+    if weights is None and data is None:
+        rng = np.random.default_rng(seed)
+        network, plans = prune_once(random_resnet(BLOCKS, rng), get_scheme(SCHEME), RATIO, config, rng)
+        drawn = rng.normal(0, 1, (max(images, CALIBRATED // 16), *SHAPE))
+        return _quantised(network, plans, drawn, drawn[:images], np.zeros(0, np.uint8), config, f"random, seed {seed}")
+    if weights is None or data is None:
+        raise TatamiError(f"{'WEIGHTS' if weights is None else 'DATA'} is not given: a trained ResNet-20 needs both, a random one neither")
+    test_images, labels = cifar.load_test(data)
+    pictures = cifar.normalise(test_images[:images])
+    if weights.suffix == ".npz":
+        found = kept.load(weights)
+        if found.network.input_shape != SHAPE:
+            raise TatamiError(f"{weights}: the network's input has shape {found.network.input_shape}, must be {SHAPE}")
+        return Kept(found.network, quantise_tensor(pictures, found.meta["scales"][INPUT]), labels[:images], found.meta, found.plans)
+    network, plans = prune_once(_from_state(weights), get_scheme(SCHEME), RATIO, config, np.random.default_rng(seed))
+    trained_on = cifar.normalise(cifar.load_train(data)[0][:CALIBRATED]).astype(np.float64)
+    return _quantised(network, plans, trained_on, pictures, labels[:images], config, f"{weights.name}, pruned in one shot")
+
+
+def _from_state(weights: Path) -> FloatNetwork:
+    try:
+        from pymodel.networks import resnet
+        from pymodel.networks.from_torch import from_torch
+    except ModuleNotFoundError as error:
+        raise TatamiError(f"WEIGHTS '{weights}' needs the package '{error.name}'; `make .venv/.train` installs it") from None
+    net = resnet.resnet20()
+    resnet.load_state(net, weights)
+    return from_torch(net, SHAPE, RESNET)
+
+
+def _quantised(
+    network: FloatNetwork,
+    plans: dict[str, LayerPlan],
+    calibrating: np.typing.NDArray[np.floating],
+    images: np.typing.NDArray[np.floating],
+    labels: np.typing.NDArray[np.uint8],
+    config: ArrayConfig,
+    start: str,
+) -> Kept:
+    scales = calibrate(network, calibrating.astype(np.float64))
+    meta = {"scheme": SCHEME, "ratio": RATIO, "start": start, "size": config.size, "group": config.group, "weight_bits": config.weight_bits}
+    return Kept(quantise(network, scales), quantise_tensor(images, scales[INPUT]), labels, meta | {"scales": scales}, plans)
