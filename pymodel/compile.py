@@ -34,6 +34,13 @@ def max_weight(config: ArrayConfig) -> int:
     return 127 if config.weight_bits == 8 else MAX_DIGITS
 
 
+def clip_weights(network: Network, config: ArrayConfig) -> Network:
+    """The network with no weight above what the slots of `config` can hold, which for digits is less than 127."""
+    limit = max_weight(config)
+    layers = (one if isinstance(one, GlobalPool) else replace(one, weight=np.minimum(one.weight, limit)) for one in network.layers)
+    return Network(network.name, network.input_shape, tuple(layers))
+
+
 def _tight(weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table) -> PackedMatrix:
     slots = None if config.weight_bits == 8 else digit_count(weight)
     found = permute(weight, bank, config.size, config.group, table=table, rng=rng, slots=slots)

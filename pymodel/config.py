@@ -27,7 +27,7 @@ class ArrayConfig:
 
     `size` is ROWS = COLS = T: PE rows, PE columns and pixels per memory word. `group` is G: feature banks,
     and inputs per bundle. The depths count words of each memory; `feature_depth` is per bank, `acc_words` is
-    the longest chunk in T-pixel words. `weight_bits` 4: slots hold digits of weights, of which the model knows, and not yet the RTL.
+    the longest chunk in T-pixel words. `weight_bits` 8: a slot holds a weight; 4: a digit of one.
     """
 
     name: str
@@ -94,11 +94,9 @@ class ArrayConfig:
         return 16 + clog2(self.size)
 
     def rtl_parameters(self) -> dict[str, int]:
-        """Verilog parameters of `psa_top`. Raises `TatamiError` for what only the model knows."""
-        if self.weight_bits != 8:
-            raise TatamiError(f"config '{self.name}': weight_bits is {self.weight_bits}, the RTL has slots of 8 bits only: run it on the model")
+        """Verilog parameters of `psa_top`."""
         depths = {field.upper(): getattr(self, field) for field in DEPTHS}
-        return {"ROWS": self.size, "COLS": self.size, "GROUP": self.group, **depths}
+        return {"ROWS": self.size, "COLS": self.size, "GROUP": self.group, **depths, "WEIGHT_BITS": self.weight_bits}
 
     def fingerprint(self) -> dict[str, int]:
         """What an image must share with the machine it is loaded into (everything but the name)."""
@@ -124,6 +122,7 @@ CONFIGS = {
         ArrayConfig("16x16", group=16, feature_depth=256),
         ArrayConfig("8x4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256),
         ArrayConfig("4x2", size=4, group=2, feature_depth=2048, acc_words=64, lane_depth=16384, tile_depth=512),
+        ArrayConfig("8x4w4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=16384, tile_depth=256, weight_bits=4),
     )
 }
 DEFAULT_CONFIG = "16x8"

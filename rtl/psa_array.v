@@ -11,7 +11,7 @@ module psa_array #(
     parameter COLS        = 16,
     parameter GROUP       = 8,
     parameter WEIGHT_BITS = 8,
-    parameter SELECT_BITS = 3,
+    parameter SLOT_BITS   = 11,
     parameter PSUM_BITS   = 20
 ) (
     input  wire                                        clk,
@@ -19,7 +19,7 @@ module psa_array #(
 
     input  wire                                        row_valid,
     input  wire [$clog2(ROWS)-1:0]                     row_index,
-    input  wire [COLS*(SELECT_BITS+WEIGHT_BITS)-1:0]   row_slots,
+    input  wire [COLS*SLOT_BITS-1:0]                   row_slots,
 
     // one a row
     input  wire [ROWS-1:0]                             x_valid,
@@ -29,8 +29,6 @@ module psa_array #(
     // one a column
     output wire [COLS*PSUM_BITS-1:0]                   psum
 );
-
-localparam SLOT_BITS = SELECT_BITS + WEIGHT_BITS;
 
 genvar r, c;
 
@@ -58,7 +56,7 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         psa_pe #(
             .GROUP       (GROUP),
             .WEIGHT_BITS (WEIGHT_BITS),
-            .SELECT_BITS (SELECT_BITS),
+            .SLOT_BITS   (SLOT_BITS),
             .PSUM_BITS   (PSUM_BITS)
         ) pe (
             .clk          (clk),

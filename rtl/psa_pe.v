@@ -1,5 +1,8 @@
 // Processing element: picks one pixel of the bundle with its slot, multiplies, adds to the sum from above.
 //
+// A slot holds a weight of 8 bits, or a digit of 4 with a bit that says which digit of its weight it is: the low one, or the one that
+// counts 16 times.
+//
 // Promises: everything moves one step a cycle. A slot written while the current pass still runs takes effect with the pixel that
 // carries `first`, so passes follow each other without a bubble; the slot of the next pass may be written from the cycle in which the
 // previous `first` passes here.
@@ -9,33 +12,35 @@
 
 module psa_pe #(
     parameter GROUP       = 8,
+    // 8, or 4 with a position bit
     parameter WEIGHT_BITS = 8,
-    parameter SELECT_BITS = 3,
+    parameter SLOT_BITS   = 11,
     parameter PSUM_BITS   = 20
 ) (
-    input  wire                               clk,
-    input  wire                               rst,
+    input  wire                        clk,
+    input  wire                        rst,
 
-    // shadow slot: weight in the low bits, then select; a weight of zero is an empty slot
-    input  wire                               slot_load,
-    input  wire [SELECT_BITS+WEIGHT_BITS-1:0] slot_data,
+    // shadow slot: weight in the low bits, then a digit's position, then select; a weight of zero is an empty slot
+    input  wire                        slot_load,
+    input  wire [SLOT_BITS-1:0]        slot_data,
 
     // from the left
-    input  wire                               x_valid,
-    input  wire                               x_first,
-    input  wire [GROUP*8-1:0]                 x_bundle,
+    input  wire                        x_valid,
+    input  wire                        x_first,
+    input  wire [GROUP*8-1:0]          x_bundle,
     // to the right
-    output wire                               x_out_valid,
-    output wire                               x_out_first,
-    output wire [GROUP*8-1:0]                 x_out_bundle,
+    output wire                        x_out_valid,
+    output wire                        x_out_first,
+    output wire [GROUP*8-1:0]          x_out_bundle,
 
     // from above, in the same cycle as x; and down
-    input  wire signed [PSUM_BITS-1:0]        psum,
-    output wire signed [PSUM_BITS-1:0]        psum_out
+    input  wire signed [PSUM_BITS-1:0] psum,
+    output wire signed [PSUM_BITS-1:0] psum_out
 );
 
-localparam SLOT_BITS    = SELECT_BITS + WEIGHT_BITS;
+localparam SELECT_BITS  = GROUP == 1 ? 1 : $clog2(GROUP);
 localparam PRODUCT_BITS = WEIGHT_BITS + 8;
+localparam TERM_BITS    = 16;
 
 reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
 reg                        valid_reg, first_reg;
@@ -49,16 +54,24 @@ assign psum_out     = psum_reg;
 
 wire [SLOT_BITS-1:0]           slot    = x_first ? shadow_reg : active_reg;
 wire signed [WEIGHT_BITS-1:0]  weight  = slot[WEIGHT_BITS-1:0];
+wire [SELECT_BITS-1:0]         select  = slot[SLOT_BITS-1 -: SELECT_BITS];
 wire signed [7:0]              x;
 wire signed [PRODUCT_BITS-1:0] product = weight * x;
+wire [TERM_BITS-1:0]           term;
 
 generate
 if (GROUP == 1) begin : gen_dense
     assign x = x_bundle;
     // one input leaves nothing to select
-    wire unused = &{1'b0, slot[SLOT_BITS-1:WEIGHT_BITS]};
+    wire unused = &{1'b0, select};
 end else begin : gen_select
-    assign x = x_bundle[slot[SLOT_BITS-1:WEIGHT_BITS]*8 +: 8];
+    assign x = x_bundle[select*8 +: 8];
+end
+
+if (WEIGHT_BITS == 8) begin : gen_weight
+    assign term = product;
+end else begin : gen_digit
+    assign term = slot[WEIGHT_BITS] ? {product, 4'd0} : {{4{product[PRODUCT_BITS-1]}}, product};
 end
 endgenerate
 
@@ -71,7 +84,7 @@ always @(posedge clk) begin
     if (x_valid) begin
         first_reg  <= x_first;
         bundle_reg <= x_bundle;
-        psum_reg   <= psum + {{PSUM_BITS-PRODUCT_BITS{product[PRODUCT_BITS-1]}}, product};
+        psum_reg   <= psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
         if (x_first) begin
             active_reg <= shadow_reg;
         end

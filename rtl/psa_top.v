@@ -20,7 +20,9 @@ module psa_top #(
     parameter GROUP_DEPTH   = 2048,
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
-    parameter FILTER_DEPTH  = 512
+    parameter FILTER_DEPTH  = 512,
+    // bits of a slot's weight: 8, or 4 for digits of weights
+    parameter WEIGHT_BITS   = 8
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -95,12 +97,14 @@ end
 if (FILTER_DEPTH < 2*COLS || FILTER_DEPTH > 65536) begin : gen_bad_filter_depth
     psa_illegal_parameter_FILTER_DEPTH_must_be_in_2_COLS_to_65536 stop ();
 end
+if (WEIGHT_BITS != 4 && WEIGHT_BITS != 8) begin : gen_bad_weight_bits
+    psa_illegal_parameter_WEIGHT_BITS_must_be_4_or_8 stop ();
+end
 endgenerate
 
 localparam T            = ROWS;
-localparam WEIGHT_BITS  = 8;
 localparam SELECT_BITS  = GROUP == 1 ? 1 : $clog2(GROUP);
-localparam SLOT_BITS    = WEIGHT_BITS + SELECT_BITS;
+localparam SLOT_BITS    = WEIGHT_BITS + (WEIGHT_BITS == 8 ? 0 : 1) + SELECT_BITS;
 localparam PSUM_BITS    = 16 + $clog2(ROWS);
 localparam ROW_BITS     = $clog2(ROWS);
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
@@ -408,7 +412,7 @@ psa_array #(
     .COLS        (COLS),
     .GROUP       (GROUP),
     .WEIGHT_BITS (WEIGHT_BITS),
-    .SELECT_BITS (SELECT_BITS),
+    .SLOT_BITS   (SLOT_BITS),
     .PSUM_BITS   (PSUM_BITS)
 ) pe_array (
     .clk       (clk),

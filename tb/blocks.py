@@ -33,15 +33,16 @@ class Block:
         return f"tb.{self.top}.test_{self.name}"
 
 
-def array_parameters(size: int, group: int) -> Parameters:
-    """Of whatever holds PEs: the widths follow from the shape."""
-    config = ArrayConfig("array", size=size, group=group)
-    return {"ROWS": size, "COLS": size, "GROUP": group, "SELECT_BITS": config.select_bits, "PSUM_BITS": config.psum_bits}
+def array_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
+    """Of whatever holds PEs: the widths follow from the shape and from what a slot holds, 8-bit weights or 4-bit digits."""
+    config = ArrayConfig("array", size=size, group=group, weight_bits=weight_bits)
+    widths = {"WEIGHT_BITS": weight_bits, "SLOT_BITS": config.slot_bits, "PSUM_BITS": config.psum_bits}
+    return {"ROWS": size, "COLS": size, "GROUP": group, **widths}
 
 
-def pe_parameters(size: int, group: int) -> Parameters:
+def pe_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
     """Of a PE in an array of that shape."""
-    return {name: value for name, value in array_parameters(size, group).items() if name not in ("ROWS", "COLS")}
+    return {name: value for name, value in array_parameters(size, group, weight_bits).items() if name not in ("ROWS", "COLS")}
 
 
 # Blocks that address memories: depths that are no powers of two, so that an address can lie past the end; those that are; the largest.
@@ -124,8 +125,8 @@ BLOCKS = {
     for b in (
         Block("ram", "memory", ({"WIDTH": 8, "DEPTH": 16}, {"WIDTH": 1, "DEPTH": 2}, {"WIDTH": 37, "DEPTH": 21})),
         Block("delay", "delay line", ({"WIDTH": 8, "STAGES": 1}, {"WIDTH": 1, "STAGES": 2}, {"WIDTH": 37, "STAGES": 7})),
-        Block("pe", "processing element", (pe_parameters(16, 8), pe_parameters(4, 1), pe_parameters(8, 16))),
-        Block("array", "array of PEs", (array_parameters(4, 2), array_parameters(4, 1), array_parameters(8, 16), array_parameters(16, 8))),
+        Block("pe", "processing element", (pe_parameters(16, 8), pe_parameters(4, 1), pe_parameters(8, 16), pe_parameters(8, 4, 4))),
+        Block("array", "array of PEs", tuple(array_parameters(*shape) for shape in ((4, 2), (4, 1), (8, 16), (16, 8), (4, 4, 4)))),
         Block("lane", "lane serialiser", ({"T": 4, "GROUP": 2}, {"T": 8, "GROUP": 16}, {"T": 16, "GROUP": 1})),
         Block("accumulator", "accumulators of a column", ({"DEPTH": 16, "PSUM_BITS": 18}, {"DEPTH": 37, "PSUM_BITS": 20})),
         Block("requant", "requantisation of a column", ({"T": 4}, {"T": 8}, {"T": 16})),

@@ -46,7 +46,7 @@ BROKEN = [
     ("delay", "valid_reg <= {STAGES{1'b0}};", "valid_reg[0] <= 1'b0;"),
     ("delay", "data_reg[i]  <= data_reg[i-1];", "if (valid_reg[i-1]) data_reg[i] <= data_reg[i-1];"),
     ("pe", "x_first ? shadow_reg : active_reg", "active_reg"),
-    ("pe", "slot[SLOT_BITS-1:WEIGHT_BITS]*8 +: 8]", "slot[SLOT_BITS-2:WEIGHT_BITS]*8 +: 8]"),
+    ("pe", "slot[SLOT_BITS-1 -: SELECT_BITS]", "slot[SLOT_BITS-2 -: SELECT_BITS]"),
     ("pe", "wire signed [7:0]              x;", "wire        [7:0]              x;"),
     ("pe", "active_reg <= shadow_reg;", "active_reg <= slot_load ? slot_data : shadow_reg;"),
     ("pe", "valid_reg <= 1'b0;", "first_reg <= 1'b0;"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compile import PACKINGS, CapacityError, compile_network
+from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network
 from pymodel.config import ArrayConfig
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
@@ -48,7 +48,7 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     if inputs <= MAX_INPUTS and rng.random() < 0.4:
         weight = _random_weight(rng, (int(rng.choice(counts)), inputs))
         layers.append(Linear("fc", source, weight, _random_requant(rng, len(weight), *_spread(weight))))
-    return Network("random", shapes[INPUT], tuple(layers))
+    return clip_weights(Network("random", shapes[INPUT], tuple(layers)), config)
 
 
 def random_program(rng: np.random.Generator, config: ArrayConfig, packing: str | None = None) -> tuple[Network, Image]:

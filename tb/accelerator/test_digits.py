@@ -15,7 +15,7 @@ import cocotb
 import numpy as np
 
 from pymodel.array import Machine
-from pymodel.compile import compile_network
+from pymodel.compile import clip_weights, compile_network
 from pymodel.image import Image, Section
 from pymodel.networks import digits
 from pymodel.networks.kept import accuracy
@@ -32,8 +32,9 @@ SEED = 0  # of the packing: a seed of the test must not change what is measured
 async def digits_on_the_array(dut: Any) -> None:
     config = settings.config()
     data = digits.load()
-    dense = compile_network(data.network, config, packing="dense", seed=SEED)
-    packed = compile_network(data.network, config, packing="tight", seed=SEED)
+    network = clip_weights(data.network, config)
+    dense = compile_network(network, config, packing="dense", seed=SEED)
+    packed = compile_network(network, config, packing="tight", seed=SEED)
     # by way of its file, which stays in the run's folder
     path = Path("digits.tatami").resolve()
     (dense if os.environ.get("TATAMI_MODE") == "dense" else packed).save(path)
@@ -41,7 +42,7 @@ async def digits_on_the_array(dut: Any) -> None:
     rng = numpy_rng()
     count = settings.images()
     chosen = np.sort(rng.permutation(len(data.images))[:count])
-    expected = expect(image, data.network, data.images[chosen])
+    expected = expect(image, network, data.images[chosen])
 
     host = Host(dut, config, rng)
     await host.reset()
@@ -127,7 +128,8 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     place = image.placements[layer]
     flipped_filter = next(c for c in range(place.shape[0]) if (place.bank[c], place.base[c]) == (bank, base))
     changed = slots.copy()
-    changed[lane, column, 0] += 128 if changed[lane, column, 0] < 0 else -128
+    top = 1 << image.config.weight_bits - 1
+    changed[lane, column, 0] += top if changed[lane, column, 0] < 0 else -top
     sections = tuple(Section("SLOT", 0, changed) if s.memory == "SLOT" else s for s in image.sections)
     where = {"flipped_layer": layer, "flipped_filter": int(flipped_filter), "flipped_lane": int(lane), "flipped_column": int(column)}
     return replace(image, sections=sections), where

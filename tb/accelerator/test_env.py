@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.array import Machine
-from pymodel.compile import CapacityError, compile_network
+from pymodel.compile import CapacityError, clip_weights, compile_network
 from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import Conv, Network
@@ -95,7 +95,8 @@ class CornerTest(BaseTest):
     async def stimulus(self) -> None:
         await BarePrograms().run(self.env)
         programs = []
-        for name, network in corner_networks(self.config.rng("corners"), self.config.array):
+        for name, drawn in corner_networks(self.config.rng("corners"), self.config.array):
+            network = clip_weights(drawn, self.config.array)
             self.logger.info("corner: %s", name)
             programs.append((network, compile_network(network, self.config.array, seed=1)))
         await BackToBack(programs).run(self.env)
@@ -150,7 +151,8 @@ class ResetTest(BaseTest):
         rng = self.config.rng("resets")
         t = self.config.array.size
         weight = rng.integers(-128, 128, (t + 1, 1, 1, 1))
-        image = compile_network(Network("short", (1, 2, t + 1), (conv("c", "input", weight),)), self.config.array, seed=1)
+        network = clip_weights(Network("short", (1, 2, t + 1), (conv("c", "input", weight),)), self.config.array)
+        image = compile_network(network, self.config.array, seed=1)
         tensor = rng.integers(-128, 128, (1, 2, t + 1)).astype(np.int8)
         machine = Machine(self.config.array)
         machine.load(image.sections)
@@ -242,12 +244,13 @@ class DigitsTest(BaseTest):
 
     async def stimulus(self) -> None:
         data = digits.load()
-        image = compile_network(data.network, self.config.array, packing="tight", seed=SEED)
+        network = clip_weights(data.network, self.config.array)
+        image = compile_network(network, self.config.array, packing="tight", seed=SEED)
         image.save(Path("digits.tatami"))
         rng = self.config.rng("images")
         count = settings.images()
         chosen = np.sort(rng.permutation(len(data.images))[:count])
-        expected = expect(image, data.network, data.images[chosen])
+        expected = expect(image, network, data.images[chosen])
         self.outcome = Outcome()
         self.accuracy = 0.0
         loaded, self.flipped = flip_slot(image, rng) if os.environ.get("TATAMI_FLIP") else (image, {})

@@ -7,7 +7,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.compile import compile_network
+from pymodel.compile import clip_weights, compile_network
 from pymodel.network import INPUT, Conv, Linear, Network, Requant
 from tb.common import settings
 from tb.common.check import Outcome, expect, run_image
@@ -26,6 +26,7 @@ def requant(filters: int, real: float) -> Requant:
 
 async def compare(dut: Any, network: Network, images: np.ndarray[Any, np.dtype[np.int8]], packing: str) -> None:
     config = settings.config()
+    network = clip_weights(network, config)
     image = compile_network(network, config, packing=packing)
     expected = expect(image, network, images)
     host = Host(dut, config, numpy_rng())

@@ -4,16 +4,16 @@
 `default_nettype none
 
 module psa_check_slots #(
-    parameter COLS  = 16,
-    parameter GROUP = 8
+    parameter COLS        = 16,
+    parameter GROUP       = 8,
+    parameter WEIGHT_BITS = 8
 ) (
     input wire clk,
     input wire active
 );
 
-localparam WEIGHT_BITS = 8;
 localparam SELECT_BITS = GROUP == 1 ? 1 : $clog2(GROUP);
-localparam SLOT_BITS   = WEIGHT_BITS + SELECT_BITS;
+localparam SLOT_BITS   = WEIGHT_BITS + (WEIGHT_BITS == 8 ? 0 : 1) + SELECT_BITS;
 
 // A lane's row of slots leaves its memory in the cycle in which its bundle is complete. After an error a member may be missing.
 
@@ -29,13 +29,18 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    wire weight = |row[c*SLOT_BITS +: WEIGHT_BITS];
+    wire                   weight = |row[c*SLOT_BITS +: WEIGHT_BITS];
+    wire [SELECT_BITS-1:0] select = row[c*SLOT_BITS + SLOT_BITS-1 -: SELECT_BITS];
 
+    if (WEIGHT_BITS != 8) begin : gen_digit
+        // either position is valid for either digit
+        wire unused = &{1'b0, row[c*SLOT_BITS + WEIGHT_BITS]};
+    end
     if (GROUP == 1) begin : gen_dense
         assign bad[c] = weight && !used[0];
-        wire unused = &{1'b0, row[c*SLOT_BITS + WEIGHT_BITS +: SELECT_BITS]};
+        wire unused = &{1'b0, select};
     end else begin : gen_select
-        assign bad[c] = weight && !used[row[c*SLOT_BITS + WEIGHT_BITS +: SELECT_BITS]];
+        assign bad[c] = weight && !used[select];
     end
 end
 endgenerate

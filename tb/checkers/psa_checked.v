@@ -22,7 +22,8 @@ module psa_checked #(
     parameter GROUP_DEPTH   = 2048,
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
-    parameter FILTER_DEPTH  = 512
+    parameter FILTER_DEPTH  = 512,
+    parameter WEIGHT_BITS   = 8
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -71,7 +72,8 @@ psa_top #(
     .GROUP_DEPTH   (GROUP_DEPTH),
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
-    .FILTER_DEPTH  (FILTER_DEPTH)
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .WEIGHT_BITS   (WEIGHT_BITS)
 ) dut (
     .clk            (clk),
     .rst            (rst),
@@ -201,7 +203,7 @@ psa_check_memories #(
     .active (running)
 );
 
-psa_check_slots #(.COLS(COLS), .GROUP(GROUP)) slots (
+psa_check_slots #(.COLS(COLS), .GROUP(GROUP), .WEIGHT_BITS(WEIGHT_BITS)) slots (
     .clk    (clk),
     .active (running)
 );

@@ -227,13 +227,13 @@ class _Layer:
 
     def slot_set(self) -> set[SlotSeen]:
         lane, column = np.nonzero(self.slots[:, :, 0])
-        weight, select = self.slots[lane, column].T
+        weight, select = self.slots[lane, column][:, [0, -1]].T
         return {SlotSeen(*row) for row in distinct(lane % self.config.size, select, ends(weight, *WEIGHT))}
 
     def lane_set(self) -> set[LaneSeen]:
         used = self.slots[:, :, 0] != 0
         members = self.members[:, :, 0].sum(axis=1)
-        selects = (used[:, :, None] & (self.slots[:, :, 1, None] == np.arange(self.config.group))).any(axis=1).sum(axis=1)
+        selects = (used[:, :, None] & (self.slots[:, :, -1, None] == np.arange(self.config.group))).any(axis=1).sum(axis=1)
         sharing = np.where(members > 0, self.lanes_of_group, 0)
         rows = distinct(used.sum(axis=1), members[self.group_of_lane], selects, sharing[self.group_of_lane])
         return {LaneSeen(self.config.size, self.config.group, *row) for row in rows}

@@ -34,7 +34,7 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     moved[:, to] = group
     slots, filters, program = (image.section(name).words.copy() for name in ("SLOT", "FILTER", "PROGRAM"))
     used = slots[:, :, 0] != 0
-    slots[used, 1] = to[slots[used, 1]]
+    slots[used, -1] = to[slots[used, -1]]
     spec = memories(image.config)["FILTER"]
     written = filters[:, 0, spec.index("write")] == 1
     filters[written, 0, spec.index("bank")] = to[filters[written, 0, spec.index("bank")]]

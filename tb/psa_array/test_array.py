@@ -17,7 +17,6 @@ from tb.common import settings
 from tb.common.block import Bench, chance, pack
 from tb.common.seeding import numpy_rng
 
-WEIGHT_BITS = 8
 RUNS = 4  # each ends with a reset
 PASSES = 8
 
@@ -34,9 +33,10 @@ class Cycle:
 class Plan:
     """A run of passes, cycle by cycle: pixel n enters row r in its own cycle + r and leaves column c ROWS + c cycles after it entered row 0."""
 
-    def __init__(self, rng: np.random.Generator, size: int, group: int, select_bits: int) -> None:
+    def __init__(self, rng: np.random.Generator, size: int, group: int, weight_bits: int, slot_bits: int) -> None:
         self.rng, self.size, self.group = rng, size, group
-        self.slot_bits = WEIGHT_BITS + select_bits
+        self.weight_bits, self.slot_bits = weight_bits, slot_bits
+        self.positions = 8 // weight_bits  # of a digit in its weight
         self.cycles: list[Cycle] = []
         self.selects: set[tuple[int, int]] = set()
         self.earliest = self.latest = 0
@@ -47,17 +47,19 @@ class Plan:
         self.cycles.extend(Cycle(None, {}, {}) for _ in range(cycle + 1 - len(self.cycles)))
         return self.cycles[cycle]
 
-    def numbers(self, *shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Signed bytes: all of them at one end, or any with many zeros among them."""
+    def numbers(self, bits: int, *shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Signed numbers: all of them at one end, or any with many zeros among them."""
+        end = 1 << bits - 1
         if chance(self.rng, 0.2):
-            return np.full(shape, self.rng.choice([-128, 127]))
-        return self.rng.integers(-128, 128, size=shape) * (self.rng.random(shape) < 0.8)
+            return np.full(shape, self.rng.choice([-end, end - 1]))
+        return self.rng.integers(-end, end, size=shape) * (self.rng.random(shape) < 0.8)
 
     def add_pass(self) -> None:
         rng, size = self.rng, self.size
         pixels = size * int(rng.choice([1, 1, 2, 3]))
-        weight, select = self.numbers(size, size), rng.integers(self.group, size=(size, size))
-        bundles = self.numbers(pixels, size, self.group)
+        weight, select = self.numbers(self.weight_bits, size, size), rng.integers(self.group, size=(size, size))
+        position = rng.integers(self.positions, size=(size, size))
+        bundles = self.numbers(8, pixels, size, self.group)
         gaps = rng.integers(0, 3, size=pixels) if chance(rng, 0.3) else np.zeros(pixels, dtype=np.int64)
         entry = self.now + np.cumsum(gaps) + np.arange(pixels)
         self.selects |= {(row, int(s)) for row in range(size) for s in select[row]}
@@ -68,14 +70,15 @@ class Plan:
         self.latest += early == 0
         self.earliest += early == slack > 0
         for row in range(size):
-            slots = [int(w) & 0xFF | int(s) << WEIGHT_BITS for w, s in zip(weight[row], select[row], strict=True)]
+            above = (select[row] * self.positions + position[row]).tolist()
+            slots = [pack([w], self.weight_bits) | a << self.weight_bits for w, a in zip(weight[row].tolist(), above, strict=True)]
             self.at(int(entry[0]) - 1 - early + row).slots = row, pack(slots, self.slot_bits)
 
         for n, cycle in enumerate(entry.tolist()):
             for row in range(size):
                 self.at(cycle + row).pixels[row] = n == 0, pack(bundles[n, row], 8)
                 chosen = bundles[n, np.arange(size)[:, None], select]
-            for column, value in enumerate((weight * chosen).sum(axis=0).tolist()):
+            for column, value in enumerate((weight * 16**position * chosen).sum(axis=0).tolist()):
                 self.at(cycle + size + column).sums[column] = value
         self.previous = int(entry[0])
         self.now = int(entry[-1]) + 1 + (int(rng.integers(1, 3 * size)) if chance(rng, 0.3) else 0)
@@ -91,7 +94,7 @@ async def columns_are_sums_of_products(dut: Any) -> None:
     selects: set[tuple[int, int]] = set()
     for _ in range(RUNS):
         await bench.reset(row_valid=0, x_valid=0)
-        plan = Plan(rng, size, group, p["SELECT_BITS"])
+        plan = Plan(rng, size, group, p["WEIGHT_BITS"], p["SLOT_BITS"])
         for _ in range(PASSES):
             plan.add_pass()
         stop = int(rng.integers(len(plan.cycles) // 2, len(plan.cycles) + 1))
