@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pymodel.compile import compile_fitted
+from pymodel.compile import CapacityError, compile_fitted, compile_network
 from pymodel.config import ArrayConfig
 from pymodel.cost import image_cost
 from pymodel.errors import TatamiError
@@ -56,8 +56,11 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Pat
         if found.plans and found.meta.get(field, getattr(config, field)) != getattr(config, field):
             raise TatamiError(f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for {found.meta[field]}")
     scheme = str(found.meta.get("scheme", "tight"))
-    packing = {"packing": "dense"} if scheme == "dense" else {}
-    image = compile_fitted(found.network, config, plans=found.plans, scheme=scheme, **packing)
+    packing = "dense" if scheme == "dense" else "tight"
+    try:  # the memories of the configuration, if they will do: its build is shared
+        image = compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+    except CapacityError:
+        image = compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
     dense = compile_fitted(found.network, config, packing="dense")
     cost, lanes = image_cost(dense), {row["name"]: row["lanes"] for row in dense.stats["layers"]}
     rows = [{"name": layer.name, "cycles": layer.cycles, "lanes": lanes[layer.name]} for layer in cost.layers]

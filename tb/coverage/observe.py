@@ -55,12 +55,13 @@ class LayerSeen(Observation):
 
 @dataclass(frozen=True)
 class SlotSeen(Observation):
-    """A slot with a weight."""
+    """A slot with a weight, or with a digit of one: `digit` is "low" or "high", "" for a whole weight."""
 
     group: ClassVar[str] = "slot"
     row: int
     select: int
     weight: int
+    digit: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ ROOT = "tatami"
 
 FEW = ("0", "1", "many")
 COUNT = ("1", "2", "many")
+DIGIT = (-8, 7)
 WEIGHT, BIAS, MULTIPLIER, SHIFT = (-128, 127), (-(2**31), 2**31 - 1), (0, 2**16 - 1), (0, 47)
 LENGTHS = ("shorter than the reload", "equal to the reload", "longer than the reload")
 SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
@@ -110,6 +111,7 @@ LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v n
 ACTIVITIES = ("IDLE", "busy", "ERROR")
 # All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md, "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
+ENDS = ("lowest", "negative", "positive", "highest")
 PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
 POINTS: tuple[Point | Cross, ...] = (
@@ -144,8 +146,8 @@ POINTS: tuple[Point | Cross, ...] = (
     Cross(LayerSeen, "cp_saturation_high_x_relu", ("cp_saturation_high", "cp_relu")),
     # slots
     Point(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
-    Point(SlotSeen, "cp_weight", lambda s: limits(s.weight, *WEIGHT), ("lowest", "negative", "positive", "highest")),
-    # Digit positions belong here once a weight is more than one digit: a point of SlotSeen, and its cross with cp_weight.
+    Point(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
+    Point(SlotSeen, "cp_digit", lambda s: (s.digit, limits(s.weight, *DIGIT)), tuple((d, e) for d in ("low", "high") for e in ENDS)),
     # lanes and groups
     Point(LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")),
     Point(LaneSeen, "cp_lane_members", lambda s: "all" if s.members == s.group_size else few(s.members), (*FEW, "all")),

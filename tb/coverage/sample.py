@@ -28,7 +28,7 @@ from tb.coverage.observe import (
     SlotSeen,
     TapSeen,
 )
-from tb.coverage.points import BIAS, LENGTHS, MULTIPLIER, SHIFT, WEIGHT
+from tb.coverage.points import BIAS, DIGIT, LENGTHS, MULTIPLIER, SHIFT, WEIGHT
 
 IntArray = npt.NDArray[np.int64]
 Record = dict[str, int]
@@ -227,8 +227,11 @@ class _Layer:
 
     def slot_set(self) -> set[SlotSeen]:
         lane, column = np.nonzero(self.slots[:, :, 0])
-        weight, select = self.slots[lane, column][:, [0, -1]].T
-        return {SlotSeen(*row) for row in distinct(lane % self.config.size, select, ends(weight, *WEIGHT))}
+        weight, above, select = self.slots[lane, column][:, [0, 1, -1]].T
+        row = lane % self.config.size
+        if self.config.weight_bits == 8:
+            return {SlotSeen(r, s, w) for r, s, w in distinct(row, select, ends(weight, *WEIGHT))}
+        return {SlotSeen(r, s, w, ("low", "high")[position]) for r, s, w, position in distinct(row, select, ends(weight, *DIGIT), above)}
 
     def lane_set(self) -> set[LaneSeen]:
         used = self.slots[:, :, 0] != 0
