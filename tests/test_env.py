@@ -152,8 +152,8 @@ def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
 
 # What would go unseen without a part of the stimulus, or of the prediction, that is there for it: in the RTL, with the test that meets it and what
 # that must say.
-def bug(name: str, file: str, old: str, new: str, test: str, message: str) -> Bug:
-    return Bug(name, "", f"rtl/{file}.v", old, new, test, message)
+def bug(name: str, file: str, old: str, new: str, test: str, message: str, config: str = "4x2") -> Bug:
+    return Bug(name, "", f"rtl/{file}.v", old, new, test, message, config)
 
 
 CLEAR = "({2{wr_clear}} & s_axil_wdata[1:0])"
@@ -207,6 +207,7 @@ PLANTED = [
         ".count_word     (wb_valid)",
         "env_programs",
         "read of WORDS gave",
+        "8x4",
     ),
     bug(
         "rows_after_an_error",
@@ -224,7 +225,7 @@ PLANTED = [
 def test_a_planted_bug_is_found_and_named(planted: Bug) -> None:
     if shutil.which("iverilog") is None:
         pytest.skip("iverilog is not installed")
-    outcome = runner.run(TESTS[planted.test], "icarus", CONFIG, 1, sources=copy_rtl(planted))
+    outcome = runner.run(TESTS[planted.test], "icarus", CONFIGS[planted.config], 1, sources=copy_rtl(planted))
     assert not outcome.passed
     assert_says(outcome, planted.message)
 

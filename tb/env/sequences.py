@@ -288,7 +288,7 @@ class WhileBusy(MachineSequence):
 
 
 class ResetSweep(MachineSequence):
-    """Soft resets so many cycles after START was answered, one run each, and then a run that must be as good as new."""
+    """Soft resets so many cycles after START was answered, and one when DONE stands; a run each, and then a run that must be as good as new."""
 
     def __init__(self, image: Image, tensor: np.ndarray, delays: Iterable[int]) -> None:
         super().__init__()
@@ -304,10 +304,16 @@ class ResetSweep(MachineSequence):
         for delay in self.delays:
             await self.begin(self.image.run_start)
             await self.env.cycles(delay)
-            await self.soft_reset()
-            await self.look_after_soft_reset()
-            await self.execute(self.image.run_start)
+            await self.healthy_after_reset()
+        await self.begin(self.image.run_start)
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        await self.healthy_after_reset()
         await self.execute(self.image.dump_start)
+
+    async def healthy_after_reset(self) -> None:
+        await self.soft_reset()
+        await self.look_after_soft_reset()
+        await self.execute(self.image.run_start)
 
 
 class ResetsElsewhere(MachineSequence):
