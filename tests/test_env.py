@@ -367,6 +367,9 @@ def test_a_state_without_a_soft_reset_is_named() -> None:
         states.check()
     states.reset(ResetSeen(False, None, None, 0, False, True))
     states.reset(ResetSeen(False, None, None, 0, False, False))
+    with pytest.raises(AssertionError, match="no reset by the pin has met a program that runs"):
+        states.check()
+    states.reset(ResetSeen(True, 5, run, image.run_start, False, False))
     states.check()
     assert set(states.soft) == set(STATES)
     states.check(states.soft)

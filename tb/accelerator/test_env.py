@@ -158,8 +158,8 @@ class ResetTest(BaseTest):
     """A soft reset in every cycle of a short program, and resets of both kinds everywhere else. Soft resets must have met every state of the
     sequencer.
 
-    In the sweep the host has no delays of its own, so that resets are a cycle apart. The first few cycles of a program are over before a host
-    can end it; a second layer goes through the same states.
+    In the sweep neither the host nor the out stream has delays of its own, so that resets are a cycle apart. The first few cycles of a program are
+    over before a host can end it; a second layer goes through the same states.
     """
 
     LEAD = 3  # cycles from START to a soft reset that follows at once
@@ -179,10 +179,11 @@ class ResetTest(BaseTest):
         self.env.checker.subscribers.append(landed)
         if self.config.four_state:
             cocotb.start_soon(self.look_inside())
-        knobs = self.config.registers
         self.env.registers.use(RegisterKnobs())
+        self.env.stream_out.ready.use(BACKPRESSURE["ready"])
         await ResetSweep(image, tensor, self.delays(Timeline.of(machine, image.run_start, run), length)).run(self.env)
-        self.env.registers.use(knobs)
+        self.env.registers.use(self.config.registers)
+        self.env.stream_out.ready.use(self.config.out_stream)
         await ResetsElsewhere(image, tensor, length).run(self.env)
         await self.env.settle()
         landed.check(self.inside if self.config.four_state else None)

@@ -14,7 +14,7 @@ import cocotb
 import numpy as np
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event as Signal
-from cocotb.triggers import FallingEdge, First, RisingEdge, ValueChange
+from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, ValueChange
 from cocotb.types import Logic, LogicArray
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
@@ -102,9 +102,14 @@ class IrqMonitor(MachineMonitor):
 
     async def _monitor_recv(self) -> None:
         changes = ValueChange(self.bus.irq)
+        level: bool | None = None
         while True:
             await changes
-            self._recv(Level(next_cycle(), self.bus.irq.value != LOW))
+            await ReadOnly()  # of several assignments to a register in one instant the last counts, and Icarus shows them all
+            now = self.bus.irq.value != LOW
+            if now is not level:
+                level = now
+                self._recv(Level(next_cycle(), level))
 
 
 class LoadMonitor(MachineMonitor):

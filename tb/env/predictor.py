@@ -84,16 +84,21 @@ class Prediction:
 
 @dataclass
 class ActiveRun:
-    """A run. `accepted` is the cycle in which START was taken; `read` collects the counters that were read after its end."""
+    """A run. `accepted` is the cycle in which START was taken, `end` the one in which its end shows; `read` collects the counters that were read
+    after it."""
 
     start: int
     accepted: int
     outcome: Run | MachineError
     packets: deque[ExpectedPacket]
     found: bool = False  # the error shows
-    over: bool = False
+    end: int | None = None
     progress: Progress | None = None  # once it has been asked for
     read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        return self.end is not None
 
     @property
     def done(self) -> Run:
@@ -203,7 +208,7 @@ class Predictor:
         self.stop(run)
 
     def stop(self, run: ActiveRun) -> None:
-        run.over = True
+        run.end = self.cycle
         last = self.memories.last
         if last is not None and last.begin == run.accepted:
             last.end = self.cycle
@@ -295,8 +300,12 @@ class Predictor:
             self.stop(self.run)
 
     def tell_reset(self, hard: bool) -> None:
-        run = self.run
-        offset = None if run is None else self.cycle - 1 - run.accepted - RUNNING - self.stalled(self.cycle - 1)
+        run, counters = self.run, self.counters
+        if run is not None:
+            counters = self.cycles(run, self.cycle)
+        elif self.ended is not None and self.ended.end == self.cycle:
+            run = self.ended  # the reset has met its last cycle
+        offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
         stopped = self.ended is not None and isinstance(self.ended.outcome, MachineError)
         seen = ResetSeen(hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped)
         for subscriber in self.subscribers:

@@ -317,7 +317,7 @@ class ResetSweep(MachineSequence):
 
 
 class ResetsElsewhere(MachineSequence):
-    """Soft resets of an idle machine, inside a packet, in an error, on a stalled out stream; resets by the pin in all of these and mid-run."""
+    """Resets of either kind of an idle machine, inside a packet, in an error, in the middle of a run, anywhere in a run or a dump."""
 
     def __init__(self, image: Image, tensor: np.ndarray, length: int) -> None:
         super().__init__()
@@ -338,8 +338,10 @@ class ResetsElsewhere(MachineSequence):
             for fail in (self.bad_packet, self.bad_start):
                 await self.in_error(fail, hard)
                 await self.healthy()
-            for _ in range(8):
-                await self.in_run(hard)
+            starts = self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start], 8)
+            delays = self.rng.integers(self.length, size=8)
+            for start, delay in ((self.image.run_start, self.length // 2), *zip(starts.tolist(), delays.tolist(), strict=True)):
+                await self.in_run(hard, start, delay)
                 await self.healthy()
 
     async def reset(self, hard: bool) -> None:
@@ -381,10 +383,10 @@ class ResetsElsewhere(MachineSequence):
         await self.look()
         await self.reset(hard)
 
-    async def in_run(self, hard: bool) -> None:
-        """Anywhere in a run or a dump, mostly in the latter, where a word may wait."""
-        await self.begin(int(self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start])))
-        await self.env.cycles(int(self.rng.integers(self.length)))
+    async def in_run(self, hard: bool, start: int, delay: int) -> None:
+        """In a run or a dump; in the latter a word may wait."""
+        await self.begin(start)
+        await self.env.cycles(delay)
         await self.reset(hard)
 
 
