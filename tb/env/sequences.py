@@ -193,8 +193,7 @@ class EveryStatus(MachineSequence):
         _, packets, start = next(bare_programs(self.config))
         await self.load(packets)
         await self.begin(start)
-        while (await self.status())["BUSY"]:
-            pass
+        await self.env.settle()
         await self.bad_packet()
         await self.env.settle()
 
@@ -288,9 +287,10 @@ class WhileBusy(MachineSequence):
 
 
 class ResetSweep(MachineSequence):
-    """Soft resets so many cycles after START was answered, and one when DONE stands; a run each, and then a run that must be as good as new."""
+    """Soft resets so many cycles after START was answered, and one when DONE stands; a reset by the pin in the middle. A run each, and then a
+    run that must be as good as new."""
 
-    def __init__(self, image: Image, tensor: np.ndarray, delays: Iterable[int]) -> None:
+    def __init__(self, image: Image, tensor: np.ndarray, delays: Sequence[int]) -> None:
         super().__init__()
         self.image = image
         self.tensor = tensor
@@ -308,6 +308,10 @@ class ResetSweep(MachineSequence):
         await self.begin(self.image.run_start)
         await self.env.interrupt(TIMEOUT_CYCLES)
         await self.healthy_after_reset()
+        await self.begin(self.image.run_start)
+        await self.env.cycles(self.delays[len(self.delays) // 2])
+        await self.power_up()
+        await self.execute(self.image.run_start)
         await self.execute(self.image.dump_start)
 
     async def healthy_after_reset(self) -> None:
@@ -317,7 +321,7 @@ class ResetSweep(MachineSequence):
 
 
 class ResetsElsewhere(MachineSequence):
-    """Resets of either kind of an idle machine, inside a packet, in an error, in the middle of a run, anywhere in a run or a dump."""
+    """Resets of either kind of an idle machine, inside a packet, in an error, anywhere in a run or a dump."""
 
     def __init__(self, image: Image, tensor: np.ndarray, length: int) -> None:
         super().__init__()
@@ -340,7 +344,7 @@ class ResetsElsewhere(MachineSequence):
                 await self.healthy()
             starts = self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start], 8)
             delays = self.rng.integers(self.length, size=8)
-            for start, delay in ((self.image.run_start, self.length // 2), *zip(starts.tolist(), delays.tolist(), strict=True)):
+            for start, delay in zip(starts.tolist(), delays.tolist(), strict=True):
                 await self.in_run(hard, start, delay)
                 await self.healthy()
 
