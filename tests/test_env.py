@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,21 @@ from pymodel.image import OPCODE_END, OPCODE_OUT, Section, header_beat, memories
 from pymodel.networks.random_network import random_program
 from scripts import registers as page
 from tb import runner
+from tb.bugs import Bug, copy_rtl
 from tb.common.host import ERROR, SOFT_RESET, START
 from tb.common.registers import REGISTERS
+from tb.coverage.observe import STATES
 from tb.env import faults, metamorphic
-from tb.env.config import EnvConfig
+from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs, random_knobs
 from tb.env.corners import corner_networks
 from tb.env.events import Access, Answer, Beat, Event, Level, Reset, Words
 from tb.env.loader import Loader
+from tb.env.predictor import ResetSeen
+from tb.env.progress import Progress
+from tb.env.resets import ResetStates
 from tb.env.scoreboard import Checker
 from tb.env.timeline import Timeline
-from tb.testlist import TESTS
+from tb.testlist import TESTS, TestSpec
 
 CONFIG = CONFIGS["4x2"]
 ENV_TESTS = [name for name in TESTS if name.startswith("env_")]
@@ -64,6 +70,9 @@ def test_environment(sim: str, test: str) -> None:
     assert result["compared_bytes"] > 0
     assert result["cycles"] > 0
     assert result["edges"] > 0
+    if test in ("env_streams", "env_busy"):
+        assert result["late_writes"] > 10
+        assert result["late_reads"] > 10
     if test in ("env_packets", "env_programs"):
         assert result["errors"] > 20
     if test == "env_metamorphic":
@@ -141,6 +150,86 @@ def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
     assert not run(RANDOM, sim, TATAMI_FAULT=faults.SHORT_RESET).passed
 
 
+# What would go unseen without a part of the stimulus, or of the prediction, that is there for it: in the RTL, with the test that meets it and what
+# that must say.
+def bug(name: str, file: str, old: str, new: str, test: str, message: str, config: str = "4x2") -> Bug:
+    return Bug(name, "", f"rtl/{file}.v", old, new, test, message, config)
+
+
+CLEAR = "({2{wr_clear}} & s_axil_wdata[1:0])"
+PLANTED = [
+    # answers that the host lets wait
+    bug("read_answer_moves", "psa_regs", "s_axil_rdata  = rdata_reg", "s_axil_rdata  = rd_value", "env_busy", "R: payload changed before ready came"),
+    bug(
+        "write_answer_moves",
+        "psa_regs",
+        "s_axil_bresp  = bresp_reg",
+        "s_axil_bresp  = bresp_reg & {2{s_axil_bready}}",
+        "env_busy",
+        "B: payload changed before ready came",
+    ),
+    # a one clears its bit and no other
+    bug("zero_clears", "psa_regs", CLEAR, "{2{wr_clear}}", "env_registers", "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3"),
+    bug("one_clears_all", "psa_regs", CLEAR, "{2{wr_clear && |s_axil_wdata[1:0]}}", "env_registers", "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3"),
+    bug("error_stays", "psa_regs", CLEAR, "(2'b01 & {2{wr_clear}} & s_axil_wdata[1:0])", "env_registers", "IRQ_STATUS is 0x2 after a write of ones"),
+    bug("no_strobes", "psa_regs", "ADDR_IRQ_STATUS && s_axil_wstrb[0]", "ADDR_IRQ_STATUS", "env_registers", "without strobes, expected 0x3"),
+    # what a soft reset clears and what it keeps
+    bug(
+        "status_kept",
+        "psa_regs",
+        "irq_status_reg <= 2'd0;",
+        "if (rst) irq_status_reg <= 2'd0;",
+        "env_resets",
+        "IRQ_STATUS is 0x1 after a soft reset, expected 0x0",
+    ),
+    bug(
+        "cycles_kept",
+        "psa_regs",
+        "irq_reg        <= 1'b0;\n        for (i = 0;",
+        "irq_reg        <= 1'b0;\n        for (i = 1;",
+        "env_resets",
+        "CYCLES is 0x[1-9a-f]+ after a soft reset, expected 0x0",
+    ),
+    bug(
+        "start_lost",
+        "psa_regs",
+        "irq_status_reg <= 2'd0;",
+        "irq_status_reg <= 2'd0; program_start_reg <= 16'hFFFF;",
+        "env_resets",
+        "PROGRAM_START is 0xffff after a soft reset, expected 0x0",
+    ),
+    # counters while a program runs, and after an error inside a layer
+    bug("busy_late", "psa_top", ".count_group    (issue_valid)", ".count_group    (bundle_valid)", "env_busy", "read of BUSY_CYCLES gave"),
+    bug(
+        "words_after_an_error",
+        "psa_top",
+        ".count_word     (wb_valid && !error)",
+        ".count_word     (wb_valid)",
+        "env_programs",
+        "read of WORDS gave",
+        "8x4",
+    ),
+    bug(
+        "rows_after_an_error",
+        "psa_top",
+        ".count_slot_row (slot_row_valid)",
+        ".count_slot_row (slot_row_valid && !error)",
+        "env_programs",
+        "read of SLOT_ROWS gave",
+    ),
+]
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize("planted", PLANTED, ids=[planted.name for planted in PLANTED])
+def test_a_planted_bug_is_found_and_named(planted: Bug) -> None:
+    if shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    outcome = runner.run(TESTS[planted.test], "icarus", CONFIGS[planted.config], 1, sources=copy_rtl(planted))
+    assert not outcome.passed
+    assert_says(outcome, planted.message)
+
+
 def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:
     """The scoreboard sees the same wrong image as the machine: what finds it is the reference."""
     outcome = run("env_digits", sim, seed=7, TATAMI_FLIP="1")
@@ -188,7 +277,7 @@ PART = Words(10, bytes(4), False)
     ],
 )
 def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> None:
-    checker = Checker(EnvConfig(None, CONFIG, four_state=False))
+    checker = Checker(EnvConfig(None, CONFIG, four_state=False, seed=1))
     for event in (Reset(1, True), Reset(5, False), *events):
         checker.take(event)
     checker.finish(events[-1].cycle + 4)
@@ -199,6 +288,93 @@ def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> 
 def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(TatamiError, match="TATAMI_FAULT 'nonsense' is unknown"):
         faults.find("nonsense")
+
+
+def run_at_pins(sim: str, test: str, seed: int = 1) -> dict[str, Any]:
+    """A test of tb/env/test_monitors.py, at the pins of a checker."""
+    spec = TestSpec("monitors", "tb.env.test_monitors", "", timeout_s=60, top="psa_check_axil", parameters={})
+    sources = [runner.ROOT / "tb" / "checkers" / f"{name}.v" for name in ("psa_assert", "psa_check_channel", "psa_check_axil")]
+    outcome = runner.run(spec, sim, CONFIG, seed, sources=sources, env={"COCOTB_TEST_FILTER": test})
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    return outcome.result
+
+
+@pytest.mark.parametrize("test", ["halves_of_a_write", "answers_that_wait"])
+def test_the_register_monitor(sim: str, test: str) -> None:
+    assert run_at_pins(sim, test)["compared"] > 0
+
+
+def test_the_seed_of_a_run_decides_what_is_drawn(sim: str) -> None:
+    """By numpy and by Python's own generator."""
+    first, again, other = (run_at_pins(sim, "seeds", seed) for seed in (1, 1, 2))
+    assert first == again
+    assert all(first[name] != other[name] for name in ("numpy", "random"))
+
+
+def test_the_seed_is_a_knob() -> None:
+    one, same, two = (EnvConfig(None, CONFIG, four_state=False, seed=seed).rng("a").integers(2**32) for seed in (1, 1, 2))
+    assert one == same != two
+
+
+def test_random_knobs_come_to_every_profile() -> None:
+    drawn = []
+    for seed in range(200):
+        config = EnvConfig(None, CONFIG, four_state=False, seed=seed)
+        drawn.append((*random_knobs(config, config.rng("knobs")), config.registers))
+    streams, pressures, answers, registers = (set(column) for column in zip(*drawn, strict=True))
+    assert streams == set(STREAMS)
+    assert pressures == answers == set(BACKPRESSURE)
+    for knob in ("address_delay", "data_delay", "idle", "answers"):
+        values = {getattr(each, knob) for each in registers}
+        assert len(values) == 4
+        assert getattr(RegisterKnobs(), knob) in values
+
+
+def test_progress_ends_where_the_model_does() -> None:
+    """And every counter gets there one by one, the model's counts of the layers before being reached at their ends."""
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        _, image = random_program(rng, CONFIG)
+        machine = Machine(CONFIG)
+        machine.load(image.sections)
+        run = machine.run(image.run_start)
+        progress = Progress(machine, image.run_start, run.cycles, run.cycles)
+        whole = {"BUSY_CYCLES": run.busy_cycles, "SLOT_ROWS": run.slot_rows, "WORDS": run.words}
+        assert progress.counts(run.cycles) == whole
+        assert progress.counts(0) == dict.fromkeys(whole, 0)
+        end = 0
+        for number, layer in enumerate(run.layers, 1):
+            end += layer.cycles
+            done = run.layers[:number]
+            assert progress.counts(end)["BUSY_CYCLES"] == sum(each.run_cycles for each in done)
+            assert progress.counts(end)["WORDS"] == sum(each.written for each in done)
+        steps = [progress.counts(cycle) for cycle in range(run.cycles + 1)]
+        assert all(0 <= after[name] - before[name] <= 1 for before, after in pairwise(steps) for name in whole)
+
+
+def test_a_state_without_a_soft_reset_is_named() -> None:
+    rng = np.random.default_rng(1)
+    _, image = random_program(rng, CONFIG)
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    run = machine.run(image.run_start)
+    states = ResetStates()
+    states.program(machine, image.run_start, run)
+    for cycle in range(run.cycles):
+        states.reset(ResetSeen(False, cycle, run, image.run_start, False, False))
+    states.reset(ResetSeen(True, None, None, 0, False, True))  # not a soft one
+    with pytest.raises(AssertionError, match="no soft reset has landed in IDLE, ERROR$"):
+        states.check()
+    states.reset(ResetSeen(False, None, None, 0, False, True))
+    states.reset(ResetSeen(False, None, None, 0, False, False))
+    with pytest.raises(AssertionError, match="no reset by the pin has met a program that runs"):
+        states.check()
+    states.reset(ResetSeen(True, 5, run, image.run_start, False, False))
+    states.check()
+    assert set(states.soft) == set(STATES)
+    states.check(states.soft)
+    with pytest.raises(AssertionError, match=r"soft reset 1: the sequencer was in IDLE, the model in DECODE"):
+        states.check(["IDLE" if number == 1 else state for number, state in enumerate(states.soft)])
 
 
 def test_registers_page_is_not_stale() -> None:

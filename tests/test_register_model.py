@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,11 @@ from tb.env.register_model import (
     SEQUENCES,
     AccessPolicies,
     BitBash,
+    ClearedByOnes,
     RegisterSequence,
     ReservedBits,
     ResetValues,
+    SoftResetValues,
     Strobes,
     Unmapped,
     used,
@@ -46,10 +49,20 @@ class RegisterFile:
             item.data = self.values[register.name]
 
     def write(self, register: Register, data: int, enabled: int) -> bool:
+        mask = enabled & used(register)
         if register.access == "RW":
-            mask = enabled & used(register)
             self.values[register.name] = self.values[register.name] & ~mask | data & mask
+        if register.access == "W1C":
+            self.values[register.name] &= ~self.clears(data & mask)
         return register.writable
+
+    def clears(self, ones: int) -> int:
+        """The bits that a write of these ones to a W1C register clears."""
+        return ones
+
+    async def raise_all(self) -> None:
+        """The machine sets every bit of IRQ_STATUS."""
+        self.values["IRQ_STATUS"] |= 3
 
 
 class WrongReset(RegisterFile):
@@ -96,11 +109,40 @@ class NoStrobes(RegisterFile):
         return super().write(register, data, ALL)
 
 
+class NeverSet(RegisterFile):
+    async def raise_all(self) -> None:
+        self.values["IRQ_STATUS"] |= 1
+
+
+class ClearedByAnything(RegisterFile):
+    def clears(self, ones: int) -> int:  # noqa: ARG002
+        return ALL
+
+
+class ClearsAll(RegisterFile):
+    def clears(self, ones: int) -> int:
+        return ALL if ones else 0
+
+
+class ClearsNothing(RegisterFile):
+    def clears(self, ones: int) -> int:  # noqa: ARG002
+        return 0
+
+
 class NoHoles(RegisterFile):
     holes = True
 
 
-def play(kind: type[RegisterSequence], registers: RegisterFile) -> int:
+def cleared_by_ones(model: Any) -> RegisterSequence:
+    return ClearedByOnes(model, model.raise_all)
+
+
+def after_a_soft_reset(model: Any) -> RegisterSequence:
+    """Of a machine whose PROGRAM_START was written before."""
+    return SoftResetValues(model, {"PROGRAM_START": 5})
+
+
+def play(kind: Callable[[Any], RegisterSequence], registers: RegisterFile) -> int:
     """Runs a sequence; returns how much it has checked."""
 
     class Handle:
@@ -126,7 +168,7 @@ def play(kind: type[RegisterSequence], registers: RegisterFile) -> int:
     async def finish(item: RegisterItem) -> None:
         registers.access(item)
 
-    model: Any = SimpleNamespace(resets=RESETS, registers={name: Handle(r) for name, r in REGISTERS.items()})
+    model: Any = SimpleNamespace(resets=RESETS, registers={name: Handle(r) for name, r in REGISTERS.items()}, raise_all=registers.raise_all)
     sequence = kind(model)
     sequence.start_item, sequence.finish_item = start, finish
     with pytest.raises(StopIteration):  # nothing in it waits
@@ -134,9 +176,15 @@ def play(kind: type[RegisterSequence], registers: RegisterFile) -> int:
     return sequence.checks
 
 
-@pytest.mark.parametrize("kind", SEQUENCES)
-def test_a_good_register_file_passes(kind: type[RegisterSequence]) -> None:
+@pytest.mark.parametrize("kind", [*SEQUENCES, cleared_by_ones])
+def test_a_good_register_file_passes(kind: Callable[[Any], RegisterSequence]) -> None:
     assert play(kind, RegisterFile()) > 0
+
+
+def test_a_good_soft_reset_passes() -> None:
+    registers = RegisterFile()
+    registers.values["PROGRAM_START"] = 5
+    assert play(after_a_soft_reset, registers) > len(REGISTERS)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +199,14 @@ def test_a_good_register_file_passes(kind: type[RegisterSequence]) -> None:
         (ReservedBits, Stores("IRQ_ENABLE"), "reserved bits of IRQ_ENABLE read as 0xfffffffc"),
         (Strobes, NoStrobes(), "with strobe 0x0"),
         (Unmapped, NoHoles(), "a read at 0x38, which is no register, was granted"),
+        (cleared_by_ones, NeverSet(), "IRQ_STATUS is 0x1 after the machine has set all of it, expected 0x3"),
+        (cleared_by_ones, ClearedByAnything(), "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3"),
+        (cleared_by_ones, ClearsAll(), "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3, expected 0x2"),
+        (cleared_by_ones, ClearsNothing(), "IRQ_STATUS is 0x3 after a write of 0x1 to 0x3, expected 0x2"),
+        (after_a_soft_reset, RegisterFile(), "PROGRAM_START is 0x0 after a soft reset, expected 0x5"),
+        (after_a_soft_reset, WrongReset(), "IRQ_ENABLE is 0x1 after a soft reset, expected 0x0"),
     ],
 )
-def test_a_fault_is_found_and_named(kind: type[RegisterSequence], registers: RegisterFile, message: str) -> None:
+def test_a_fault_is_found_and_named(kind: Callable[[Any], RegisterSequence], registers: RegisterFile, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         play(kind, registers)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cocotb
 import numpy as np
 import numpy.typing as npt
+from cocotb.triggers import ReadOnly, RisingEdge
 
 from pymodel.array import Machine
 from pymodel.compile import CapacityError, clip_weights, compile_network
@@ -22,17 +24,21 @@ from pymodel.networks.random_network import random_images, random_network, rando
 from tb.accelerator.test_digits import SEED, flip_slot
 from tb.common import settings
 from tb.common.check import Expected, Outcome, compare_tensor, expect
+from tb.coverage.observe import STATES
+from tb.coverage.sample import Timeline
 from tb.env import faults, metamorphic
 from tb.env.base_test import BaseTest, run
-from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig
+from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs
 from tb.env.corners import conv, corner_networks
 from tb.env.predictor import Subscriber
-from tb.env.register_model import SEQUENCES
+from tb.env.register_model import SEQUENCES, ClearedByOnes
+from tb.env.resets import ResetStates
 from tb.env.sequences import (
     BackToBack,
     BadPackets,
     BadPrograms,
     BarePrograms,
+    EveryStatus,
     Inference,
     MachineSequence,
     PacketBehindAnError,
@@ -103,10 +109,11 @@ class CornerTest(BaseTest):
 
 
 class StreamTest(BaseTest):
-    """The same program under a storm of backpressure and a starved in stream, the profile changed at every image."""
+    """The same program under a storm of backpressure and a starved in stream, the profile changed at every image, and a slow host."""
 
     def configure(self, config: EnvConfig) -> None:
         config.in_stream, config.out_stream = STREAMS["starved"], BACKPRESSURE["storm"]
+        config.registers = RegisterKnobs(burst=(1, 3), idle=(0, 20), answers=BACKPRESSURE["trickle"])
 
     async def stimulus(self) -> None:
         network, image = small_program(self.config.rng("programs"), self.config)
@@ -119,6 +126,11 @@ class StreamTest(BaseTest):
 
 class BusyTest(BaseTest):
     """What a host does while a program runs; masked interrupts."""
+
+    def configure(self, config: EnvConfig) -> None:
+        """The host lets answers wait, but not for long, nor does it pause: a run is no longer than some fifty accesses."""
+        super().configure(config)
+        config.registers = replace(config.registers, idle=(0, 0), answers=BACKPRESSURE["half"])
 
     async def stimulus(self) -> None:
         await WhileBusy(*small_program(self.config.rng("programs"), self.config)).run(self.env)
@@ -145,34 +157,69 @@ class ProgramTest(BaseTest):
 
 
 class ResetTest(BaseTest):
-    """A soft reset in every cycle of a short program, and resets of both kinds everywhere else."""
+    """A soft reset in every cycle of a short program, and resets of both kinds everywhere else. Soft resets must have met every state of the
+    sequencer.
+
+    In the sweep neither the host nor the out stream has delays of its own, so that resets are a cycle apart. The first few cycles of a program are
+    over before a host can end it; a second layer goes through the same states.
+    """
+
+    LEAD = 3  # cycles from START to a soft reset that follows at once
+    STEP = 5  # where a state of the sequencer lasts, every fifth cycle has to do on the larger arrays
 
     async def stimulus(self) -> None:
         rng = self.config.rng("resets")
         t = self.config.array.size
-        weight = rng.integers(-128, 128, (t + 1, 1, 1, 1))
-        network = clip_weights(Network("short", (1, 2, t + 1), (conv("c", "input", weight),)), self.config.array)
+        layers = (conv("c", "input", rng.integers(-128, 128, (t + 1, 1, 1, 1))), conv("d", "c", rng.integers(-128, 128, (1, t + 1, 1, 1))))
+        network = clip_weights(Network("short", (1, 2, t + 1), layers), self.config.array)
         image = compile_network(network, self.config.array, seed=1)
         tensor = rng.integers(-128, 128, (1, 2, t + 1)).astype(np.int8)
         machine = Machine(self.config.array)
         machine.load(image.sections)
-        length = machine.run(image.run_start).cycles + 10
-        await ResetSweep(image, tensor, length, step=1 if t == 4 else 5).run(self.env)
+        run = machine.run(image.run_start)
+        length = run.cycles + 10
+        landed = ResetStates()
+        self.env.checker.subscribers.append(landed)
+        if self.config.four_state:
+            cocotb.start_soon(self.look_inside())
+        self.env.registers.use(RegisterKnobs())
+        self.env.stream_out.ready.use(BACKPRESSURE["ready"])
+        await ResetSweep(image, tensor, self.delays(Timeline.of(machine, image.run_start, run), length)).run(self.env)
+        self.env.registers.use(self.config.registers)
+        self.env.stream_out.ready.use(self.config.out_stream)
         await ResetsElsewhere(image, tensor, length).run(self.env)
+        await self.env.settle()
+        landed.check(self.inside if self.config.four_state else None)
+
+    def delays(self, timeline: Timeline, length: int) -> list[int]:
+        """Cycles from the answer to START to a soft reset."""
+        step = 1 if self.config.array.size == 4 else self.STEP
+        phase = int(self.config.rng("delays").integers(step))
+        around = [{timeline.at(delay + self.LEAD + i) for i in (-1, 0, 1)} for delay in range(length)]
+        return [delay for delay, states in enumerate(around) if len(states) > 1 or delay % step == phase]
+
+    async def look_inside(self) -> None:
+        """The sequencer's own state at every soft reset. Icarus alone shows it."""
+        self.inside: list[str] = []
+        machine = self.config.dut.dut
+        while True:
+            await RisingEdge(machine.soft_reset)
+            await ReadOnly()
+            self.inside.append(STATES[int(machine.sequencer.state_reg.value)])
 
 
 class RegisterTest(BaseTest):
-    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that are none."""
+    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that are none, bits cleared by ones."""
 
     wanted = ("answers",)
 
     async def stimulus(self) -> None:
         await PowerUp().run(self.env)
         self.checks = 0
-        for kind in SEQUENCES:
-            sequence = kind(self.env.model)
+        model = self.env.model
+        for sequence in (*(kind(model) for kind in SEQUENCES), ClearedByOnes(model, lambda: EveryStatus().run(self.env))):
             await sequence.start(self.env.registers.sequencer)
-            assert sequence.checks, f"{kind.__name__} checked nothing"
+            assert sequence.checks, f"{sequence.get_name()} checked nothing"
             self.checks += sequence.checks
 
     def results(self) -> dict[str, Any]:

@@ -8,6 +8,16 @@ import cocotb
 import numpy as np
 
 
+def seed_of_test() -> int:
+    """The seed of this test, which cocotb has drawn from that of the run."""
+    return cocotb.RANDOM_SEED
+
+
+def generator(seed: int, stream: str = "") -> np.random.Generator:
+    """A generator for a seed; different `stream` names give independent ones, so that one knob does not disturb another."""
+    return np.random.default_rng([seed, zlib.crc32(stream.encode())])
+
+
 def numpy_rng(stream: str = "") -> np.random.Generator:
-    """A generator for this test; different `stream` names give independent ones, so that one knob does not disturb another."""
-    return np.random.default_rng([cocotb.RANDOM_SEED, zlib.crc32(stream.encode())])
+    """A generator for this test."""
+    return generator(seed_of_test(), stream)

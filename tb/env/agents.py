@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cocotb.triggers import ClockCycles
 from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 from cocotb_bus.monitors import BusMonitor
 from pyuvm import uvm_agent, uvm_analysis_port, uvm_component, uvm_driver, uvm_monitor, uvm_sequence_item, uvm_sequencer
 
 from tb.common.stream import Beats, StreamStalledError
 from tb.env.bus import IrqMonitor, LoadDriver, LoadMonitor, OutMonitor, ReadyDriver, RegisterMonitor, ResetMonitor, Transfer, UnknownMonitor
-from tb.env.config import EnvConfig
+from tb.env.config import EnvConfig, RegisterKnobs
 
 
 class RegisterItem(uvm_sequence_item):
@@ -63,17 +64,20 @@ class Agent(uvm_agent):
 
 
 class RegisterDriver(uvm_driver):
-    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master."""
+    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master. That waits for the ready of B and R and leaves it to others."""
 
     def start_of_simulation_phase(self) -> None:
-        self.config: EnvConfig = self.cdb_get("config")
-        dut = self.config.dut
-        self.bus = AXI4LiteMaster(dut, "s_axil", dut.clk)
-        self.rng = self.config.rng("registers")
+        config: EnvConfig = self.cdb_get("config")
+        self.clock = config.dut.clk
+        self.bus = AXI4LiteMaster(config.dut, "s_axil", self.clock)
+        self.rng = config.rng("registers")
+        self.knobs = config.registers
+        self.left = 0  # accesses of the burst
 
     async def run_phase(self) -> None:
         while True:
             item = await self.seq_item_port.get_next_item()
+            await self.pause()
             try:
                 if item.write:
                     await self.bus.write(item.address, item.data, item.strobe, *self.delays())
@@ -83,9 +87,18 @@ class RegisterDriver(uvm_driver):
                 item.okay = False
             self.seq_item_port.item_done()
 
+    async def pause(self) -> None:
+        """Between two bursts of accesses."""
+        if self.left == 0:
+            self.left = int(self.rng.integers(*self.knobs.burst, endpoint=True))
+            idle = int(self.rng.integers(*self.knobs.idle, endpoint=True))
+            if idle:
+                await ClockCycles(self.clock, idle)
+        self.left -= 1
+
     def delays(self) -> tuple[int, int]:
         """Of the address and of the data of a write."""
-        knobs = self.config.registers
+        knobs = self.knobs
         if knobs.address_delay == knobs.data_delay == 0:
             return 0, 0
         return int(self.rng.integers(knobs.address_delay + 1)), int(self.rng.integers(knobs.data_delay + 1))
@@ -104,6 +117,16 @@ class RegisterAgent(Agent):
 
     def start_of_simulation_phase(self) -> None:
         self.monitor.watch(self.pins(RegisterMonitor, "s_axil"))
+        config, dut = self.config, self.config.dut
+        self.answers = [
+            ReadyDriver(dut, f"s_axil_{channel}", dut.clk, config.rng(f"ready of {channel}"), profile=config.registers.answers) for channel in "br"
+        ]
+
+    def use(self, knobs: RegisterKnobs) -> None:
+        """Turns the knobs, from the next access on."""
+        self.driver.knobs = knobs
+        for ready in self.answers:
+            ready.use(knobs.answers)
 
 
 class StreamInDriver(uvm_driver):
@@ -143,7 +166,7 @@ class StreamOutAgent(Agent):
 
     def start_of_simulation_phase(self) -> None:
         config = self.config
-        self.ready = ReadyDriver(config.dut, "m_axis", config.dut.clk, config.rng("out stream"), profile=config.out_stream)
+        self.ready = ReadyDriver(config.dut, "m_axis_t", config.dut.clk, config.rng("out stream"), profile=config.out_stream)
         self.monitor.watch(self.pins(OutMonitor, "m_axis"))
 
 

@@ -29,6 +29,7 @@ class BaseTest(uvm_test):
     def build_phase(self) -> None:
         self.config = from_settings(cocotb.top)
         self.configure(self.config)
+        self.config.seed_random()
         ConfigDB().set(None, "*", "config", self.config)
         if self.config.fault:
             from pyuvm import uvm_factory
@@ -37,9 +38,9 @@ class BaseTest(uvm_test):
         self.env = Environment("env", self)
 
     def configure(self, config: EnvConfig) -> None:
-        """Turn the knobs: streams and register delays are drawn from the seed."""
+        """Turn the knobs: those of streams and registers are drawn from the seed."""
         names = random_knobs(config, config.rng("knobs"))
-        self.logger.info("streams: in %s, out %s; registers: %s", *names, config.registers)
+        self.logger.info("in stream %s, out stream %s, answers %s; registers: %s", *names, config.registers)
 
     def connect_phase(self) -> None:
         self.env.scoreboard.wanted = self.wanted

@@ -14,7 +14,7 @@ import cocotb
 import numpy as np
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event as Signal
-from cocotb.triggers import FallingEdge, First, RisingEdge, ValueChange
+from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, ValueChange
 from cocotb.types import Logic, LogicArray
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
@@ -40,7 +40,7 @@ def next_cycle() -> int:
 
 
 class MachineMonitor(BusMonitor):
-    """A monitor that keeps quiet during reset."""
+    """A monitor that keeps quiet during reset. What it has begun to put together is forgotten then."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.quiet = True  # whether the edge sees reset, or a reset pin that nobody has driven yet
@@ -52,6 +52,11 @@ class MachineMonitor(BusMonitor):
         while True:
             await changes
             self.quiet = self._reset.value != LOW
+            if self.quiet:
+                self.forget()
+
+    def forget(self) -> None:
+        """The reset pin has gone up."""
 
     def number(self, handle: Any) -> int:
         """The value of a signal; X is reported, and read as 0."""
@@ -61,15 +66,21 @@ class MachineMonitor(BusMonitor):
             self._recv(Broken(this_cycle(), f"{handle._name} = {handle.value} while it is valid"))
             return 0
 
-    async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int], None]) -> None:
-        """Calls `taken` with the cycle of every transfer of a channel, for ever."""
+    async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int, int], None]) -> None:
+        """Calls `taken` with the cycle of every transfer of a channel and the cycles that it has waited, for ever."""
         edge, rises = RisingEdge(self.clock), RisingEdge(valid)
+        waited = 0
         while True:
             await edge
-            if valid.value != HIGH:
-                await rises
-            elif ready.value == HIGH and not self.quiet:
-                taken(this_cycle())
+            if self.quiet or valid.value != HIGH:
+                waited = 0
+                if valid.value != HIGH:
+                    await rises
+            elif ready.value == HIGH:
+                taken(this_cycle(), waited)
+                waited = 0
+            else:
+                waited += 1
 
 
 class ResetMonitor(BusMonitor):
@@ -91,9 +102,14 @@ class IrqMonitor(MachineMonitor):
 
     async def _monitor_recv(self) -> None:
         changes = ValueChange(self.bus.irq)
+        level: bool | None = None
         while True:
             await changes
-            self._recv(Level(next_cycle(), self.bus.irq.value != LOW))
+            await ReadOnly()  # of several assignments to a register in one instant the last counts, and Icarus shows them all
+            now = self.bus.irq.value != LOW
+            if now is not level:
+                level = now
+                self._recv(Level(next_cycle(), level))
 
 
 class LoadMonitor(MachineMonitor):
@@ -182,15 +198,15 @@ class RegisterMonitor(MachineMonitor):
         await self.handshakes(bus.rvalid, bus.rready, self.read)
 
     def forget(self) -> None:
-        """After a reset: half a write is none."""
+        """Half a write is none after a reset."""
         self.addresses.clear()
         self.data.clear()
 
-    def address(self, cycle: int) -> None:
+    def address(self, cycle: int, _: int) -> None:
         self.addresses.append(self.number(self.bus.awaddr))
         self.join(cycle)
 
-    def payload(self, cycle: int) -> None:
+    def payload(self, cycle: int, _: int) -> None:
         self.data.append((self.number(self.bus.wdata), self.number(self.bus.wstrb)))
         self.join(cycle)
 
@@ -199,15 +215,15 @@ class RegisterMonitor(MachineMonitor):
         if self.addresses and self.data:
             self._recv(Access(cycle, True, self.addresses.popleft(), *self.data.popleft()))
 
-    def asked(self, cycle: int) -> None:
+    def asked(self, cycle: int, _: int) -> None:
         self._recv(Access(cycle, False, self.number(self.bus.araddr)))
 
-    def written(self, cycle: int) -> None:
-        self._recv(Answer(cycle, True, self.number(self.bus.bresp) == OKAY))
+    def written(self, cycle: int, waited: int) -> None:
+        self._recv(Answer(cycle, True, self.number(self.bus.bresp) == OKAY, waited=waited))
 
-    def read(self, cycle: int) -> None:
+    def read(self, cycle: int, waited: int) -> None:
         okay = self.number(self.bus.rresp) == OKAY
-        self._recv(Answer(cycle, False, okay, self.number(self.bus.rdata)))
+        self._recv(Answer(cycle, False, okay, self.number(self.bus.rdata), waited))
 
 
 class UnknownMonitor(MachineMonitor):
@@ -303,16 +319,16 @@ class LoadDriver(BusDriver):
 
 
 class ReadyDriver(BusDriver):
-    """Drives the ready of a stream by a backpressure profile, which may be changed at any time."""
+    """Drives the ready of a channel by a backpressure profile, which may be changed at any time. `name` is what comes before `valid` and `ready`."""
 
-    _signals = ("tvalid", "tready")
+    _signals = ("valid", "ready")
 
     def __init__(self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, profile: Backpressure) -> None:
-        super().__init__(entity, name, clock)
+        super().__init__(entity, name, clock, bus_separator="")
         self.rng = rng
         self.profile = profile
         self.changed = Signal()
-        self.bus.tready.value = 0
+        self.bus.ready.value = 0
         cocotb.start_soon(self.drive())
 
     def use(self, profile: Backpressure) -> None:
@@ -322,21 +338,21 @@ class ReadyDriver(BusDriver):
     async def drive(self) -> None:
         while True:
             if self.profile.always:
-                self.bus.tready.value = 1
+                self.bus.ready.value = 1
                 self.changed.clear()
                 await self.changed.wait()
                 continue
-            self.bus.tready.value = 0
-            await self.words(int(self.rng.integers(*self.profile.off, endpoint=True)))
-            self.bus.tready.value = 1
-            await self.words(int(self.rng.integers(*self.profile.on, endpoint=True)))
+            self.bus.ready.value = 0
+            await self.wait(int(self.rng.integers(*self.profile.off, endpoint=True)))
+            self.bus.ready.value = 1
+            await self.wait(int(self.rng.integers(*self.profile.on, endpoint=True)))
 
-    async def words(self, cycles: int) -> None:
-        """Wait for so many cycles in which a word is there."""
-        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
+    async def wait(self, cycles: int) -> None:
+        """Wait for so many cycles in which something is there to be taken."""
+        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.valid)
         while cycles > 0:
             await edge
-            if self.bus.tvalid.value == HIGH:
+            if self.bus.valid.value == HIGH:
                 cycles -= 1
             else:
                 await rises

@@ -1,8 +1,9 @@
-"""Knobs of the environment, typed. All random choices derive from the seed of the test (tb/common/seeding.py)."""
+"""Knobs of the environment, typed. All random choices derive from one of them, the seed."""
 
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from pymodel.config import ArrayConfig
 from tb.common import settings
-from tb.common.seeding import numpy_rng
+from tb.common.seeding import generator, seed_of_test
 
 Range = tuple[int, int]  # both ends included
 
@@ -27,7 +28,8 @@ class StreamKnobs:
 
 @dataclass(frozen=True)
 class Backpressure:
-    """When the out stream is ready: for `on` cycles, then not for `off`, counting the cycles in which a word is there. No `off`: always."""
+    """When the receiver of a channel is ready: for `on` cycles, then not for `off`, counting the cycles in which something is there for it.
+    No `off`: always."""
 
     on: Range = (1, 1)
     off: Range = (0, 0)
@@ -53,15 +55,20 @@ BACKPRESSURE = {
 
 @dataclass(frozen=True)
 class RegisterKnobs:
-    """The largest delays, in cycles, of a write's address and of its data, each drawn for every write."""
+    """How registers are accessed. `address_delay` and `data_delay` are the largest delays, in cycles, of a write's address and of its data, each
+    drawn for every write. After `burst` accesses there are none for `idle` cycles. `answers` is when the host takes those on B and R."""
 
     address_delay: int = 0
     data_delay: int = 0
+    burst: Range = (1, 64)
+    idle: Range = (0, 0)
+    answers: Backpressure = field(default_factory=Backpressure)
 
 
 @dataclass
 class EnvConfig:
-    """What an environment is built from. `fault` names an injection of tb/env/faults.py, empty for none."""
+    """What an environment is built from. `seed` is the test's own unless a test turns it; `fault` names an injection of tb/env/faults.py, empty for
+    none."""
 
     dut: Any
     array: ArrayConfig
@@ -70,10 +77,15 @@ class EnvConfig:
     out_stream: Backpressure = field(default_factory=Backpressure)
     registers: RegisterKnobs = field(default_factory=RegisterKnobs)
     fault: str = ""
+    seed: int = field(default_factory=seed_of_test)
 
     def rng(self, stream: str) -> np.random.Generator:
-        """A numpy generator of this test; each `stream` name gives one of its own."""
-        return numpy_rng(stream)
+        """A numpy generator for the seed; each `stream` name gives one of its own."""
+        return generator(self.seed, stream)
+
+    def seed_random(self) -> None:
+        """Seeds Python's own generator, for whoever draws from that."""
+        random.seed(self.seed)
 
 
 def from_settings(dut: Any) -> EnvConfig:
@@ -81,10 +93,11 @@ def from_settings(dut: Any) -> EnvConfig:
     return EnvConfig(dut, settings.config(), settings.simulator() == "icarus", fault=os.environ.get("TATAMI_FAULT", ""))
 
 
-def random_knobs(config: EnvConfig, rng: np.random.Generator) -> tuple[str, str]:
-    """Draws streams and register delays for a test; returns the names of the stream profiles."""
-    stream = str(rng.choice(["full", "full", "gaps", "bursts"]))
-    pressure = str(rng.choice(["ready", "half", "trickle", "storm"], p=[0.4, 0.3, 0.2, 0.1]))
+def random_knobs(config: EnvConfig, rng: np.random.Generator) -> tuple[str, str, str]:
+    """Draws streams and register knobs for a test; returns the names of the profiles: in stream, out stream, answers to register accesses."""
+    stream = str(rng.choice(["full", "gaps", "bursts", "starved"], p=[0.45, 0.25, 0.25, 0.05]))
+    pressure, answers = map(str, rng.choice(["ready", "half", "trickle", "storm"], 2, p=[0.4, 0.3, 0.2, 0.1]))
     config.in_stream, config.out_stream = STREAMS[stream], BACKPRESSURE[pressure]
-    config.registers = RegisterKnobs(*(int(n) for n in rng.integers(0, 4, 2)))
-    return stream, pressure
+    address_delay, data_delay, idle = map(int, rng.integers(0, 4, 3))
+    config.registers = RegisterKnobs(address_delay, data_delay, burst=(1, 8), idle=(0, 5 * idle), answers=BACKPRESSURE[answers])
+    return stream, pressure, answers

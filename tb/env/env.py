@@ -85,7 +85,6 @@ class Environment(uvm_env):
             await self.cycles(cycles)
         self.dut.rst.value = 0
         await RisingEdge(self.dut.clk)
-        self.registers.monitor.bus.forget()
         self.model.reset()
 
     async def interrupt(self, timeout_cycles: int) -> None:

@@ -63,12 +63,13 @@ class Access:
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """The machine answered the oldest access of its kind. `data` is that of a read."""
+    """The machine answered the oldest access of its kind. `data` is that of a read, `waited` the cycles in which the host was not ready for it."""
 
     cycle: int
     write: bool
     okay: bool
     data: int = 0
+    waited: int = 0
 
 
 @dataclass(slots=True, frozen=True)

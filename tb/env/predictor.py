@@ -21,6 +21,7 @@ from tb.common.registers import COUNTERS, REGISTERS, Register, build_values
 from tb.env.events import Access, Answer, Beat, Level
 from tb.env.loader import Loader, LoadPacket
 from tb.env.memory import ExpectedPacket, Memories
+from tb.env.progress import Progress
 
 NEVER = 1 << 62
 BY_ADDRESS = {r.address: r for r in REGISTERS.values()}
@@ -40,14 +41,15 @@ CLEAR, SET, RESET = range(3)
 
 @dataclass(frozen=True)
 class ResetSeen:
-    """A reset, for subscribers. `offset` is the cycle of the run that it met, `run` what that run would have done; None if it met none."""
+    """A reset, for subscribers. `offset` is the cycle of the run that it met, those not counted in which a word waited to be sent; `run` is what
+    that run would have done; None if it met none. `stopped`: an error has stopped the run before."""
 
     hard: bool
     offset: int | None
     run: Run | MachineError | None
     start: int
     loading: bool
-    error: bool
+    stopped: bool
 
 
 class Subscriber:
@@ -71,27 +73,32 @@ class Subscriber:
 
 @dataclass
 class Prediction:
-    """The answer to come: for a read any value in `low` to `high`. `run` is set where the value is a counter of a run that has ended."""
+    """The answer to come; `value` is that of a read. `run` is set where the value is a counter of a run that has ended."""
 
     access: Access
     register: Register | None
     okay: bool
-    low: int = 0
-    high: int = 0
+    value: int = 0
     run: ActiveRun | None = None
 
 
 @dataclass
 class ActiveRun:
-    """A run. `accepted` is the cycle in which START was taken; `read` collects the counters that were read after its end."""
+    """A run. `accepted` is the cycle in which START was taken, `end` the one in which its end shows; `read` collects the counters that were read
+    after it."""
 
     start: int
     accepted: int
     outcome: Run | MachineError
     packets: deque[ExpectedPacket]
     found: bool = False  # the error shows
-    over: bool = False
+    end: int | None = None
+    progress: Progress | None = None  # once it has been asked for
     read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        return self.end is not None
 
     @property
     def done(self) -> Run:
@@ -124,7 +131,7 @@ class Predictor:
         self.busy = False
         self.run: ActiveRun | None = None
         self.ended: ActiveRun | None = None  # the run that the counters are of
-        self.counters: dict[str, tuple[int, int]] = dict.fromkeys(COUNTERS, (0, 0))
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.counting = False
         self.stalls: list[tuple[int, int]] = []
         self.waiting: int | None = None
@@ -194,13 +201,14 @@ class Predictor:
                 return  # it goes on for a cycle
         if run.packets:
             self.complain(self.cycle, f"the program at {run.start} has ended, and {len(run.packets)} packets of it never came")
-        self.counters = {name: self.counter(name, self.cycle) for name in COUNTERS}
         if error is None:
-            self.counters |= {name: (value, value) for name, value in self.totals(run).items()}
+            self.counters = self.cycles(run, self.cycle) | self.totals(run)
+        else:
+            self.counters = self.cycles(run, self.cycle) | self.progress(run, self.cycle)
         self.stop(run)
 
     def stop(self, run: ActiveRun) -> None:
-        run.over = True
+        run.end = self.cycle
         last = self.memories.last
         if last is not None and last.begin == run.accepted:
             last.end = self.cycle
@@ -208,26 +216,33 @@ class Predictor:
         self.run, self.ended = None, run
         self.stalls, self.waiting = [], None
 
+    def cycles(self, run: ActiveRun, cycle: int) -> dict[str, int]:
+        """The counters of cycles as read in `cycle`, while the run lasts."""
+        return {"CYCLES": cycle - run.accepted - RUNNING, "STALL_CYCLES": self.stalled(cycle)}
+
     @staticmethod
     def totals(run: ActiveRun) -> dict[str, int]:
-        """The counters that do not depend on stalls, of all that was done."""
+        """The other counters, of a run that came to its end."""
         return {"BUSY_CYCLES": run.done.busy_cycles, "SLOT_ROWS": run.done.slot_rows, "WORDS": run.done.words}
 
-    def counter(self, name: str, cycle: int) -> tuple[int, int]:
-        """A counter as read in `cycle`, lowest and highest: cycles and stalls are certain at any time, the others when a run has ended."""
+    def progress(self, run: ActiveRun, cycle: int) -> dict[str, int]:
+        """The other counters as read in `cycle`, while the run lasts. While it does, no table that it uses can change."""
+        if run.progress is None:
+            if isinstance(run.outcome, Run):
+                end = written = run.outcome.cycles
+            else:
+                written = run.outcome.cycle + 1
+                end = written + (run.outcome.code not in SEQUENCER)
+            run.progress = Progress(self.memories.machine, run.start, end, written)
+        return run.progress.counts(cycle - run.accepted - RUNNING - self.stalled(cycle))
+
+    def counter(self, name: str, cycle: int) -> int:
+        """A counter as read in `cycle`."""
         run = self.run
         if run is None or not self.counting:
             return self.counters[name]
-        passed = cycle - run.accepted - RUNNING
-        if name == "CYCLES":
-            return passed, passed
-        if name == "STALL_CYCLES":
-            return self.stalled(cycle), self.stalled(cycle)
-        total = self.totals(run)[name]
-        if isinstance(run.outcome, Run):
-            return 0, total
-        # at most one a cycle in the record that has the error
-        return (total if run.found else 0), total + max(0, run.outcome.cycle + 2 - run.done.cycles)
+        cycles = self.cycles(run, cycle)
+        return cycles[name] if name in cycles else self.progress(run, cycle)[name]
 
     def start_run(self, cycle: int) -> None:
         start = self.values["PROGRAM_START"]
@@ -243,7 +258,7 @@ class Predictor:
         self.busy = True
 
     def count_from_zero(self) -> None:
-        self.counters = dict.fromkeys(COUNTERS, (0, 0))
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.counting = True
 
     def set_error(self, code: ErrorCode, info: int) -> None:
@@ -259,7 +274,7 @@ class Predictor:
         self.tell_reset(hard=False)
         self.abort()
         self.error = self.status = 0
-        self.counters = dict.fromkeys(COUNTERS, (0, 0))
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.ended = None
         self.cleared = True
         self.loader.soft_reset()
@@ -285,9 +300,14 @@ class Predictor:
             self.stop(self.run)
 
     def tell_reset(self, hard: bool) -> None:
-        run = self.run
-        offset = None if run is None else self.cycle - 1 - run.accepted - RUNNING
-        seen = ResetSeen(hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, self.error != 0)
+        run, counters = self.run, self.counters
+        if run is not None:
+            counters = self.cycles(run, self.cycle)
+        elif self.ended is not None and self.ended.end == self.cycle:
+            run = self.ended  # the reset has met its last cycle
+        offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
+        stopped = self.ended is not None and isinstance(self.ended.outcome, MachineError)
+        seen = ResetSeen(hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped)
         for subscriber in self.subscribers:
             subscriber.reset(seen)
 
@@ -367,11 +387,11 @@ class Predictor:
             return Prediction(access, None, False)
         name = register.name
         if name in COUNTERS:
-            return Prediction(access, register, True, *self.counter(name, access.cycle), self.ended)
+            return Prediction(access, register, True, self.counter(name, access.cycle), self.ended)
         if name == "STATUS":
             fields = {"BUSY": self.busy, "LOADING": self.loading(access.cycle), "ERROR": self.error != 0}
             value = sum(register.fields[key].put(int(on)) for key, on in fields.items())
         else:
             shown = {"ERROR": self.error, "IRQ_STATUS": self.status, "CONTROL": 0} | self.values
             value = shown[name] if name in shown else self.fixed[name]
-        return Prediction(access, register, True, value, value)
+        return Prediction(access, register, True, value)

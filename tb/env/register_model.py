@@ -5,7 +5,7 @@ The sequences check against the table alone. The scoreboard, which sees the same
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from pyuvm import (
     uvm_access_e,
@@ -221,6 +221,52 @@ class Unmapped(RegisterSequence):
 
 
 SEQUENCES = (ResetValues, AccessPolicies, BitBash, ReservedBits, Strobes, Unmapped)
+
+
+class ClearedByOnes(RegisterSequence):
+    """A field of a W1C register is cleared by a one in it, and by nothing else. `raise_all` has the machine set every such field."""
+
+    def __init__(self, model: RegisterBlock, raise_all: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(model)
+        self.raise_all = raise_all
+
+    async def body(self) -> None:
+        for name, register in REGISTERS.items():
+            if register.access == "W1C":
+                for part in register.fields.values():
+                    await self.field(name, part)
+
+    async def field(self, name: str, part: Field) -> None:
+        every = used(REGISTERS[name])
+        await self.raise_all()
+        await self.expect(name, every, "after the machine has set all of it")
+        for value in (0, ALL & ~every):
+            await self.write(name, value)
+            await self.expect(name, every, f"after a write of {value:#x}")
+        await self.raw(True, REGISTERS[name].address, ALL, strobe=0)
+        await self.expect(name, every, "after a write without strobes")
+        await self.write(name, part.mask)
+        await self.expect(name, every & ~part.mask, f"after a write of {part.mask:#x} to {every:#x}")
+        await self.write(name, ALL)
+        await self.expect(name, 0, "after a write of ones")
+
+    async def expect(self, name: str, value: int, when: str) -> None:
+        seen = await self.read(name)
+        self.check(seen == value, f"{name} is {seen:#x} {when}, expected {value:#x}")
+
+
+class SoftResetValues(RegisterSequence):
+    """After a soft reset every register holds its reset value, but for those that it keeps (docs/machine.md): what a host can write and read
+    back. `held` is what was written to them, where anything was."""
+
+    def __init__(self, model: RegisterBlock, held: Mapping[str, int]) -> None:
+        super().__init__(model)
+        self.held = held
+
+    async def body(self) -> None:
+        for name, value in (self.model.resets | dict(self.held)).items():
+            seen = await self.read(name)
+            self.check(seen == value, f"{name} is {seen:#x} after a soft reset, expected {value:#x}")
 
 
 def used(register: Register) -> int:

@@ -28,10 +28,13 @@ SHOWN_BYTES = 4  # differing bytes of a packet that get a message
 
 @dataclass
 class Compared:
-    """What was compared. `bytes` are those of the out stream; `errors` are the runs and packets that were to end in one."""
+    """What was compared. `bytes` are those of the out stream; `errors` are the runs and packets that were to end in one; `late_writes` and
+    `late_reads` are the answers that the host let wait."""
 
     bytes: int = 0
     answers: int = 0
+    late_writes: int = 0
+    late_reads: int = 0
     counters: int = 0
     edges: int = 0
     runs: int = 0
@@ -126,12 +129,14 @@ class Checker(Subscriber):
             return
         predicted = queue.popleft()
         self.compared.answers += 1
+        self.compared.late_writes += event.write and event.waited > 0
+        self.compared.late_reads += not event.write and event.waited > 0
         where = f"{'write' if event.write else 'read'} of {name_of(predicted)}"
         if event.okay != predicted.okay:
             self.complain(event.cycle, f"{where} was {'granted' if event.okay else 'refused'}, expected the opposite")
         elif event.okay and not event.write:
-            if not predicted.low <= event.data <= predicted.high:
-                self.complain(event.cycle, f"{where} gave {event.data:#x}, expected {interval(predicted)}")
+            if event.data != predicted.value:
+                self.complain(event.cycle, f"{where} gave {event.data:#x}, expected {predicted.value:#x}")
                 self.accuse(event.cycle)
             self.count(predicted, event.data)
         for subscriber in self.subscribers:
@@ -255,10 +260,6 @@ class Checker(Subscriber):
 
 def name_of(predicted: Prediction) -> str:
     return predicted.register.name if predicted.register else f"address {predicted.access.address:#04x}"
-
-
-def interval(predicted: Prediction) -> str:
-    return f"{predicted.low:#x}" if predicted.low == predicted.high else f"{predicted.low:#x} to {predicted.high:#x}"
 
 
 class Scoreboard(uvm_scoreboard):

@@ -6,7 +6,7 @@ images and packets that they send.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import cocotb
 import numpy as np
@@ -21,6 +21,7 @@ from tb.common.stream import Beats
 from tb.env.agents import LoadItem, RegisterItem
 from tb.env.corners import bare_programs
 from tb.env.env import Environment
+from tb.env.register_model import SoftResetValues
 from tb.env.spoil import Spoiled
 
 TIMEOUT_CYCLES = 200_000
@@ -37,7 +38,7 @@ class MachineSequence(uvm_sequence):
         self.env = env
         self.config = env.config.array
         self.rng = env.config.rng(self.get_name())
-        self.program_start: int | None = None  # what PROGRAM_START holds, if this sequence knows
+        self.held: dict[str, int] = {}  # what this sequence has written to the registers that keep it
         await self.start(None)
 
     # registers
@@ -54,6 +55,8 @@ class MachineSequence(uvm_sequence):
 
     async def write(self, name: str, value: int) -> bool:
         """Returns whether the write was granted."""
+        if REGISTERS[name].access == "RW":
+            self.held[name] = value
         return (await self.access(True, REGISTERS[name].address, value)).okay
 
     async def status(self) -> dict[str, int]:
@@ -96,13 +99,16 @@ class MachineSequence(uvm_sequence):
         for spec in (memories(self.config)[name] for name in names):
             await self.load(packet(spec, Section(spec.name, 0, spec.zeros(spec.depth), bank)) for bank in range(spec.banks))
 
+    async def bad_packet(self) -> None:
+        """Of a destination that does not exist."""
+        await self.send([np.array([0xFF, 1, 2], dtype=np.uint64)])
+
     # running
 
     async def begin(self, address: int) -> bool:
         """START at a program word; returns whether it was granted."""
-        if self.program_start != address:
+        if self.held.get("PROGRAM_START") != address:
             await self.write("PROGRAM_START", address)
-            self.program_start = address
         return await self.write("CONTROL", START)
 
     async def wait(self) -> None:
@@ -136,10 +142,14 @@ class MachineSequence(uvm_sequence):
     async def soft_reset(self) -> None:
         await self.write("CONTROL", SOFT_RESET)
 
+    async def look_after_soft_reset(self) -> None:
+        """Reads every register, which must show nothing of what was."""
+        await SoftResetValues(self.env.model, self.held).start(self.env.registers.sequencer)
+
     async def power_up(self, interrupts: int = DONE | ERROR) -> None:
         """Reset by the pin, and enable interrupts."""
         await self.env.reset()
-        self.program_start = None
+        self.held.clear()
         await self.write("IRQ_ENABLE", interrupts)
 
 
@@ -173,6 +183,19 @@ class BackToBack(MachineSequence):
             await self.load_image(image)
             for tensor in random_images(self.rng, network, 1):
                 await self.infer(image, tensor)
+
+
+class EveryStatus(MachineSequence):
+    """Has the machine set every bit of IRQ_STATUS: a run that ends, then a bad packet. A soft reset before that ends an earlier error."""
+
+    async def body(self) -> None:
+        await self.soft_reset()
+        _, packets, start = next(bare_programs(self.config))
+        await self.load(packets)
+        await self.begin(start)
+        await self.env.settle()
+        await self.bad_packet()
+        await self.env.settle()
 
 
 class BarePrograms(MachineSequence):
@@ -229,7 +252,6 @@ class WhileBusy(MachineSequence):
             if register.access == "RO":
                 await self.write(name, 0xFFFFFFFF)
         await self.write("PROGRAM_START", self.image.dump_start)
-        self.program_start = self.image.dump_start
         await self.wait()
         await self.counters()
         await self.execute(self.image.dump_start)
@@ -265,35 +287,41 @@ class WhileBusy(MachineSequence):
 
 
 class ResetSweep(MachineSequence):
-    """A soft reset in every cycle of a run, one run each, and then a run that must be as good as new.
+    """Soft resets so many cycles after START was answered, and one when DONE stands; a reset by the pin in the middle. A run each, and then a
+    run that must be as good as new."""
 
-    `step` thins the sweep out; the cycles that it leaves out are drawn anew by every seed.
-    """
-
-    def __init__(self, image: Image, tensor: np.ndarray, length: int, step: int = 1) -> None:
+    def __init__(self, image: Image, tensor: np.ndarray, delays: Sequence[int]) -> None:
         super().__init__()
         self.image = image
         self.tensor = tensor
-        self.length = length
-        self.step = step
+        self.delays = delays
 
     async def body(self) -> None:
         await self.power_up()
         await self.load_image(self.image)
         await self.load(self.image.tensor_packets("input", self.tensor))
         await self.execute(self.image.run_start)
-        for delay in range(int(self.rng.integers(self.step)), self.length, self.step):
+        for delay in self.delays:
             await self.begin(self.image.run_start)
             await self.env.cycles(delay)
-            await self.soft_reset()
-            await self.look()
-            await self.counters()
-            await self.execute(self.image.run_start)
+            await self.healthy_after_reset()
+        await self.begin(self.image.run_start)
+        await self.env.interrupt(TIMEOUT_CYCLES)
+        await self.healthy_after_reset()
+        await self.begin(self.image.run_start)
+        await self.env.cycles(self.delays[len(self.delays) // 2])
+        await self.power_up()
+        await self.execute(self.image.run_start)
         await self.execute(self.image.dump_start)
+
+    async def healthy_after_reset(self) -> None:
+        await self.soft_reset()
+        await self.look_after_soft_reset()
+        await self.execute(self.image.run_start)
 
 
 class ResetsElsewhere(MachineSequence):
-    """Soft resets of an idle machine, inside a packet, in an error, on a stalled out stream; resets by the pin in all of these and mid-run."""
+    """Resets of either kind of an idle machine, inside a packet, in an error, anywhere in a run or a dump."""
 
     def __init__(self, image: Image, tensor: np.ndarray, length: int) -> None:
         super().__init__()
@@ -311,18 +339,22 @@ class ResetsElsewhere(MachineSequence):
             for _ in range(6):
                 await self.inside_packet(hard)
                 await self.healthy()
-            await self.in_error(hard)
-            await self.healthy()
-            for _ in range(8):
-                await self.in_run(hard)
+            for fail in (self.bad_packet, self.bad_start):
+                await self.in_error(fail, hard)
+                await self.healthy()
+            starts = self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start], 8)
+            delays = self.rng.integers(self.length, size=8)
+            for start, delay in zip(starts.tolist(), delays.tolist(), strict=True):
+                await self.in_run(hard, start, delay)
                 await self.healthy()
 
     async def reset(self, hard: bool) -> None:
         if hard:
             await self.power_up()
+            await self.look()
         else:
             await self.soft_reset()
-        await self.look()
+            await self.look_after_soft_reset()
 
     async def healthy(self) -> None:
         await self.infer(self.image, self.tensor)
@@ -337,21 +369,28 @@ class ResetsElsewhere(MachineSequence):
         await self.send([beats[:cut]], last=False)
         await self.status()
         await self.begin(self.image.run_start)  # refused
-        await self.reset(hard)
-        if not hard:
+        if hard:
+            await self.reset(hard)
+        else:
+            await self.soft_reset()
+            await self.look()  # LOADING: the packet goes on
             await self.send([beats[cut:]])
-        await self.look()
+            await self.look_after_soft_reset()
 
-    async def in_error(self, hard: bool) -> None:
-        await self.send([np.array([0xFF, 1, 2], dtype=np.uint64)])
+    async def bad_start(self) -> None:
+        """A program that is none: beside a packet, the other way into an error."""
+        await self.begin(self.config.program_depth)
+
+    async def in_error(self, fail: Callable[[], Awaitable[object]], hard: bool) -> None:
+        await fail()
         await self.env.interrupt(TIMEOUT_CYCLES)
         await self.look()
         await self.reset(hard)
 
-    async def in_run(self, hard: bool) -> None:
-        """Anywhere in a run or a dump, mostly in the latter, where a word may wait."""
-        await self.begin(int(self.rng.choice([self.image.run_start, self.image.dump_start, self.image.dump_start])))
-        await self.env.cycles(int(self.rng.integers(self.length)))
+    async def in_run(self, hard: bool, start: int, delay: int) -> None:
+        """In a run or a dump; in the latter a word may wait."""
+        await self.begin(start)
+        await self.env.cycles(delay)
         await self.reset(hard)
 
 

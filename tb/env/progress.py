@@ -1,0 +1,97 @@
+"""How far a run has come in any of its cycles: what BUSY_CYCLES, SLOT_ROWS and WORDS count, from docs/machine.md ("Timing", "Sequencer").
+
+The array model has these only for whole records; a host may read them while a program runs, or after an error in the middle of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles
+from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
+
+# Cycles from the issue of a lane to its slots at the PEs, and from that of a word's first lane to the word of column 0 in its plane.
+SLOTS_STAGE = 5
+
+
+def word_stage(size: int) -> int:
+    return 2 * size + 11
+
+
+class Progress:
+    """Of the program at `start`, which stops after `end` cycles, those in which a word waits to be sent not counted. After an error no word
+    is written: `written` is the first cycle without."""
+
+    def __init__(self, machine: Machine, start: int, end: int, written: int) -> None:
+        self.machine = machine
+        self.end = end
+        self.lanes: list[tuple[int, int]] = []  # first cycle of the lanes of a pass, and how many
+        self.rows: list[tuple[int, int]] = []  # the same for its rows of slots
+        self.words: list[int] = []  # cycles in which a word is written
+        begin = 0
+        for record in self.records(start):
+            if begin >= end:
+                break
+            begin += RECORD_CYCLES
+            if record["opcode"] == OPCODE_LAYER:
+                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config.size)
+            else:
+                begin += record["chunk_words"] + OUT_LATENCY
+        self.words = [cycle for cycle in self.words if cycle < written]
+
+    def records(self, start: int) -> Iterator[dict[str, int]]:
+        """The records that take time, up to END or to what is none."""
+        for values in self.machine.memory["PROGRAM"][start:, 0].tolist():
+            record = dict(zip(PROGRAM_FIELDS, values, strict=True))
+            if record["opcode"] not in (OPCODE_LAYER, OPCODE_OUT):
+                return
+            yield record
+
+    def layer(self, layer: dict[str, int], cycle: int) -> int:
+        """A layer whose first lane is issued in `cycle`; returns the cycle after its last, or after the end of the run."""
+        t = self.machine.config.size
+        total = layer["words"] * layer["phases"]
+        tiles = self.machine.memory["TILE"][layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0].tolist()
+        first = 0
+        while first < total and cycle < self.end:
+            words = range(first, min(total, first + layer["chunk_words"]))
+            first = words.stop
+            for _, passes, filter_base, _ in tiles:
+                for number in range(passes):
+                    if cycle >= self.end:
+                        return cycle
+                    self.lanes.append((cycle, self.legal(layer, words) * t))
+                    self.rows.append((cycle + SLOTS_STAGE, t))
+                    if number == passes - 1:
+                        self.write(words, filter_base, cycle)
+                    cycle += len(words) * t
+        return cycle
+
+    def legal(self, layer: dict[str, int], words: range) -> int:
+        """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist: from there on no lane is issued."""
+        config = self.machine.config
+        phase, word = np.divmod(np.array(words), layer["words"])
+        bad = layer["edge_base"] + phase * layer["edge_stride"] + word >= config.edge_depth
+        bad |= layer["tap_base"] + phase * layer["tap_stride"] >= config.tap_depth
+        bad |= np.array(words) >= config.feature_depth
+        return int(np.argmax(bad)) if bad.any() else len(words)
+
+    def write(self, words: range, filter_base: int, cycle: int) -> None:
+        """The results of a tile, whose last pass begins in `cycle`: those that are for a word that exists."""
+        config = self.machine.config
+        for column, entry in enumerate(self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0].tolist()):
+            *_, write, bank, base = entry
+            if write and bank < config.group:
+                fit = range(min(len(words), config.feature_depth - base - words[0]))
+                self.words += [cycle + i * config.size + word_stage(config.size) + column for i in fit]
+
+    def counts(self, cycle: int) -> dict[str, int]:
+        """The counters as they stand in `cycle`: of everything before it."""
+        cycle = min(cycle, self.end)
+
+        def of(spans: list[tuple[int, int]]) -> int:
+            return sum(min(max(cycle - begin, 0), number) for begin, number in spans)
+
+        return {"BUSY_CYCLES": of(self.lanes), "SLOT_ROWS": of(self.rows), "WORDS": sum(each < cycle for each in self.words)}

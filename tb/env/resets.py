@@ -1,0 +1,40 @@
+"""In which states of the sequencer the resets of a test have landed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pymodel.array import Machine, MachineError, Run
+from tb.coverage.observe import STATES
+from tb.coverage.sample import Timeline
+from tb.env.predictor import ResetSeen, Subscriber
+
+
+class ResetStates(Subscriber):
+    """Notes the state in which each reset has landed, as the model has it: `soft` and `hard`, in their order."""
+
+    def __init__(self) -> None:
+        self.timeline: Timeline | None = None
+        self.soft: list[str] = []
+        self.hard: list[str] = []
+
+    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
+        self.timeline = Timeline.of(machine, start, outcome)
+
+    def reset(self, reset: ResetSeen) -> None:
+        (self.hard if reset.hard else self.soft).append(self.state(reset))
+
+    def state(self, reset: ResetSeen) -> str:
+        if reset.offset is None:
+            return "ERROR" if reset.stopped else "IDLE"
+        assert self.timeline is not None
+        return self.timeline.at(1 + reset.offset)  # a timeline begins a cycle before its program
+
+    def check(self, inside: Iterable[str] | None = None) -> None:
+        """Soft resets have hit every state, and resets by the pin one that is neither IDLE nor ERROR. `inside` are the states in which the
+        machine itself was seen at the soft ones, where a simulator shows them."""
+        missing = [state for state in STATES if state not in self.soft]
+        assert not missing, f"no soft reset has landed in {', '.join(missing)}"
+        assert set(self.hard) - {"IDLE", "ERROR"}, "no reset by the pin has met a program that runs"
+        for number, (seen, state) in enumerate(zip(inside, self.soft, strict=True) if inside is not None else ()):
+            assert seen == state, f"soft reset {number}: the sequencer was in {seen}, the model in {state}"
