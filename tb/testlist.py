@@ -49,7 +49,7 @@ class TestSpec:
 
 def env_test(name: str, description: str, images: int | None = None, icarus_images: int | None = None, max_images: int | None = None) -> TestSpec:
     """A test of the pyuvm environment: one of the functions of its module."""
-    module = "tb.accelerator.test_env"
+    module = "tb.psa_top.test_env"
     return TestSpec(name, module, description, images, icarus_images, max_images, env={"COCOTB_TEST_FILTER": rf"\.{name}$"})
 
 
@@ -58,7 +58,7 @@ TESTS = {
     for t in (
         TestSpec(
             "digits",
-            "tb.accelerator.test_digits",
+            "tb.psa_top.test_digits",
             "the trained digits network, packed: every output plane of every layer",
             images=100,
             icarus_images=2,
@@ -67,7 +67,7 @@ TESTS = {
         ),
         TestSpec(
             "digits_dense",
-            "tb.accelerator.test_digits",
+            "tb.psa_top.test_digits",
             "the same network with every weight in a slot of its own, for comparison",
             images=10,
             icarus_images=1,
@@ -75,9 +75,9 @@ TESTS = {
             env={"TATAMI_MODE": "dense"},
             regress=0.01,
         ),
-        TestSpec("random", "tb.accelerator.test_random", "random layers of every kind, drawn from SEED", regress=1.0, icarus_regress=1.0),
-        TestSpec("errors", "tb.accelerator.test_errors", "bad packets and programs: error code, interrupt, soft reset, next run"),
-        TestSpec("extremes", "tb.accelerator.test_extremes", "full-scale sums, and k = 5 with every padding on small planes"),
+        TestSpec("random", "tb.psa_top.test_random", "random layers of every kind, drawn from SEED", regress=1.0, icarus_regress=1.0),
+        TestSpec("errors", "tb.psa_top.test_errors", "bad packets and programs: error code, interrupt, soft reset, next run"),
+        TestSpec("extremes", "tb.psa_top.test_extremes", "full-scale sums, and k = 5 with every padding on small planes"),
         env_test("env_random", "pyuvm environment: random programs loaded over each other, random streams"),
         env_test("env_corners", "pyuvm environment: programs at the corners of what the machine can do"),
         env_test("env_streams", "pyuvm environment: backpressure storms and a starved in stream"),
@@ -90,7 +90,7 @@ TESTS = {
         env_test("env_digits", "pyuvm environment: the trained digits network", images=20, icarus_images=1, max_images=450),
         TestSpec(
             "resnet20",
-            "tb.accelerator.test_network",
+            "tb.psa_top.test_network",
             "a compressed ResNet-20 of WEIGHTS and DATA, or a random one: every output plane of every layer",
             images=10,
             icarus_images=1,
@@ -101,7 +101,7 @@ TESTS = {
         ),
         TestSpec(
             "network",
-            "tb.accelerator.test_network",
+            "tb.psa_top.test_network",
             "WEIGHTS: a network.npz that `make compress` wrote, under any scheme",
             images=10,
             icarus_images=1,
@@ -110,7 +110,7 @@ TESTS = {
             regress=0,
             icarus_regress=0,
         ),
-        TestSpec("states", "tb.accelerator.test_states", "resets, starts and packets in every state; hand-made programs and taps"),
+        TestSpec("states", "tb.psa_top.test_states", "resets, starts and packets in every state; hand-made programs and taps"),
     )
 }
 DEFAULT_TEST = "digits"

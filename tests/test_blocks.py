@@ -25,7 +25,7 @@ def run(test: TestSpec, sim: str, sources: list[Path] | None = None) -> runner.R
 
 
 def test_every_rtl_file_has_a_block_test() -> None:
-    """Only the top has none: it is what `tb/accelerator/` tests."""
+    """Only the top has none: it is what `tb/psa_top/` tests."""
     assert {source.stem for source in runner.rtl_sources()} - {"psa_top"} == {block.top for block in BLOCKS.values()}
 
 

@@ -21,7 +21,6 @@ from pymodel.network import Conv, Network
 from pymodel.networks import digits
 from pymodel.networks.kept import accuracy
 from pymodel.networks.random_network import random_images, random_network, random_program
-from tb.accelerator.test_digits import SEED, flip_slot
 from tb.common import settings
 from tb.common.check import Expected, Outcome, compare_tensor, expect
 from tb.coverage.observe import STATES
@@ -48,6 +47,7 @@ from tb.env.sequences import (
     WhileBusy,
 )
 from tb.env.spoil import bad_packets, bad_programs
+from tb.psa_top.test_digits import SEED, flip_slot
 
 Int8Array = npt.NDArray[np.int8]
 

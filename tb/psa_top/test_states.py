@@ -17,13 +17,13 @@ from pymodel.array import Machine
 from pymodel.array import MachineError as ModelError
 from pymodel.errors import ErrorCode
 from pymodel.image import OPCODE_END, OPCODE_LAYER, Section, memories, packet
-from tb.accelerator.test_errors import OUTCOME, Bench, bench
 from tb.common import settings
 from tb.common.check import Outcome, compare_counters
 from tb.common.host import PERIOD_NS, MachineError, RegisterError
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline, sample_program
 from tb.debug.suspect import Attempt, copy_of
+from tb.psa_top.test_errors import OUTCOME, Bench, bench
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.
 LEAD = 12
