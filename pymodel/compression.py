@@ -40,7 +40,7 @@ LOADED_FOR = 100  # images that one load of the memories is shared by, in energi
 
 @dataclass(frozen=True)
 class Start:
-    """The network before compression: accuracies on the test images, and cycles and nJ an image of the dense program.
+    """The network before compression: accuracies on the test images; cycles and nJ an image of the dense program, and its lanes of weights.
 
     `depths` are those of the memories that the dense program needs.
     """
@@ -54,6 +54,7 @@ class Start:
     cycles: int
     energy_nj: float
     depths: dict[str, int]
+    lanes: int
 
     def machine(self, config: ArrayConfig) -> ArrayConfig:
         """`config` with memories deep enough for the dense program too: energies are compared on one machine."""
@@ -92,6 +93,7 @@ def measure_start(task: Task, config: ArrayConfig) -> Start:
         cycles=cost.cycles,
         energy_nj=spent,
         depths=depths,
+        lanes=sum(row["lanes"] for row in image.stats["layers"] if row["weights"]),
     )
 
 
@@ -159,16 +161,17 @@ def compress(
         "mismatches": mismatches,
         "layers": _layers(trained.plans, image, cost.layers),
     }
-    kept.save(_kept(task, network, scales, trained, found), out / "network.npz")
+    kept.save(_kept(task, network, scales, trained, found, start), out / "network.npz")
     if xor:
         found["xor_bits_per_weight"] = _xor_bits(image) / cost.weights
     return found
 
 
-def _kept(task: Task, network: Network, scales: dict[str, float], trained: Trained, found: Mapping[str, Any]) -> kept.Kept:
+def _kept(task: Task, network: Network, scales: dict[str, float], trained: Trained, found: Mapping[str, Any], start: Start) -> kept.Kept:
     images = quantise_tensor(task.prepare(task.test_images[:KEPT_IMAGES], None).numpy(), scales[INPUT])
     meta = {name: found[name] for name in ("network", "scheme", "ratio", "seed", "size", "group", "weight_bits", "accuracy", "matrix_compression")}
-    return kept.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), {**meta, "scales": scales}, trained.plans)
+    meta |= {"scales": scales, "dense": {"cycles": start.cycles, "lanes": start.lanes}}
+    return kept.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), meta, trained.plans)
 
 
 def device() -> str:

@@ -6,7 +6,9 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.config import CONFIGS, DEFAULT_CONFIG, get_config
+from pymodel.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig, get_config
 from pymodel.errors import TatamiError
+from pymodel.networks.systems import SYSTEMS
 from tb import networks, runner
 from tb.blocks import BLOCKS
 from tb.debug import failure
 from tb.debug.replay import Replay, replay
-from tb.testlist import DEFAULT_TEST, TESTS, get_test
+from tb.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
 # Always in the RESULT line, null where a test has none.
 MEASURED = ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles", "dense_cycles", "accuracy")
+SYSTEMS_TEST = "systems"
+COMPARED = (
+    *("scheme", "config", "accuracy", "matrix_compression", "bits_per_weight", "image_kbytes", "images", "cycles", "predicted_cycles"),
+    *("speedup_over_dense", "stall_cycles", "mismatches"),
+)
 MESSAGE_LINES = 20
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 
@@ -49,49 +57,89 @@ def main() -> int:
         subprocess.run([runner.ROOT / "scripts" / "install_icarus.sh"], check=False)
     runner.check_simulator(sim)
 
-    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
     weights, data = (path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data)))
     if test.network is None and (weights or data):
         raise TatamiError(f"{'WEIGHTS' if weights else 'DATA'}: test '{test.name}' takes none")
-    if test.network is not None and images is not None:
-        prepared = networks.prepare(test.network, config, seed, images, weights, data)
-        config, env = prepared.config, env | prepared.env
-    failed, replayed = None, None
     status = console.status("") if console.is_terminal else None
     progress = status.update if status else runner.no_progress
     with status or nullcontext():
-        outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
-        if not outcome.passed:
-            failed = failure.keep(outcome, test, sim, config, seed, env=env)
-            if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
-                replayed = replay(failed, progress)
+        if test.name == SYSTEMS_TEST:
+            done = [simulate(TESTS[name], config, sim, seed, images, waves, weights, data, progress) for name in SYSTEMS]
+        else:
+            done = [simulate(test, config, sim, seed, images, waves, weights, data, progress)]
+    summary = together(done, test.name) if test.name == SYSTEMS_TEST else done[0].summary
+    for name, rows in (done[0].outcome.result if len(done) == 1 else summary).items():
+        if is_table(rows):
+            console.print(rows_table(name, rows))
+    console.print(summary_table({name: value for name, value in summary.items() if not is_table(value)}))
+    for each in done:
+        each.show_failure()
+        if each.outcome.waves:
+            print(f"waves: {each.outcome.waves}")
+    print("RESULT", json.dumps(summary))
+    return 0 if summary["passed"] else 1
 
+
+@dataclass(frozen=True)
+class Simulated:
+    """One run; `failed` and `replayed` are None where it passed."""
+
+    outcome: runner.RunResult
+    summary: dict[str, Any]
+    failed: failure.Failure | None
+    replayed: Replay | None
+
+    def show_failure(self) -> None:
+        """What went wrong, where it began, and how to see it again."""
+        if self.failed is None:
+            return
+        lines = self.outcome.message.splitlines()
+        print("FAILED", *lines[:MESSAGE_LINES], sep="\n")
+        if len(lines) > MESSAGE_LINES:
+            print(f"... {len(lines) - MESSAGE_LINES} more lines")
+        if self.replayed:
+            print(*self.replayed.lines(), sep="\n")
+        print(f"log: {self.outcome.log}")
+        print(f"replay: {self.failed.command}")
+
+
+def simulate(
+    test: TestSpec,
+    config: ArrayConfig,
+    sim: str,
+    seed: int,
+    images: int | None,
+    waves: bool,
+    weights: Path | None,
+    data: Path | None,
+    progress: Callable[[str], None],
+) -> Simulated:
+    """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and replays it."""
+    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    if test.network is not None and images is not None:
+        progress(f"compiling {test.name}")
+        prepared = networks.prepare(test.network, config, seed, images, weights, data)
+        config, env = prepared.config, env | prepared.env
+    outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
+    failed, replayed = None, None
     head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
     numbers = {**dict.fromkeys(MEASURED), **{key: value for key, value in outcome.result.items() if not is_table(value)}}
     summary = {**head, **numbers, "wall_s": outcome.wall_s}
-    for name, rows in outcome.result.items():
-        if is_table(rows):
-            console.print(rows_table(name, rows))
-    console.print(summary_table(summary))
-    if failed:
+    if not outcome.passed:
+        failed = failure.keep(outcome, test, sim, config, seed, env=env)
         summary["failure"] = failure.shown(failed.folder)
-        show_failure(outcome, failed, replayed)
-    if outcome.waves:
-        print(f"waves: {outcome.waves}")
-    print("RESULT", json.dumps(summary))
-    return 0 if outcome.passed else 1
+        if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
+            replayed = replay(failed, progress)
+    return Simulated(outcome, summary, failed, replayed)
 
 
-def show_failure(outcome: runner.RunResult, failed: failure.Failure, replayed: Replay | None) -> None:
-    """What went wrong, where it began, and how to see it again."""
-    lines = outcome.message.splitlines()
-    print("FAILED", *lines[:MESSAGE_LINES], sep="\n")
-    if len(lines) > MESSAGE_LINES:
-        print(f"... {len(lines) - MESSAGE_LINES} more lines")
-    if replayed:
-        print(*replayed.lines(), sep="\n")
-    print(f"log: {outcome.log}")
-    print(f"replay: {failed.command}")
+def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
+    """A summary of several runs, with a row for each: `systems`."""
+    first = done[0].summary
+    head = {"test": name, "sim": first["sim"], "seed": first["seed"], "passed": all(each.outcome.passed for each in done)}
+    added = {key: sum(each.summary[key] or 0 for each in done) for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")}
+    rows = [{"system": each.summary["test"], **{key: each.summary.get(key) for key in COMPARED}} for each in done]
+    return {**head, **added, "wall_s": round(sum(each.outcome.wall_s for each in done), 2), SYSTEMS_TEST: rows}
 
 
 def parse() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from pymodel.config import ArrayConfig
 from pymodel.cost import image_cost
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT
-from pymodel.networks import cifar, kept
+from pymodel.networks import cifar, kept, systems
 from pymodel.networks.kept import Kept
 from pymodel.networks.residual import SHAPE, prune_once, random_resnet
+from pymodel.networks.systems import SYSTEMS
 from pymodel.quantise import FloatNetwork, calibrate, quantise, quantise_tensor
-from pymodel.schemes import LayerPlan, get_scheme
+from pymodel.schemes import LayerPlan, array_for, get_scheme
 from tb import runner
 
 FOLDER = runner.BUILD / "networks"
@@ -39,10 +41,15 @@ class Prepared:
 def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Prepared:
     """The network `name` of a test, with `images` images, compiled for `config`'s array.
 
-    `file`: what `weights` names, a network.npz of `make compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of
+    One of `SYSTEMS`: the digits network as it is kept, in an array with slots as its scheme needs them. `file`: what `weights` names, a
+    network.npz of `make compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of
     `data`; without both random weights on random images, drawn from `seed`. Raises `TatamiError` for files that are missing or do not fit.
     """
-    if name == RESNET:
+    if name in SYSTEMS:
+        if weights is not None or data is not None:
+            raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
+        found, config = systems.load(name), array_for(get_scheme(SYSTEMS[name].scheme), config)
+    elif name == RESNET:
         found = _resnet(config, seed, images, weights, data)
     else:
         if data is not None:
@@ -62,19 +69,22 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Pat
     except CapacityError:
         image = compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
     dense = compile_fitted(found.network, config, packing="dense")
-    cost, lanes = image_cost(dense), {row["name"]: row["lanes"] for row in dense.stats["layers"]}
-    rows = [{"name": layer.name, "cycles": layer.cycles, "lanes": lanes[layer.name]} for layer in cost.layers]
-    whole = Kept(found.network, found.images, found.labels, {**found.meta, "dense": {"cycles": cost.cycles, "layers": rows}}, found.plans)
+    cost = image_cost(dense)
+    rows = [{**stats, "cycles": layer.cycles} for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)]
+    # of the network before compression, where that is known: PENNI's has other layers
+    before = found.meta.get("dense", {"cycles": cost.cycles, "lanes": sum(row["lanes"] for row in rows if row["weights"])})
+    whole = Kept(found.network, found.images, found.labels, {**found.meta, "dense": {**before, "layers": rows}}, found.plans)
 
-    draft = FOLDER / "draft"
-    draft.mkdir(parents=True, exist_ok=True)
-    kept.save(whole, draft / NETWORK)
-    image.save(draft / IMAGE)
-    content = zlib.crc32((draft / IMAGE).read_bytes(), zlib.crc32((draft / NETWORK).read_bytes()))
-    folder = FOLDER / f"{found.network.name}-{scheme}-{config.name}-{content:08x}"
-    folder.mkdir(exist_ok=True)
-    for file in (NETWORK, IMAGE):
-        (draft / file).replace(folder / file)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:  # whole or not at all, whoever else prepares the same
+        draft = Path(scratch)
+        kept.save(whole, draft / NETWORK)
+        image.save(draft / IMAGE)
+        content = zlib.crc32((draft / IMAGE).read_bytes(), zlib.crc32((draft / NETWORK).read_bytes()))
+        folder = FOLDER / f"{found.network.name}-{scheme}-{config.name}-{content:08x}"
+        folder.mkdir(exist_ok=True)
+        for file in (NETWORK, IMAGE):
+            (draft / file).replace(folder / file)
     return Prepared(image.config, {VARIABLE: str(folder)})
 
 

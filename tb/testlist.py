@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pymodel.errors import TatamiError
+from pymodel.networks.systems import SYSTEMS
 from tb.blocks import BLOCKS, Block
 
 # The whole machine with the checkers of tb/checkers/ around and inside it.
@@ -53,6 +54,16 @@ def env_test(name: str, description: str, images: int | None = None, icarus_imag
     return TestSpec(name, module, description, images, icarus_images, max_images, env={"COCOTB_TEST_FILTER": rf"\.{name}$"})
 
 
+NETWORK_MODULE = "tb.psa_top.test_network"
+
+
+def system_test(name: str) -> TestSpec:
+    """The digits network under one of the published systems."""
+    system = SYSTEMS[name]
+    what = f"the digits network under {system.scheme}, {system.ratio:g}x: every output plane of every layer"
+    return TestSpec(name, NETWORK_MODULE, what, 20, 1, 100, network=name, regress=0, icarus_regress=0)
+
+
 TESTS = {
     t.name: t
     for t in (
@@ -90,7 +101,7 @@ TESTS = {
         env_test("env_digits", "pyuvm environment: the trained digits network", images=20, icarus_images=1, max_images=450),
         TestSpec(
             "resnet20",
-            "tb.psa_top.test_network",
+            NETWORK_MODULE,
             "a compressed ResNet-20 of WEIGHTS and DATA, or a random one: every output plane of every layer",
             images=10,
             icarus_images=1,
@@ -99,9 +110,21 @@ TESTS = {
             regress=0,
             icarus_regress=0,
         ),
+        *(system_test(name) for name in SYSTEMS),
+        TestSpec(
+            "systems",
+            NETWORK_MODULE,
+            f"{', '.join(SYSTEMS)}: each of these, in one table",
+            images=20,
+            icarus_images=1,
+            max_images=100,
+            network="systems",
+            regress=0,
+            icarus_regress=0,
+        ),
         TestSpec(
             "network",
-            "tb.psa_top.test_network",
+            NETWORK_MODULE,
             "WEIGHTS: a network.npz that `make compress` wrote, under any scheme",
             images=10,
             icarus_images=1,

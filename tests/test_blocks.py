@@ -50,6 +50,8 @@ BROKEN = [
     ("pe", "wire signed [7:0]              x;", "wire        [7:0]              x;"),
     ("pe", "active_reg <= shadow_reg;", "active_reg <= slot_load ? slot_data : shadow_reg;"),
     ("pe", "valid_reg <= 1'b0;", "first_reg <= 1'b0;"),
+    ("pe", "slot[WEIGHT_BITS] ? {product, 4'd0}", "slot[WEIGHT_BITS-1] ? {product, 4'd0}"),
+    ("pe", "{{4{product[PRODUCT_BITS-1]}}, product};", "{4'd0, product};"),
     ("array", "row_valid && row_index == r", "row_index == r"),
     ("array", "row_slots[c*SLOT_BITS +: SLOT_BITS]", "row_slots[(COLS-1-c)*SLOT_BITS +: SLOT_BITS]"),
     ("array", "if (r == 0) begin : gen_top", "if (r <= 1) begin : gen_top"),

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from pymodel import compression
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.errors import TatamiError
-from pymodel.networks import kept, train_digits
+from pymodel.networks import kept, systems, train_digits, train_systems
 from pymodel.networks.from_torch import from_torch
 from pymodel.networks.residual import SHAPE, prune_once, random_resnet
 from pymodel.networks.resnet import resnet20
+from pymodel.networks.systems import SYSTEMS
 from pymodel.quantise import FloatConv, FloatLinear
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
@@ -48,7 +50,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def compressed(task: Task, scheme: str, out: Path) -> Path:
     """The network.npz of a scheme."""
-    start = compression.Start("digits", task.start, task.data, SMALL.name, 0.5, 0.5, 1, 1.0, {})
+    start = compression.measure_start(task, SMALL)
     compression.compress(task, get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET, 1, out, start)
     return out / "network.npz"
 
@@ -99,6 +101,45 @@ def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert result["matrix_compression"] >= 14
     assert result["cycles_over_bound"] <= 1.1
     assert result["accuracy"] is None  # noise has no labels
+
+
+def test_all_systems_in_one_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kept network has what its scheme is about, runs, and has its row: `make sim TEST=systems`."""
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=systems", "--images=3"])
+    assert sim_script.main() == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    rows = {row["system"]: row for row in result["systems"]}
+    assert list(rows) == list(SYSTEMS)
+    assert (result["passed"], result["mismatches"], result["images"]) == (True, 0, 3 * len(SYSTEMS))
+    for name, row in rows.items():
+        assert row["cycles"] == row["predicted_cycles"] > 0, name
+        assert (row["mismatches"], row["stall_cycles"]) == (0, 0), name
+        assert row["accuracy"] >= 2 / 3, name
+        assert row["scheme"] == SYSTEMS[name].scheme
+        data = systems.load(name)
+        assert data.meta["accuracy"]["int8"] > 0.9, name
+        assert data.meta["matrix_compression"] >= SYSTEMS[name].ratio
+        # the first layer, which no scheme touches, is counted in the run, and a residual's lanes
+        assert row["matrix_compression"] > (1 if name == "dense" else 0.6 * SYSTEMS[name].ratio) - 1e-9, name
+    assert rows["subword"]["config"] == "16x16w4"
+    assert {name: layer.name for name in ("penni",) for layer in systems.load(name).network.layers if "basis" in layer.name}
+
+
+def test_a_missing_system_says_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(TatamiError, match=r"dense.npz: no such file; `make train NET=systems` writes it"):
+        systems.load("dense", tmp_path)
+    with pytest.raises(TatamiError, match="WEIGHTS: test 'dense' takes none"):
+        prepare("dense", CONFIGS["16x16"], 1, 1, tmp_path, None)
+
+
+def test_systems_are_trained_by_one_command(tmp_path: Path) -> None:
+    figures = train_systems.run(1, tmp_path, replace(BUDGET, batch=128, epochs=0.1), Console(quiet=True))
+    assert {path.stem for path in tmp_path.iterdir()} == set(SYSTEMS)
+    for name, system in SYSTEMS.items():
+        assert systems.load(name, tmp_path).meta["scheme"] == system.scheme
+        assert figures[name]["matrix_compression"] >= system.ratio
+    with pytest.raises(TatamiError, match="no such directory"):
+        train_systems.run(1, tmp_path / "none")
 
 
 def test_the_random_resnet_has_the_layers_of_the_trained_one() -> None:

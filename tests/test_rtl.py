@@ -72,7 +72,7 @@ def test_errors(sim: str, config: str) -> None:
     check(run("errors", sim, config))
 
 
-@pytest.mark.parametrize("config", ["16x8", "4x2"])
+@pytest.mark.parametrize("config", ["16x8", "4x2", "8x4w4"])
 def test_extremes(sim: str, config: str) -> None:
     check(run("extremes", sim, config))
 
@@ -103,6 +103,7 @@ ILLEGAL = [
     ({"ACC_WORDS": 0}, "ACC_WORDS_must_be_in_4_to_65536"),
     ({"LANE_DEPTH": 70000}, "LANE_DEPTH_must_be_in_ROWS_to_65536"),
     ({"FILTER_DEPTH": 4}, "FILTER_DEPTH_must_be_in_2_COLS_to_65536"),
+    ({"WEIGHT_BITS": 5}, "WEIGHT_BITS_must_be_4_or_8"),
 ]
 
 
@@ -112,10 +113,10 @@ def test_an_illegal_parameter_stops_elaboration_by_name(sim: str, parameters: di
         runner.build(sim, CONFIGS["4x2"].rtl_parameters() | parameters)
 
 
-@pytest.mark.parametrize(("size", "group"), [(4, 1), (4, 16), (8, 8), (16, 1), (16, 2)])
-def test_sizes_without_a_name(size: int, group: int) -> None:
+@pytest.mark.parametrize(("size", "group", "weight_bits"), [(4, 1, 8), (4, 16, 8), (8, 8, 8), (16, 1, 8), (16, 2, 8), (4, 1, 4), (16, 16, 4)])
+def test_sizes_without_a_name(size: int, group: int, weight_bits: int) -> None:
     """Random programs on legal builds beside the named ones."""
-    config = replace(CONFIGS["4x2"], name=f"{size}x{group}", size=size, group=group)
+    config = replace(CONFIGS["4x2"], name=f"{size}x{group}w{weight_bits}", size=size, group=group, weight_bits=weight_bits)
     for seed in (1, 2):
         check(runner.run(TESTS["random"], "verilator", config, seed))
 

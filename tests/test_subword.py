@@ -216,12 +216,11 @@ def test_check_finds_what_is_wrong_with_digits() -> None:
 # Machine
 
 
-def test_config_has_a_position_bit_and_no_rtl() -> None:
+def test_a_slot_of_a_digit_has_a_position_bit() -> None:
     assert SMALL.slot_bits == 4 + 1 + SMALL.select_bits
     assert [field.name for field in memories(SMALL)["SLOT"].fields] == ["weight", "position", "select"]
     assert [field.name for field in memories(CONFIGS["4x2"])["SLOT"].fields] == ["weight", "select"]
-    with pytest.raises(TatamiError, match="config '4x2-digits': weight_bits is 4, the RTL has slots of 8 bits only: run it on the model"):
-        SMALL.rtl_parameters()
+    assert SMALL.rtl_parameters()["WEIGHT_BITS"] == 4
 
 
 def clipped(network: Network) -> Network:

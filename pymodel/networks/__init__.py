@@ -6,4 +6,4 @@ imported only when asked for; its `run(seed, path=None)` trains, writes the kept
 
 from __future__ import annotations
 
-TRAINERS = {"digits": "pymodel.networks.train_digits"}
+TRAINERS = {"digits": "pymodel.networks.train_digits", "systems": "pymodel.networks.train_systems"}

@@ -40,6 +40,7 @@ class Outcome:
     mismatches: int = 0
     cycles: int = 0
     predicted_cycles: int = 0
+    stall_cycles: int = 0
     messages: list[str] = field(default_factory=list)
     packets: list[Int8Array] = field(default_factory=list)
 
@@ -86,6 +87,7 @@ async def run_and_compare(host: Host, image: Image, expected: Expected, index: i
     compare_counters(run, expected.run, f"image {index}", outcome)
     outcome.cycles += run.counters.cycles - run.counters.stall_cycles
     outcome.predicted_cycles += expected.run.cycles
+    outcome.stall_cycles += run.counters.stall_cycles
     outcome.packets = run.packets
     dump = await host.run((), image.dump_start)
     compare_counters(dump, expected.dump, f"image {index}, dump", outcome)

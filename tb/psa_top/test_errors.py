@@ -260,6 +260,22 @@ def spoil(image: Image, memory: str, word: int, field: str, value: int, repeat: 
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
 
 
+def outside_read(image: Image) -> tuple[str, int, str, int, int]:
+    """The first member that leaves its bank if it begins at an end of it: one of a single word, without taps before or behind, does not."""
+    groups = image.section("GROUP").words
+    for group, member in np.argwhere(groups[:, :, 0]).tolist():
+        for value in (image.config.feature_depth - 1, 0):
+            case = ("GROUP", group, "base", value, member)
+            model = Machine(image.config)
+            model.load(spoil(image, *case)[0].sections)
+            try:
+                model.run(image.run_start)
+            except ModelError as error:
+                if error.code == ErrorCode.FEATURE_READ:
+                    return case
+    raise AssertionError("no member of this network can leave its bank")
+
+
 @cocotb.test()
 async def bad_programs(dut: Any) -> None:
     """Each bound that a program can break, one field at a time. RTL and array model stop with the same code and information."""
@@ -295,6 +311,7 @@ async def bad_programs(dut: Any) -> None:
         ("TILE", 0, "filter_base", config.filter_depth - config.size + 1, 0),
         ("GROUP", group, "base", config.feature_depth - 1, member),
         ("GROUP", group, "base", 0, member),
+        outside_read(image),
         ("FILTER", 0, "base", config.feature_depth - 1, 0),
         ("FILTER", 0, "bank", 15, 0),
     ]

@@ -40,7 +40,11 @@ async def network_on_the_array(dut: Any) -> None:
 
 
 def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]) -> dict[str, Any]:
-    """For the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers."""
+    """For the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
+
+    Totals are against the network before compression, in slots of 8 bits; a layer's `dense` is the same layer, nothing skipped, in the slots of
+    this build.
+    """
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     rows = []
     for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
@@ -58,10 +62,9 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
                 "compression": round(base["lanes"] / stats["lanes"], 2),
             }
         )
-    weighty = [(row["lanes"], base["lanes"]) for row, base in zip(rows, dense["layers"], strict=True) if row["weights"]]
     bound = sum(row["bound"] for row in rows)
     cycles = expected.run.cycles
-    compression = sum(base for _, base in weighty) / sum(lanes for lanes, _ in weighty)
+    compression = dense["lanes"] / sum(row["lanes"] for row in rows if row["weights"])
     return {
         "network": data.network.name,
         "scheme": image.scheme,
@@ -70,6 +73,7 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
         "predicted_cycles": outcome.predicted_cycles,
+        "stall_cycles": outcome.stall_cycles,
         "dense_cycles": dense["cycles"] * outcome.images,
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
