@@ -36,7 +36,8 @@ class PenniTrainer(Trainer):
         return found
 
     def layers(self) -> list[LayerWeights]:
-        stages = {layer.name: layer for layer in import_torch(self.runnable(), self.task.input_shape, self.task.name).network.layers}
+        whole = import_torch(plain(self.module, whole=True), self.task.input_shape, self.task.name)
+        stages = {layer.name: layer for layer in whole.network.layers}
         basis = []
         for name, layer in stages.items():
             if name.endswith(BASIS) and isinstance(layer, FloatConv):

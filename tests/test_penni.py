@@ -240,3 +240,16 @@ def test_plain_network_is_imported_as_two_layers() -> None:
     np.testing.assert_allclose(basis.weight, block_diagonal(net.get_submodule("3.0").basis.detach().numpy(), 8), rtol=1e-6)
     expected = net(images).detach().numpy()
     np.testing.assert_allclose(evaluate_float(network, images.numpy().astype(np.float64))["3.2"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_plane_that_nothing_reads_has_no_weights() -> None:
+    """A plan has no slots for it, so the integers must have none either; the function stays the same."""
+    part = Decomposed.of(nn.Conv2d(3, 4, 3, padding=1, bias=False))
+    with torch.no_grad():
+        part.coefficients[:, 1, 2] = 0
+    layers = part.to_plain()
+    weight = layers.basis.weight.detach()
+    assert [bool(plane.any()) for plane in weight] == [plane != 1 * 5 + 2 for plane in range(15)]
+    assert part.to_plain(whole=True).basis.weight.detach().flatten(1).any(dim=1).all()
+    images = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(layers(images), part(images))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pymodel import compression, training
+from pymodel.compile import compile_fitted
 from pymodel.config import CONFIGS
 from pymodel.errors import TatamiError
 from pymodel.image import Image
@@ -190,6 +191,19 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     assert 0 < trained.figures["flops_pruned"] < 1
     network, _ = compression.quantised(task, trained.module)
     assert "c3.basis" in network.shapes
+
+
+def test_a_plane_that_was_pruned_may_come_back(task: Task) -> None:
+    """At a ratio that leaves many planes unread: the next plan sees the whole basis, and the integers fit the slots of the last."""
+    trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 12.0, CONFIG, BUDGET, 1)
+    trainer.plan(12.0)
+    unread = {name: int((~plan.mask.any(axis=1)).sum()) for name, plan in trainer.plans.items() if name.endswith(".basis")}
+    assert all(count > 0 for count in unread.values())
+    trainer.plan(2.0)
+    assert sum((~plan.mask.any(axis=1)).sum() for name, plan in trainer.plans.items() if name in unread) < sum(unread.values())
+    trained = train(task, get_scheme("penni"), 12.0, CONFIG, BUDGET, 1)
+    network, _ = compression.quantised(task, trained.module)
+    compile_fitted(network, CONFIG, plans=trained.plans)
 
 
 def test_digits_are_what_the_network_learns_with(task: Task) -> None:

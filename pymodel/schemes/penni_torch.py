@@ -52,14 +52,18 @@ class Decomposed(nn.Module):
         """[B, C, H, W] -> [B, F, H', W']."""
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
-    def to_plain(self) -> nn.Sequential:
-        """Two layers of their own, for `pymodel.networks.from_torch`: `basis`, in groups of a channel, and `coefficients`, 1 x 1."""
+    def to_plain(self, whole: bool = False) -> nn.Sequential:
+        """Two layers of their own, for `pymodel.networks.from_torch`: `basis`, in groups of a channel, and `coefficients`, 1 x 1.
+
+        A plane of the basis that no coefficient reads has no weights, as a plan has no slots for it; if `whole` it has, as the next plan may.
+        """
         filters, channels, kernels = self.coefficients.shape
         k = self.basis.shape[1]
         first = nn.Conv2d(channels, channels * kernels, k, self.stride, self.padding, groups=channels, bias=False)
         second = nn.Conv2d(channels * kernels, filters, 1, bias=self.bias is not None)
         with torch.no_grad():
-            first.weight.copy_(self.basis.repeat(channels, 1, 1)[:, None])
+            read = (self.coefficients != 0).any(dim=0).reshape(-1, 1, 1) | whole
+            first.weight.copy_((self.basis.repeat(channels, 1, 1) * read)[:, None])
             second.weight.copy_(self.coefficients.reshape(filters, -1, 1, 1))
             if self.bias is not None and second.bias is not None:
                 second.bias.copy_(self.bias)
@@ -93,9 +97,9 @@ def decompose_module(net: nn.Module, kernels: int = KERNELS, skip: Collection[st
     return _replaced(net, {path: Decomposed.of(found[path], kernels) for path in chosen})
 
 
-def plain(net: nn.Module) -> nn.Module:
-    """A copy of `net` in which every `Decomposed` x is the two layers x.basis and x.coefficients."""
-    return _replaced(net, {path: part.to_plain() for path, part in _decomposed(net)})
+def plain(net: nn.Module, whole: bool = False) -> nn.Module:
+    """A copy of `net` in which every `Decomposed` x is the two layers x.basis and x.coefficients; `whole` as in `Decomposed.to_plain`."""
+    return _replaced(net, {path: part.to_plain(whole) for path, part in _decomposed(net)})
 
 
 def train_part(net: nn.Module, part: Literal["basis", "coefficients"]) -> None:
