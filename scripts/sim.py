@@ -28,10 +28,19 @@ from tb.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 # Always in the RESULT line, null where a test has none.
 MEASURED = ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles", "dense_cycles", "accuracy")
 SYSTEMS_TEST = "systems"
-COMPARED = (
-    *("scheme", "config", "accuracy", "matrix_compression", "bits_per_weight", "image_kbytes", "images", "cycles", "predicted_cycles"),
-    *("speedup_over_dense", "stall_cycles", "mismatches"),
-)
+# The columns of `systems`, and what they are in the result of a run.
+COMPARED = {
+    "scheme": "scheme",
+    "config": "config",
+    "accuracy": "accuracy",
+    "compression": "matrix_compression",
+    "kbytes": "image_kbytes",
+    "cycles": "cycles",
+    "predicted": "predicted_cycles",
+    "speedup": "speedup_over_dense",
+    "stalls": "stall_cycles",
+    "mismatches": "mismatches",
+}
 MESSAGE_LINES = 20
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 
@@ -138,7 +147,7 @@ def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
     first = done[0].summary
     head = {"test": name, "sim": first["sim"], "seed": first["seed"], "passed": all(each.outcome.passed for each in done)}
     added = {key: sum(each.summary[key] or 0 for each in done) for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")}
-    rows = [{"system": each.summary["test"], **{key: each.summary.get(key) for key in COMPARED}} for each in done]
+    rows = [{"system": each.summary["test"], **{title: each.summary.get(key) for title, key in COMPARED.items()}} for each in done]
     return {**head, **added, "wall_s": round(sum(each.outcome.wall_s for each in done), 2), SYSTEMS_TEST: rows}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from pymodel.array import MachineError as ModelError
 from pymodel.compile import CapacityError, compile_network
 from pymodel.errors import ErrorCode
 from pymodel.image import OPCODE_END, OPCODE_OUT, PROGRAM_FIELDS, Image, Packet, Section, header_beat, memories, packet
-from pymodel.network import Conv, GlobalPool, Network
+from pymodel.network import INPUT, Conv, GlobalPool, Network
 from pymodel.networks.random_network import random_images, random_network
 from tb.common import settings
 from tb.common.check import Expected, Outcome, expect, run_image
@@ -260,20 +261,39 @@ def spoil(image: Image, memory: str, word: int, field: str, value: int, repeat: 
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
 
 
-def outside_read(image: Image) -> tuple[str, int, str, int, int]:
-    """The first member that leaves its bank if it begins at an end of it: one of a single word, without taps before or behind, does not."""
-    groups = image.section("GROUP").words
-    for group, member in np.argwhere(groups[:, :, 0]).tolist():
-        for value in (image.config.feature_depth - 1, 0):
-            case = ("GROUP", group, "base", value, member)
-            model = Machine(image.config)
-            model.load(spoil(image, *case)[0].sections)
-            try:
-                model.run(image.run_start)
-            except ModelError as error:
-                if error.code == ErrorCode.FEATURE_READ:
-                    return case
-    raise AssertionError("no member of this network can leave its bank")
+Case = tuple[str, int, str, int, int]  # memory, word, field, value, repeat: as `spoil` takes them
+
+
+def first_that_gives(image: Image, code: ErrorCode, cases: Iterable[Case]) -> list[Case]:
+    """The first of the cases by which the program ends with that error; none if there is none."""
+    for case in cases:
+        model = Machine(image.config)
+        model.load(spoil(image, *case)[0].sections)
+        try:
+            model.run(image.run_start)
+        except ModelError as error:
+            if error.code == code:
+                return [case]
+    return []
+
+
+def outside_reads(image: Image) -> Iterator[Case]:
+    """Members that begin at an end of their bank, which is legal for planes of a single word, and taps that reach as far as they can."""
+    config = image.config
+    for group, member in np.argwhere(image.section("GROUP").words[:, :, 0]).tolist():
+        for value in (config.feature_depth - 1, 0):
+            yield "GROUP", group, "base", value, member
+    reach = (1 << config.offset_bits - 1) - 1
+    for tap in range(len(image.section("TAP").words)):
+        for value in (reach, -reach):
+            yield "TAP", tap, "offset", value, 0
+
+
+def outside_writes(image: Image) -> Iterator[Case]:
+    """Planes that begin in the last word of a bank, legal for planes of a single word, and filters of a bank that a smaller machine does not have."""
+    for word in range(len(image.section("FILTER").words)):
+        yield "FILTER", word, "base", image.config.feature_depth - 1, 0
+        yield "FILTER", word, "bank", 15, 0
 
 
 @cocotb.test()
@@ -311,7 +331,8 @@ async def bad_programs(dut: Any) -> None:
         ("TILE", 0, "filter_base", config.filter_depth - config.size + 1, 0),
         ("GROUP", group, "base", config.feature_depth - 1, member),
         ("GROUP", group, "base", 0, member),
-        outside_read(image),
+        *first_that_gives(image, ErrorCode.FEATURE_READ, outside_reads(image)),
+        *first_that_gives(image, ErrorCode.FEATURE_WRITE, outside_writes(image)),
         ("FILTER", 0, "base", config.feature_depth - 1, 0),
         ("FILTER", 0, "bank", 15, 0),
     ]
@@ -340,7 +361,9 @@ async def bad_programs(dut: Any) -> None:
         await b.recover(wanted.code, wanted.info)
         await b.host.load(b.packets_of(memory))
         await b.healthy()
-    needed = {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ, ErrorCode.FEATURE_WRITE}
+    needed = {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ}
+    if any(place.channel_words > 1 for name, place in image.placements.items() if name != INPUT):
+        needed.add(ErrorCode.FEATURE_WRITE)
     assert needed <= stopped, f"never provoked: {needed - stopped}"
 
 

@@ -59,7 +59,7 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
                 "cycles": run.cycles,
                 "dense": base["cycles"],
                 "speedup": round(base["cycles"] / run.cycles, 2),
-                "compression": round(base["lanes"] / stats["lanes"], 2),
+                "compression": round(base["lanes"] / stats["lanes"], 2) if stats["lanes"] else None,
             }
         )
     bound = sum(row["bound"] for row in rows)
