@@ -6,7 +6,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS NETWORK SCHEME RATIO
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO
 
 .PHONY: help sim replay list test regress bugs testplan coverage bench compress results lint train clean
 
@@ -25,7 +25,7 @@ help:
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo 'make results the runs of scripts/results.yaml that are not done yet, and docs/results.md from all of them: hours; ends with RESULTS {json}'
-	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)'
+	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict or made-up ones)  xor (storage)  env (the pyuvm environment)'
 	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
@@ -69,7 +69,8 @@ compress: $(VENV)/.train
 
 # One run at a time, unless JOBS is given here: a run has all cores for itself.
 results: $(VENV)/.train
-	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
+	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --page="$$PAGE" \
+		--jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
 
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check

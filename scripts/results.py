@@ -96,6 +96,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data", default="", help="folder cifar-10-batches-py, or the one that holds it")
     parser.add_argument("--epochs", default="", help="of each training, instead of those in scripts/results.yaml")
     parser.add_argument("--jobs", default="", help="runs at a time (default 1), each on its share of the cores")
+    parser.add_argument("--page", default="", help="1: no runs, only the page of those that are done")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="page to write (default docs/results.md)")
     given = parser.parse_args(arguments)
     try:
@@ -106,6 +107,7 @@ def main(arguments: list[str]) -> int:
 
     weights, data = files(given.weights, given.data)
     jobs = integer("JOBS", given.jobs or "1", 1, 1024)
+    page_only = bool(integer("PAGE", given.page or "0", 0, 1))
     try:
         epochs = float(given.epochs) if given.epochs else None
     except ValueError:
@@ -121,7 +123,7 @@ def main(arguments: list[str]) -> int:
     begin = time.perf_counter()
     with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task("compressing", total=len(runs), completed=sum(run.done for run in runs))
-        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // jobs)): run for run in runs if not run.done}
+        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // jobs)): run for run in runs if not (run.done or page_only)}
         for future in as_completed(waiting):
             run, said = waiting[future], future.result()
             if said:

@@ -87,3 +87,11 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     assert results.main([f"--out={page}"]) == 0
     assert (tmp_path / "kept" / "runs" / "digits-tight_joint-8" / "log.txt").stat().st_mtime_ns == before
     assert page.read_text() == text
+    # the page alone, of what is done: not even what failed is tried
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump([{**entry, "ratios": [8, 1e6, 4]}]))
+    capsys.readouterr()
+    assert results.main([f"--out={page}", "--page=1"]) == 0
+    said = capsys.readouterr().out
+    assert "ratio is" not in said
+    assert json.loads(said.splitlines()[-1].removeprefix("RESULTS "))["done"] == 1
+    assert page.read_text() == text
