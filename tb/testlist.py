@@ -48,10 +48,20 @@ class TestSpec:
         return self.icarus_images if sim == "icarus" else self.images
 
 
-def env_test(name: str, description: str, images: int | None = None, icarus_images: int | None = None, max_images: int | None = None) -> TestSpec:
+SLOW = 0.05  # share of the seeds of tests that go through all of their cases with each
+
+
+def env_test(
+    name: str,
+    description: str,
+    images: int | None = None,
+    icarus_images: int | None = None,
+    max_images: int | None = None,
+    regress: float = TestSpec.regress,
+) -> TestSpec:
     """A test of the pyuvm environment: one of the functions of its module."""
     module = "tb.psa_top.test_env"
-    return TestSpec(name, module, description, images, icarus_images, max_images, env={"COCOTB_TEST_FILTER": rf"\.{name}$"})
+    return TestSpec(name, module, description, images, icarus_images, max_images, env={"COCOTB_TEST_FILTER": rf"\.{name}$"}, regress=regress)
 
 
 NETWORK_MODULE = "tb.psa_top.test_network"
@@ -87,14 +97,14 @@ TESTS = {
             regress=0.01,
         ),
         TestSpec("random", "tb.psa_top.test_random", "random layers of every kind, drawn from SEED", regress=1.0, icarus_regress=1.0),
-        TestSpec("errors", "tb.psa_top.test_errors", "bad packets and programs: error code, interrupt, soft reset, next run"),
+        TestSpec("errors", "tb.psa_top.test_errors", "bad packets and programs: error code, interrupt, soft reset, next run", regress=SLOW),
         TestSpec("extremes", "tb.psa_top.test_extremes", "full-scale sums, and k = 5 with every padding on small planes"),
         env_test("env_random", "pyuvm environment: random programs loaded over each other, random streams"),
         env_test("env_corners", "pyuvm environment: programs at the corners of what the machine can do"),
-        env_test("env_streams", "pyuvm environment: backpressure storms and a starved in stream"),
+        env_test("env_streams", "pyuvm environment: backpressure storms and a starved in stream", regress=SLOW),
         env_test("env_busy", "pyuvm environment: registers, packets and START while a program runs; masked interrupts"),
-        env_test("env_packets", "pyuvm environment: every bad packet, START and loads while its error stands"),
-        env_test("env_programs", "pyuvm environment: every bound that a program can break"),
+        env_test("env_packets", "pyuvm environment: every bad packet, START and loads while its error stands", regress=SLOW),
+        env_test("env_programs", "pyuvm environment: every bound that a program can break", regress=SLOW),
         env_test("env_resets", "pyuvm environment: soft reset in every cycle of a program; both resets everywhere else"),
         env_test("env_registers", "pyuvm environment: the register model's sequences"),
         env_test("env_metamorphic", "pyuvm environment: images that must give the same planes"),
