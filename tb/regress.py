@@ -260,6 +260,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.folder = new_folder(RECORDS)
+        (self.folder / RUNS).touch()  # a regression that is stopped early has a record of no runs
         self.records: list[Record] = []
         self.origin = {"git": provenance.git_revision(), "tools": provenance.tool_versions()}
 

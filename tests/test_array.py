@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pymodel.array import Machine, MachineError
-from pymodel.compile import PACKINGS, CapacityError, compile_network
+from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.errors import ErrorCode, TatamiError
 from pymodel.image import Image
@@ -115,7 +115,7 @@ def test_seeds_decide_the_image_and_not_the_answer() -> None:
 def test_a_layer_costs_its_passes_and_little_more(config: ArrayConfig) -> None:
     """The bound of the schedule: pixels rounded up to T for every pass, 5% and 150 cycles above it at most."""
     for packing in ("tight", "dense"):
-        image = compile_network(digits.load().network, config, packing=packing)
+        image = compile_network(clip_weights(digits.load().network, config), config, packing=packing)
         machine = Machine(config)
         machine.load(image.sections)
         run = machine.run()
