@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cocotb.triggers import ClockCycles
+from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 from cocotb_bus.monitors import BusMonitor
 from pyuvm import uvm_agent, uvm_analysis_port, uvm_component, uvm_driver, uvm_monitor, uvm_sequence_item, uvm_sequencer
 
+from tb.common.host import PERIOD_NS
 from tb.common.stream import Beats, StreamStalledError
 from tb.env.bus import IrqMonitor, LoadDriver, LoadMonitor, OutMonitor, ReadyDriver, RegisterMonitor, ResetMonitor, Transfer, UnknownMonitor
 from tb.env.config import EnvConfig, RegisterKnobs
 
+PATIENCE = 2000  # cycles for the answer to a register access, which needs a few and waits for the host at most some dozens
+
 
 class RegisterItem(uvm_sequence_item):
-    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was answered with OKAY."""
+    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was answered with OKAY. `error` is set if
+    no answer came."""
 
     def __init__(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> None:
         super().__init__("register")
@@ -25,6 +29,12 @@ class RegisterItem(uvm_sequence_item):
         self.data = data
         self.strobe = strobe
         self.okay = True
+        self.error: StreamStalledError | None = None
+
+    def check(self) -> None:
+        """Raises what kept the answer from coming."""
+        if self.error is not None:
+            raise self.error
 
 
 class LoadItem(uvm_sequence_item):
@@ -79,13 +89,19 @@ class RegisterDriver(uvm_driver):
             item = await self.seq_item_port.get_next_item()
             await self.pause()
             try:
-                if item.write:
-                    await self.bus.write(item.address, item.data, item.strobe, *self.delays())
-                else:
-                    item.data = int(await self.bus.read(item.address))
-            except AXIProtocolError:
-                item.okay = False
+                await with_timeout(self.access(item), PATIENCE * PERIOD_NS, "ns")
+            except SimTimeoutError:
+                item.error = StreamStalledError(f"no answer to an access of register {item.address:#04x} within {PATIENCE} cycles")
             self.seq_item_port.item_done()
+
+    async def access(self, item: RegisterItem) -> None:
+        try:
+            if item.write:
+                await self.bus.write(item.address, item.data, item.strobe, *self.delays())
+            else:
+                item.data = int(await self.bus.read(item.address))
+        except AXIProtocolError:
+            item.okay = False
 
     async def pause(self) -> None:
         """Between two bursts of accesses."""

@@ -44,6 +44,7 @@ class RegisterAdapter(uvm_reg_adapter):
         return RegisterItem(rw.kind == uvm_access_e.UVM_WRITE, rw.addr, rw.data)
 
     def bus2reg(self, bus_item: RegisterItem, rw: uvm_reg_bus_op) -> None:
+        bus_item.check()
         rw.data = bus_item.data
         rw.status = uvm_status_e.UVM_IS_OK if bus_item.okay else uvm_status_e.UVM_NOT_OK
 
@@ -109,6 +110,7 @@ class RegisterSequence(uvm_sequence):
         item = RegisterItem(write, address, data, strobe)
         await self.start_item(item)
         await self.finish_item(item)
+        item.check()
         return item
 
 

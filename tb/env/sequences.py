@@ -48,6 +48,7 @@ class MachineSequence(uvm_sequence):
         sequencer = self.env.registers.sequencer
         await sequencer.start_item(item)
         await sequencer.finish_item(item)
+        item.check()
         return item
 
     async def read(self, name: str) -> int:
