@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pymodel.config import ArrayConfig
 from pymodel.errors import ErrorCode, TatamiError
+from pymodel.formats.slot_rows import Rows, tile_rows
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words, check_section, memories
 from pymodel.planes import Placement
 
@@ -40,9 +41,11 @@ class MachineError(TatamiError):
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
-# Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), and from the issue of a word's first
-# lane to the check of column 0's write, without the T cycles down the array (rtl/psa_writeback.v).
+# Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), to that of its row of slots, whether it is
+# there and whether it is in order (rtl/psa_slots.v), and from the issue of a word's first lane to the check of column 0's write, without the T
+# cycles down the array (rtl/psa_writeback.v).
 GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
+SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
 
 
 def drain_cycles(size: int) -> int:
@@ -134,6 +137,7 @@ class Machine:
         self.specs = memories(config)
         self.memory: dict[str, Words] = {name: m.zeros(m.depth) for name, m in self.specs.items() if name != "FEATURE"}
         t = config.size
+        self._rows: dict[tuple[int, ...], Rows] = {}  # of tiles whose slots were decoded since the last load
         self.features: Int8Array = np.zeros((batch, config.group, config.feature_depth * t), dtype=np.int8)
 
     def load(self, sections: Iterable[Section]) -> None:
@@ -144,6 +148,14 @@ class Machine:
                 self.load_feature(s.bank, s.address, s.words[:, :, 0].astype(np.int8)[None])
             else:
                 self.memory[s.memory][s.address : s.address + len(s.words)] = s.words
+                self._rows.clear()
+
+    def rows(self, tile: int) -> Rows:
+        """The rows of slots of a word of TILE, as they reach the array."""
+        key = tuple(self.memory["TILE"][tile, 0].tolist())
+        if key not in self._rows:
+            self._rows[key] = tile_rows(self.config, self.memory["SLOT"], self.memory["TILE"][tile, 0])
+        return self._rows[key]
 
     def load_feature(self, bank: int, address: int, words: Int8Array) -> None:
         """Writes words [B or 1, words, T] of a feature bank."""
@@ -236,7 +248,7 @@ class Machine:
         cfg = self.config
         t = cfg.size
         begin = counts.run_cycles  # of the tile, in cycles of the layer's running
-        lane_base, passes, filter_base, _ = (int(v) for v in self.memory["TILE"][layer.tile_base + tile, 0])
+        lane_base, passes, filter_base, slot_base = (int(v) for v in self.memory["TILE"][layer.tile_base + tile, 0])
         if passes == 0 or lane_base + passes * t > cfg.lane_depth or filter_base + t > cfg.filter_depth:
             what = f"tile {tile}: {passes} passes from lane {lane_base}, filters from {filter_base}"
             faults.note(ErrorCode.TILE_FIELD, layer.tile_base + tile, what, begin - 1)
@@ -245,6 +257,7 @@ class Machine:
         words = self._legal(pc, layer, words, begin, faults)
         cut = len(words) < chunk_words
 
+        stored = self.rows(layer.tile_base + tile)
         keep = np.concatenate([self.memory["EDGE"][self._edge_address(layer, f), :, 0] for f in words])
         acc = np.zeros((self.batch, t, len(words) * t), dtype=np.int64)
         for number in range(passes):
@@ -252,7 +265,10 @@ class Machine:
                 faults.stop(None if cut else begin + number * len(words) * t)
             lanes = slice(lane_base + number * t, lane_base + (number + 1) * t)
             bundles = self._fetch(layer, self.memory["LANE"][lanes, 0, 0], words, begin + number * len(words) * t, faults)
-            slots = self.memory["SLOT"][lanes]
+            slots = stored.rows[number * t : (number + 1) * t]
+            if stored.fault is not None and stored.fault.row // t == number:
+                fault, at = stored.fault, begin + number * len(words) * t + stored.fault.row % t
+                faults.note(fault.code, slot_base + fault.word, f"tile {tile}, {fault.what}", at + SLOT_STAGE[fault.code])
             weight, select = slots[:, :, 0], slots[:, :, -1]
             if cfg.position_bits:  # digits
                 weight = weight << cfg.weight_bits * slots[:, :, 1]

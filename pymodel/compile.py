@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pymodel.config import DEPTHS, HALO, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.errors import TatamiError
+from pymodel.formats.slot_rows import encode_tile, spread
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
 from pymodel.pack import MAX_DIGITS, PackedMatrix, append, check, digit_count, pack, pack_dense, refill
@@ -377,7 +378,6 @@ class _Tables:
         self.tile: list[list[int]] = []
         self.lane: list[int] = []
         self.slot: list[IntArray] = []
-        # group 0 is empty: it feeds the lanes that fill up a pass
         self.group: list[IntArray] = [np.zeros((config.group, 3), dtype=np.int64)]
         self.tap: list[list[int]] = []
         self.edge: list[IntArray] = []
@@ -393,12 +393,17 @@ class _Tables:
         tile_base = len(self.tile)
         for tile in packed.tiles:
             passes = max(1, ceil_div(len(tile.lanes), t))
-            self.tile.append([len(self.lane), passes, len(self.filter), 0])
-            spare = passes * t - len(tile.lanes)
-            self.lane += [groups + int(g) for g in tile.lanes] + [0] * spare
+            lanes = np.zeros(passes * t, np.int64)  # group 0 is empty: it feeds the lanes that fill up a pass
+            lanes[: len(tile.lanes)] = groups + tile.lanes
             slot = [tile.weight, tile.select] if tile.position is None else [tile.weight, tile.position, tile.select]
             slots = np.zeros((passes * t, t, len(slot)), dtype=np.int64)
             slots[: len(tile.lanes), : len(tile.filters)] = np.stack(slot, axis=2)
+            slot_base = 0
+            if self.config.xor_inputs:
+                order = spread(np.count_nonzero(slots[:, :, 0], axis=1), self.config)
+                lanes, slots, slot_base = lanes[order], encode_tile(self.config, slots[order]), sum(map(len, self.slot))
+            self.tile.append([len(self.lane), passes, len(self.filter), slot_base])
+            self.lane += lanes.tolist()
             self.slot.append(slots)
             for f in tile.filters:
                 q = layer.requant

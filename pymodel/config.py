@@ -13,6 +13,9 @@ from pymodel.errors import TatamiError
 SIZES = (4, 8, 16)
 GROUPS = (1, 2, 4, 8, 16)
 MAX_DEPTH = 65536  # program fields that point into a memory have 16 bits
+XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patches
+XOR_PATCHES = 4  # in a row of slots, at most
+MAX_XOR_WINDOW = 1024  # stored bits that a bit of a slot may be made from
 HALO = 4  # a tap may reach this many pixels past an edge of a plane
 
 
@@ -27,7 +30,8 @@ class ArrayConfig:
 
     `size` is ROWS = COLS = T: PE rows, PE columns and pixels per memory word. `group` is G: feature banks,
     and inputs per bundle. The depths count words of each memory; `feature_depth` is per bank, `acc_words` is
-    the longest chunk in T-pixel words. `weight_bits` 8: a slot holds a weight; 4: a digit of one.
+    the longest chunk in T-pixel words. `weight_bits` 8: a slot holds a weight; 4: a digit of one. `xor_inputs`: bits of the word that the XOR
+    decoder expands into a row of slots, 0 for a machine without one; `xor_history` rows before take part in it, `xor_seed` draws its wires.
     """
 
     name: str
@@ -43,6 +47,9 @@ class ArrayConfig:
     edge_depth: int = 128
     filter_depth: int = 512
     weight_bits: int = 8
+    xor_inputs: int = 0
+    xor_history: int = 0
+    xor_seed: int = 1
 
     def __post_init__(self) -> None:
         for field, value, legal in (
@@ -58,6 +65,14 @@ class ArrayConfig:
                 raise TatamiError(f"config '{self.name}': {field} is {value}, must be in 4..{MAX_DEPTH}")
         if self.feature_depth % 2:
             raise TatamiError(f"config '{self.name}': feature_depth is {self.feature_depth}, must be even (two half banks)")
+        most = self.most_xor_inputs
+        if not 0 <= self.xor_inputs <= most:
+            raise TatamiError(f"config '{self.name}': xor_inputs is {self.xor_inputs}, must be in 0..{most}")
+        deepest = MAX_XOR_WINDOW // self.xor_inputs - 1 if self.xor_inputs else 0
+        if not 0 <= self.xor_history <= deepest:
+            raise TatamiError(f"config '{self.name}': xor_history is {self.xor_history}, must be in 0..{deepest}")
+        if not 1 <= self.xor_seed < 1 << 31:
+            raise TatamiError(f"config '{self.name}': xor_seed is {self.xor_seed}, must be in 1..{(1 << 31) - 1}")
 
     # Widths, in bits, of the fields of a memory word. rtl/psa_top.v computes the same from its parameters.
 
@@ -73,6 +88,26 @@ class ArrayConfig:
     def position_bits(self) -> int:
         """Which digit of its weight a slot holds: nothing where it holds the whole."""
         return int(self.weight_bits < 8)
+
+    @cached_property
+    def row_bits(self) -> int:
+        """A row of slots."""
+        return self.size * self.slot_bits
+
+    @cached_property
+    def slot_word_bits(self) -> int:
+        """A word of the SLOT memory: with an XOR decoder, the longest row as it is stored."""
+        return self.row_bits + (XOR_COUNT_BITS if self.xor_inputs else 0)
+
+    @cached_property
+    def patch_bits(self) -> int:
+        """A position in a row of slots."""
+        return clog2(self.row_bits)
+
+    @cached_property
+    def most_xor_inputs(self) -> int:
+        """The widest stored word with which an encoded row, all its patches included, is no longer than a row that is not encoded."""
+        return max(0, self.row_bits - self.size - XOR_PATCHES * self.patch_bits)
 
     @cached_property
     def base_bits(self) -> int:
@@ -95,8 +130,9 @@ class ArrayConfig:
 
     def rtl_parameters(self) -> dict[str, int]:
         """Verilog parameters of `psa_top`."""
+        xor = {"XOR_INPUTS": self.xor_inputs, "XOR_HISTORY": self.xor_history, "XOR_SEED": self.xor_seed}
         depths = {field.upper(): getattr(self, field) for field in DEPTHS}
-        return {"ROWS": self.size, "COLS": self.size, "GROUP": self.group, **depths, "WEIGHT_BITS": self.weight_bits}
+        return {"ROWS": self.size, "COLS": self.size, "GROUP": self.group, **depths, "WEIGHT_BITS": self.weight_bits, **xor}
 
     def fingerprint(self) -> dict[str, int]:
         """What an image must share with the machine it is loaded into (everything but the name)."""
@@ -123,6 +159,7 @@ CONFIGS = {
         ArrayConfig("8x4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256),
         ArrayConfig("4x2", size=4, group=2, feature_depth=2048, acc_words=64, lane_depth=16384, tile_depth=512),
         ArrayConfig("8x4w4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=16384, tile_depth=256, weight_bits=4),
+        ArrayConfig("8x4x", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256, xor_inputs=36, xor_history=2),
     )
 }
 DEFAULT_CONFIG = "16x8"

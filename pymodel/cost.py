@@ -19,6 +19,7 @@ import yaml
 from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
+from pymodel.formats.slot_rows import tile_rows
 from pymodel.image import BEAT_BITS, MAX_PACKET_WORDS, OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Words, memories
 from pymodel.network import INPUT
 from pymodel.planes import ceil_div
@@ -224,7 +225,7 @@ def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str
             raise TatamiError(f"{where}, tile {index - first_tile}: group {groups.max()}, config '{config.name}' has {config.group_depth}")
         valid = table["GROUP"][groups, :, 0].sum(axis=1)
         lanes += int(np.count_nonzero(valid))
-        slots += int(np.count_nonzero(table["SLOT"][rows, :, 0]))
+        slots += int(np.count_nonzero(tile_rows(config, table["SLOT"], table["TILE"][index, 0]).rows[:, :, 0]))
         passes += tile_passes
         members += int(valid.sum())
         written += int(np.count_nonzero(table["FILTER"][filter_base : filter_base + t, 0, 4]))

@@ -26,3 +26,5 @@ class ErrorCode(IntEnum):
     TAP_RANGE = 10
     FEATURE_READ = 11
     FEATURE_WRITE = 12
+    SLOT_RANGE = 13
+    SLOT_CODE = 14

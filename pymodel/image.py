@@ -118,10 +118,10 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             2,
             config.tile_depth,
             1,
-            (Field("lane_base", 16), Field("passes", 16), Field("filter_base", 16), Field("reserved", 16)),
+            (Field("lane_base", 16), Field("passes", 16), Field("filter_base", 16), Field("slot_base", 16)),
         ),
         Memory("LANE", 3, config.lane_depth, 1, (Field("group", config.group_id_bits),)),
-        Memory("SLOT", 4, config.lane_depth, t, _slot_fields(config)),
+        _slot_memory(config),
         Memory("GROUP", 5, config.group_depth, g, (Field("valid", 1), Field("base", config.base_bits), Field("tap", 5))),
         Memory(
             "TAP",
@@ -148,6 +148,17 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
         ),
     )
     return {m.name: m for m in table}
+
+
+def slot_row(config: ArrayConfig) -> Memory:
+    """A row of slots as the array takes it; the SLOT memory itself, unless there is an XOR decoder behind it."""
+    return Memory("SLOT", 4, config.lane_depth, config.size, _slot_fields(config))
+
+
+def _slot_memory(config: ArrayConfig) -> Memory:
+    if not config.xor_inputs:
+        return slot_row(config)
+    return Memory("SLOT", 4, config.lane_depth, config.slot_word_bits, (Field("bit", 1),))
 
 
 def _slot_fields(config: ArrayConfig) -> tuple[Field, ...]:

@@ -7,6 +7,8 @@ rtl/psa_feature_bank.v
 rtl/psa_edge_mask.v
 rtl/psa_fetch.v
 rtl/psa_lane.v
+rtl/psa_slot_stream.v
+rtl/psa_xor_decoder.v
 rtl/psa_slots.v
 rtl/psa_pe.v
 rtl/psa_array.v

@@ -20,8 +20,11 @@ module psa_regs #(
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
     parameter FILTER_DEPTH  = 512,
+    parameter XOR_INPUTS    = 0,
+    parameter XOR_HISTORY   = 0,
+    parameter XOR_SEED      = 1,
     // sources of errors; the lowest wins where two meet in one cycle
-    parameter SOURCES       = 4
+    parameter SOURCES       = 5
 ) (
     input  wire                  clk,
     input  wire                  rst,
@@ -75,7 +78,7 @@ localparam [7:0]
     ADDR_ID            = 8'h00, ADDR_VERSION      = 8'h04, ADDR_SHAPE       = 8'h08, ADDR_DEPTH0       = 8'h0C,
     ADDR_DEPTH1        = 8'h10, ADDR_DEPTH2       = 8'h14, ADDR_DEPTH3      = 8'h18, ADDR_DEPTH4       = 8'h1C,
     ADDR_CONTROL       = 8'h20, ADDR_STATUS       = 8'h24, ADDR_ERROR       = 8'h28, ADDR_IRQ_ENABLE   = 8'h2C,
-    ADDR_IRQ_STATUS    = 8'h30, ADDR_PROGRAM_START = 8'h34,
+    ADDR_IRQ_STATUS    = 8'h30, ADDR_PROGRAM_START = 8'h34, ADDR_XOR         = 8'h38, ADDR_XOR_SEED     = 8'h3C,
     ADDR_CYCLES        = 8'h40, ADDR_BUSY_CYCLES  = 8'h44, ADDR_STALL_CYCLES = 8'h48, ADDR_SLOT_ROWS   = 8'h4C,
     ADDR_WORDS         = 8'h50;
 
@@ -168,6 +171,8 @@ always @* begin
         ADDR_IRQ_ENABLE:    rd_value = {30'd0, irq_enable_reg};
         ADDR_IRQ_STATUS:    rd_value = {30'd0, irq_status_reg};
         ADDR_PROGRAM_START: rd_value = {16'd0, program_start_reg};
+        ADDR_XOR:           rd_value = (XOR_HISTORY << 16) | XOR_INPUTS;
+        ADDR_XOR_SEED:      rd_value = XOR_SEED;
         ADDR_CYCLES:        rd_value = count_reg[0];
         ADDR_BUSY_CYCLES:   rd_value = count_reg[1];
         ADDR_STALL_CYCLES:  rd_value = count_reg[2];

@@ -52,6 +52,8 @@ module psa_sequencer #(
     // output word within the plane, and where the tile's filters stand
     output wire [$clog2(FEATURE_DEPTH)-1:0] issue_out_word,
     output wire [$clog2(FILTER_DEPTH)-1:0]  issue_filter_base,
+    // ... and its rows of slots, where these have addresses of their own
+    output wire [15:0]                      issue_slot_base,
     // the last word of the layer
     output wire                             issue_layer_last,
     // its last result is in memory
@@ -114,7 +116,7 @@ reg [16:0] home_out_word_reg;
 reg [ROW_BITS-1:0]    row_reg;
 reg [15:0]            pass_reg, tile_reg;
 // the tile that runs
-reg [15:0]            lane_reg, passes_reg;
+reg [15:0]            lane_reg, passes_reg, slot_base_reg;
 reg [FILTER_ADDR-1:0] filter_base_reg;
 reg                   out_start_reg;
 
@@ -165,6 +167,7 @@ wire [15:0] record_out_words    = record[3*16 +: 16];
 wire [15:0] tile_lane_base      = tile_record[0*16 +: 16];
 wire [15:0] tile_passes         = tile_record[1*16 +: 16];
 wire [15:0] tile_filter_base    = tile_record[2*16 +: 16];
+wire [15:0] tile_slot_base      = tile_record[3*16 +: 16];
 
 wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_words != 16'd0 && record_tiles != 16'd0
     && record_chunk_words <= ACC_WORDS
@@ -218,6 +221,7 @@ assign issue_acc_first   = pass_reg == 16'd0;
 assign issue_acc_last    = last_pass;
 assign issue_out_word    = out_word_reg[FEATURE_ADDR-1:0];
 assign issue_filter_base = filter_base_reg;
+assign issue_slot_base   = slot_base_reg;
 assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end;
 
 assign out_start = out_start_reg;
@@ -389,6 +393,7 @@ always @(posedge clk) begin
     if (take_tile) begin
         lane_reg        <= tile_lane_base;
         passes_reg      <= tile_passes;
+        slot_base_reg   <= tile_slot_base;
         filter_base_reg <= tile_filter_base[FILTER_ADDR-1:0];
         tile_ahead_reg  <= tile_ahead_reg == tiles_reg - 16'd1 ? 16'd0 : tile_ahead_reg + 16'd1;
     end

@@ -1,24 +1,34 @@
 // Slot memory and the path from it to the PEs.
 //
-// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 5, one row a cycle, in order. The address waits
-// LEAD cycles for the lane's pixels to come through the fetch; a decoder of at most that latency has its place behind the memory.
+// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 5, one row a cycle, in order: the lane's pixels take
+// as long to come through the fetch. In a build with an XOR decoder (XOR_INPUTS > 0) rows are read one after the other from the word
+// with which their tile begins, and decoded; the decoder takes of those five cycles what the memory leaves, so rows come as soon.
 
 `resetall
 `default_nettype none
 
 module psa_slots #(
-    parameter ROWS       = 16,
-    parameter LANE_DEPTH = 4096,
-    // bits of a row of slots
-    parameter ROW_WIDTH  = 176
+    parameter ROWS        = 16,
+    parameter LANE_DEPTH  = 4096,
+    parameter SLOT_BITS   = 11,
+    // bits of a row of slots, and of a word of the memory
+    parameter ROW_WIDTH   = 176,
+    parameter WORD_WIDTH  = ROW_WIDTH,
+    // the XOR decoder: its network's words, history and seed; 0 for no decoder
+    parameter XOR_INPUTS  = 0,
+    parameter XOR_HISTORY = 0,
+    parameter XOR_SEED    = 1
 ) (
     input  wire                          clk,
     input  wire                          rst,
 
     input  wire                          issue_valid,
+    // first word of a pass, and of the first pass of a tile, whose rows begin at the word `issue_slot_base`
     input  wire                          issue_first,
+    input  wire                          issue_tile_first,
     input  wire [$clog2(ROWS)-1:0]       issue_row,
     input  wire [$clog2(LANE_DEPTH)-1:0] issue_lane,
+    input  wire [15:0]                   issue_slot_base,
 
     output wire                          row_valid,
     output wire [$clog2(ROWS)-1:0]       row_index,
@@ -27,44 +37,132 @@ module psa_slots #(
     // load bus, already decoded
     input  wire                          ld_slot,
     input  wire [15:0]                   ld_addr,
-    input  wire [ROW_WIDTH-1:0]          ld_data
+    input  wire [WORD_WIDTH-1:0]         ld_data,
+
+    output wire                          err_valid,
+    output wire [7:0]                    err_code,
+    output wire [23:0]                   err_info
 );
 
 localparam LANE_ADDR = $clog2(LANE_DEPTH);
 localparam ROW_BITS  = $clog2(ROWS);
-localparam LEAD      = 4;
+localparam LATENCY   = 5;
 
-wire                 read;
-wire [LANE_ADDR-1:0] read_lane;
-wire [ROW_BITS-1:0]  read_row;
+localparam [7:0] ERR_SLOT_RANGE = 8'd13, ERR_SLOT_CODE = 8'd14;
 
-psa_delay #(.WIDTH(LANE_ADDR + ROW_BITS), .STAGES(LEAD)) lead (
+wire                  ask = issue_valid && issue_first;
+wire                  rd_en;
+wire [LANE_ADDR-1:0]  rd_addr;
+wire [WORD_WIDTH-1:0] rd_data;
+
+psa_delay #(.WIDTH(ROW_BITS), .STAGES(LATENCY)) row_delay (
     .clk       (clk),
     .rst       (rst),
-    .in_valid  (issue_valid && issue_first),
-    .in_data   ({issue_lane, issue_row}),
-    .out_valid (read),
-    .out_data  ({read_lane, read_row})
-);
-
-psa_delay #(.WIDTH(ROW_BITS), .STAGES(1)) read_delay (
-    .clk       (clk),
-    .rst       (rst),
-    .in_valid  (read),
-    .in_data   (read_row),
+    .in_valid  (ask),
+    .in_data   (issue_row),
     .out_valid (row_valid),
     .out_data  (row_index)
 );
 
-psa_ram #(.WIDTH(ROW_WIDTH), .DEPTH(LANE_DEPTH)) slot_memory (
+psa_ram #(.WIDTH(WORD_WIDTH), .DEPTH(LANE_DEPTH)) slot_memory (
     .clk     (clk),
     .wr_en   (ld_slot),
     .wr_addr (ld_addr[LANE_ADDR-1:0]),
     .wr_data (ld_data),
-    .rd_en   (read),
-    .rd_addr (read_lane),
-    .rd_data (row_slots)
+    .rd_en   (rd_en),
+    .rd_addr (rd_addr),
+    .rd_data (rd_data)
 );
+
+generate
+if (XOR_INPUTS == 0) begin : gen_plain
+    psa_delay #(.WIDTH(LANE_ADDR), .STAGES(LATENCY - 1)) lead (
+        .clk       (clk),
+        .rst       (rst),
+        .in_valid  (ask),
+        .in_data   (issue_lane),
+        .out_valid (rd_en),
+        .out_data  (rd_addr)
+    );
+
+    assign row_slots = rd_data;
+    assign err_valid = 1'b0;
+    assign err_code  = 8'd0;
+    assign err_info  = 24'd0;
+
+    wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
+end else begin : gen_xor
+    localparam POSITION = $clog2(ROW_WIDTH);
+    // asked for after this many cycles; two more to find the row in its words, one to decode it
+    localparam LEAD     = LATENCY - 3;
+
+    wire             lead_valid, lead_first;
+    wire [15:0]      lead_base;
+
+    psa_delay #(.WIDTH(17), .STAGES(LEAD)) lead (
+        .clk       (clk),
+        .rst       (rst),
+        .in_valid  (ask),
+        .in_data   ({issue_tile_first, issue_slot_base}),
+        .out_valid (lead_valid),
+        .out_data  ({lead_first, lead_base})
+    );
+
+    wire                  stored_valid, stored_first, range_bad, code_bad;
+    wire [WORD_WIDTH-1:0] stored_row;
+    wire [16:0]           stored_word, range_word;
+
+    psa_slot_stream #(
+        .DEPTH    (LANE_DEPTH),
+        .WIDTH    (WORD_WIDTH),
+        .ENCODED  (WORD_WIDTH - ROW_WIDTH + ROWS + XOR_INPUTS),
+        .POSITION (POSITION)
+    ) stream (
+        .clk       (clk),
+        .rst       (rst),
+        .ask_valid (lead_valid),
+        .ask_first (lead_first),
+        .ask_base  (lead_base),
+        .rd_en     (rd_en),
+        .rd_addr   (rd_addr),
+        .rd_data   (rd_data),
+        .out_valid (stored_valid),
+        .out_first (stored_first),
+        .out_row   (stored_row),
+        .out_word  (stored_word),
+        .err_valid (range_bad),
+        .err_word  (range_word)
+    );
+
+    wire decoded_valid;
+
+    psa_xor_decoder #(
+        .COLS      (ROWS),
+        .SLOT_BITS (SLOT_BITS),
+        .WIDTH     (WORD_WIDTH),
+        .INPUTS    (XOR_INPUTS),
+        .HISTORY   (XOR_HISTORY),
+        .SEED      (XOR_SEED),
+        .POSITION  (POSITION)
+    ) decoder (
+        .clk       (clk),
+        .rst       (rst),
+        .in_valid  (stored_valid),
+        .in_first  (stored_first),
+        .in_row    (stored_row),
+        .out_valid (decoded_valid),
+        .out_slots (row_slots),
+        .err_valid (code_bad)
+    );
+
+    // of an earlier row
+    assign err_valid = code_bad || range_bad;
+    assign err_code  = code_bad ? ERR_SLOT_CODE : ERR_SLOT_RANGE;
+    assign err_info  = {7'd0, code_bad ? stored_word : range_word};
+
+    wire unused = &{1'b0, issue_lane, decoded_valid};
+end
+endgenerate
 
 endmodule
 

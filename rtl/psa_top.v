@@ -22,7 +22,11 @@ module psa_top #(
     parameter EDGE_DEPTH    = 128,
     parameter FILTER_DEPTH  = 512,
     // bits of a slot's weight: 8, or 4 for digits of weights
-    parameter WEIGHT_BITS   = 8
+    parameter WEIGHT_BITS   = 8,
+    // XOR decoder of rows of slots: bits of a stored word (0: no decoder), words of history, seed of its network
+    parameter XOR_INPUTS    = 0,
+    parameter XOR_HISTORY   = 0,
+    parameter XOR_SEED      = 1
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -124,6 +128,7 @@ localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
 localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;
 localparam GROUP_BITS   = GROUP * MEMBER_BITS;
 localparam SLOT_ROW     = COLS * SLOT_BITS;
+localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : 3);
 localparam TAP_BITS     = OFFSET_BITS + 8;
 localparam EDGE_BITS    = T * 13;
 localparam FILTER_BITS  = 60 + FEATURE_ADDR;
@@ -132,7 +137,7 @@ localparam PROGRAM_BEATS = (PROGRAM_BITS + 63) / 64;
 localparam FEATURE_BEATS = (T * 8 + 63) / 64;
 localparam TILE_BEATS    = (TILE_BITS + 63) / 64;
 localparam LANE_BEATS    = (GROUP_ADDR + 63) / 64;
-localparam SLOT_BEATS    = (SLOT_ROW + 63) / 64;
+localparam SLOT_BEATS    = (SLOT_WORD + 63) / 64;
 localparam GROUP_BEATS   = (GROUP_BITS + 63) / 64;
 localparam TAP_BEATS     = (TAP_BITS + 63) / 64;
 localparam EDGE_BEATS    = (EDGE_BITS + 63) / 64;
@@ -142,8 +147,17 @@ localparam MAX_A         = PROGRAM_BEATS > SLOT_BEATS ? PROGRAM_BEATS : SLOT_BEA
 localparam MAX_B         = GROUP_BEATS > EDGE_BEATS ? GROUP_BEATS : EDGE_BEATS;
 localparam MAX_BEATS     = MAX_A > MAX_B ? MAX_A : MAX_B;
 
+generate
+if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - 4 * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
+    psa_illegal_parameter_XOR_INPUTS_leave_no_room_for_patches_in_a_row stop ();
+end
+if (XOR_HISTORY < 0 || XOR_INPUTS * (XOR_HISTORY + 1) > 1024 || (XOR_INPUTS == 0 && XOR_HISTORY > 0)) begin : gen_bad_xor_history
+    psa_illegal_parameter_XOR_HISTORY_must_make_a_window_of_at_most_1024 stop ();
+end
+endgenerate
+
 // error sources, in order of priority
-localparam SOURCES = 4;
+localparam SOURCES = 5;
 
 wire        start, soft_reset, busy, loading, done, error;
 wire [15:0] program_start;
@@ -158,9 +172,9 @@ wire [3:0]              ld_dest, ld_bank;
 wire [15:0]             ld_addr;
 wire [MAX_BEATS*64-1:0] ld_data;
 
-wire        load_err_valid, sequencer_err_valid, fetch_err_valid, writeback_err_valid;
-wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, writeback_err_code;
-wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, writeback_err_info;
+wire        load_err_valid, sequencer_err_valid, fetch_err_valid, slots_err_valid, writeback_err_valid;
+wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, slots_err_code, writeback_err_code;
+wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, slots_err_info, writeback_err_info;
 
 psa_load #(
     .GROUP         (GROUP),
@@ -223,6 +237,7 @@ wire [EDGE_ADDR-1:0]    issue_edge;
 wire [ACC_ADDR-1:0]     issue_acc_word;
 wire [FEATURE_ADDR-1:0] issue_out_word;
 wire [FILTER_ADDR-1:0]  issue_filter_base;
+wire [15:0]             issue_slot_base;
 wire                    layer_done;
 
 wire        out_start, out_done;
@@ -264,6 +279,7 @@ psa_sequencer #(
     .issue_acc_last    (issue_acc_last),
     .issue_out_word    (issue_out_word),
     .issue_filter_base (issue_filter_base),
+    .issue_slot_base   (issue_slot_base),
     .issue_layer_last  (issue_layer_last),
     .layer_done        (layer_done),
     .out_start         (out_start),
@@ -363,22 +379,32 @@ wire [ROW_BITS-1:0] slot_row_index;
 wire [SLOT_ROW-1:0] slot_row;
 
 psa_slots #(
-    .ROWS       (ROWS),
-    .LANE_DEPTH (LANE_DEPTH),
-    .ROW_WIDTH  (SLOT_ROW)
+    .ROWS        (ROWS),
+    .LANE_DEPTH  (LANE_DEPTH),
+    .SLOT_BITS   (SLOT_BITS),
+    .ROW_WIDTH   (SLOT_ROW),
+    .WORD_WIDTH  (SLOT_WORD),
+    .XOR_INPUTS  (XOR_INPUTS),
+    .XOR_HISTORY (XOR_HISTORY),
+    .XOR_SEED    (XOR_SEED)
 ) slots (
-    .clk         (clk),
-    .rst         (core_rst),
-    .issue_valid (issue_valid),
-    .issue_first (issue_first),
-    .issue_row   (issue_row),
-    .issue_lane  (issue_lane),
-    .row_valid   (slot_row_valid),
-    .row_index   (slot_row_index),
-    .row_slots   (slot_row),
-    .ld_slot     (ld_slot),
-    .ld_addr     (ld_addr),
-    .ld_data     (ld_data[SLOT_ROW-1:0])
+    .clk              (clk),
+    .rst              (core_rst),
+    .issue_valid      (issue_valid),
+    .issue_first      (issue_first),
+    .issue_tile_first (issue_first && issue_acc_first && issue_row == {ROW_BITS{1'b0}}),
+    .issue_row        (issue_row),
+    .issue_lane       (issue_lane),
+    .issue_slot_base  (issue_slot_base),
+    .row_valid        (slot_row_valid),
+    .row_index        (slot_row_index),
+    .row_slots        (slot_row),
+    .ld_slot          (ld_slot),
+    .ld_addr          (ld_addr),
+    .ld_data          (ld_data[SLOT_WORD-1:0]),
+    .err_valid        (slots_err_valid),
+    .err_code         (slots_err_code),
+    .err_info         (slots_err_info)
 );
 
 // lanes and array
@@ -592,6 +618,9 @@ psa_regs #(
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
+    .XOR_INPUTS    (XOR_INPUTS),
+    .XOR_HISTORY   (XOR_HISTORY),
+    .XOR_SEED      (XOR_SEED),
     .SOURCES       (SOURCES)
 ) regs (
     .clk            (clk),
@@ -621,9 +650,9 @@ psa_regs #(
     .loading        (loading),
     .done           (done),
     .error          (error),
-    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, load_err_valid}),
-    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, load_err_code}),
-    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, load_err_info}),
+    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, load_err_valid}),
+    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, slots_err_code, load_err_code}),
+    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, slots_err_info, load_err_info}),
     .count_group    (issue_valid),
     .count_stall    (m_axis_tvalid && !m_axis_tready),
     .count_slot_row (slot_row_valid),

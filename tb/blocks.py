@@ -104,7 +104,9 @@ def machine_parameters(config: ArrayConfig) -> Parameters:
         "TAP_BITS": memory["TAP"].width,
         "EDGE_BITS": memory["EDGE"].width,
         "FILTER_BITS": memory["FILTER"].width,
-        "ROW_WIDTH": memory["SLOT"].width,
+        "ROW_WIDTH": config.row_bits,
+        "WORD_WIDTH": config.slot_word_bits,
+        "SLOT_BITS": config.slot_bits,
         **beats,
         "MAX_BEATS": max(beats.values()),
     }

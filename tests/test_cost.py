@@ -17,6 +17,7 @@ from pymodel.compile import clip_weights, compile_network
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.cost import ENERGY_TABLE, ENTRIES, EnergyTable, ImageCost, energy, image_cost, layer_energy, load_energy
 from pymodel.errors import TatamiError
+from pymodel.formats.slot_rows import image_rows
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, Network, Requant
 from pymodel.networks import digits
@@ -32,9 +33,10 @@ def run(image: Image, *, trace: bool = False) -> tuple[Machine, Run]:
     return machine, machine.run(image.run_start, trace=trace)
 
 
-def counted(machine: Machine, run: Run) -> list[Counter[str]]:
+def counted(image: Image, machine: Machine, run: Run) -> list[Counter[str]]:
     """Events of every layer, counted lane by lane along the passes that the array model did."""
     t = machine.config.size
+    rows = image_rows(image)
     found = []
     for layer in run.layers:
         last = Counter({(p.chunk, p.tile): p.number for p in layer.partial_sums})  # passes are in order, the last one stays
@@ -45,7 +47,7 @@ def counted(machine: Machine, run: Run) -> list[Counter[str]]:
                 for group in machine.memory["LANE"][lanes, 0, 0]:
                     members = int(machine.memory["GROUP"][group, :, 0].sum())
                     events += Counter(lane_reads=1, group_reads=1, edge_reads=1, tap_reads=members, bank_reads=2 * members)
-            events["macs"] += int(np.count_nonzero(machine.memory["SLOT"][lanes, :, 0])) * len(p.words) * t
+            events["macs"] += int(np.count_nonzero(rows[lanes, :, 0])) * len(p.words) * t
             events["steps"] += t * t * len(p.words) * t
             events["slot_rows"] += t
             for pixels in [len(p.words) * t] * t:  # column by column
@@ -80,7 +82,7 @@ def test_events_are_those_of_the_passes(config: ArrayConfig) -> None:
     for seed in range(SEEDS // 3):
         _, image = random_program(np.random.default_rng(seed), config)
         cost = image_cost(image)
-        for layer, events in zip(cost.layers, counted(*run(image, trace=True)), strict=True):
+        for layer, events in zip(cost.layers, counted(image, *run(image, trace=True)), strict=True):
             for name in ("macs", "bank_reads", "accumulator_reads", "filter_reads", *events):
                 assert getattr(layer, name) == events[name], (seed, layer.name, name)
 

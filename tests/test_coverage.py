@@ -16,6 +16,7 @@ from rich.console import Console
 from pymodel.array import Machine, MachineError, Run
 from pymodel.config import CONFIGS
 from pymodel.errors import ErrorCode, TatamiError
+from pymodel.formats.slot_rows import image_rows
 from pymodel.image import Image, Section
 from pymodel.networks.random_network import random_images, random_program
 from scripts import coverage as command
@@ -59,11 +60,12 @@ def test_observations_agree_with_the_memories() -> None:
     seen = sample.observations(machine, image.run_start, run)
     tiles = machine.memory["TILE"][: sum(layer.tiles for layer in run.layers), 0]
     slots, columns = set(), set()
+    rows = image_rows(image)
     for base, passes, first, _ in tiles.tolist():
         for column in range(CONFIG.size):
             weights = 0
             for lane in range(base, base + passes * CONFIG.size):
-                weight, select = machine.memory["SLOT"][lane, column].tolist()
+                weight, select = rows[lane, column].tolist()
                 if weight:
                     weights += 1
                     slots.add(SlotSeen(lane % CONFIG.size, select, weight if weight in (-128, 127) else weight // abs(weight)))

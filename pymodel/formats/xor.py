@@ -10,8 +10,8 @@ al., "Encoding Weights of Irregular Sparsity for Fixed-to-Fixed Model Compressio
 cared for varies from slice to slice; without history the words must be wide enough for the fuller slices, with it a slice
 takes what its predecessors left over, and the stored bits come down to just over the mean.
 
-`encode` and `decode` work on any bits; `encode_slots` and `decode_slots` on the slot rows of a packed matrix, one row a slice.
-The index of a weight matrix, i.e. its mask, is in `pymodel.formats.index`. Layout of the streams: docs/formats.md.
+`encode` and `decode` work on any bits. The rows of slots that the machine decodes are in `pymodel.formats.slot_rows`, the index of a
+weight matrix, i.e. its mask, in `pymodel.formats.index`. Layout of the streams: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ import numpy.typing as npt
 from numba import njit
 
 from pymodel.errors import TatamiError
-from pymodel.pack import PackedMatrix, Tile
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 TAPS = 7  # inputs of an XOR gate; odd, because even ones can only make words of even weight
+NEAR = 4  # of them, from the slice's own word: the first slices of a machine's tile have no others to choose from
 WINDOW = 512  # stored bits that `choose_network` lets an output draw from, at least
 MAX_OUTPUTS = 4096
 MAX_WINDOW = 8192
 MAX_GAP_BITS = 16
 SAMPLE = 1 << 20  # bits of a longer stream that `choose_network` tries its networks on
-SKIPPED = 16  # first draws of the generator, poor for small seeds
+_LOW32 = np.uint64(0xFFFFFFFF)
 
 _HEADER = struct.Struct("<HHHBxIQI")
-_SLOTS = struct.Struct("<IBBBB")
 
 
 @dataclass(frozen=True)
@@ -79,40 +78,27 @@ class XorNetwork:
 
     @cached_property
     def taps(self) -> Array:
-        """int64 [outputs, taps]: what each output is the XOR of. Tap i is bit `i % inputs` of the word `i // inputs` slices ago.
+        """int64 [outputs, TAPS]: what each output is the XOR of. Tap i is bit `i % inputs` of the word `i // inputs` slices ago.
 
-        Drawn by xorshift64 (Marsaglia 2003; shifts 13, 7, 17) from the state `seed`, the first SKIPPED draws thrown away:
-        output by output, tap by tap, `(upper 32 bits * window) >> 32`, drawn again where the output has that tap already.
+        The first NEAR taps of an output are drawn from the slice's own word, the others from the whole window; one that is drawn twice
+        cancels out. Drawn by a hash of 32 bits (Wellons, "lowbias32") that hardware can work out for any tap alone: docs/formats.md.
         """
         if self.wires:
             return np.arange(self.outputs, dtype=np.int64)[:, None]
-        count = min(TAPS, self.window)
-        state = self.seed
-        table = np.zeros((self.outputs, count), np.int64)
-        for _ in range(SKIPPED):
-            state = _xorshift64(state)
-        for output in range(self.outputs):
-            drawn: list[int] = []
-            while len(drawn) < count:
-                state = _xorshift64(state)
-                tap = (state >> 32) * self.window >> 32
-                if tap not in drawn:
-                    drawn.append(tap)
-            table[output] = drawn
-        return table
+        number = np.arange(self.outputs * TAPS, dtype=np.uint64).reshape(self.outputs, TAPS)
+        x = (np.uint64(self.seed) + number) & _LOW32
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            x = ((x ^ (x >> np.uint64(shift))) * np.uint64(factor)) & _LOW32
+        x ^= x >> np.uint64(16)
+        reach = np.where(np.arange(TAPS) < NEAR, self.inputs, self.window).astype(np.uint64)
+        return (x * reach >> np.uint64(32)).astype(np.int64)
 
     @cached_property
     def matrix(self) -> Bytes:
         """The network as a matrix over GF(2), uint8 [outputs, window]: `slice = matrix @ window mod 2`."""
         matrix = np.zeros((self.outputs, self.window), np.uint8)
-        np.put_along_axis(matrix, self.taps, 1, axis=1)
+        np.bitwise_xor.at(matrix, (np.arange(self.outputs)[:, None], self.taps), 1)
         return matrix
-
-
-def _xorshift64(state: int) -> int:
-    state ^= state << 13 & 0xFFFFFFFFFFFFFFFF
-    state ^= state >> 7
-    return state ^ (state << 17 & 0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -307,163 +293,6 @@ def _widened(network: XorNetwork) -> XorNetwork:
     return replace(network, inputs=inputs, history=0 if inputs == network.outputs else -(-network.window // inputs) - 1)
 
 
-# The slot rows of a packed matrix.
-
-
-@dataclass(frozen=True)
-class XorSlots:
-    """The slots of a packed matrix: `rows` lanes of `size` slots, lanes of all tiles in order, one slice a row.
-
-    A slot is `weight_bits`, then `position_bits` (1 where slots hold digits, else 0), then `select_bits`, column 0 first, as in the
-    SLOT memory. `valid` uint8 [ceil(rows * size / 8)]:
-    one bit a slot, whether it holds a weight, and the stream's bits of an empty slot hold anything; or None: then the stream
-    gives weight 0 for an empty slot, and only the rest of it holds anything.
-    """
-
-    rows: int
-    size: int
-    weight_bits: int
-    position_bits: int
-    select_bits: int
-    stream: XorStream
-    valid: Bytes | None
-
-    @property
-    def slot_bits(self) -> int:
-        return self.weight_bits + self.position_bits + self.select_bits
-
-    @property
-    def cost(self) -> XorCost:
-        """Cost per slot, used or empty. Raises `TatamiError` as `decode_rows` does."""
-        slots, used = self.rows * self.size, int(np.count_nonzero(decode_rows(self)[0]))
-        care_bits = used * self.slot_bits if self.valid is not None else slots * self.weight_bits + used * (self.slot_bits - self.weight_bits)
-        index_bits = 0 if self.valid is None else 8 * self.valid.size
-        return XorCost(slots, care_bits, 8 * len(self.to_bytes()) - index_bits, 8 * self.stream.patches.size, index_bits)
-
-    def to_bytes(self) -> bytes:
-        """Header (8 bytes), valid bits if there are any, stream."""
-        flags = int(self.valid is not None) | self.position_bits << 1
-        header = _SLOTS.pack(self.rows, self.size, self.weight_bits, self.select_bits, flags)
-        return header + (b"" if self.valid is None else self.valid.tobytes()) + self.stream.to_bytes()
-
-
-def slots_from_bytes(data: bytes, where: str = "xor slots") -> XorSlots:
-    """The inverse of `XorSlots.to_bytes`. Raises `TatamiError`, naming `where` and the field, if the data cannot be one."""
-    if len(data) < _SLOTS.size:
-        raise TatamiError(f"{where}: {len(data)} bytes, must be at least {_SLOTS.size} (header)")
-    rows, size, weight_bits, select_bits, flags = _SLOTS.unpack_from(data)
-    limits = (("size", size, 1, 255), ("weight_bits", weight_bits, 1, 8), ("select_bits", select_bits, 1, 8), ("flags", flags, 0, 3))
-    for field, value, low, high in limits:
-        if not low <= value <= high:
-            raise TatamiError(f"{where}: {field} is {value}, must be in {low}..{high}")
-    has_valid, position_bits = bool(flags & 1), flags >> 1
-    start = _SLOTS.size + (-(-rows * size // 8) if has_valid else 0)
-    if len(data) < start:
-        raise TatamiError(f"{where}: {len(data)} bytes, must be at least {start} (valid bits)")
-    valid = np.frombuffer(data, np.uint8)[_SLOTS.size : start] if has_valid else None
-    stream = stream_from_bytes(data[start:], f"{where}: stream")
-    outputs = size * (weight_bits + position_bits + select_bits)
-    if (stream.network.outputs, stream.length) != (outputs, rows * outputs):
-        raise TatamiError(f"{where}: stream has {stream.length} bits in slices of {stream.network.outputs}, must have {rows} rows of {outputs}")
-    return XorSlots(rows, size, weight_bits, position_bits, select_bits, stream, valid)
-
-
-def encode_slots(
-    packed: PackedMatrix,
-    select_bits: int,
-    weight_bits: int = 8,
-    *,
-    valid: bool | None = None,
-    seed: int = 1,
-    window: int = WINDOW,
-    limit: int | None = None,
-) -> XorSlots:
-    """The slots of `packed`, for any packing scheme. Columns that a tile has not are empty slots.
-
-    `valid`: whether a bit per slot says that it is used, or the weight bits of empty slots are cared for as zeros; None takes
-    what has fewer bits to care for, which is the valid bits wherever more than one slot in `weight_bits` is empty. `seed`, `window` and `limit`
-    as in `choose_network`. Raises `TatamiError` for a weight or select that has no room, or a tile with more columns than T.
-    """
-    for name, value, high in (("select_bits", select_bits, 8), ("weight_bits", weight_bits, 8), ("size", packed.size, 255)):
-        if not 1 <= value <= high:
-            raise TatamiError(f"xor slots: {name} is {value}, must be in 1..{high}")
-    weight, position, select = _slot_rows(packed)
-    position_bits = int(packed.digits)
-    slot_bits = weight_bits + position_bits + select_bits
-    most = (1 << (weight_bits - 1)) - 1
-    limits = (("weight", weight, -most - 1, most), ("position", position, 0, 1), ("select", select, 0, (1 << select_bits) - 1))
-    for name, values, low, high in limits:
-        wrong = np.argwhere((values < low) | (values > high))
-        if len(wrong):
-            row, column = wrong[0]
-            raise TatamiError(f"xor slots: row {row}, column {column}: {name} is {values[row, column]}, must be in {low}..{high}")
-    used = weight != 0
-    if valid is None:
-        valid = int(np.count_nonzero(~used)) * weight_bits > used.size
-    fields = (weight & ((1 << weight_bits) - 1)) | position << weight_bits | select << (weight_bits + position_bits)
-    bits = (fields[:, :, None] >> np.arange(slot_bits) & 1).astype(bool)
-    care = np.repeat(used[:, :, None], slot_bits, axis=2)
-    if not valid:
-        care[:, :, :weight_bits] = True
-    stream = encode_best(bits, care, packed.size * slot_bits, seed, window, limit)
-    index = np.packbits(used, bitorder="little") if valid else None
-    return XorSlots(packed.lanes, packed.size, weight_bits, position_bits, select_bits, stream, index)
-
-
-def decode_slots(slots: XorSlots, packed: PackedMatrix, where: str = "xor slots") -> PackedMatrix:
-    """`packed` with the weights (or digits and positions) and selects of the stream; of `packed` itself only groups, lanes and filters are used.
-
-    An empty slot selects 0, at position 0. Raises `TatamiError`, naming `where`, if the stream is damaged or does not fit the lanes.
-    """
-    if (slots.rows, slots.size) != (packed.lanes, packed.size):
-        raise TatamiError(f"{where}: {slots.rows} rows of {slots.size} slots, must be {packed.lanes} of {packed.size}")
-    weight, position, select = decode_rows(slots, where)
-    tiles, row = [], 0
-    for tile in packed.tiles:
-        rows = slice(row, row + len(tile.lanes))
-        columns = len(tile.filters)
-        if weight[rows, columns:].any():
-            raise TatamiError(f"{where}: tile of row {row} has a weight past its {columns} filters")
-        digits = position[rows, :columns] if slots.position_bits else None
-        tiles.append(Tile(tile.filters, tile.lanes, select[rows, :columns], weight[rows, :columns], digits))
-        row = rows.stop
-    return PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
-
-
-def decode_rows(slots: XorSlots, where: str = "xor slots") -> tuple[npt.NDArray[np.int8], Array, Array]:
-    """Weight int8, position int64 and select int64, each [rows, size]; 0 where a slot is empty. Raises `TatamiError` as `decode` does."""
-    shape = (slots.rows, slots.size, slots.slot_bits)
-    bits = decode(slots.stream, where).reshape(shape).astype(np.int64)
-    weight = bits[:, :, : slots.weight_bits] @ (1 << np.arange(slots.weight_bits))
-    weight -= (weight >> (slots.weight_bits - 1)) << slots.weight_bits
-    rest = slots.weight_bits + slots.position_bits
-    position = bits[:, :, slots.weight_bits : rest].any(axis=2).astype(np.int64)
-    select = bits[:, :, rest:] @ (1 << np.arange(slots.select_bits))
-    used = weight != 0
-    if slots.valid is not None:
-        need = -(-slots.rows * slots.size // 8)
-        if slots.valid.size != need:
-            raise TatamiError(f"{where}: valid is {slots.valid.size} bytes, must be {need} ({slots.rows} rows of {slots.size} slots)")
-        used = np.unpackbits(slots.valid, count=slots.rows * slots.size, bitorder="little").reshape(shape[:2]).astype(bool)
-    return np.where(used, weight, 0).astype(np.int8), np.where(used, position, 0), np.where(used, select, 0)
-
-
-def _slot_rows(packed: PackedMatrix) -> tuple[Array, Array, Array]:
-    """Weight, position and select of all slot rows, int64 [lanes, T]."""
-    weight, position, select = (np.zeros((packed.lanes, packed.size), np.int64) for _ in range(3))
-    row = 0
-    for index, tile in enumerate(packed.tiles):
-        columns = len(tile.filters)
-        if columns > packed.size:
-            raise TatamiError(f"packed tile {index} has {columns} filters, must have at most {packed.size}")
-        rows = slice(row, row + len(tile.lanes))
-        weight[rows, :columns], select[rows, :columns] = tile.weight, tile.select
-        if tile.position is not None:
-            position[rows, :columns] = tile.position
-        row = rows.stop
-    return weight, position, select
-
-
 # Patches.
 
 
@@ -511,19 +340,39 @@ def _flat(bits: Array, care: Array) -> tuple[Array, Array]:
 
 
 def _solve(bits: Array, care: Array, network: XorNetwork) -> tuple[Array, Array]:
-    """Stored bits uint8 [slices * inputs] and the positions of the patches int64."""
+    """Stored bits uint8 [words * inputs] and the positions of the patches int64."""
     slices = -(-len(bits) // network.outputs)
-    stored = np.zeros(_words(slices, network) * network.inputs, np.uint8)
     if network.wires:
+        stored = np.zeros(_words(slices, network) * network.inputs, np.uint8)
         stored[: len(bits)] = bits & care
         return stored, np.zeros(0, np.int64)
+    stored, patches, _ = _equations(bits, care, network, network.history, network.outputs)
+    return stored.reshape(-1), patches
+
+
+def solve_slices(bits: Array, care: Array, network: XorNetwork, most: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """As `encode`, for a decoder whose window is zero at first and that takes at most `most` patches for a slice.
+
+    `bits` and `care` uint8 [slices, outputs]. Returns the words uint8 [encoded slices, inputs], the positions of the patches int64, and
+    bool [slices]: the slices that would need more patches. These have no word, no patch, and no place in the window.
+    """
+    return _equations(bits.reshape(-1), care.reshape(-1), network, 0, most)
+
+
+def _equations(bits: Array, care: Array, network: XorNetwork, before: int, most: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """`before`: words that are stored before that of the first slice; those of the window that are not are zero."""
+    slices = -(-len(bits) // network.outputs)
+    total = (slices + before) * network.inputs if slices else 0
     words = -(-(network.window + 63) // 64)
-    rows = np.zeros((len(stored), words), np.uint64)
-    right = np.full(len(stored), 2, np.uint8)
+    rows = np.zeros((total, words), np.uint64)
+    right = np.full(total, 2, np.uint8)
     patches = np.empty(int(np.count_nonzero(care)), np.int64)
-    found = _eliminate(bits, care, network.taps, network.inputs, network.history, rows, right, patches)
+    skipped = np.zeros(slices, np.bool_)
+    found = _eliminate(bits, care, network.taps, network.inputs, network.history, before, most, rows, right, patches, skipped)
+    stored = np.zeros(total, np.uint8)
     _back_substitute(rows, right, stored)
-    return stored, patches[:found]
+    encoded = (slices - np.count_nonzero(skipped) + before) * network.inputs if slices else 0
+    return stored[:encoded].reshape(-1, network.inputs), patches[:found], skipped
 
 
 _0, _1, _63 = np.uint64(0), np.uint64(1), np.uint64(63)
@@ -535,8 +384,20 @@ for _bit in range(64):
 
 
 @njit(cache=True, nogil=True)
-def _eliminate(bits: Array, care: Array, taps: Array, inputs: int, history: int, rows: Array, right: Array, patches: Array) -> int:
-    """Streams the equations through Gaussian elimination; returns the number of patches.
+def _eliminate(
+    bits: Array,
+    care: Array,
+    taps: Array,
+    inputs: int,
+    history: int,
+    before: int,
+    most: int,
+    rows: Array,
+    right: Array,
+    patches: Array,
+    skipped: Array,
+) -> int:
+    """Streams the equations through Gaussian elimination; returns the number of patches. A slice with more than `most` is `skipped`.
 
     `rows` uint64 [V, words]: the equation whose oldest bit is v, in place v; `right` uint8 [V]: its right side, 2 for no equation.
     """
@@ -545,28 +406,34 @@ def _eliminate(bits: Array, care: Array, taps: Array, inputs: int, history: int,
     found = 0
     row = np.zeros(words, np.uint64)
     outputs = taps.shape[0]
-    for s in range(rows.shape[0] // inputs - history):
-        first = s * inputs  # the oldest bit of the window
+    pivots = np.empty(outputs, np.int64)
+    newest = before  # the word of the slice
+    for s in range(len(skipped)):
+        first = max(0, newest - history) * inputs  # the oldest bit of the window
         start = first % ring
+        settled = 0
+        found_before = found
         for position in range(s * outputs, min((s + 1) * outputs, len(bits))):
             if not care[position]:
                 continue
             for w in range(words):
                 row[w] = _0
             for tap in taps[position - s * outputs]:
-                place = ((s + history - tap // inputs) * inputs + tap % inputs) % ring
-                row[place >> 6] ^= _1 << np.uint64(place & 63)
+                word = newest - tap // inputs
+                if word >= 0:
+                    place = (word * inputs + tap % inputs) % ring
+                    row[place >> 6] ^= _1 << np.uint64(place & 63)
             value = bits[position]
             w = start >> 6
             left = words  # there is room for the window to begin in the middle of a word and not to come round to that word again
             pivot = -1
             while left > 0:
-                word = row[w]
-                if word == _0:
+                word_bits = row[w]
+                if word_bits == _0:
                     w = w + 1 if w + 1 < words else 0
                     left -= 1
                     continue
-                low = word & (~word + _1)
+                low = word_bits & (~word_bits + _1)
                 place = (w << 6) + _PLACE[np.int64((low * _DEBRUIJN) >> _S58)]
                 v = first + (place - start) if place >= start else first + (place - start) + ring
                 if right[v] == 2:
@@ -579,9 +446,20 @@ def _eliminate(bits: Array, care: Array, taps: Array, inputs: int, history: int,
                 for i in range(words):
                     rows[pivot, i] = row[i]
                 right[pivot] = value
+                pivots[settled] = pivot
+                settled += 1
             elif value:
+                if found - found_before == most:
+                    skipped[s] = True
+                    break
                 patches[found] = position
                 found += 1
+        if skipped[s]:
+            for i in range(settled):
+                right[pivots[i]] = 2
+            found = found_before
+        else:
+            newest += 1
     return found
 
 

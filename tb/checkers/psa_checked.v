@@ -23,7 +23,10 @@ module psa_checked #(
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
     parameter FILTER_DEPTH  = 512,
-    parameter WEIGHT_BITS   = 8
+    parameter WEIGHT_BITS   = 8,
+    parameter XOR_INPUTS    = 0,
+    parameter XOR_HISTORY   = 0,
+    parameter XOR_SEED      = 1
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -73,7 +76,10 @@ psa_top #(
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
-    .WEIGHT_BITS   (WEIGHT_BITS)
+    .WEIGHT_BITS   (WEIGHT_BITS),
+    .XOR_INPUTS    (XOR_INPUTS),
+    .XOR_HISTORY   (XOR_HISTORY),
+    .XOR_SEED      (XOR_SEED)
 ) dut (
     .clk            (clk),
     .rst            (rst),

@@ -166,7 +166,8 @@ class _Layer:
         named = np.concatenate([self.memory["LANE"][lanes, 0, 0] for lanes in self.lanes])
         self.groups, self.group_of_lane, self.lanes_of_group = np.unique(named, return_inverse=True, return_counts=True)
         self.members = self.memory["GROUP"][self.groups]  # [groups, G, fields]
-        self.slots = np.concatenate([self.memory["SLOT"][lanes] for lanes in self.lanes])  # [lanes, C, fields]
+        self.stored = [machine.rows(tile) for tile in range(record["tile_base"], record["tile_base"] + record["tiles"])]
+        self.slots = np.concatenate([rows.rows for rows in self.stored])  # [lanes, C, fields]
         self.filters = np.stack([self.memory["FILTER"][base : base + t, 0] for base in self.tiles[:, 2].tolist()])  # [tiles, C, fields]
         phases = np.arange(record["phases"])[:, None]
         self.edges = self.memory["EDGE"][record["edge_base"] + phases * record["edge_stride"] + np.arange(record["words"])]  # [P, words, T, fields]
@@ -243,8 +244,8 @@ class _Layer:
 
     def column_set(self) -> set[ColumnSeen]:
         seen = set()
-        for index, lanes in enumerate(self.lanes):
-            weights = np.count_nonzero(self.memory["SLOT"][lanes, :, 0], axis=0)
+        for index, stored in enumerate(self.stored):
+            weights = np.count_nonzero(stored.rows[:, :, 0], axis=0)
             rows = distinct(weights, np.full_like(weights, self.tiles[index, 1]), self.filters[index, :, 4])
             seen |= {ColumnSeen(w, passes, bool(write)) for w, passes, write in rows}
         return seen

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from pymodel.formats.slot_rows import image_rows, store_rows
 from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Section, Words, memories
 from pymodel.planes import Placement
 
@@ -32,7 +33,8 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     group = image.section("GROUP").words
     moved = group.copy()
     moved[:, to] = group
-    slots, filters, program = (image.section(name).words.copy() for name in ("SLOT", "FILTER", "PROGRAM"))
+    filters, program = (image.section(name).words.copy() for name in ("FILTER", "PROGRAM"))
+    slots = image_rows(image).copy()
     used = slots[:, :, 0] != 0
     slots[used, -1] = to[slots[used, -1]]
     spec = memories(image.config)["FILTER"]
@@ -42,7 +44,9 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     program[sends, 0, BANK] = to[program[sends, 0, BANK]]
     places = {name: replace(p, bank=tuple(int(to[b]) for b in p.bank)) for name, p in image.placements.items()}
     dumps = tuple(replace(d, bank=int(to[d.bank])) for d in image.dumps)
-    return replace(with_words(image, GROUP=moved, SLOT=slots, FILTER=filters, PROGRAM=program), placements=places, dumps=dumps)
+    tiles, stored = store_rows(image.config, image.section("TILE").words, slots)
+    words = {"GROUP": moved, "TILE": tiles, "SLOT": stored, "FILTER": filters, "PROGRAM": program}
+    return replace(with_words(image, **words), placements=places, dumps=dumps)
 
 
 def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
@@ -68,7 +72,7 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
 def split_passes(image: Image, rng: np.random.Generator) -> Image:
     """Every tile takes one pass more, and its lanes are strewn over the passes at random, empty lanes in between."""
     t = image.config.size
-    tiles, lanes, slots = (image.section(name).words for name in ("TILE", "LANE", "SLOT"))
+    tiles, lanes, slots = image.section("TILE").words, image.section("LANE").words, image_rows(image)
     new_tiles = tiles.copy()
     new_lanes: list[Words] = []
     new_slots: list[Words] = []
@@ -81,14 +85,16 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
         new_tiles[number, 0, :2] = sum(map(len, new_lanes)), passes + 1
         new_lanes.append(strewn_lanes)
         new_slots.append(strewn_slots)
-    return with_words(image, TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=np.concatenate(new_slots))
+    new_tiles, stored = store_rows(image.config, new_tiles, np.concatenate(new_slots))
+    return with_words(image, TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=stored)
 
 
 def split_tiles(image: Image, rng: np.random.Generator) -> Image:
     """Every tile becomes two, each with some of its filters in other columns; both run over all its lanes. Tiles change their order, too."""
     t = image.config.size
     program = image.section("PROGRAM").words.copy()
-    tiles, lanes, slots, filters = (image.section(name).words for name in ("TILE", "LANE", "SLOT", "FILTER"))
+    tiles, lanes, filters = (image.section(name).words for name in ("TILE", "LANE", "FILTER"))
+    slots = image_rows(image)
     made: dict[str, list[Words]] = {name: [] for name in ("TILE", "LANE", "SLOT", "FILTER")}
 
     def length(name: str) -> int:
@@ -115,7 +121,9 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
             tile = np.array([[[length("LANE"), len(half_slots) // t, length("FILTER"), 0]]], np.int64)
             for name, words in zip(made, (tile, lanes[rows], half_slots, half_filters), strict=True):
                 made[name].append(words)
-    return with_words(image, PROGRAM=program, **{name: np.concatenate(words) for name, words in made.items()})
+    words = {name: np.concatenate(parts) for name, parts in made.items()}
+    words["TILE"], words["SLOT"] = store_rows(image.config, words["TILE"], words["SLOT"])
+    return with_words(image, PROGRAM=program, **words)
 
 
 def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymodel.config import ArrayConfig
+from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
 from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet
 from tb.common.stream import Beats
 
@@ -95,6 +95,7 @@ def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         ("TILE", tile, "passes", 65535, 0),
         ("TILE", tile, "lane_base", config.lane_depth - config.size + 1, 0),
         ("TILE", tile, "filter_base", config.filter_depth - config.size + 1, 0),
+        *((("TILE", tile, "slot_base", 65535, 0),) if config.xor_inputs else ()),
         ("FILTER", filter_base + column, "base", config.feature_depth - 1, 0),
         ("FILTER", filter_base + column, "bank", 15, 0),
     ]
@@ -104,6 +105,8 @@ def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         changes.append(("LANE", lane, "group", config.group_depth, 0))
     for memory, word, field, value, repeat in changes:
         yield Spoiled(f"{memory}[{word}].{field} = {value}", *changed(specs[memory], image, word, field, value, repeat), image.run_start)
+    if config.xor_inputs:
+        yield from bad_rows(image, tile)
 
     # the program runs out of memory
     words = specs["PROGRAM"].zeros(1)
@@ -111,6 +114,29 @@ def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     end = config.program_depth - 1
     yield Spoiled("no END", [packet(specs["PROGRAM"], Section("PROGRAM", end, words))], [], end)
     yield Spoiled("a start beyond the program", [], [], 65535)
+
+
+def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
+    """The first row of a tile's slots with too many patches, with a patch behind its end, and with two that change places; the row past the memory."""
+    config, spec = image.config, memories(image.config)["SLOT"]
+    base = int(image.section("TILE").words[tile, 0, 3])
+    words = image.section("SLOT").words[base : base + 1]
+    mend = [packet(spec, Section("SLOT", base, words))]
+    patches = XOR_COUNT_BITS + config.size + config.xor_inputs
+
+    def with_patches(name: str, *positions: int, count: int) -> Spoiled:
+        spoiled = words.copy()
+        fields = [(0, XOR_COUNT_BITS, count), *((patches + n * config.patch_bits, config.patch_bits, p) for n, p in enumerate(positions))]
+        for at, bits, value in fields:
+            spoiled[0, at : at + bits, 0] = value >> np.arange(bits) & 1
+        return Spoiled(f"SLOT[{base}]: {name}", [packet(spec, Section("SLOT", base, spoiled))], mend, image.run_start)
+
+    yield with_patches("too many patches", count=XOR_PATCHES + 1)
+    yield with_patches("far too many patches", count=XOR_PATCHES + 2)
+    yield with_patches("patches not in order", 9, 5, count=2)
+    yield with_patches("the same patch twice", 5, 9, 9, count=3)
+    if config.row_bits < 1 << config.patch_bits:
+        yield with_patches("a patch behind the row", 1, 2, 3, config.row_bits, count=4)
 
 
 def used_members(image: Image, lane_base: int, passes: int) -> list[tuple[int, int]]:

@@ -1,0 +1,198 @@
+"""Rows of slots as the SLOT memory of a machine with an XOR decoder holds them: docs/formats.md, "Rows of slots".
+
+The rows of a tile lie end to end. An encoded row is as long as its patches make it; one that would need too many is stored as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
+from pymodel.errors import ErrorCode
+from pymodel.formats.xor import XorNetwork, solve_slices
+from pymodel.image import Image, Words, slot_row
+
+Bits = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+RAW = (1 << XOR_COUNT_BITS) - 1  # the count of a row that is stored as it is
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a stored row; `word` is counted from the tile's first."""
+
+    code: ErrorCode
+    row: int
+    word: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a decoder makes of a tile: int64 [rows, T, fields], zero from the row of the fault on.
+
+    `words`: how many are touched. `patches` int64 [rows], RAW where a row is stored as it is. `ends` int64 [rows]: bits from the tile's beginning.
+    """
+
+    rows: IntArray
+    words: int
+    patches: IntArray
+    ends: IntArray
+    fault: Fault | None
+
+
+@lru_cache
+def network(config: ArrayConfig) -> XorNetwork:
+    """The XOR gates of the decoder."""
+    return XorNetwork(config.xor_inputs, config.row_bits, config.xor_seed, config.xor_history)
+
+
+def row_length(config: ArrayConfig, patches: int) -> int:
+    """Bits of a stored row with so many patches, or RAW."""
+    if patches == RAW:
+        return config.slot_word_bits
+    return XOR_COUNT_BITS + config.size + config.xor_inputs + patches * config.patch_bits
+
+
+def spread(used: IntArray, config: ArrayConfig) -> IntArray:
+    """An order of rows, of which `used` [rows] slots hold something, in which few need a patch: full rows come after emptier ones."""
+    cares = used * config.slot_bits
+    left = sorted(range(len(cares)), key=lambda r: (cares[r], r))
+    order, spare = [], 0
+    for _ in range(len(cares)):
+        spare += config.xor_inputs
+        at = int(np.searchsorted(cares[left], spare, side="right")) - 1
+        order.append(left.pop(max(0, at)))
+        spare = min(max(0, spare - int(cares[order[-1]])), config.xor_history * config.xor_inputs)
+    return np.array(order, np.int64)
+
+
+def encode_tile(config: ArrayConfig, rows: IntArray) -> Words:
+    """Rows of slots int64 [rows, T, fields] of one tile -> SLOT words int64 [words, bits, 1]. Slots whose weight is 0 come back as zeros."""
+    used = rows[:, :, 0] != 0
+    bits = _to_bits(config, rows)
+    care = np.repeat(used, config.slot_bits, axis=1).astype(np.uint8)
+    words, positions, skipped = solve_slices(bits, care, network(config), XOR_PATCHES)
+    stored: list[Bits] = []
+    number = 0
+    for r in range(len(rows)):
+        if skipped[r]:
+            stored += [_number(RAW, XOR_COUNT_BITS), bits[r]]
+            continue
+        patches = positions[(positions >= r * config.row_bits) & (positions < (r + 1) * config.row_bits)] - r * config.row_bits
+        stored += [_number(len(patches), XOR_COUNT_BITS), used[r].astype(np.uint8), words[number], *(_number(int(p), config.patch_bits) for p in patches)]
+        number += 1
+    flat = np.concatenate(stored)
+    width = config.slot_word_bits
+    return np.pad(flat, (0, -len(flat) % width)).reshape(-1, width, 1).astype(np.int64)
+
+
+def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
+    """What the decoder makes of `rows` rows from the first of `words` [words, bits, 1] on, which reach to the end of the memory."""
+    width, row_bits = config.slot_word_bits, config.row_bits
+    longest = min(len(words), rows)  # a row is never longer than a word
+    flat = words[:longest].astype(np.uint8).reshape(-1)
+    stored = np.concatenate([flat, np.zeros(2 * width, np.uint8)])
+    counts, begins, position = [], [], 0
+    fault = None
+    for r in range(rows):
+        count = int(stored[position]) | int(stored[position + 1]) << 1 | int(stored[position + 2]) << 2
+        length = row_length(config, count if count == RAW else min(count, XOR_PATCHES))
+        if position + length > len(flat):
+            fault = Fault(ErrorCode.SLOT_RANGE, r, (position + length - 1) // width, f"row {r} of slots ends beyond the memory")
+            break
+        counts.append(count)
+        begins.append(position)
+        position += length
+    count_of, begin = np.array(counts, np.int64), np.array(begins, np.int64)
+    decoded = np.zeros((rows, row_bits), np.uint8)
+    raw = np.flatnonzero(count_of == RAW)
+    decoded[raw] = stored[begin[raw, None] + XOR_COUNT_BITS + np.arange(row_bits)]
+    coded = np.flatnonzero(count_of != RAW)
+    valid = stored[begin[coded, None] + XOR_COUNT_BITS + np.arange(config.size)]
+    inputs = stored[begin[coded, None] + XOR_COUNT_BITS + config.size + np.arange(config.xor_inputs)]
+    past = np.concatenate([np.zeros((config.xor_history, config.xor_inputs), np.uint8), inputs])
+    window = np.concatenate([past[config.xor_history - h : len(past) - h] for h in range(config.xor_history + 1)], axis=1)
+    expanded = (window.astype(np.float32) @ network(config).matrix.T.astype(np.float32)).astype(np.int64) & 1
+    for r, row in zip(coded, expanded, strict=True):
+        before = -1
+        at = begin[r] + row_length(config, 0)
+        for p in range(min(int(count_of[r]), XOR_PATCHES)):
+            place = int(stored[at + p * config.patch_bits : at + (p + 1) * config.patch_bits] @ (1 << np.arange(config.patch_bits)))
+            if not before < place < row_bits:
+                what = f"row {r} of slots: patch {p} is at {place}, must be in {before + 1}..{row_bits - 1}"
+                fault = _first(fault, Fault(ErrorCode.SLOT_CODE, int(r), 0, what))
+                break
+            row[place] ^= 1
+            before = place
+        if count_of[r] > XOR_PATCHES:
+            fault = _first(fault, Fault(ErrorCode.SLOT_CODE, int(r), 0, f"row {r} of slots: {count_of[r]} patches, must be at most {XOR_PATCHES} or {RAW}"))
+    decoded[coded] = expanded & np.repeat(valid, config.slot_bits, axis=1)
+    ends = begin + np.array([row_length(config, c if c == RAW else min(c, XOR_PATCHES)) for c in counts], np.int64)
+    if fault is not None:
+        if fault.code == ErrorCode.SLOT_CODE:
+            fault = Fault(fault.code, fault.row, int(ends[fault.row] - 1) // width, fault.what)
+        decoded[fault.row :] = 0
+    return Rows(_from_bits(config, decoded), -(-position // width), count_of, ends, fault)
+
+
+def tile_rows(config: ArrayConfig, slot: Words, tile: IntArray) -> Rows:
+    """The rows of slots of a TILE word [fields], from the SLOT memory or section `slot`."""
+    lane_base, passes, _, slot_base = (int(v) for v in tile)
+    rows = passes * config.size
+    if config.xor_inputs:
+        return decode_tile(config, slot[slot_base:], rows)
+    found = slot[lane_base : lane_base + rows]
+    width = config.row_bits
+    return Rows(found, rows, np.full(rows, RAW), np.arange(1, rows + 1) * width, None)
+
+
+def image_rows(image: Image) -> IntArray:
+    """The rows of slots of an image by lane, int64 [lanes, T, fields]; zero for a lane that no tile has."""
+    slot = image.section("SLOT").words
+    if not image.config.xor_inputs:
+        return slot
+    rows = slot_row(image.config).zeros(len(image.section("LANE").words))
+    for tile in image.section("TILE").words[:, 0]:
+        found = tile_rows(image.config, slot, tile).rows
+        rows[tile[0] : tile[0] + len(found)] = found
+    return rows
+
+
+def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Words, Words]:
+    """The inverse: TILE words [tiles, 1, fields] whose rows of slots are `rows` by lane -> the same with their `slot_base`, and the SLOT words."""
+    if not config.xor_inputs:
+        return tiles, rows
+    tiles = tiles.copy()
+    slot: list[Words] = []
+    for tile in tiles[:, 0]:
+        tile[3] = sum(map(len, slot))
+        slot.append(encode_tile(config, rows[tile[0] : tile[0] + tile[1] * config.size]))
+    return tiles, np.concatenate(slot)
+
+
+def stored_bits(config: ArrayConfig, tiles: list[IntArray]) -> int:
+    """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in whole words of the SLOT memory."""
+    return sum(len(encode_tile(config, rows)) for rows in tiles) * config.slot_word_bits
+
+
+def _first(one: Fault | None, other: Fault) -> Fault:
+    return other if one is None or other.row < one.row else one
+
+
+def _number(value: int, bits: int) -> Bits:
+    return (value >> np.arange(bits) & 1).astype(np.uint8)
+
+
+def _to_bits(config: ArrayConfig, rows: IntArray) -> Bits:
+    return np.unpackbits(slot_row(config).encode(rows), axis=1, bitorder="little")[:, : config.row_bits]
+
+
+def _from_bits(config: ArrayConfig, bits: Bits) -> Any:
+    return slot_row(config).decode(np.packbits(bits, axis=1, bitorder="little"))
