@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pymodel.config import ArrayConfig, clog2
+from pymodel.formats.slot_rows import row_length
 from pymodel.image import BEAT_BITS, memories
 
 Parameters = Mapping[str, int]
@@ -89,6 +90,31 @@ LARGEST = ArrayConfig(
 )
 
 
+# Machines with an XOR decoder: with history, without, and with digits in its slots.
+XOR = replace(EVEN, name="xor", lane_depth=50, xor_inputs=36, xor_history=2, xor_seed=5)
+XOR_SHORT = replace(ODD, name="xor_short", xor_inputs=8)
+XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_inputs=30, xor_history=1)
+XOR_NETWORK = ("XOR_INPUTS", "XOR_HISTORY", "XOR_SEED")
+
+
+def stream_parameters(config: ArrayConfig) -> Parameters:
+    """Of what finds the rows of `config` in its slot memory."""
+    return {"DEPTH": config.lane_depth, "WIDTH": config.slot_word_bits, "ENCODED": row_length(config, 0), "POSITION": config.patch_bits}
+
+
+def decoder_parameters(config: ArrayConfig) -> Parameters:
+    """Of the XOR decoder of `config`."""
+    return {
+        "COLS": config.size,
+        "SLOT_BITS": config.slot_bits,
+        "WIDTH": config.slot_word_bits,
+        "INPUTS": config.xor_inputs,
+        "HISTORY": config.xor_history,
+        "SEED": config.xor_seed,
+        "POSITION": config.patch_bits,
+    }
+
+
 def machine_parameters(config: ArrayConfig) -> Parameters:
     """What `psa_top` hands to its blocks, by the names that they have there."""
     memory = memories(config)
@@ -146,7 +172,17 @@ BLOCKS = {
         ),
         Block("sequencer", "sequencer: every cycle of programs, right and wrong", parameters_in((ODD, EVEN), "ROWS", "GROUP", *READ_BY_SEQUENCER)),
         Block("fetch", "group fetch: planes, padding, bounds", parameters_in((ODD, EVEN), "T", "GROUP", *READ_BY_FETCH)),
-        Block("slots", "slot memory: a row five cycles after its issue", parameters_in((ODD, EVEN), "ROWS", "LANE_DEPTH", "ROW_WIDTH")),
+        Block(
+            "slot_stream",
+            "rows of slots of any length out of the words of their memory",
+            tuple(stream_parameters(config) for config in (XOR, XOR_SHORT)),
+        ),
+        Block("xor_decoder", "XOR decoder: every row, and what breaks its format", tuple(decoder_parameters(c) for c in (XOR, XOR_SHORT, XOR_DIGITS))),
+        Block(
+            "slots",
+            "slot memory: a row five cycles after its issue, encoded or not",
+            parameters_in((ODD, EVEN, XOR, XOR_DIGITS), "ROWS", "LANE_DEPTH", "SLOT_BITS", "ROW_WIDTH", "WORD_WIDTH", *XOR_NETWORK),
+        ),
         Block(
             "column_control",
             "column control: the cycle of every token and start",

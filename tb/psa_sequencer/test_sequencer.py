@@ -37,6 +37,7 @@ class Tile:
     lane_base: int
     passes: int
     filter_base: int
+    slot_base: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def layer(record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, r
                         issue_acc_last=int(index == tile.passes - 1),
                         issue_out_word=at,
                         issue_filter_base=tile.filter_base,
+                        issue_slot_base=tile.slot_base,
                         issue_layer_last=int(last_word and place == len(order) - 1),
                     )
                     if last_word and row == t - 1 and place < len(order) - 1:
@@ -182,7 +184,8 @@ def place(rng: np.random.Generator, highest: int, at_the_end: bool = False) -> i
 
 def random_tile(rng: np.random.Generator, config: ArrayConfig) -> Tile:
     passes = int(rng.choice([1, 1, 2, 3]))
-    return Tile(place(rng, config.lane_depth - passes * config.size), passes, place(rng, config.filter_depth - config.size))
+    lane_base, filter_base = place(rng, config.lane_depth - passes * config.size), place(rng, config.filter_depth - config.size)
+    return Tile(lane_base, passes, filter_base, int(rng.integers(MAX_16, endpoint=True)))
 
 
 def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Record:
@@ -293,7 +296,7 @@ class Sequencer:
 
     async def load(self, program: Program) -> None:
         for address, tile in enumerate(program.tiles):
-            entry = (tile.lane_base, tile.passes, tile.filter_base, int(self.rng.integers(MAX_16)))  # the last is reserved: anything
+            entry = (tile.lane_base, tile.passes, tile.filter_base, tile.slot_base)
             await self.cycle(STOPPED, ld_tile=1, ld_addr=address, ld_data=word(self.memories["TILE"], entry))
         for address, record in program.records.items():
             values = tuple(getattr(record, name) for name in PROGRAM_FIELDS)
