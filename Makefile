@@ -6,7 +6,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT
 
 .PHONY: help sim replay list test regress bugs testplan coverage bench compress results lint train clean
 
@@ -35,7 +35,7 @@ help:
 # Only a state_dict needs torch: networks that were compressed here are read without.
 sim: $(VENV)/.base $(if $(filter-out %.npz,$(WEIGHTS)),$(VENV)/.train)
 	@$(PY) -m scripts.sim --test="$$TEST" --sim="$$SIM" --seed="$$SEED" --config="$$CONFIG" --images="$$IMAGES" --waves="$$WAVES" \
-		--weights="$$WEIGHTS" --data="$$DATA"
+		--weights="$$WEIGHTS" --data="$$DATA" --format="$$FORMAT"
 
 replay: $(VENV)/.base
 	@$(PY) -m scripts.replay --failure="$$FAILURE"

@@ -18,13 +18,13 @@ from pymodel.compile import compile_fitted
 from pymodel.config import DEPTHS, ArrayConfig
 from pymodel.cost import energy, image_cost, load_energy
 from pymodel.errors import TatamiError
-from pymodel.formats.xor import encode_slots
+from pymodel.formats.slot_rows import image_tiles, stored_bits, with_decoder
 from pymodel.image import Image
 from pymodel.network import INPUT, GlobalPool, Network
 from pymodel.networks import kept
 from pymodel.networks.accuracy import accuracy_int8
 from pymodel.networks.from_torch import from_torch
-from pymodel.pack import PackedMatrix, Tile, refill
+from pymodel.pack import refill
 from pymodel.quantise import NO_STEPS, FloatArray, calibrate, quantise, quantise_tensor
 from pymodel.reference import evaluate
 from pymodel.report.plot import matrix_picture
@@ -235,11 +235,6 @@ def _layers(plans: dict[str, LayerPlan], image: Image, costs: tuple[Any, ...]) -
 
 
 def _xor_bits(image: Image) -> int:
-    """Stored bits of the image with its slots in the format of `pymodel.formats.xor`."""
-    slots = image.section("SLOT").words
-    weight, select = slots[:, :, 0].astype(np.int8), np.where(slots[:, :, 0] != 0, slots[:, :, -1], 0)
-    position = slots[:, :, 1] if image.config.position_bits else None
-    rows = Tile(np.arange(image.config.size), np.zeros(len(slots), np.int64), select, weight, position)
-    packed = PackedMatrix(np.full((1, image.config.group), -1), (rows,), image.config.size, 0)
-    stored = encode_slots(packed, image.config.select_bits, image.config.weight_bits).cost.stored_bits
-    return sum(image.bits().values()) - image.bits()["SLOT"] + stored
+    """Stored bits of the image in a machine with the XOR decoder that suits it best."""
+    tiles = image_tiles(image)
+    return sum(image.bits().values()) - image.bits()["SLOT"] + stored_bits(with_decoder(image.config, tiles), tiles)

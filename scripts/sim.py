@@ -35,12 +35,16 @@ COMPARED = {
     "accuracy": "accuracy",
     "compression": "matrix_compression",
     "kbytes": "image_kbytes",
+    "slots_kb": "slot_kbytes",
+    "plain_kb": "plain_slot_kbytes",
     "cycles": "cycles",
     "predicted": "predicted_cycles",
     "speedup": "speedup_over_dense",
     "stalls": "stall_cycles",
+    "decoder": "decoder_stall_cycles",
     "mismatches": "mismatches",
 }
+FORMATS = ("xor",)  # of rows of slots, beside plain ones
 MESSAGE_LINES = 20
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 
@@ -48,7 +52,7 @@ NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 def main() -> int:
     options = parse()
     # Tables keep their width in a pipe.
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     if options.list:
         show_list(console)
         return 0
@@ -69,13 +73,18 @@ def main() -> int:
     weights, data = (path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data)))
     if test.network is None and (weights or data):
         raise TatamiError(f"{'WEIGHTS' if weights else 'DATA'}: test '{test.name}' takes none")
+    if options.format and (test.network is None or options.format not in FORMATS):
+        raise TatamiError(
+            f"FORMAT '{options.format}': " + (f"test '{test.name}' takes none" if test.network is None else f"valid: {', '.join(FORMATS)}")
+        )
+    source = networks.Source(weights, data, xor=options.format == "xor")
     status = console.status("") if console.is_terminal else None
     progress = status.update if status else runner.no_progress
     with status or nullcontext():
         if test.name == SYSTEMS_TEST:
-            done = [simulate(TESTS[name], config, sim, seed, images, waves, weights, data, progress) for name in SYSTEMS]
+            done = [simulate(TESTS[name], config, sim, seed, images, waves, source, progress) for name in SYSTEMS]
         else:
-            done = [simulate(test, config, sim, seed, images, waves, weights, data, progress)]
+            done = [simulate(test, config, sim, seed, images, waves, source, progress)]
     summary = together(done, test.name) if test.name == SYSTEMS_TEST else done[0].summary
     for name, rows in (done[0].outcome.result if len(done) == 1 else summary).items():
         if is_table(rows):
@@ -119,15 +128,14 @@ def simulate(
     seed: int,
     images: int | None,
     waves: bool,
-    weights: Path | None,
-    data: Path | None,
+    source: networks.Source,
     progress: Callable[[str], None],
 ) -> Simulated:
     """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and replays it."""
     env = {} if images is None else {"TATAMI_IMAGES": str(images)}
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
-        prepared = networks.prepare(test.network, config, seed, images, weights, data)
+        prepared = networks.prepare(test.network, config, seed, images, source)
         config, env = prepared.config, env | prepared.env
     outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
     failed, replayed = None, None
@@ -155,7 +163,7 @@ def parse() -> argparse.Namespace:
     """Every option is text, empty for its default: the checks in `main` name the variable of `make sim` that is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="list the tests, configurations and simulators")
-    for name in ("test", "sim", "config", "seed", "images", "waves", "weights", "data"):
+    for name in ("test", "sim", "config", "seed", "images", "waves", "weights", "data", "format"):
         parser.add_argument(f"--{name}", default="")
     return parser.parse_args()
 

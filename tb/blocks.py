@@ -177,7 +177,9 @@ BLOCKS = {
             "rows of slots of any length out of the words of their memory",
             tuple(stream_parameters(config) for config in (XOR, XOR_SHORT)),
         ),
-        Block("xor_decoder", "XOR decoder: every row, and what breaks its format", tuple(decoder_parameters(c) for c in (XOR, XOR_SHORT, XOR_DIGITS))),
+        Block(
+            "xor_decoder", "XOR decoder: every row, and what breaks its format", tuple(decoder_parameters(c) for c in (XOR, XOR_SHORT, XOR_DIGITS))
+        ),
         Block(
             "slots",
             "slot memory: a row five cycles after its issue, encoded or not",

@@ -13,6 +13,8 @@ from pymodel.compile import CapacityError, compile_fitted, compile_network
 from pymodel.config import ArrayConfig
 from pymodel.cost import image_cost
 from pymodel.errors import TatamiError
+from pymodel.formats.slot_rows import image_tiles, with_decoder
+from pymodel.image import Image
 from pymodel.network import INPUT
 from pymodel.networks import cifar, kept, systems
 from pymodel.networks.kept import Kept
@@ -38,13 +40,24 @@ class Prepared:
     env: dict[str, str]
 
 
-def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Prepared:
+@dataclass(frozen=True)
+class Source:
+    """What the user gives: files, and whether rows of slots are to be stored encoded, behind the XOR decoder that suits the network best."""
+
+    weights: Path | None = None
+    data: Path | None = None
+    xor: bool = False
+
+
+def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
     """The network `name` of a test, with `images` images, compiled for `config`'s array.
 
     One of `SYSTEMS`: the digits network as it is kept, in an array with slots as its scheme needs them. `file`: what `weights` names, a
     network.npz of `make compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of
-    `data`; without both random weights on random images, drawn from `seed`. Raises `TatamiError` for files that are missing or do not fit.
+    `data`; without both random weights on random images, drawn from `seed`. The meta data of what is kept for the test also has `dense`, the network
+    with nothing skipped, and `plain`, the image without an XOR decoder. Raises `TatamiError` for files that are missing or do not fit.
     """
+    weights, data = source.weights, source.data
     if name in SYSTEMS:
         if weights is not None or data is not None:
             raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
@@ -64,16 +77,17 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Pat
             raise TatamiError(f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for {found.meta[field]}")
     scheme = str(found.meta.get("scheme", "tight"))
     packing = "dense" if scheme == "dense" else "tight"
-    try:  # the memories of the configuration, if they will do: its build is shared
-        image = compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
-    except CapacityError:
-        image = compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+    plain = image = _compiled(found, config, packing, scheme)
+    if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
+        config = with_decoder(config, image_tiles(plain))
+        image = _compiled(found, config, packing, scheme)
     dense = compile_fitted(found.network, config, packing="dense")
     cost = image_cost(dense)
     rows = [{**stats, "cycles": layer.cycles} for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)]
     # of the network before compression, where that is known: PENNI's has other layers
     before = found.meta.get("dense", {"cycles": cost.cycles, "lanes": sum(row["lanes"] for row in rows if row["weights"])})
-    whole = Kept(found.network, found.images, found.labels, {**found.meta, "dense": {**before, "layers": rows}}, found.plans)
+    meta = {**found.meta, "dense": {**before, "layers": rows}, "plain": {"cycles": image_cost(plain).cycles, "slot_bits": plain.bits()["SLOT"]}}
+    whole = Kept(found.network, found.images, found.labels, meta, found.plans)
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:  # whole or not at all, whoever else prepares the same
@@ -86,6 +100,13 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, weights: Pat
         for file in (NETWORK, IMAGE):
             (draft / file).replace(folder / file)
     return Prepared(image.config, {VARIABLE: str(folder)})
+
+
+def _compiled(found: Kept, config: ArrayConfig, packing: str, scheme: str) -> Image:
+    try:  # the memories of the configuration, if they will do: its build is shared
+        return compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+    except CapacityError:
+        return compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
 
 
 def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Kept:

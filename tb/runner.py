@@ -93,9 +93,7 @@ class Probe:
     def plusargs(self, file: Path, waves: Path) -> list[str]:
         """The arguments of tb/debug/psa_probe.v."""
         parts = (("probe", file, self.samples), ("waves", waves, self.waves))
-        return [
-            arg for name, path, time in parts if time for arg in (f"+{name}={path}", f"+{name}_from={time.begin}", f"+{name}_to={time.end}")
-        ]
+        return [arg for name, path, time in parts if time for arg in (f"+{name}={path}", f"+{name}_from={time.begin}", f"+{name}_to={time.end}")]
 
 
 def no_progress(_: str) -> None:

@@ -70,7 +70,8 @@ NETWORK_MODULE = "tb.psa_top.test_network"
 def system_test(name: str) -> TestSpec:
     """The digits network under one of the published systems."""
     system = SYSTEMS[name]
-    what = f"the digits network under {system.scheme}, {system.ratio:g}x: every output plane of every layer"
+    stored = ", slots XOR-encoded" if system.xor else ""
+    what = f"the digits network under {system.scheme}, {system.ratio:g}x{stored}: every output plane of every layer"
     return TestSpec(name, NETWORK_MODULE, what, 20, 1, 100, network=name, regress=0, icarus_regress=0)
 
 

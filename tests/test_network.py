@@ -30,7 +30,7 @@ from pymodel.tasks import Task, get_task
 from pymodel.training import Budget
 from scripts import sim as sim_script
 from tb import networks, runner
-from tb.networks import prepare
+from tb.networks import Source, prepare
 from tb.testlist import TESTS
 
 SMALL = CONFIGS["8x4"]
@@ -58,7 +58,7 @@ def compressed(task: Task, scheme: str, out: Path) -> Path:
 def run(name: str, sim: str, config: ArrayConfig, images: int, weights: Path | None) -> runner.RunResult:
     test = TESTS[name]
     assert test.network is not None
-    ready = prepare(test.network, config, 1, images, weights, None)
+    ready = prepare(test.network, config, 1, images, Source(weights))
     return runner.run(test, sim, ready.config, 1, env={"TATAMI_IMAGES": str(images), **ready.env})
 
 
@@ -124,6 +124,10 @@ def test_all_systems_in_one_table(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         # the first layer, which no scheme touches, is counted in the run, and a residual's lanes
         assert row["compression"] > (1 if name == "dense" else 0.6 * SYSTEMS[name].ratio) - 1e-9, name
     assert rows["subword"]["config"] == "16x16w4"
+    assert rows["xor"]["config"].startswith("16x16x")
+    for name, row in rows.items():
+        assert row["decoder"] == 0, name
+        assert (row["slots_kb"] < 0.8 * row["plain_kb"]) == (name == "xor"), name
     assert {name: layer.name for name in ("penni",) for layer in systems.load(name).network.layers if "basis" in layer.name}
 
 
@@ -131,7 +135,7 @@ def test_a_missing_system_says_what_writes_it(tmp_path: Path) -> None:
     with pytest.raises(TatamiError, match=r"dense.npz: no such file; `make train NET=systems` writes it"):
         systems.load("dense", tmp_path)
     with pytest.raises(TatamiError, match="WEIGHTS: test 'dense' takes none"):
-        prepare("dense", CONFIGS["16x16"], 1, 1, tmp_path, None)
+        prepare("dense", CONFIGS["16x16"], 1, 1, Source(tmp_path))
 
 
 def test_systems_are_trained_by_one_command(tmp_path: Path) -> None:
@@ -184,9 +188,10 @@ def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
         ({"weights": tmp_path / "checkpoint.pt"}, "checkpoint.pt: field 'archive' cannot be read|checkpoint.pt: field 'header' is missing"),
     ]
     for change, message in bad:
-        arguments: dict[str, Any] = {"name": "file", "config": SMALL, "seed": 1, "images": 1, "weights": found, "data": None, **change}
+        given: dict[str, Any] = {"name": "file", "config": SMALL, "seed": 1, "images": 1, "weights": found, "data": None, **change}
+        source = Source(given.pop("weights"), given.pop("data"))
         with pytest.raises(TatamiError, match=message):
-            prepare(**arguments)
+            prepare(**given, source=source)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +211,6 @@ def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: st
 
 def test_the_same_network_is_prepared_once(task: Task, tmp_path: Path) -> None:
     found = compressed(task, "tight_joint", tmp_path)
-    first, second = (prepare("file", SMALL, 1, 2, found, None) for _ in range(2))
+    first, second = (prepare("file", SMALL, 1, 2, Source(found)) for _ in range(2))
     assert first == second
     assert (Path(first.env[networks.VARIABLE]) / networks.IMAGE).is_file()

@@ -17,9 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pymodel.config import MAX_DEPTH, ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.formats.index import bitmap, entropy_bits, factorise, factors_from_bytes, saliency_kept
-from pymodel.formats.xor import XorCost, XorStream, decode, decode_slots, encode_best, encode_slots, stream_cost, stream_from_bytes
+from pymodel.formats.slot_rows import decode_tile, encode_tile, stored_bits, with_decoder
+from pymodel.formats.xor import XorCost, XorStream, decode, encode_best, stream_cost, stream_from_bytes
+from pymodel.image import slot_row
 from pymodel.pack import pack
 from pymodel.permute import permute
 from pymodel.prune import layer_masks
@@ -71,7 +74,7 @@ def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict
         cost = stream_cost(stream, mask, weight.size, 8 * len(factors.to_bytes()))
         kept = saliency_kept(weight, mask)
         step("slot rows of a packed layer")
-        slots, plain_slot_bits, by_zero = _slots(rng)
+        slots = _slots(rng)
 
     figures: dict[str, Any] = {
         "shape": list(shape),
@@ -97,11 +100,7 @@ def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict
         "magnitude_encode_seconds": exact_seconds,
         "magnitude_bitmap_bits_per_weight": exact_cost.bits_per_weight,
         "magnitude_entropy_bits_per_weight": (exact_cost.value_bits + entropy_bits(exact)) / weight.size,
-        "slot_bits": plain_slot_bits,
-        "slot_stored_bits": slots.bits_per_weight,
-        "slot_stored_bits_no_valid": by_zero.bits_per_weight,
-        "slot_value_ratio": slots.value_ratio,
-        "slot_used": slots.care_bits / plain_slot_bits / slots.weights,
+        **slots,
         "seconds": time.monotonic() - started,
         "passed": cost.value_ratio <= VALUE_RATIO and cost.bits_per_weight <= BITS_PER_WEIGHT,
     }
@@ -115,19 +114,30 @@ def _check(what: str, stream: XorStream, bits: npt.NDArray[np.bool_], care: npt.
         raise TatamiError(f"{what}: {np.count_nonzero(wrong)} bits came back changed, the first is {np.argwhere(wrong)[0]}")
 
 
-def _slots(rng: np.random.Generator) -> tuple[XorCost, int, XorCost]:
-    """The slots of a packed random layer, as `encode_slots` would have them, and with empty slots as zero weights."""
+def _slots(rng: np.random.Generator) -> dict[str, float]:
+    """The rows of slots of a packed random layer in the machine with the decoder that suits them: bits a slot, all counted."""
+    config = ArrayConfig("array", size=SLOT_SIZE, group=SLOT_GROUP, lane_depth=MAX_DEPTH)
     weight = np.where(rng.random(SLOT_LAYER) < 1 - SPARSITY, rng.integers(-128, 128, SLOT_LAYER), 0).astype(np.int8)
     bank = np.arange(SLOT_LAYER[1]) % SLOT_GROUP
     packed = pack(weight, bank, permute(weight, bank, SLOT_SIZE, SLOT_GROUP, rng=rng, moves=SLOT_MOVES), SLOT_SIZE, SLOT_GROUP)
-    costs = []
-    for valid in (None, False):
-        slots = encode_slots(packed, select_bits=(SLOT_GROUP - 1).bit_length(), valid=valid)
-        for before, after in zip(packed.tiles, decode_slots(slots, packed).tiles, strict=True):
-            if not (np.array_equal(before.weight, after.weight) and np.array_equal(before.select, after.select)):
-                raise TatamiError("slot rows: a tile came back changed")
-        costs.append(slots.cost)
-    return costs[0], slots.slot_bits, costs[1]
+    tiles = []
+    for tile in packed.tiles:
+        rows = slot_row(config).zeros(len(tile.lanes))
+        rows[:, : len(tile.filters)] = np.stack([tile.weight, tile.select], axis=2)
+        rows[rows[:, :, 0] == 0] = 0
+        tiles.append(rows)
+    found = with_decoder(config, tiles)
+    for rows in tiles:
+        if not np.array_equal(decode_tile(found, encode_tile(found, rows), len(rows)).rows, rows):
+            raise TatamiError("rows of slots: a tile came back changed")
+    slots = packed.lanes * SLOT_SIZE
+    return {
+        "slot_bits": config.slot_bits,
+        "slot_stored_bits": stored_bits(found, tiles) / slots,
+        "slot_used": packed.nonzeros / slots,
+        "slot_inputs": found.xor_inputs,
+        "slot_history": found.xor_history,
+    }
 
 
 def _table(figures: dict[str, Any], cost: XorCost, exact: XorCost) -> Table:
@@ -148,11 +158,10 @@ def _table(figures: dict[str, Any], cost: XorCost, exact: XorCost) -> Table:
     row("bitmap", "largest weights", exact.index_bits, exact, 1.0)
     row("entropy, a bound", "largest weights", figures["magnitude_entropy_bits_per_weight"] * weights - exact.value_bits, exact, 1.0)
     filters, inputs = SLOT_LAYER
-    stored, by_zero = figures["slot_stored_bits"], figures["slot_stored_bits_no_valid"]
     table.caption = (
         f"Values of the largest weights without history (one word a slice, as published): {figures['magnitude_value_ratio_no_history']:.3f} of those "
         f"cared for.\nSlots of a packed {filters} x {inputs} int8 layer, {figures['slot_used']:.0%} used: {figures['slot_bits']} bits plain, "
-        f"{stored:.2f} stored ({by_zero:.2f} without valid bits).\n"
+        f"{figures['slot_stored_bits']:.2f} stored, with words of {figures['slot_inputs']} bits and {figures['slot_history']} before.\n"
         f"Index {figures['index_seconds']:.0f} s, values {figures['encode_seconds']:.0f} s, all {figures['seconds']:.0f} s."
     )
     return table

@@ -5,7 +5,7 @@ The rows of a tile lie end to end. An encoded row is as long as its patches make
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
-from pymodel.errors import ErrorCode
+from pymodel.errors import ErrorCode, TatamiError
 from pymodel.formats.xor import XorNetwork, solve_slices
 from pymodel.image import Image, Words, slot_row
 
 Bits = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 
+STEP, TRIED_WINDOW, MAX_HISTORY = 8, 384, 7  # of `with_decoder`: steps of the word's width, and the history that goes with it
 RAW = (1 << XOR_COUNT_BITS) - 1  # the count of a row that is stored as it is
 
 
@@ -47,7 +48,7 @@ class Rows:
     fault: Fault | None
 
 
-@lru_cache
+@lru_cache(64)
 def network(config: ArrayConfig) -> XorNetwork:
     """The XOR gates of the decoder."""
     return XorNetwork(config.xor_inputs, config.row_bits, config.xor_seed, config.xor_history)
@@ -86,7 +87,12 @@ def encode_tile(config: ArrayConfig, rows: IntArray) -> Words:
             stored += [_number(RAW, XOR_COUNT_BITS), bits[r]]
             continue
         patches = positions[(positions >= r * config.row_bits) & (positions < (r + 1) * config.row_bits)] - r * config.row_bits
-        stored += [_number(len(patches), XOR_COUNT_BITS), used[r].astype(np.uint8), words[number], *(_number(int(p), config.patch_bits) for p in patches)]
+        stored += [
+            _number(len(patches), XOR_COUNT_BITS),
+            used[r].astype(np.uint8),
+            words[number],
+            *(_number(int(p), config.patch_bits) for p in patches),
+        ]
         number += 1
     flat = np.concatenate(stored)
     width = config.slot_word_bits
@@ -120,19 +126,10 @@ def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
     past = np.concatenate([np.zeros((config.xor_history, config.xor_inputs), np.uint8), inputs])
     window = np.concatenate([past[config.xor_history - h : len(past) - h] for h in range(config.xor_history + 1)], axis=1)
     expanded = (window.astype(np.float32) @ network(config).matrix.T.astype(np.float32)).astype(np.int64) & 1
-    for r, row in zip(coded, expanded, strict=True):
-        before = -1
-        at = begin[r] + row_length(config, 0)
-        for p in range(min(int(count_of[r]), XOR_PATCHES)):
-            place = int(stored[at + p * config.patch_bits : at + (p + 1) * config.patch_bits] @ (1 << np.arange(config.patch_bits)))
-            if not before < place < row_bits:
-                what = f"row {r} of slots: patch {p} is at {place}, must be in {before + 1}..{row_bits - 1}"
-                fault = _first(fault, Fault(ErrorCode.SLOT_CODE, int(r), 0, what))
-                break
-            row[place] ^= 1
-            before = place
-        if count_of[r] > XOR_PATCHES:
-            fault = _first(fault, Fault(ErrorCode.SLOT_CODE, int(r), 0, f"row {r} of slots: {count_of[r]} patches, must be at most {XOR_PATCHES} or {RAW}"))
+    for r, row in zip(coded.tolist(), expanded, strict=True):
+        wrong = _patch(config, row, counts[r], stored[begins[r] + row_length(config, 0) :])
+        if wrong is not None and (fault is None or r < fault.row):
+            fault = Fault(ErrorCode.SLOT_CODE, r, 0, f"row {r} of slots: {wrong}")
     decoded[coded] = expanded & np.repeat(valid, config.slot_bits, axis=1)
     ends = begin + np.array([row_length(config, c if c == RAW else min(c, XOR_PATCHES)) for c in counts], np.int64)
     if fault is not None:
@@ -165,6 +162,11 @@ def image_rows(image: Image) -> IntArray:
     return rows
 
 
+def slot_words(config: ArrayConfig, rows: IntArray) -> Words:
+    """The SLOT words of one tile's rows int64 [rows, T, fields]: themselves where there is no decoder."""
+    return encode_tile(config, rows) if config.xor_inputs else rows
+
+
 def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Words, Words]:
     """The inverse: TILE words [tiles, 1, fields] whose rows of slots are `rows` by lane -> the same with their `slot_base`, and the SLOT words."""
     if not config.xor_inputs:
@@ -178,12 +180,49 @@ def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Wo
 
 
 def stored_bits(config: ArrayConfig, tiles: list[IntArray]) -> int:
-    """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in whole words of the SLOT memory."""
-    return sum(len(encode_tile(config, rows)) for rows in tiles) * config.slot_word_bits
+    """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in whole words of the SLOT memory, in the order of `spread`."""
+    words = 0
+    for rows in tiles:
+        words += len(slot_words(config, rows[spread(np.count_nonzero(rows[:, :, 0], axis=1), config)] if config.xor_inputs else rows))
+    return words * config.slot_word_bits
 
 
-def _first(one: Fault | None, other: Fault) -> Fault:
-    return other if one is None or other.row < one.row else one
+def with_decoder(config: ArrayConfig, tiles: list[IntArray]) -> ArrayConfig:
+    """`config` with the XOR decoder for which `tiles`, each int64 [rows, T, fields], take the fewest bits: widths of the word are tried in steps.
+
+    Raises `TatamiError` if the rows of this array are too short for any.
+    """
+    if not config.most_xor_inputs:
+        raise TatamiError(f"config '{config.name}': rows of {config.row_bits} bits leave no room for patches: no XOR decoder fits")
+
+    def build(inputs: int) -> ArrayConfig:
+        history = min(MAX_HISTORY, max(0, TRIED_WINDOW // inputs - 1))
+        return replace(config, name=f"{config.name}x{inputs}", xor_inputs=inputs, xor_history=history)
+
+    best = min((build(n) for n in range(min(STEP, config.most_xor_inputs), config.most_xor_inputs + 1, STEP)), key=lambda c: stored_bits(c, tiles))
+    near = range(max(1, best.xor_inputs - STEP + 1), min(config.most_xor_inputs, best.xor_inputs + STEP - 1) + 1)
+    return min((best, *(build(n) for n in near)), key=lambda c: stored_bits(c, tiles))
+
+
+def image_tiles(image: Image) -> list[IntArray]:
+    """The rows of slots of every tile of an image, int64 [rows, T, fields] each."""
+    slot = image.section("SLOT").words
+    return [tile_rows(image.config, slot, tile).rows for tile in image.section("TILE").words[:, 0]]
+
+
+def _patch(config: ArrayConfig, row: IntArray, count: int, stored: Bits) -> str | None:
+    """Flips the bits of a row that its patches name; says what is wrong with them."""
+    if count > XOR_PATCHES:
+        return f"{count} patches, must be at most {XOR_PATCHES} or {RAW}"
+    before = -1
+    for p in range(count):
+        bits = stored[p * config.patch_bits : (p + 1) * config.patch_bits]
+        position = int(bits @ (1 << np.arange(config.patch_bits)))
+        if not before < position < config.row_bits:
+            return f"patch {p} is at {position}, must be in {before + 1}..{config.row_bits - 1}"
+        row[position] ^= 1
+        before = position
+    return None
 
 
 def _number(value: int, bits: int) -> Bits:

@@ -15,10 +15,11 @@ CONFIG = "16x16"  # whose array the networks are planned for
 
 @dataclass(frozen=True)
 class System:
-    """A scheme of `pymodel.schemes` and the matrix compression that it is asked for."""
+    """A scheme of `pymodel.schemes`, the matrix compression that it is asked for, and whether its rows of slots are stored XOR-encoded."""
 
     scheme: str
     ratio: float
+    xor: bool = False
 
 
 SYSTEMS = {
@@ -28,6 +29,7 @@ SYSTEMS = {
     "tetris": System("tetris", 4),  # at 8 this small network loses a layer
     "penni": System("penni", 4),
     "subword": System("tight_subword", 4),  # slots of half the bits
+    "xor": System("tight", 5, xor=True),  # unstructured pruning leaves empty slots, which need no bits
 }
 
 

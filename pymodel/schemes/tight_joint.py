@@ -65,7 +65,6 @@ class TightJoint:
         found = iter(each(_fill, jobs))
         return {layer.name: LayerPlan.of(_join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)) for layer in layers}
 
-
     def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
         """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all."""
         del config

@@ -100,7 +100,15 @@ REGISTERS = {
             "IRQ_STATUS", 0x30, "W1C", 0, "DONE: a program reached END; ERROR: an error stopped the machine; a one clears", DONE=(0, 0), ERROR=(1, 1)
         ),
         _register("PROGRAM_START", 0x34, "RW", 0, "the program word at which START begins", ADDRESS=(15, 0)),
-        _register("XOR", 0x38, "RO", None, "XOR decoder: bits of a stored word (0: there is none), words of history", XOR_INPUTS=(15, 0), XOR_HISTORY=(31, 16)),
+        _register(
+            "XOR",
+            0x38,
+            "RO",
+            None,
+            "XOR decoder: bits of a word (0: no decoder), words of history",
+            XOR_INPUTS=(15, 0),
+            XOR_HISTORY=(31, 16),
+        ),
         _register("XOR_SEED", 0x3C, "RO", None, "what the network of the XOR decoder is drawn from", XOR_SEED=(31, 0)),
         _register("CYCLES", 0x40, "RO", 0, "clock cycles of the last run, START to END"),
         _register("BUSY_CYCLES", 0x44, "RO", 0, "of these, cycles in which a group was fetched for the array"),

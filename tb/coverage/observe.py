@@ -65,6 +65,15 @@ class SlotSeen(Observation):
 
 
 @dataclass(frozen=True)
+class RowSeen(Observation):
+    """A row of slots as an XOR decoder got it: how many patches, or "as it is", and where it lies in the words of its tile."""
+
+    group: ClassVar[str] = "row"
+    patches: int | str
+    place: str
+
+
+@dataclass(frozen=True)
 class LaneSeen(Observation):
     """A lane: its weights, the members of its group, the distinct selects of its slots, and the lanes of its layer that share its group."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
 
-from pymodel.config import ArrayConfig
+from pymodel.config import XOR_PATCHES, ArrayConfig
 from pymodel.errors import ErrorCode
 from tb.coverage.observe import (
     RECORDS,
@@ -25,6 +25,7 @@ from tb.coverage.observe import (
     ProgramSeen,
     ReadSeen,
     RequantSeen,
+    RowSeen,
     SlotSeen,
     TapSeen,
 )
@@ -95,7 +96,7 @@ def activity(state: str) -> str:
 
 WORDS = ("first word", "middle word", "last word", "only word")
 KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
-PIPELINE = tuple(code.name for code in (ErrorCode.GROUP_RANGE, ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ, ErrorCode.FEATURE_WRITE))
+PIPELINE = tuple(code.name for code in ErrorCode if code >= ErrorCode.GROUP_RANGE)
 # A program error, and the states of the sequencer in which it can be found. A lane is in the pipeline while the sequencer runs or drains.
 ERROR_STATES: Bins = (
     ("PROGRAM_RANGE", "FETCH"),
@@ -148,6 +149,10 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
     Point(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
     Point(SlotSeen, "cp_digit", lambda s: (s.digit, limits(s.weight, *DIGIT)), tuple((d, e) for d in ("low", "high") for e in ENDS)),
+    # rows of slots where there is an XOR decoder
+    Point(RowSeen, "cp_row_patches", lambda s: s.patches, (*range(XOR_PATCHES + 1), "as it is")),
+    Point(RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "across words")),
+    Cross(RowSeen, "cp_row_patches_x_place", ("cp_row_patches", "cp_row_place")),
     # lanes and groups
     Point(LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")),
     Point(LaneSeen, "cp_lane_members", lambda s: "all" if s.members == s.group_size else few(s.members), (*FEW, "all")),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.array import OUT_LATENCY, RECORD_CYCLES, LayerRun, Machine, MachineError, Run, drain_cycles
+from pymodel.formats.slot_rows import RAW
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
 from tb.coverage import collect
 from tb.coverage.observe import (
@@ -25,6 +26,7 @@ from tb.coverage.observe import (
     ProgramSeen,
     ReadSeen,
     RequantSeen,
+    RowSeen,
     SlotSeen,
     TapSeen,
 )
@@ -177,7 +179,16 @@ class _Layer:
         self.taps = self.memory["TAP"][rows + self.reads[:, 1], 0]  # [P, reads, fields]
 
     def observations(self) -> set[Observation]:
-        return {self.layer(), *self.slot_set(), *self.lane_set(), *self.column_set(), *self.requant_set(), *self.tap_set(), *self.read_set()}
+        return {
+            self.layer(),
+            *self.slot_set(),
+            *self.row_set(),
+            *self.lane_set(),
+            *self.column_set(),
+            *self.requant_set(),
+            *self.tap_set(),
+            *self.read_set(),
+        }
 
     def layer(self) -> LayerSeen:
         r, run = self.record, self.run
@@ -233,6 +244,18 @@ class _Layer:
         if self.config.weight_bits == 8:
             return {SlotSeen(r, s, w) for r, s, w in distinct(row, select, ends(weight, *WEIGHT))}
         return {SlotSeen(r, s, w, ("low", "high")[position]) for r, s, w, position in distinct(row, select, ends(weight, *DIGIT), above)}
+
+    def row_set(self) -> set[RowSeen]:
+        if not self.config.xor_inputs:
+            return set()
+        seen = set()
+        for stored in self.stored:
+            words = (stored.ends - 1) // self.config.slot_word_bits
+            before = np.concatenate([[0], stored.ends[:-1] - 1]) // self.config.slot_word_bits
+            for number, patches in enumerate(stored.patches.tolist()):
+                place = "first of its tile" if number == 0 else "inside a word" if words[number] == before[number] else "across words"
+                seen.add(RowSeen("as it is" if patches == RAW else patches, place))
+        return seen
 
     def lane_set(self) -> set[LaneSeen]:
         used = self.slots[:, :, 0] != 0

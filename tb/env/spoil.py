@@ -117,7 +117,7 @@ def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
 
 
 def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
-    """The first row of a tile's slots with too many patches, with a patch behind its end, and with two that change places; the row past the memory."""
+    """The first row of a tile's slots with more patches than there can be, with one behind its end, and with two in the wrong order."""
     config, spec = image.config, memories(image.config)["SLOT"]
     base = int(image.section("TILE").words[tile, 0, 3])
     words = image.section("SLOT").words[base : base + 1]

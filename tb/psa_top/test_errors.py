@@ -335,6 +335,7 @@ async def bad_programs(dut: Any) -> None:
         *first_that_gives(image, ErrorCode.FEATURE_WRITE, outside_writes(image)),
         ("FILTER", 0, "base", config.feature_depth - 1, 0),
         ("FILTER", 0, "bank", 15, 0),
+        *((("TILE", 0, "slot_base", 65535, 0),) if config.xor_inputs else ()),
     ]
     if len(image.section("TILE").words) > 1:
         cases.append(("TILE", 1, "passes", 0, 0))
@@ -361,7 +362,8 @@ async def bad_programs(dut: Any) -> None:
         await b.recover(wanted.code, wanted.info)
         await b.host.load(b.packets_of(memory))
         await b.healthy()
-    needed = {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ}
+    needed = {ErrorCode.SLOT_RANGE} if config.xor_inputs else set()
+    needed |= {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ}
     if any(place.channel_words > 1 for name, place in image.placements.items() if name != INPUT):
         needed.add(ErrorCode.FEATURE_WRITE)
     assert needed <= stopped, f"never provoked: {needed - stopped}"

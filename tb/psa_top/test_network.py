@@ -79,6 +79,10 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
         "cycles_over_bound": round(cycles / bound, 3),
+        # cycles of the same program in the machine without a decoder, which has nothing to wait for
+        "decoder_stall_cycles": outcome.cycles - data.meta["plain"]["cycles"] * outcome.images,
+        "slot_kbytes": round(image.bits()["SLOT"] / 8192, 2),
+        "plain_slot_kbytes": round(data.meta["plain"]["slot_bits"] / 8192, 2),
         "image_kbytes": round(sum(image.bits().values()) / 8192, 2),
         "bits_per_weight": round(cost.bits_per_weight, 3),
         "accuracy": kept.accuracy(logits, data.labels[: outcome.images]) if len(data.labels) else None,

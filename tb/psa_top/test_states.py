@@ -15,8 +15,10 @@ from cocotb.utils import get_sim_time
 
 from pymodel.array import Machine
 from pymodel.array import MachineError as ModelError
+from pymodel.config import XOR_COUNT_BITS
 from pymodel.errors import ErrorCode
-from pymodel.image import OPCODE_END, OPCODE_LAYER, Section, memories, packet
+from pymodel.formats.slot_rows import row_length, slot_words
+from pymodel.image import OPCODE_END, OPCODE_LAYER, Section, Words, memories, packet, slot_row
 from tb.common import settings
 from tb.common.check import Outcome, compare_counters
 from tb.common.host import PERIOD_NS, MachineError, RegisterError
@@ -238,12 +240,14 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     last = {name: specs[name].depth - 1 for name in ("TILE", "GROUP", "TAP", "FILTER")}
     lane, first_filter = config.lane_depth - t, config.filter_depth - t
 
-    def sections(group: int, tap: int, base: int, bank: int) -> list[Section]:
+    rows = slot_words(config, slot_row(config).zeros(t))
+
+    def sections(group: int, tap: int, base: int, bank: int, slot_base: int = lane, slots: Words = rows) -> list[Section]:
         """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter writes to `bank`."""
         words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
         layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1)
         words["PROGRAM"][0, 0] = layer
-        words["TILE"][0, 0, :3] = (lane, 1, first_filter)
+        words["TILE"][0, 0] = (lane, 1, first_filter, slot_base)
         words["GROUP"][0, 0] = (1, base, tap)
         words["TAP"][0, 0, 0] = 1  # the read begins a pixel after the word
         lanes, filters = specs["LANE"].zeros(t), specs["FILTER"].zeros(t)
@@ -253,7 +257,7 @@ async def errors_of_the_last_lane(dut: Any) -> None:
         return [
             *(Section(name, at[name], word) for name, word in words.items()),
             Section("LANE", lane, lanes),
-            Section("SLOT", lane, specs["SLOT"].zeros(t)),
+            Section("SLOT", slot_base, slots),
             Section("FILTER", first_filter, filters),
         ]
 
@@ -266,6 +270,12 @@ async def errors_of_the_last_lane(dut: Any) -> None:
         cases[ErrorCode.GROUP_RANGE] = sections(config.group_depth, 0, 0, 0)
     if config.group > 15:
         del cases[ErrorCode.FEATURE_WRITE]  # every bank that a filter can name is there
+    if config.xor_inputs:
+        # the last row begins with a count of patches that there cannot be; and it needs a word that the memory does not have
+        broken = rows.copy()
+        broken.reshape(-1)[(t - 1) * row_length(config, 0) + np.arange(XOR_COUNT_BITS)] = (1, 0, 1)
+        cases[ErrorCode.SLOT_CODE] = sections(0, 0, 0, 0, slots=broken)
+        cases[ErrorCode.SLOT_RANGE] = sections(0, 0, 0, 0, config.lane_depth - len(rows) + 1, rows[:-1])
     for code, spoilt in cases.items():
         machine = model(b)
         machine.load(spoilt)

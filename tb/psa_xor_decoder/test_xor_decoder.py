@@ -97,7 +97,9 @@ def random_row(rng: np.random.Generator, size: dict[str, int], bad: bool) -> Row
     if kind == 0 or (kind == 1 and row_bits > last):
         return Row(int(rng.integers(PATCHES + 1, RAW)), valid, word, spread)
     if kind == 1:
-        return Row(count + 1 if count < PATCHES else count, valid, word, [*spread[: max(0, count + (count < PATCHES) - 1)], edgy(rng, row_bits, last)])
+        return Row(
+            count + 1 if count < PATCHES else count, valid, word, [*spread[: max(0, count + (count < PATCHES) - 1)], edgy(rng, row_bits, last)]
+        )
     if kind == 2:
         return Row(2, valid, word, [spread[0], spread[0]])
     return Row(2, valid, word, [spread[1], spread[0]])
