@@ -38,7 +38,7 @@ localparam PATCHES    = 4;
 localparam ROW        = COLS * SLOT_BITS;
 localparam WINDOW     = INPUTS * (HISTORY + 1);
 localparam TAPS       = 7;
-localparam NEAR       = 4;
+localparam NEAR       = 2;
 
 localparam [COUNT_BITS-1:0] RAW = {COUNT_BITS{1'b1}}, MOST = PATCHES;
 

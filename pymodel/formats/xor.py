@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 TAPS = 7  # inputs of an XOR gate; odd, because even ones can only make words of even weight
-NEAR = 4  # of them, from the slice's own word: the first slices of a machine's tile have no others to choose from
+NEAR = 2  # of them, from the slice's own word: the first slices of a machine's tile have no others to choose from
 WINDOW = 512  # stored bits that `choose_network` lets an output draw from, at least
 MAX_OUTPUTS = 4096
 MAX_WINDOW = 8192

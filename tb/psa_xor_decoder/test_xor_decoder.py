@@ -22,7 +22,7 @@ from tb.common.block import Bench, chance, edgy, pack
 from tb.common.seeding import numpy_rng
 
 COUNT_BITS, PATCHES, RAW = 3, 4, 7
-TAPS, NEAR = 7, 4
+TAPS, NEAR = 7, 2
 MASK = 0xFFFFFFFF
 CYCLES = 1500
 
