@@ -6,16 +6,22 @@ distributions, so that short runs meet empty filters, full ranges, saturation bo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network
+from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network, input_banks, residual_banks
 from pymodel.config import ArrayConfig
+from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
+from pymodel.schemes import LayerPlan, LayerWeights, get_scheme
 
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
+MIXED = 0.3  # of the programs
+MIX = ("dense", "unstructured", "column_combining", "tetris", "tight", "tight_tile", "tight_joint", "tight_pass")  # what keeps a layer one layer
 
 
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
@@ -52,16 +58,44 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
 
 
 def random_program(rng: np.random.Generator, config: ArrayConfig, packing: str | None = None) -> tuple[Network, Image]:
-    """A random network that fits the machine, and its image under `packing` (any, if not given), in long chunks or in short ones."""
+    """A random network that fits the machine, and its image under `packing` (any, if not given), in long chunks or in short ones.
+
+    Without `packing`, some networks have a compression scheme of its own for each layer; the name of their scheme is "mixed".
+    """
     while True:
         network = random_network(rng, config)
         chosen, seed = packing or str(rng.choice(list(PACKINGS))), int(rng.integers(2**31))
         # planes are smaller than the accumulators: without a limit no layer would have a second chunk
         chunk_words = int(rng.choice([1, 2, 3, 5, config.acc_words], p=[0.1, 0.15, 0.15, 0.1, 0.5]))
+        aside = np.random.default_rng(seed)
+        plans: dict[str, LayerPlan] = {}
+        if packing is None and aside.random() < MIXED:
+            network, plans = mixed_schemes(network, config, aside)
+        scheme = "mixed" if plans else chosen
         try:
-            return network, compile_network(network, config, packing=chosen, seed=seed, chunk_words=chunk_words)
+            return network, compile_network(network, config, packing=chosen, plans=plans, scheme=scheme, seed=seed, chunk_words=chunk_words)
         except CapacityError:
             continue
+
+
+def mixed_schemes(network: Network, config: ArrayConfig, rng: np.random.Generator) -> tuple[Network, dict[str, LayerPlan]]:
+    """The network pruned layer by layer, each layer by a scheme and at a ratio of its own; some layers have none."""
+    banks, residuals = input_banks(network, config), residual_banks(network, config)
+    plans: dict[str, LayerPlan] = {}
+    layers: list[Layer] = []
+    for layer in network.layers:
+        if not isinstance(layer, GlobalPool) and config.weight_bits == 8 and rng.random() < 0.8:
+            matrix = layer.weight.reshape(len(layer.weight), -1)
+            weights = replace(LayerWeights.by_magnitude(layer.name, matrix, banks[layer.name]), residual=residuals.get(layer.name))
+            try:
+                plan = get_scheme(str(rng.choice(MIX))).plan([weights], float(rng.uniform(1, 4)), config, rng)[layer.name]
+            except TatamiError:  # a ratio that is not for a layer so small
+                plan = None
+            if plan is not None:
+                plans[layer.name] = plan
+                layer = replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
+        layers.append(layer)
+    return Network(network.name, network.input_shape, tuple(layers)), plans
 
 
 def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt.NDArray[np.int8]:
