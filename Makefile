@@ -13,7 +13,7 @@ export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
-	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz'
+	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
 	@echo 'make replay  run a failure again, probed: the first wrong value inside, and waves; FAILURE=folder below build/failures/'
 	@echo 'make list    the tests and configurations that sim knows'
 	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'

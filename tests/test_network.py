@@ -198,6 +198,8 @@ def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--test=digits", "--weights=README.md"], "WEIGHTS: test 'digits' takes none"),
+        (["--test=digits", "--format=xor"], "FORMAT 'xor': test 'digits' takes none"),
+        (["--test=tight", "--format=gzip"], "FORMAT 'gzip': valid: xor"),
         (["--test=network", "--weights=no/such.npz"], "WEIGHTS 'no/such.npz': no such file or folder"),
         (["--test=network"], "WEIGHTS is not given"),
     ],
