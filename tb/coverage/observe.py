@@ -72,6 +72,10 @@ class RowSeen(Observation):
     patches: int | str
     place: str
 
+    @property
+    def kind(self) -> str:
+        return "as it is" if isinstance(self.patches, str) else "patched" if self.patches else "no patch"
+
 
 @dataclass(frozen=True)
 class LaneSeen(Observation):

@@ -113,6 +113,7 @@ ACTIVITIES = ("IDLE", "busy", "ERROR")
 # All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md, "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
 ENDS = ("lowest", "negative", "positive", "highest")
+ROW_KINDS = ("no patch", "patched", "as it is")
 PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
 POINTS: tuple[Point | Cross, ...] = (
@@ -151,8 +152,10 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(SlotSeen, "cp_digit", lambda s: (s.digit, limits(s.weight, *DIGIT)), tuple((d, e) for d in ("low", "high") for e in ENDS)),
     # rows of slots where there is an XOR decoder
     Point(RowSeen, "cp_row_patches", lambda s: s.patches, (*range(XOR_PATCHES + 1), "as it is")),
-    Point(RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "across words")),
-    Cross(RowSeen, "cp_row_patches_x_place", ("cp_row_patches", "cp_row_place")),
+    Point(RowSeen, "cp_row_kind", lambda s: s.kind, ROW_KINDS),
+    Point(RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "into a new word")),
+    # what is stored as it is takes a whole word
+    Cross(RowSeen, "cp_row_kind_x_place", ("cp_row_kind", "cp_row_place"), without=(("as it is", "inside a word"),)),
     # lanes and groups
     Point(LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")),
     Point(LaneSeen, "cp_lane_members", lambda s: "all" if s.members == s.group_size else few(s.members), (*FEW, "all")),

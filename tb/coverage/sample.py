@@ -253,7 +253,7 @@ class _Layer:
             words = (stored.ends - 1) // self.config.slot_word_bits
             before = np.concatenate([[0], stored.ends[:-1] - 1]) // self.config.slot_word_bits
             for number, patches in enumerate(stored.patches.tolist()):
-                place = "first of its tile" if number == 0 else "inside a word" if words[number] == before[number] else "across words"
+                place = "first of its tile" if number == 0 else "inside a word" if words[number] == before[number] else "into a new word"
                 seen.add(RowSeen("as it is" if patches == RAW else patches, place))
         return seen
 
