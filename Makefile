@@ -65,7 +65,7 @@ bench: $(VENV)/.base $(if $(WEIGHTS),$(VENV)/.train)
 # Each option only if it is given: the command has the defaults.
 compress: $(VENV)/.train
 	@$(PY) -m scripts.compress "$${NETWORK:-digits}" --scheme="$${SCHEME:-tight_joint}" --ratio="$${RATIO:-8}" $${WEIGHTS:+"--weights=$$WEIGHTS"} \
-		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"}
+		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"} $${FORMAT:+"--format=$$FORMAT"}
 
 # One run at a time, unless JOBS is given here: a run has all cores for itself.
 results: $(VENV)/.train

@@ -125,6 +125,8 @@ def compress(
     except OSError as error:
         raise TatamiError(f"{out}: cannot be made: {error.strerror}") from None
     array = array_for(scheme, config)
+    if xor and not array.most_xor_inputs:  # before hours of training
+        raise TatamiError(f"config '{array.name}': rows of {array.row_bits} bits are too short for an XOR decoder (--format xor)")
     trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report)
     network, scales = quantised(task, trained.module, trained.weight_steps)
     image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)

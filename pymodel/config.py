@@ -159,7 +159,9 @@ CONFIGS = {
         ArrayConfig("8x4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256),
         ArrayConfig("4x2", size=4, group=2, feature_depth=2048, acc_words=64, lane_depth=16384, tile_depth=512),
         ArrayConfig("8x4w4", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=16384, tile_depth=256, weight_bits=4),
-        ArrayConfig("8x4x", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256, xor_inputs=36, xor_history=2),
+        ArrayConfig(
+            "8x4x", size=8, group=4, feature_depth=1024, acc_words=32, lane_depth=8192, tile_depth=256, xor_inputs=36, xor_history=2, xor_seed=7
+        ),
     )
 }
 DEFAULT_CONFIG = "16x8"

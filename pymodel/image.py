@@ -319,7 +319,7 @@ class Image:
             raise refuse("header checksum (crc32) is wrong")
         header = json.loads(text)
         for name, value in config.fingerprint().items():
-            if header["config"].get(name) != value:
+            if header["config"].get(name, XOR_FIELDS.get(name)) != value:
                 raise refuse(f"config field {name} is {header['config'].get(name)}, the machine '{config.name}' has {value}")
         specs = memories(config)
         sections = []
@@ -359,6 +359,9 @@ class Image:
             stats=network["stats"],
         )
 
+
+# of files from before there was an XOR decoder
+XOR_FIELDS = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1}
 
 MAGIC = b"TATAMI\0\x01"
 

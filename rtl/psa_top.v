@@ -151,8 +151,11 @@ generate
 if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - 4 * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
     psa_illegal_parameter_XOR_INPUTS_leave_no_room_for_patches_in_a_row stop ();
 end
-if (XOR_HISTORY < 0 || XOR_INPUTS * (XOR_HISTORY + 1) > 1024 || (XOR_INPUTS == 0 && XOR_HISTORY > 0)) begin : gen_bad_xor_history
+if (XOR_HISTORY < 0 || XOR_HISTORY > 1023 || XOR_INPUTS * (XOR_HISTORY + 1) > 1024 || (XOR_INPUTS == 0 && XOR_HISTORY > 0)) begin : gen_bad_xor_history
     psa_illegal_parameter_XOR_HISTORY_must_make_a_window_of_at_most_1024 stop ();
+end
+if (XOR_SEED < 1) begin : gen_bad_xor_seed
+    psa_illegal_parameter_XOR_SEED_must_be_in_1_to_2147483647 stop ();
 end
 endgenerate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +77,13 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
             raise TatamiError(f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for {found.meta[field]}")
     scheme = str(found.meta.get("scheme", "tight"))
     packing = "dense" if scheme == "dense" else "tight"
-    plain = image = _compiled(found, config, packing, scheme)
+    without = replace(config, xor_inputs=0, xor_history=0)
+    plain = image = _compiled(found, without, packing, scheme)
+    dense = compile_fitted(found.network, without, packing="dense")
     if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
-        config = with_decoder(config, image_tiles(plain))
+        config = with_decoder(without, image_tiles(plain))
+    if config.xor_inputs:
         image = _compiled(found, config, packing, scheme)
-    dense = compile_fitted(found.network, config, packing="dense")
     cost = image_cost(dense)
     rows = [{**stats, "cycles": layer.cycles} for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)]
     # of the network before compression, where that is known: PENNI's has other layers

@@ -110,7 +110,7 @@ BROKEN = [
     ("xor_decoder", "number < NEAR ?", "number <= NEAR ?"),
     ("slots", "STAGES(LATENCY - 1)", "STAGES(LATENCY - 2)"),
     ("slots", "LEAD     = LATENCY - 3", "LEAD     = LATENCY - 2"),
-    ("slots", "code_bad ? ERR_SLOT_CODE : ERR_SLOT_RANGE", "code_bad ? ERR_SLOT_RANGE : ERR_SLOT_CODE"),
+    ("slots", "code_bad ? ERR_SLOT_CODE : ERR_SLOT_RANGE", "range_bad ? ERR_SLOT_RANGE : ERR_SLOT_CODE"),
     ("slots", "issue_valid && issue_first", "issue_valid"),
     ("column_control", "keep_reg[count_reg]", "keep_reg[0]"),
     ("column_control", "valid_reg && last_reg &&", "valid_reg &&"),

@@ -85,9 +85,10 @@ def test_waves(sim: str) -> None:
     assert outcome.waves.stat().st_size > 10_000
 
 
-def test_a_flipped_slot_bit_is_found_and_named(sim: str) -> None:
+@pytest.mark.parametrize("config", ["4x2", "8x4x"])
+def test_a_flipped_slot_bit_is_found_and_named(sim: str, config: str) -> None:
     """One bit of one slot, wrong in the RTL only: the run fails, and names the layer, the filter and a pixel."""
-    outcome = run("digits", sim, "4x2", seed=7, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    outcome = run("digits", sim, config, seed=7, TATAMI_IMAGES="1", TATAMI_FLIP="1")
     assert not outcome.passed
     assert outcome.result["mismatches"] > 0
     layer, channel = outcome.result["flipped_layer"], outcome.result["flipped_filter"]
@@ -106,6 +107,7 @@ ILLEGAL = [
     ({"WEIGHT_BITS": 5}, "WEIGHT_BITS_must_be_4_or_8"),
     ({"XOR_INPUTS": 9}, "XOR_INPUTS_leave_no_room_for_patches_in_a_row"),
     ({"XOR_HISTORY": 1}, "XOR_HISTORY_must_make_a_window_of_at_most_1024"),
+    ({"XOR_SEED": 0}, "XOR_SEED_must_be_in_1_to_2147483647"),
     ({"XOR_INPUTS": 8, "XOR_HISTORY": 128}, "XOR_HISTORY_must_make_a_window_of_at_most_1024"),
 ]
 

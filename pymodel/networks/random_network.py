@@ -17,6 +17,7 @@ from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
 from pymodel.schemes import LayerPlan, LayerWeights, get_scheme
+from pymodel.schemes.dense import Dense
 
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
@@ -87,9 +88,11 @@ def mixed_schemes(network: Network, config: ArrayConfig, rng: np.random.Generato
         if not isinstance(layer, GlobalPool) and config.weight_bits == 8 and rng.random() < 0.8:
             matrix = layer.weight.reshape(len(layer.weight), -1)
             weights = replace(LayerWeights.by_magnitude(layer.name, matrix, banks[layer.name]), residual=residuals.get(layer.name))
+            scheme = get_scheme(str(rng.choice(MIX)))
+            ratio = 1.0 if scheme.name == Dense.name else float(rng.uniform(1, 4))
             try:
-                plan = get_scheme(str(rng.choice(MIX))).plan([weights], float(rng.uniform(1, 4)), config, rng)[layer.name]
-            except TatamiError:  # a ratio that is not for a layer so small
+                plan = scheme.plan([weights], ratio, config, rng)[layer.name]
+            except TatamiError:  # a layer so small cannot be compressed as much
                 plan = None
             if plan is not None:
                 plans[layer.name] = plan

@@ -34,4 +34,8 @@ def get_scheme(name: str) -> Scheme:
 def array_for(scheme: Scheme, config: ArrayConfig) -> ArrayConfig:
     """`config` with slots as wide as the scheme's: 4-bit digits for `tight_subword`, 8-bit weights for all others."""
     bits = DIGIT_BITS if scheme.name == TightSubword.name else 8
-    return config if config.weight_bits == bits else replace(config, name=f"{config.name}w{bits}", weight_bits=bits)
+    if config.weight_bits == bits:
+        return config
+    array = replace(config, name=f"{config.name}w{bits}", weight_bits=bits, xor_inputs=0, xor_history=0)
+    # a row of fewer bits has room for fewer
+    return replace(array, xor_inputs=min(config.xor_inputs, array.most_xor_inputs), xor_history=config.xor_history if array.most_xor_inputs else 0)

@@ -4,7 +4,7 @@ Model: a dictionary of rows, and a cycle number for each row that must come; wit
 
 Corners: rows in every cycle and with gaps; issues that are not the first of a pass; lane 0 and the last lane; a lane overwritten; reset
 with rows on their way, and in the cycle of an issue; garbage on lane and row where no row is read. With a decoder: tiles with hardly a slot in
-use, with all, and with some; one that ends with the memory, one that goes on beyond it, one whose code is broken.
+use, with all, and with some; one that ends with the memory, one that goes on beyond it, one whose code is broken; both at once, of which the code is reported.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def encoded_tiles(dut: Any) -> None:
     bench = Bench(dut, *INPUTS)
     await bench.reset(issue_valid=0, ld_slot=0)
     due: dict[int, tuple[int, int]] = {}
-    seen = dict.fromkeys(("rows", "tiles_without_a_gap", "at_the_end", "beyond_the_memory", "broken", "other_words"), 0)
+    seen = dict.fromkeys(("rows", "tiles_without_a_gap", "at_the_end", "beyond_the_memory", "broken", "broken_at_the_end", "other_words"), 0)
     error: tuple[int, int, int] | None = None  # cycle, code, info
 
     async def cycle(**pins: int) -> None:
@@ -132,14 +132,16 @@ async def encoded_tiles(dut: Any) -> None:
                 break
             tiles.append((base, rows, words[:, :, 0]))
             base += len(words)
-        kind = rng.choice(["right", "right", "at_the_end", "beyond_the_memory", "broken"])
+        kind = rng.choice(["right", "right", "at_the_end", "beyond_the_memory", "broken", "broken_at_the_end"])
         start, rows, words = tiles[-1]
         if kind in ("at_the_end", "beyond_the_memory"):
             start = depth - len(words) + (kind == "beyond_the_memory")
             tiles[-1] = (start, rows, words)
             if len(tiles) > 1 and start < len(tiles[0][2]):
                 del tiles[0]
-        if kind == "broken":
+        if kind == "broken_at_the_end":  # and the row behind it is beyond: both are found in one cycle
+            start, tiles = depth - 1, tiles[-1:]
+        if kind.startswith("broken"):
             words = words.copy()
             words[0, :3] = [(XOR_PATCHES + 1) >> n & 1 for n in range(3)]
             tiles[-1] = (start, rows, words)
@@ -151,7 +153,7 @@ async def encoded_tiles(dut: Any) -> None:
         for number, (start, rows, _) in enumerate(tiles):
             wrong = number == len(tiles) - 1
             for r, row in enumerate(rows):
-                if error is not None:
+                if error is not None and not (kind == "broken_at_the_end" and r == 1):
                     stopped = True
                     break
                 row_slots = int.from_bytes(row_spec.encode(row[None]).tobytes(), "little")
@@ -161,8 +163,9 @@ async def encoded_tiles(dut: Any) -> None:
                         seen["other_words"] += 1
                 now = bench.number + 1
                 seen["tiles_without_a_gap"] += number > 0 and r == 0
-                if wrong and kind == "broken" and r == 0:
-                    error = (now + 4, ErrorCode.SLOT_CODE, start)
+                if wrong and kind.startswith("broken") and r <= 1:
+                    if r == 0:
+                        error = (now + 4, ErrorCode.SLOT_CODE, start)
                 elif wrong and kind == "beyond_the_memory" and r == outside:
                     error = (now + 3, ErrorCode.SLOT_RANGE, depth)
                 else:

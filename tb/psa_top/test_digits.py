@@ -16,6 +16,7 @@ import numpy as np
 
 from pymodel.array import Machine
 from pymodel.compile import clip_weights, compile_network
+from pymodel.formats.slot_rows import image_rows, store_rows
 from pymodel.image import Image, Section
 from pymodel.networks import digits
 from pymodel.networks.kept import accuracy
@@ -119,7 +120,7 @@ def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str,
 
 def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
     """The image with the top bit of one used slot's weight flipped, and where that slot is and what it belongs to."""
-    slots, tiles = image.section("SLOT").words, image.section("TILE").words[:, 0]
+    slots, tiles = image_rows(image), image.section("TILE").words[:, 0]
     lane, column = rng.choice(np.argwhere(slots[:, :, 0] != 0))
     tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
     record = next(r for r in image.section("PROGRAM").words[::-1, 0] if r[0] == 1 and r[8] <= tile)
@@ -130,6 +131,7 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     changed = slots.copy()
     top = 1 << image.config.weight_bits - 1
     changed[lane, column, 0] += top if changed[lane, column, 0] < 0 else -top
-    sections = tuple(Section("SLOT", 0, changed) if s.memory == "SLOT" else s for s in image.sections)
+    spoilt = dict(zip(("TILE", "SLOT"), store_rows(image.config, image.section("TILE").words, changed), strict=True))
+    sections = tuple(Section(s.memory, 0, spoilt[s.memory]) if s.memory in spoilt else s for s in image.sections)
     where = {"flipped_layer": layer, "flipped_filter": int(flipped_filter), "flipped_lane": int(lane), "flipped_column": int(column)}
     return replace(image, sections=sections), where
