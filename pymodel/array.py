@@ -363,7 +363,7 @@ class _Faults:
         self.first: MachineError | None = None
 
     def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
-        """A bound that is found broken in a cycle. Of two in one cycle the higher code wins: such is the order of the sources in rtl/psa_top.v, and in rtl/psa_slots.v."""
+        """A bound that is found broken in a cycle. Of two in one cycle the higher code wins, as in rtl/psa_top.v and rtl/psa_slots.v."""
         error = MachineError(code, info, what, self.begin + cycle)
         if self.first is None or (error.cycle, -error.code) < (self.first.cycle, -self.first.code):
             self.first = error

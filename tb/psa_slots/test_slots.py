@@ -4,7 +4,8 @@ Model: a dictionary of rows, and a cycle number for each row that must come; wit
 
 Corners: rows in every cycle and with gaps; issues that are not the first of a pass; lane 0 and the last lane; a lane overwritten; reset
 with rows on their way, and in the cycle of an issue; garbage on lane and row where no row is read. With a decoder: tiles with hardly a slot in
-use, with all, and with some; one that ends with the memory, one that goes on beyond it, one whose code is broken; both at once, of which the code is reported.
+use, with all, and with some; one that ends with the memory, one that goes on beyond it, one whose code is
+broken; both at once, of which the code is reported.
 """
 
 from __future__ import annotations
