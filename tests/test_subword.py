@@ -26,7 +26,8 @@ from pymodel.schemes.base import LayerWeights, Plans, compression
 from pymodel.schemes.search import most_that_fit
 from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, project
 
-DIGITS = [replace(config, name=f"{config.name}-digits", weight_bits=4) for config in CONFIGS.values() if config.weight_bits == 8]
+PLAIN = [config for config in CONFIGS.values() if config.weight_bits == 8 and not config.xor_inputs]
+DIGITS = [replace(config, name=f"{config.name}-digits", weight_bits=4) for config in PLAIN]
 SMALL = DIGITS[-1]
 LOW, HIGH = -128, 119
 
