@@ -400,7 +400,7 @@ class _Tables:
             slots[: len(tile.lanes), : len(tile.filters)] = np.stack(slot, axis=2)
             slot_base = 0
             if self.config.xor_inputs:
-                order = spread(np.count_nonzero(slots[:, :, 0], axis=1), self.config)
+                order = spread(self.config, slots)
                 lanes, slots, slot_base = lanes[order], encode_tile(self.config, slots[order]), sum(map(len, self.slot))
             self.tile.append([len(self.lane), passes, len(self.filter), slot_base])
             self.lane += lanes.tolist()

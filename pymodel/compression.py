@@ -18,7 +18,7 @@ from pymodel.compile import compile_fitted
 from pymodel.config import DEPTHS, ArrayConfig
 from pymodel.cost import energy, image_cost, load_energy
 from pymodel.errors import TatamiError
-from pymodel.formats.slot_rows import image_tiles, stored_bits, with_decoder
+from pymodel.formats.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.image import Image
 from pymodel.network import INPUT, GlobalPool, Network
 from pymodel.networks import kept
@@ -125,8 +125,8 @@ def compress(
     except OSError as error:
         raise TatamiError(f"{out}: cannot be made: {error.strerror}") from None
     array = array_for(scheme, config)
-    if xor and not array.most_xor_inputs:  # before hours of training
-        raise TatamiError(f"config '{array.name}': rows of {array.row_bits} bits are too short for an XOR decoder (--format xor)")
+    if xor:
+        check_room(array)  # before hours of training
     trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report)
     network, scales = quantised(task, trained.module, trained.weight_steps)
     image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)

@@ -9,7 +9,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,10 @@ class Image:
         for s in self.sections:
             check_section(self.config, specs[s.memory], s, f"image of '{self.network}': ")
 
+    def with_words(self, **memory: Words) -> Image:
+        """The image with the contents of some memories replaced."""
+        return replace(self, sections=tuple(Section(s.memory, 0, memory[s.memory]) if s.memory in memory else s for s in self.sections))
+
     def section(self, memory: str) -> Section:
         return next(s for s in self.sections if s.memory == memory)
 
@@ -318,9 +322,10 @@ class Image:
         if zlib.crc32(text) != crc:
             raise refuse("header checksum (crc32) is wrong")
         header = json.loads(text)
+        found = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1, **header["config"]}  # files from before there was a decoder
         for name, value in config.fingerprint().items():
-            if header["config"].get(name, XOR_FIELDS.get(name)) != value:
-                raise refuse(f"config field {name} is {header['config'].get(name)}, the machine '{config.name}' has {value}")
+            if found.get(name) != value:
+                raise refuse(f"config field {name} is {found.get(name)}, the machine '{config.name}' has {value}")
         specs = memories(config)
         sections = []
         position = 16 + length
@@ -359,9 +364,6 @@ class Image:
             stats=network["stats"],
         )
 
-
-# of files from before there was an XOR decoder
-XOR_FIELDS = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1}
 
 MAGIC = b"TATAMI\0\x01"
 

@@ -128,7 +128,10 @@ localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
 localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;
 localparam GROUP_BITS   = GROUP * MEMBER_BITS;
 localparam SLOT_ROW     = COLS * SLOT_BITS;
-localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : 3);
+// a stored row has its count before it, and at most so many patches behind it
+localparam XOR_COUNT    = 3;
+localparam XOR_PATCHES  = 4;
+localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : XOR_COUNT);
 localparam TAP_BITS     = OFFSET_BITS + 8;
 localparam EDGE_BITS    = T * 13;
 localparam FILTER_BITS  = 60 + FEATURE_ADDR;
@@ -148,7 +151,7 @@ localparam MAX_B         = GROUP_BEATS > EDGE_BEATS ? GROUP_BEATS : EDGE_BEATS;
 localparam MAX_BEATS     = MAX_A > MAX_B ? MAX_A : MAX_B;
 
 generate
-if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - 4 * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
+if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - XOR_PATCHES * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
     psa_illegal_parameter_XOR_INPUTS_leave_no_room_for_patches_in_a_row stop ();
 end
 if (XOR_HISTORY < 0 || XOR_HISTORY > 1023 || XOR_INPUTS * (XOR_HISTORY + 1) > 1024 || (XOR_INPUTS == 0 && XOR_HISTORY > 0)) begin : gen_bad_xor_history

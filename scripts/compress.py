@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pymodel.config import CONFIGS, get_config
 from pymodel.errors import TatamiError
+from pymodel.formats import FORMATS
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=default.batch, help=f"images a step (default {default.batch})")
     parser.add_argument("--replans", type=int, default=default.replans, help=f"plans on the way to the ratio (default {default.replans})")
     parser.add_argument("--saliency", default=default.saliency, help=f"one of: {', '.join(training.SALIENCIES)} (default {default.saliency})")
-    parser.add_argument("--format", default="plain", choices=("plain", "xor"), help="how the slots are stored (default plain)")
+    parser.add_argument("--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
     parser.add_argument("--start", type=Path, help="file with what was measured before compression; written if it is not there")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from pymodel.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig, get_config
 from pymodel.errors import TatamiError
+from pymodel.formats import FORMATS
 from pymodel.networks.systems import SYSTEMS
 from tb import networks, runner
 from tb.blocks import BLOCKS
@@ -44,7 +45,6 @@ COMPARED = {
     "decoder": "decoder_stall_cycles",
     "mismatches": "mismatches",
 }
-FORMATS = ("xor",)  # of rows of slots, beside plain ones
 MESSAGE_LINES = 20
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 
@@ -73,10 +73,10 @@ def main() -> int:
     weights, data = (path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data)))
     if test.network is None and (weights or data):
         raise TatamiError(f"{'WEIGHTS' if weights else 'DATA'}: test '{test.name}' takes none")
-    if options.format and (test.network is None or options.format not in FORMATS):
-        raise TatamiError(
-            f"FORMAT '{options.format}': " + (f"test '{test.name}' takes none" if test.network is None else f"valid: {', '.join(FORMATS)}")
-        )
+    if options.format and test.network is None:
+        raise TatamiError(f"FORMAT: test '{test.name}' takes none")
+    if options.format and options.format not in FORMATS:
+        raise TatamiError(f"FORMAT '{options.format}' is unknown; valid: {', '.join(FORMATS)}")
     source = networks.Source(weights, data, xor=options.format == "xor")
     status = console.status("") if console.is_terminal else None
     progress = status.update if status else runner.no_progress

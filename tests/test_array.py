@@ -34,6 +34,15 @@ def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
     return machine.read_tensor(image.placements[name])
 
 
+def assert_agrees(network: Network, image: Image, images: np.ndarray, where: str = "") -> None:
+    """Every byte of every tensor, run from the image, is the reference's."""
+    machine = loaded(image, images)
+    machine.run(image.run_start)
+    for name, tensor in evaluate(network, images).items():
+        seen = plane_words(machine, image, name)
+        np.testing.assert_array_equal(seen, image.placements[name].to_words(tensor), err_msg=f"{where}layer {name}")
+
+
 def program(config: ArrayConfig, seed: int, packing: str) -> tuple[Network, np.ndarray, Image]:
     rng = np.random.default_rng(seed)
     network, image = random_program(rng, config, packing)
@@ -45,29 +54,21 @@ def program(config: ArrayConfig, seed: int, packing: str) -> tuple[Network, np.n
 def test_array_and_reference_agree_on_every_byte(config: ArrayConfig, packing: str) -> None:
     for seed in range(12):
         network, images, image = program(config, seed, packing)
-        machine = loaded(image, images)
-        machine.run(image.run_start)
-        for name, tensor in evaluate(network, images).items():
-            seen = plane_words(machine, image, name)
-            np.testing.assert_array_equal(seen, image.placements[name].to_words(tensor), err_msg=f"seed {seed}, layer {name}")
+        assert_agrees(network, image, images, f"seed {seed}, ")
 
 
 @pytest.mark.parametrize("config", [c for c in ALL if c.weight_bits == 8], ids=lambda c: c.name)
 def test_schemes_mixed_from_layer_to_layer(config: ArrayConfig) -> None:
     """Some random programs have layers under several schemes, and agree on every byte."""
-    machines = 0
+    mixed = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
         network, image = random_program(rng, config)
         if image.scheme != "mixed":
             continue
-        images = random_images(rng, network, BATCH)
-        machine = loaded(image, images)
-        machine.run(image.run_start)
-        for name, tensor in evaluate(network, images).items():
-            np.testing.assert_array_equal(plane_words(machine, image, name), image.placements[name].to_words(tensor), err_msg=f"seed {seed}, {name}")
-        machines += 1
-    assert machines >= 5
+        assert_agrees(network, image, random_images(rng, network, BATCH), f"seed {seed}, ")
+        mixed += 1
+    assert mixed >= 5
 
 
 def test_every_scheme_is_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_array import loaded, plane_words
+from test_array import assert_agrees
 
 from pymodel.compile import CapacityError, compile_network, input_banks
 from pymodel.config import CONFIGS, ArrayConfig
@@ -18,7 +18,6 @@ from pymodel.image import Image
 from pymodel.network import GlobalPool, Network
 from pymodel.networks.random_network import random_images, random_network
 from pymodel.pack import check
-from pymodel.reference import evaluate
 from pymodel.schemes.base import LayerWeights, Scheme, compression
 from pymodel.schemes.column_combining import ColumnCombining, group_columns
 
@@ -177,11 +176,7 @@ def check_images(config: ArrayConfig, scheme: Scheme, ratio: float) -> None:
         if planned is None:
             continue
         network, image = planned
-        images = random_images(rng, network, 2)
-        machine = loaded(image, images)
-        machine.run(image.run_start)
-        for name, tensor in evaluate(network, images).items():
-            np.testing.assert_array_equal(plane_words(machine, image, name), image.placements[name].to_words(tensor), err_msg=f"seed {seed}, {name}")
+        assert_agrees(network, image, random_images(rng, network, 2), f"seed {seed}, ")
         seen += 1
     assert seen >= 10
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +126,20 @@ def test_a_file_for_another_configuration_is_refused(image: Image, tmp_path: Pat
     path = tmp_path / "digits.tatami"
     image.save(path)
     refused(path, CONFIGS["8x4"], "config field size is 16, the machine '8x4' has 8")
+
+
+def test_a_file_from_before_there_was_a_decoder_is_of_a_machine_without(image: Image, tmp_path: Path) -> None:
+    path = tmp_path / "digits.tatami"
+    image.save(path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[8:12], "little")
+    header = json.loads(raw[16 : 16 + length])
+    for field in ("xor_inputs", "xor_history", "xor_seed"):
+        del header["config"][field]
+    text = json.dumps(header).encode()
+    path.write_bytes(raw[:8] + struct.pack("<II", len(text), zlib.crc32(text)) + text + raw[16 + length :])
+    np.testing.assert_array_equal(Image.load(path, image.config).section("SLOT").words, image.section("SLOT").words)
+    refused(path, replace(image.config, xor_inputs=8), "config field xor_inputs is 0, the machine '16x8' has 8")
 
 
 def test_a_section_that_does_not_fit_is_refused(image: Image) -> None:

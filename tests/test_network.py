@@ -198,8 +198,8 @@ def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--test=digits", "--weights=README.md"], "WEIGHTS: test 'digits' takes none"),
-        (["--test=digits", "--format=xor"], "FORMAT 'xor': test 'digits' takes none"),
-        (["--test=tight", "--format=gzip"], "FORMAT 'gzip': valid: xor"),
+        (["--test=digits", "--format=xor"], "FORMAT: test 'digits' takes none"),
+        (["--test=tight", "--format=gzip"], "FORMAT 'gzip' is unknown; valid: plain, xor"),
         (["--test=network", "--weights=no/such.npz"], "WEIGHTS 'no/such.npz': no such file or folder"),
         (["--test=network"], "WEIGHTS is not given"),
     ],
@@ -209,6 +209,13 @@ def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: st
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
+
+
+def test_plain_figures_are_those_of_the_machine_without_a_decoder(task: Task, tmp_path: Path) -> None:
+    found = Source(compressed(task, "tight_joint", tmp_path))
+    plain, decoded = (kept.load(Path(prepare("file", CONFIGS[c], 1, 2, found).env[networks.VARIABLE]) / networks.NETWORK) for c in ("8x4", "8x4x"))
+    assert plain.meta["plain"] == decoded.meta["plain"]
+    assert plain.meta["dense"] == decoded.meta["dense"]
 
 
 def test_the_same_network_is_prepared_once(task: Task, tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def two_layers(seed: int, config: ArrayConfig = SMALL) -> list[LayerWeights]:
     return [layer(seed, 2 * config.size + 1, 45, config, "first"), layer(seed + 1, config.size, 70, config, "second")]
 
 
+def test_an_array_for_digits_keeps_as_much_of_its_decoder_as_there_is_room_for() -> None:
+    config = array_for(get_scheme("tight_subword"), CONFIGS["8x4x"])
+    assert (config.name, config.weight_bits, config.xor_inputs, config.xor_history) == ("8x4xw4", 4, config.most_xor_inputs, 2)
+    none = array_for(get_scheme("tight_subword"), replace(CONFIGS["4x2"], xor_inputs=8, xor_history=1))
+    assert (none.most_xor_inputs, none.xor_inputs, none.xor_history) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("name", PRUNING)
 @pytest.mark.parametrize("ratio", [2.0, 5.0])
 def test_a_plan_reaches_its_ratio_and_keeps_what_has_slots(name: str, ratio: float) -> None:

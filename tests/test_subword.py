@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_array import loaded, plane_words
+from test_array import assert_agrees
 
 from pymodel.compile import PACKINGS, CapacityError, compile_network, input_banks
 from pymodel.config import CONFIGS, ArrayConfig
@@ -21,7 +21,6 @@ from pymodel.network import Conv, GlobalPool, Network, Requant
 from pymodel.networks.random_network import random_images, random_network
 from pymodel.pack import PackedMatrix, Tile, append, check, digit_count, pack, pack_dense, refill, split_digits, unpack
 from pymodel.permute import MOVES, Permutation, _squares_of_twos, lane_bound, lane_count, natural, permute
-from pymodel.reference import evaluate
 from pymodel.schemes.base import LayerWeights, Plans, compression
 from pymodel.schemes.search import most_that_fit
 from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, project
@@ -229,14 +228,6 @@ def clipped(network: Network) -> Network:
     return Network(network.name, network.input_shape, tuple(layers))
 
 
-def agrees(network: Network, image: Image, rng: np.random.Generator) -> None:
-    images = random_images(rng, network, 2)
-    machine = loaded(image, images)
-    machine.run(image.run_start)
-    for name, tensor in evaluate(network, images).items():
-        np.testing.assert_array_equal(plane_words(machine, image, name), image.placements[name].to_words(tensor), err_msg=name)
-
-
 @pytest.mark.parametrize("packing", list(PACKINGS))
 @pytest.mark.parametrize("config", DIGITS[2:], ids=lambda c: c.name)
 def test_images_of_digits_agree_with_the_reference(config: ArrayConfig, packing: str) -> None:
@@ -248,7 +239,7 @@ def test_images_of_digits_agree_with_the_reference(config: ArrayConfig, packing:
             image = compile_network(network, config, packing=packing)
         except CapacityError:
             continue
-        agrees(network, image, rng)
+        assert_agrees(network, image, random_images(rng, network, 2))
         seen += 1
         residuals += any(isinstance(layer, Conv) and layer.residual is not None for layer in network.layers)
     assert seen >= 3
@@ -378,7 +369,7 @@ def test_planned_images_agree_with_the_reference() -> None:
                 one if isinstance(one, GlobalPool) else replace(one, weight=held[one.name].reshape(one.weight.shape)) for one in network.layers
             )
             network = Network("projected", network.input_shape, kept)
-            agrees(network, compile_network(network, SMALL, plans=plans), rng)
+            assert_agrees(network, compile_network(network, SMALL, plans=plans), random_images(rng, network, 2))
         except TatamiError as error:
             assert isinstance(error, CapacityError) or str(error).startswith("ratio is")  # noqa: PT017
             continue

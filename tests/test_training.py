@@ -265,6 +265,13 @@ def test_energies_are_taken_on_a_machine_that_can_run_both() -> None:
     assert (machine.lane_depth, machine.group_depth) == (65536, CONFIG.group_depth)
 
 
+def test_rows_too_short_for_a_decoder_are_refused_before_the_training(task: Task, tmp_path: Path) -> None:
+    start = compression.measure_start(task, CONFIGS["4x2"])
+    with pytest.raises(TatamiError, match="config '4x2w4': rows of 24 bits leave no room for patches"):
+        compression.compress(task, get_scheme("tight_subword"), 2, CONFIGS["4x2"], Budget(1), 1, tmp_path, start, xor=True)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 # The command
 
 

@@ -38,11 +38,10 @@ class Fault:
 class Rows:
     """What a decoder makes of a tile: int64 [rows, T, fields], zero from the row of the fault on.
 
-    `words`: how many are touched. `patches` int64 [rows], RAW where a row is stored as it is. `ends` int64 [rows]: bits from the tile's beginning.
+    `patches` int64 [rows], RAW where a row is stored as it is. `ends` int64 [rows]: bits from the tile's beginning.
     """
 
     rows: IntArray
-    words: int
     patches: IntArray
     ends: IntArray
     fault: Fault | None
@@ -61,9 +60,9 @@ def row_length(config: ArrayConfig, patches: int) -> int:
     return XOR_COUNT_BITS + config.size + config.xor_inputs + patches * config.patch_bits
 
 
-def spread(used: IntArray, config: ArrayConfig) -> IntArray:
-    """An order of rows, of which `used` [rows] slots hold something, in which few need a patch: full rows come after emptier ones."""
-    cares = used * config.slot_bits
+def spread(config: ArrayConfig, rows: IntArray) -> IntArray:
+    """An order of rows int64 [rows, T, fields] in which few need a patch: full rows come after emptier ones, whose words have bits to spare."""
+    cares = np.count_nonzero(rows[:, :, 0], axis=1) * config.slot_bits
     left = sorted(range(len(cares)), key=lambda r: (cares[r], r))
     order, spare = [], 0
     for _ in range(len(cares)):
@@ -105,17 +104,18 @@ def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
     longest = min(len(words), rows)  # a row is never longer than a word
     flat = words[:longest].astype(np.uint8).reshape(-1)
     stored = np.concatenate([flat, np.zeros(2 * width, np.uint8)])
-    counts, begins, position = [], [], 0
-    fault = None
+    counts, begins, ends = [], [], []
+    position, fault = 0, None
     for r in range(rows):
         count = int(stored[position]) | int(stored[position + 1]) << 1 | int(stored[position + 2]) << 2
-        length = row_length(config, count if count == RAW else min(count, XOR_PATCHES))
-        if position + length > len(flat):
-            fault = Fault(ErrorCode.SLOT_RANGE, r, (position + length - 1) // width, f"row {r} of slots ends beyond the memory")
+        end = position + row_length(config, count if count == RAW else min(count, XOR_PATCHES))
+        if end > len(flat):
+            fault = Fault(ErrorCode.SLOT_RANGE, r, (end - 1) // width, f"row {r} of slots ends beyond the memory")
             break
         counts.append(count)
         begins.append(position)
-        position += length
+        ends.append(end)
+        position = end
     count_of, begin = np.array(counts, np.int64), np.array(begins, np.int64)
     decoded = np.zeros((rows, row_bits), np.uint8)
     raw = np.flatnonzero(count_of == RAW)
@@ -129,14 +129,11 @@ def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
     for r, row in zip(coded.tolist(), expanded, strict=True):
         wrong = _patch(config, row, counts[r], stored[begins[r] + row_length(config, 0) :])
         if wrong is not None and (fault is None or r < fault.row):
-            fault = Fault(ErrorCode.SLOT_CODE, r, 0, f"row {r} of slots: {wrong}")
+            fault = Fault(ErrorCode.SLOT_CODE, r, (ends[r] - 1) // width, f"row {r} of slots: {wrong}")
     decoded[coded] = expanded & np.repeat(valid, config.slot_bits, axis=1)
-    ends = begin + np.array([row_length(config, c if c == RAW else min(c, XOR_PATCHES)) for c in counts], np.int64)
     if fault is not None:
-        if fault.code == ErrorCode.SLOT_CODE:
-            fault = Fault(fault.code, fault.row, int(ends[fault.row] - 1) // width, fault.what)
         decoded[fault.row :] = 0
-    return Rows(_from_bits(config, decoded), -(-position // width), count_of, ends, fault)
+    return Rows(_from_bits(config, decoded), count_of, np.array(ends, np.int64), fault)
 
 
 def tile_rows(config: ArrayConfig, slot: Words, tile: IntArray) -> Rows:
@@ -146,8 +143,7 @@ def tile_rows(config: ArrayConfig, slot: Words, tile: IntArray) -> Rows:
     if config.xor_inputs:
         return decode_tile(config, slot[slot_base:], rows)
     found = slot[lane_base : lane_base + rows]
-    width = config.row_bits
-    return Rows(found, rows, np.full(rows, RAW), np.arange(1, rows + 1) * width, None)
+    return Rows(found, np.full(rows, RAW), np.arange(1, rows + 1) * config.row_bits, None)
 
 
 def image_rows(image: Image) -> IntArray:
@@ -181,27 +177,33 @@ def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Wo
 
 def stored_bits(config: ArrayConfig, tiles: list[IntArray]) -> int:
     """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in whole words of the SLOT memory, in the order of `spread`."""
-    words = 0
-    for rows in tiles:
-        words += len(slot_words(config, rows[spread(np.count_nonzero(rows[:, :, 0], axis=1), config)] if config.xor_inputs else rows))
+    words = sum(len(slot_words(config, rows[spread(config, rows)])) for rows in tiles)
     return words * config.slot_word_bits
+
+
+def check_room(config: ArrayConfig) -> None:
+    """Raises `TatamiError` if the rows of this array are too short for any XOR decoder."""
+    if not config.most_xor_inputs:
+        raise TatamiError(f"config '{config.name}': rows of {config.row_bits} bits leave no room for patches: no XOR decoder fits")
 
 
 def with_decoder(config: ArrayConfig, tiles: list[IntArray]) -> ArrayConfig:
     """`config` with the XOR decoder for which `tiles`, each int64 [rows, T, fields], take the fewest bits: widths of the word are tried in steps.
 
-    Raises `TatamiError` if the rows of this array are too short for any.
+    Raises `TatamiError` as `check_room`.
     """
-    if not config.most_xor_inputs:
-        raise TatamiError(f"config '{config.name}': rows of {config.row_bits} bits leave no room for patches: no XOR decoder fits")
+    check_room(config)
 
     def build(inputs: int) -> ArrayConfig:
         history = min(MAX_HISTORY, max(0, TRIED_WINDOW // inputs - 1))
         return replace(config, name=f"{config.name}x{inputs}", xor_inputs=inputs, xor_history=history)
 
-    best = min((build(n) for n in range(min(STEP, config.most_xor_inputs), config.most_xor_inputs + 1, STEP)), key=lambda c: stored_bits(c, tiles))
-    near = range(max(1, best.xor_inputs - STEP + 1), min(config.most_xor_inputs, best.xor_inputs + STEP - 1) + 1)
-    return min((best, *(build(n) for n in near)), key=lambda c: stored_bits(c, tiles))
+    def best(widths: range) -> ArrayConfig:
+        return min(map(build, widths), key=lambda found: stored_bits(found, tiles))
+
+    most = config.most_xor_inputs
+    about = best(range(min(STEP, most), most + 1, STEP)).xor_inputs
+    return best(range(max(1, about - STEP + 1), min(most, about + STEP - 1) + 1))
 
 
 def image_tiles(image: Image) -> list[IntArray]:

@@ -11,16 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.formats.slot_rows import image_rows, store_rows
-from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Section, Words, memories
+from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Words, memories
 from pymodel.planes import Placement
 
 BANK, FIRST = PROGRAM_FIELDS.index("words"), PROGRAM_FIELDS.index("phases")  # the fields of an OUT record
 TILE_BASE, TILES = PROGRAM_FIELDS.index("tile_base"), PROGRAM_FIELDS.index("tiles")
-
-
-def with_words(image: Image, **memory: Words) -> Image:
-    """The image with the contents of some memories replaced."""
-    return replace(image, sections=tuple(Section(s.memory, 0, memory[s.memory]) if s.memory in memory else s for s in image.sections))
 
 
 def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
@@ -46,7 +41,7 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     dumps = tuple(replace(d, bank=int(to[d.bank])) for d in image.dumps)
     tiles, stored = store_rows(image.config, image.section("TILE").words, slots)
     words = {"GROUP": moved, "TILE": tiles, "SLOT": stored, "FILTER": filters, "PROGRAM": program}
-    return replace(with_words(image, **words), placements=places, dumps=dumps)
+    return replace(image.with_words(**words), placements=places, dumps=dumps)
 
 
 def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
@@ -66,7 +61,7 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
     renumbered[order] = group
     lanes = order[image.section("LANE").words]
     places = image.placements | {"input": replace(place, base=tuple(int(b) for b in base))}
-    return replace(with_words(image, GROUP=renumbered, LANE=lanes), placements=places)
+    return replace(image.with_words(GROUP=renumbered, LANE=lanes), placements=places)
 
 
 def split_passes(image: Image, rng: np.random.Generator) -> Image:
@@ -86,7 +81,7 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
         new_lanes.append(strewn_lanes)
         new_slots.append(strewn_slots)
     new_tiles, stored = store_rows(image.config, new_tiles, np.concatenate(new_slots))
-    return with_words(image, TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=stored)
+    return image.with_words(TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=stored)
 
 
 def split_tiles(image: Image, rng: np.random.Generator) -> Image:
@@ -123,7 +118,7 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
                 made[name].append(words)
     words = {name: np.concatenate(parts) for name, parts in made.items()}
     words["TILE"], words["SLOT"] = store_rows(image.config, words["TILE"], words["SLOT"])
-    return with_words(image, PROGRAM=program, **words)
+    return image.with_words(PROGRAM=program, **words)
 
 
 def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
+from pymodel.formats.slot_rows import row_length
 from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet
 from tb.common.stream import Beats
 
@@ -122,7 +123,7 @@ def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
     base = int(image.section("TILE").words[tile, 0, 3])
     words = image.section("SLOT").words[base : base + 1]
     mend = [packet(spec, Section("SLOT", base, words))]
-    patches = XOR_COUNT_BITS + config.size + config.xor_inputs
+    patches = row_length(config, 0)
 
     def with_patches(name: str, *positions: int, count: int) -> Spoiled:
         spoiled = words.copy()

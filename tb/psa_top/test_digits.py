@@ -7,7 +7,6 @@ wrong in the image that the RTL gets, and the test must fail.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from pymodel.array import Machine
 from pymodel.compile import clip_weights, compile_network
 from pymodel.formats.slot_rows import image_rows, store_rows
-from pymodel.image import Image, Section
+from pymodel.image import Image
 from pymodel.networks import digits
 from pymodel.networks.kept import accuracy
 from pymodel.planes import ceil_div
@@ -131,7 +130,6 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     changed = slots.copy()
     top = 1 << image.config.weight_bits - 1
     changed[lane, column, 0] += top if changed[lane, column, 0] < 0 else -top
-    spoilt = dict(zip(("TILE", "SLOT"), store_rows(image.config, image.section("TILE").words, changed), strict=True))
-    sections = tuple(Section(s.memory, 0, spoilt[s.memory]) if s.memory in spoilt else s for s in image.sections)
+    tiles_of_them, stored = store_rows(image.config, image.section("TILE").words, changed)
     where = {"flipped_layer": layer, "flipped_filter": int(flipped_filter), "flipped_lane": int(lane), "flipped_column": int(column)}
-    return replace(image, sections=sections), where
+    return image.with_words(TILE=tiles_of_them, SLOT=stored), where
