@@ -112,6 +112,7 @@ def compress(
     start: Start,
     xor: bool = False,
     report: Callable[[Progressed], None] = lambda _: None,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Compresses a copy of the task's network; writes its files into `out`; returns the report.
 
@@ -127,7 +128,7 @@ def compress(
     array = array_for(scheme, config)
     if xor:
         check_room(array)  # before hours of training
-    trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report)
+    trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report, compiled)
     network, scales = quantised(task, trained.module, trained.weight_steps)
     image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)
     mismatches = _run_one(task, network, image, scales[INPUT])
@@ -147,7 +148,7 @@ def compress(
         "weight_bits": array.weight_bits,
         "start": {"weights": task.start, "accuracy_float": start.accuracy_float, "accuracy_int8": start.accuracy_int8},
         "data": {"name": task.data, "train": len(task.train_labels), "test": len(task.test_labels)},
-        "budget": {**asdict(budget), "steps": trained.steps, "seconds": round(trained.seconds, 1), "device": device()},
+        "budget": {**asdict(budget), "steps": trained.steps, "seconds": round(trained.seconds, 1), "device": device(compiled)},
         "accuracy": {"float": accuracy(task, trained.module), "int8": int8_accuracy(task, network, scales)},
         **_sizes(trained),
         "saliency_kept": trained.saliency_kept,
@@ -176,8 +177,9 @@ def _kept(task: Task, network: Network, scales: dict[str, float], trained: Train
     return kept.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), meta, trained.plans)
 
 
-def device() -> str:
-    return f"{torch.get_num_threads()} CPU threads"
+def device(compiled: bool) -> str:
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)}{', compiled' * compiled}"
 
 
 def picture(network: Network, plans: dict[str, LayerPlan], path: Path, title: str) -> None:

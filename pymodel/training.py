@@ -2,8 +2,9 @@
 
 The compression ratio rises along the cubic schedule of Zhu and Gupta (arXiv 1710.01878) over the first part of the steps; at each rise the
 scheme is asked for a new plan. Between the plans a pruned weight is zero in the network, but a dense copy of it goes on learning from the
-gradient that it has there, so that a later plan may take it back (dynamic network surgery; Guo et al., arXiv 1608.04493). Every scheme is
-trained by the same steps on the same images in the same order, given the same seed.
+gradient that it has there, so that a later plan may take it back (dynamic network surgery; Guo et al., arXiv 1608.04493). In the mean over a
+filter it learns no faster than the weights that stay (`held_back`). Every scheme is trained by the same steps on the same images in the same
+order, given the same seed.
 """
 
 from __future__ import annotations
@@ -118,9 +119,12 @@ class Trained:
 class Trainer:
     """The state of a training: the module, and of each planned weight a dense copy that learns and the mask that the module sees it through."""
 
-    def __init__(self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int) -> None:
+    def __init__(
+        self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int, compiled: bool = False
+    ) -> None:
         self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
-        self.module = self.prepared()
+        self.module = self.prepared().to(memory_format=torch.channels_last)  # a sixth faster on a CPU
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(self.module) if compiled else self.module
         imported = import_torch(self.runnable(), task.input_shape, task.name)
         parameters = dict(self.module.named_parameters())
         self.seen = {name: parameters[path] for name, path in self.paths(imported).items() if name not in task.keep}
@@ -162,7 +166,7 @@ class Trainer:
         return imported.weights
 
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self.module(inputs), labels)
+        return functional.cross_entropy(self.forward(inputs), labels)
 
     @property
     def weights(self) -> int:
@@ -217,7 +221,8 @@ class Trainer:
             weight.grad = None
         loss.backward()
         for name, weight in self.seen.items():
-            self.dense[name].grad = weight.grad  # also where the mask is zero
+            # also where the mask is zero
+            self.dense[name].grad = None if weight.grad is None else held_back(weight.grad, self.masks[name])
             if budget.saliency == "taylor" and weight.grad is not None:
                 square = (self.dense[name].detach() * weight.grad).square()
                 self.score[name] = self.score[name].lerp(square, 1 - SMOOTHING) if name in self.score else square
@@ -276,13 +281,14 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     report: Callable[[Progressed], None] = lambda _: None,
+    compiled: bool = False,
 ) -> Trained:
-    """Prunes and retrains a copy of `task.module`.
+    """Prunes and retrains a copy of `task.module`; `compiled` by `torch.compile`, which pays from minutes of training on.
 
     With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of the same arguments goes on
     from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, and a loss that is not finite.
     """
-    trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed)
+    trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed, compiled)
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
     before, begin = trainer.seconds, time.perf_counter()
@@ -316,6 +322,20 @@ def trainer_of(scheme: Scheme) -> type[Trainer]:
 
         return SubwordTrainer
     return Trainer
+
+
+def held_back(gradient: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A gradient [F, ...] whose pruned part has at most the root mean square of the part that stays, filter by filter; `mask` 1 for what stays.
+
+    What a filter with few weights left, or none, gives varies little from image to image, and a batch norm behind it divides by that: the gradient of
+    its pruned weights is then up to 300 times that of a living filter's. Left alone they grow until a global ranking keeps only them.
+    """
+    flat, stays = gradient.flatten(1), mask.flatten(1)
+    pruned = 1 - stays
+    square = flat.square()
+    most, mine = ((square * part).sum(1) / part.sum(1).clamp(min=1) for part in (stays, pruned))
+    factor = torch.where(mine > most, most / mine, 1.0).sqrt()
+    return torch.where(stays > 0, flat, flat * factor[:, None]).reshape(gradient.shape)
 
 
 def accuracy(task: Task, module: nn.Module) -> float:

@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
+    parser.add_argument("--compile", action="store_true", help="train by torch.compile: faster from minutes of training on; needs Python's headers")
     parser.add_argument("--start", type=Path, help="file with what was measured before compression; written if it is not there")
     parser.add_argument("--out", type=Path, help="folder to write (default build/compress/NETWORK-SCHEME-RATIO)")
     given = parser.parse_args(arguments)
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
             start.save(given.start)
     with training_progress(f"{given.network} {given.scheme} {given.ratio:g}x") as report:
         xor = given.format == "xor"
-        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, xor=xor, report=report)
+        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, xor=xor, report=report, compiled=given.compile)
     found |= {"revision": provenance.git_revision(), "tools": {**provenance.tool_versions(), "torch": torch.__version__}}
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     compressed_table(found)

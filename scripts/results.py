@@ -62,6 +62,7 @@ def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | N
         budget = {**entry, **({"epochs": epochs} if epochs is not None else {})}
         options = [f"--{name.replace('_', '-')}={budget[name]}" for name in BUDGET if name in budget]
         options += [f"--{name}={given[name]}" for name in entry.get("needs", ())]
+        options += ["--compile"] * bool(entry.get("compile"))
         for ratio in entry["ratios"]:
             runs += [Run(network, scheme, float(ratio), tuple(options)) for scheme in entry["schemes"]]
     return runs, left_out

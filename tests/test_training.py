@@ -122,6 +122,26 @@ class BrokenOffError(Exception):
     pass
 
 
+def test_pruned_weights_learn_no_faster_than_those_that_stay() -> None:
+    gradient = torch.tensor([[3.0, 4.0, 300.0, -400.0], [3.0, 4.0, 0.3, -0.4], [5.0, 6.0, 7.0, 8.0], [5.0, 6.0, 7.0, 8.0]])
+    mask = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    expected = torch.tensor([[3.0, 4.0, 3.0, -4.0], [3.0, 4.0, 0.3, -0.4], [0.0, 0.0, 0.0, 0.0], [5.0, 6.0, 7.0, 8.0]])
+    for shape in ((4, 4), (4, 1, 2, 2)):
+        torch.testing.assert_close(training.held_back(gradient.reshape(shape), mask.reshape(shape)), expected.reshape(shape))
+
+
+def test_filters_without_weights_stay_as_they_were(task: Task) -> None:
+    """A batch norm behind it would give it gradients out of all proportion."""
+    trainer = training.Trainer(task, get_scheme("tight_joint"), 4.0, CONFIG, replace(BUDGET, weight_decay=0.0), 1)
+    trainer.plan(4.0)
+    trainer.masks["c3"][::2] = 0
+    trainer.apply()
+    before = trainer.dense["c3"].detach().clone()
+    trainer.learn()
+    assert torch.equal(trainer.dense["c3"][::2], before[::2])
+    assert not torch.equal(trainer.dense["c3"][1::2], before[1::2])
+
+
 @pytest.mark.parametrize("broken_off", [2, 3, 6])  # between two plans, and after the last one, of the second step
 def test_a_run_that_is_taken_up_ends_as_one_that_was_not(broken_off: int, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
