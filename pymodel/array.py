@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,12 @@ class MachineError(TatamiError):
         self.run = Run()
 
 
+class EarlyReadError(TatamiError):
+    """A layer reads a word that the one before it, which has too small a gap, has yet to write: what it would see is not defined."""
+
+
 # Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE; a layer also reads its first tile and
-# then waits for the pipeline, which is 2T + 11 cycles from the last lane issued to its last word written.
+# then waits as many cycles as its gap says or, if that is 0, for the pipeline: 2T + 11 cycles from the last lane issued to its last word written.
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
@@ -45,10 +50,18 @@ OUT_LATENCY = 3
 # there and whether it is in order (rtl/psa_slots.v), and from the issue of a word's first lane to the check of column 0's write, without the T
 # cycles down the array (rtl/psa_writeback.v).
 GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
+# From the issue of a lane to its read of the banks, which sees what was written before that cycle.
+BANK_STAGE = 4
 SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
 
 
-def drain_cycles(size: int) -> int:
+def drain_cycles(size: int, gap: int = 0) -> int:
+    """Cycles from the last lane of a layer with a gap to the next record."""
+    return gap or 2 * size + 11
+
+
+def word_stage(size: int) -> int:
+    """Cycles from the issue of a word's first lane to the write of column 0; the other columns follow, one a cycle."""
     return 2 * size + 11
 
 
@@ -126,6 +139,7 @@ class _Layer:
     tap_stride: int
     tile_base: int
     tiles: int
+    gap: int
 
 
 class Machine:
@@ -139,6 +153,9 @@ class Machine:
         t = config.size
         self._rows: dict[tuple[int, ...], Rows] = {}  # of tiles whose slots were decoded since the last load
         self.features: Int8Array = np.zeros((batch, config.group, config.feature_depth * t), dtype=np.int8)
+        # the cycle of the run in which a word was last written by a layer with a gap, and the latest of these
+        self._due: Int64Array = np.full((config.group, config.feature_depth), -1)
+        self._latest = -1
 
     def load(self, sections: Iterable[Section]) -> None:
         """Writes sections; those of FEATURE go to every image of the batch."""
@@ -178,11 +195,12 @@ class Machine:
         return np.stack(planes, axis=1)
 
     def run(self, start: int = 0, *, trace: bool = False) -> Run:
-        """Runs from a program address to END. Raises `MachineError` where the hardware would stop.
+        """Runs from a program address to END. Raises `MachineError` where the hardware would stop, `EarlyReadError` for too small a gap.
 
         With `trace`, keeps the bundles and the partial sums of every pass after each row of the array, and what was written.
         """
         run = Run()
+        self._due[:], self._latest = -1, -1
         try:
             self._program(start, run, trace)
         except MachineError as error:
@@ -190,51 +208,61 @@ class Machine:
             raise
         return run
 
+    def followed(self, record: int) -> bool:
+        """Whether the next record begins before all results of a LAYER, a word of PROGRAM, are in memory."""
+        fields = dict(zip(PROGRAM_FIELDS, self.memory["PROGRAM"][record, 0].tolist(), strict=True))
+        return fields["opcode"] == OPCODE_LAYER and fields["gap"] > 0
+
     def _program(self, start: int, run: Run, trace: bool) -> None:
         pc = start
         program = self.memory["PROGRAM"]
+        faults = _Faults()
+        followed = False
         while True:
+            faults.begin = run.cycles
             run.cycles += RECORD_CYCLES
             if pc >= self.config.program_depth:
-                what = f"program word {pc}, the memory has {self.config.program_depth}"
-                raise MachineError(ErrorCode.PROGRAM_RANGE, pc, what, run.cycles - 2)
+                faults.refuse(ErrorCode.PROGRAM_RANGE, pc, f"program word {pc}, the memory has {self.config.program_depth}", 0)
             record = dict(zip(PROGRAM_FIELDS, (int(v) for v in program[pc, 0]), strict=True))
             opcode = record.pop("opcode")
+            if opcode not in (OPCODE_LAYER, OPCODE_OUT, OPCODE_END):
+                faults.refuse(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}", 1)
+            if followed and opcode != OPCODE_LAYER:
+                faults.refuse(ErrorCode.PROGRAM_FIELD, pc, "only a LAYER may follow a LAYER with a gap", 1)
             if opcode == OPCODE_END:
                 return
             if opcode == OPCODE_LAYER:
-                self._layer(pc, _Layer(**record), run, trace)
-            elif opcode == OPCODE_OUT:
-                self._out(pc, record["words"], record["phases"], record["chunk_words"], run)
+                self._layer(pc, _Layer(**record), run, faults, trace)
+                followed = record["gap"] > 0
             else:
-                raise MachineError(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}", run.cycles - 1)
+                self._out(pc, record["words"], record["phases"], record["chunk_words"], run, faults)
             pc += 1
 
-    def _out(self, pc: int, bank: int, base: int, words: int, run: Run) -> None:
+    def _out(self, pc: int, bank: int, base: int, words: int, run: Run, faults: _Faults) -> None:
         if bank >= self.config.group or words == 0 or base + words > self.config.feature_depth:
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}", run.cycles - 1)
+            faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}", 1)
         run.packets.append(self.read_feature(bank, base, words).copy())
         run.cycles += words + OUT_LATENCY
 
-    def _layer(self, pc: int, layer: _Layer, run: Run, trace: bool) -> None:
+    def _layer(self, pc: int, layer: _Layer, run: Run, faults: _Faults, trace: bool) -> None:
         cfg = self.config
         t = cfg.size
         if 0 in (layer.words, layer.phases, layer.chunk_words, layer.tiles):
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", run.cycles - 1)
+            faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", 1)
         if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
-            raise MachineError(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", run.cycles - 1)
+            faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", 1)
         total = layer.words * layer.phases
         counts = LayerRun(pc, layer.words, layer.phases, -(-total // layer.chunk_words), layer.tiles, 0, 0, 0, 0)
         # words of a layer must not be seen by the layer itself before they are written, nor after: it reads its input only
         written = self.features.copy()
-        faults = _Faults(run.cycles + TILE_CYCLES)
+        faults.begin = run.cycles + TILE_CYCLES
         for chunk in range(counts.chunks):
             words = range(chunk * layer.chunk_words, min(total, (chunk + 1) * layer.chunk_words))
             for tile in range(layer.tiles):
                 self._tile(pc, layer, chunk, tile, words, written, counts, faults, trace)
-        faults.stop()
+        faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
         self.features = written
-        counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain_cycles(t)
+        counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain_cycles(t, layer.gap)
         run.cycles += counts.cycles - RECORD_CYCLES
         run.busy_cycles += counts.run_cycles
         run.slot_rows += counts.passes * t
@@ -301,6 +329,10 @@ class Machine:
             counts.clipped_high += int(clipped_high[column])
             written[:, bank, (base + words[0]) * t : (base + words[-1] + 1) * t] = value[:, column]
             counts.written += len(words)
+            if layer.gap:
+                issued = faults.begin + begin + ((passes - 1) * len(words) + np.arange(len(words))) * t
+                self._due[bank, base + words[0] : base + words[-1] + 1] = issued + word_stage(t) + int(column)
+                self._latest = max(self._latest, int(issued[-1]) + word_stage(t) + int(column))
             if trace:
                 counts.writes.append(WriteTrace(chunk, tile, int(column), bank, base + words[0], value[:, column].astype(np.int8)))
         faults.stop(None if cut else counts.run_cycles)
@@ -348,19 +380,34 @@ class Machine:
                 what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
                 faults.note(ErrorCode.FEATURE_READ, int(bank), what, begin + i * t + int(lane) + READ_STAGE)
             pixels = np.where(outside, 0, first)[:, :, None] + np.arange(t)
-            _, left, right, top, bottom = self.memory["EDGE"][self._edge_address(layer, f)].T
+            keep, left, right, top, bottom = self.memory["EDGE"][self._edge_address(layer, f)].T
             over = (-dx[:, :, None] > left) | (dx[:, :, None] > right) | (-dy[:, :, None] > top) | (dy[:, :, None] > bottom)
             inside = (valid[:, :, None] == 1) & ~over
             bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
+            cycles = faults.begin + begin + i * t + np.arange(len(groups)) + BANK_STAGE
+            if cycles[0] <= self._latest:
+                early = (self._due[banks, pixels // t] >= cycles[:, None, None]) & inside & (keep == 1)
+                for lane, bank, pixel in np.argwhere(early)[:1]:
+                    at = pixels[lane, bank, pixel] // t
+                    raise EarlyReadError(
+                        f"word {f} of a layer, lane {lane}: word {at} of bank {bank} is read in cycle {cycles[lane]} "
+                        f"and written in cycle {self._due[bank, at]}; the layer before needs a larger gap"
+                    )
         return bundles
 
 
 class _Faults:
-    """Broken bounds of a layer, of which the hardware reports the one that it finds first. Cycles count from the layer's first lane."""
+    """Broken bounds, of which the hardware reports the one that it finds first. Cycles count from `begin`, a cycle of the run."""
 
-    def __init__(self, begin: int) -> None:
-        self.begin = begin
+    def __init__(self) -> None:
+        self.begin = 0
         self.first: MachineError | None = None
+
+    def refuse(self, code: ErrorCode, info: int, what: str, cycle: int) -> NoReturn:
+        """Raises this bound, found broken in a cycle, or one that was found before."""
+        self.note(code, info, what, cycle)
+        assert self.first is not None
+        raise self.first
 
     def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
         """A bound that is found broken in a cycle. Of two in one cycle the higher code wins, as in rtl/psa_top.v and rtl/psa_slots.v."""

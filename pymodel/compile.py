@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pymodel.config import DEPTHS, HALO, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.errors import TatamiError
 from pymodel.formats.slot_rows import encode_tile, spread
+from pymodel.handover import set_gaps
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Dump, Image, Section, Words, memories
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network
 from pymodel.pack import MAX_DIGITS, PackedMatrix, append, check, digit_count, pack, pack_dense, refill
@@ -414,7 +415,7 @@ class _Tables:
         total = out.words * out.phase**2
         chunks = ceil_div(total, self.chunk_words)
         fields = (OPCODE_LAYER, out.words, out.phase**2, ceil_div(total, chunks), edge_base, edge_stride, tap_base, tap_stride)
-        self.program.append(dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles)), strict=True)))
+        self.program.append(dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles), 0), strict=True)))
 
     def add_out(self, dump: Dump) -> None:
         self.program.append(dict(zip(PROGRAM_FIELDS, (OPCODE_OUT, dump.bank, dump.base, dump.words), strict=False)))
@@ -476,4 +477,5 @@ class _Tables:
             "EDGE": np.concatenate(self.edge),
             "FILTER": flat(self.filter),
         }
+        contents["PROGRAM"] = set_gaps(self.config, contents)
         return tuple(Section(name, 0, words) for name, words in contents.items() if name in specs)

@@ -232,7 +232,7 @@ def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str
     pass_cycles = passes * words * t
     _, height, width = image.placements[name].shape
     pixels, positions = height * width, words * t
-    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t)
+    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record["gap"])
     return LayerCost(
         name=name,
         lanes=lanes,

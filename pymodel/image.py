@@ -104,6 +104,7 @@ PROGRAM_FIELDS = (
     "tap_stride",
     "tile_base",
     "tiles",
+    "gap",
 )
 
 
@@ -112,7 +113,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
     t, g = config.size, config.group
     table = (
         Memory("FEATURE", 0, config.feature_depth, t, (Field("pixel", 8, signed=True),), banks=g),
-        Memory("PROGRAM", 1, config.program_depth, 1, tuple(Field(name, 16) for name in PROGRAM_FIELDS)),
+        Memory("PROGRAM", 1, config.program_depth, 1, tuple(Field(name, 8 if name == "gap" else 16) for name in PROGRAM_FIELDS)),
         Memory(
             "TILE",
             2,

@@ -119,9 +119,7 @@ class Trained:
 class Trainer:
     """The state of a training: the module, and of each planned weight a dense copy that learns and the mask that the module sees it through."""
 
-    def __init__(
-        self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int, compiled: bool = False
-    ) -> None:
+    def __init__(self, task: Task, scheme: Scheme, ratio: float, config: ArrayConfig, budget: Budget, seed: int, compiled: bool = False) -> None:
         self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
         self.module = self.prepared().to(memory_format=torch.channels_last)  # a sixth faster on a CPU
         self.forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(self.module) if compiled else self.module

@@ -1,8 +1,9 @@
 // Program sequencer: reads PROGRAM and TILE records and issues one lane a cycle, layer by layer, chunk by chunk, tile by tile, pass by
 // pass, word by word (docs/machine.md, "Sequencer").
 //
-// Promises: while `issue_valid` is high, row r is issued at every T-th cycle and nothing but an error interrupts a layer; the next layer
-// begins only after the last word of the previous one is in memory; every field of a record is checked before it is used.
+// Promises: while `issue_valid` is high, row r is issued at every T-th cycle and nothing but an error interrupts a layer; the next record
+// begins after the last word of a layer is in memory or, if the layer has a gap, after so many cycles; every field of a record is checked
+// before it is used.
 
 `resetall
 `default_nettype none
@@ -33,7 +34,7 @@ module psa_sequencer #(
     input  wire                             ld_program,
     input  wire                             ld_tile,
     input  wire [15:0]                      ld_addr,
-    input  wire [159:0]                     ld_data,
+    input  wire [167:0]                     ld_data,
 
     // one lane of one word
     output wire                             issue_valid,
@@ -70,7 +71,7 @@ module psa_sequencer #(
     output wire [23:0]                      err_info
 );
 
-localparam PROGRAM_BITS = 160;
+localparam PROGRAM_BITS = 168;
 localparam TILE_BITS    = 64;
 localparam ROW_BITS     = $clog2(ROWS);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
@@ -102,6 +103,8 @@ reg [16:0] pc_reg, pc_next;
 
 // the LAYER record in force
 reg [15:0] words_reg, phases_reg, chunk_words_reg, edge_stride_reg, tap_stride_reg, tile_base_reg, tiles_reg;
+// ... or, between layers, the one before: its gap, and how much of it is left
+reg [7:0]  gap_reg, wait_reg;
 
 // A position among the output words of a layer. `edge_row` and `tap_row` are the phase's first words of those tables; they are wide
 // enough for the first address past a memory, where the layer is stopped.
@@ -159,6 +162,7 @@ wire [15:0] record_tap_base     = record[6*16 +: 16];
 wire [15:0] record_tap_stride   = record[7*16 +: 16];
 wire [15:0] record_tile_base    = record[8*16 +: 16];
 wire [15:0] record_tiles        = record[9*16 +: 16];
+wire [7:0]  record_gap          = record[10*16 +: 8];
 
 wire [15:0] record_out_bank     = record[1*16 +: 16];
 wire [15:0] record_out_base     = record[2*16 +: 16];
@@ -175,6 +179,9 @@ wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_
 
 wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
     && {1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH;
+
+// Behind a layer with a gap the pipeline may still be full: only a layer may follow.
+wire followed = gap_reg != 8'd0;
 
 wire [31:0] tile_lanes_end = {16'd0, tile_lane_base} + ({16'd0, tile_passes} << ROW_BITS);
 
@@ -207,7 +214,7 @@ assign err_code  = err_code_next;
 assign err_info  = err_info_next;
 
 assign busy = state_reg != STATE_IDLE && state_reg != STATE_ERROR;
-assign done = state_reg == STATE_DECODE && opcode == OPCODE_END && !error;
+assign done = state_reg == STATE_DECODE && opcode == OPCODE_END && !followed && !error;
 
 assign issue_valid       = running && position_ok;
 assign issue_row         = row_reg;
@@ -222,7 +229,8 @@ assign issue_acc_last    = last_pass;
 assign issue_out_word    = out_word_reg[FEATURE_ADDR-1:0];
 assign issue_filter_base = filter_base_reg;
 assign issue_slot_base   = slot_base_reg;
-assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end;
+// of a layer that is waited for
+assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end && !followed;
 
 assign out_start = out_start_reg;
 assign out_bank  = record_out_bank[3:0];
@@ -259,11 +267,13 @@ always @* begin
                 end
                 OPCODE_OUT: begin
                     state_next     = STATE_OUT;
-                    err_valid_next = !out_ok;
+                    err_valid_next = !out_ok || followed;
                     err_code_next  = ERR_PROGRAM_FIELD;
                 end
                 OPCODE_END: begin
-                    state_next = STATE_IDLE;
+                    state_next     = STATE_IDLE;
+                    err_valid_next = followed;
+                    err_code_next  = ERR_PROGRAM_FIELD;
                 end
                 default: begin
                     err_valid_next = 1'b1;
@@ -286,7 +296,7 @@ always @* begin
             end
         end
         STATE_DRAIN: begin
-            if (layer_done) begin
+            if (followed ? wait_reg == 8'd1 : layer_done) begin
                 state_next = STATE_FETCH;
                 pc_next    = pc_reg + 17'd1;
             end
@@ -318,7 +328,14 @@ always @(posedge clk) begin
     pc_reg        <= pc_next;
     out_start_reg <= state_reg == STATE_DECODE && state_next == STATE_OUT;
 
+    if (state_reg == STATE_IDLE) begin
+        gap_reg <= 8'd0;
+    end
+
+    wait_reg <= state_reg == STATE_DRAIN ? wait_reg - 8'd1 : gap_reg;
+
     if (state_reg == STATE_DECODE) begin
+        gap_reg           <= opcode == OPCODE_LAYER ? record_gap : 8'd0;
         words_reg         <= record_words;
         phases_reg        <= record_phases;
         chunk_words_reg   <= record_chunk_words;

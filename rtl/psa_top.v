@@ -122,7 +122,7 @@ localparam ACC_DEPTH    = ACC_WORDS * T;
 localparam INDEX        = $clog2(ACC_DEPTH);
 
 // widths of the memory words (docs/formats.md)
-localparam PROGRAM_BITS = 160;
+localparam PROGRAM_BITS = 168;
 localparam TILE_BITS    = 64;
 localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
 localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;

@@ -67,8 +67,8 @@ def main(arguments: list[str]) -> int:
         if given.start:
             start.save(given.start)
     with training_progress(f"{given.network} {given.scheme} {given.ratio:g}x") as report:
-        xor = given.format == "xor"
-        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, xor=xor, report=report, compiled=given.compile)
+        options = {"xor": given.format == "xor", "compiled": given.compile}
+        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, report=report, **options)
     found |= {"revision": provenance.git_revision(), "tools": {**provenance.tool_versions(), "torch": torch.__version__}}
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     compressed_table(found)

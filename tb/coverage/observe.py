@@ -46,6 +46,7 @@ class LayerSeen(Observation):
     pass_length: str
     last_chunk: str
     chunk_edge: str
+    gap: int
     kind: str
     stride: int
     relu: bool

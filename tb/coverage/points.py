@@ -106,6 +106,7 @@ ERROR_STATES: Bins = (
     ("TILE_FIELD", "TILE_WAIT"),
     ("TILE_FIELD", "RUN"),
     *((code, state) for code in PIPELINE for state in ("RUN", "DRAIN")),
+    ("FEATURE_WRITE", "HANDOVER"),  # the next layer is being fetched
 )
 LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
 LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
@@ -130,6 +131,9 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
     Point(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
     Point(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
+    Point(LayerSeen, "cp_gap", lambda s: "none" if s.gap == 0 else "least" if s.gap == 1 else "some", ("none", "least", "some")),
+    Cross(LayerSeen, "cp_gap_x_tiles", ("cp_gap", "cp_tiles")),
+    Cross(LayerSeen, "cp_gap_x_passes", ("cp_gap", "cp_passes")),
     Point(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
     Point(LayerSeen, "cp_chunk_edge", lambda s: s.chunk_edge, ("at a phase edge", "inside a phase")),
     Cross(LayerSeen, "cp_chunks_x_tiles", ("cp_chunks", "cp_tiles")),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.array import OUT_LATENCY, RECORD_CYCLES, LayerRun, Machine, MachineError, Run, drain_cycles
+from pymodel.errors import ErrorCode
 from pymodel.formats.slot_rows import RAW
 from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
 from tb.coverage import collect
@@ -37,6 +38,7 @@ Record = dict[str, int]
 
 OPCODE_NAMES = {OPCODE_LAYER: "LAYER", OPCODE_OUT: "OUT", OPCODE_END: "END"}
 NEVER = 2**62
+HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 KERNELS = {1: 1, 9: 3, 25: 5}  # taps of a phase -> side of the kernel
 
 
@@ -50,7 +52,10 @@ def sample_program(machine: Machine, start: int, run_or_error: Run | MachineErro
     database = collect.database(machine.config)
     timeline = Timeline.of(machine, start, run_or_error)
     if isinstance(run_or_error, MachineError):
-        database.add([ProgramSeen(start, 0, 0, None, (run_or_error.code.name, timeline.states[-2]))])
+        state = timeline.states[-2]
+        if state in HANDOVER and run_or_error.code >= ErrorCode.GROUP_RANGE:
+            state = "HANDOVER"  # an error of the layer before
+        database.add([ProgramSeen(start, 0, 0, None, (run_or_error.code.name, state))])
     else:
         database.add(observations(machine, start, run_or_error))
     collect.PROGRAMS[start] = timeline
@@ -101,7 +106,7 @@ class Timeline:
             if record["opcode"] == OPCODE_LAYER:
                 layer = Passes(record["words"] * record["phases"], record["chunk_words"], _passes(machine, record), machine.config.size)
                 layers[len(parts) + 2] = layer
-                parts += [("TILE", 1), ("TILE_WAIT", 1), ("RUN", layer.cycles), ("DRAIN", drain_cycles(machine.config.size))]
+                parts += [("TILE", 1), ("TILE_WAIT", 1), ("RUN", layer.cycles), ("DRAIN", drain_cycles(machine.config.size, record["gap"]))]
             elif record["opcode"] == OPCODE_OUT:
                 parts.append(("OUT", record["chunk_words"] + OUT_LATENCY))
         ends = np.cumsum([cycles for _, cycles in parts])
@@ -211,6 +216,7 @@ class _Layer:
             pass_length=LENGTHS[1 + int(np.sign(rest * t - reload))],
             last_chunk="whole" if rest == chunk else "one word" if rest == 1 else "shorter",
             chunk_edge=edges,
+            gap=r["gap"],
             kind=self.kind(),
             stride=self.stride(),
             relu=bool(self.filters[writes][:, 3].any()),

@@ -110,10 +110,12 @@ class Memories:
             sent = error.run.packets
         packets: list[ExpectedPacket] = []
         for record in self.plan(start):
-            if isinstance(outcome, MachineError) and record.address == start + len(outcome.run.layers) + len(outcome.run.packets):
+            if isinstance(outcome, MachineError) and record.address >= start + self.finished(outcome):
                 if record.writes is not None:
                     self.vague |= record.writes
-                break
+                if not self.machine.followed(record.address):
+                    break
+                continue
             if record.writes is not None:
                 self.certain(record.writes)
             else:
@@ -121,6 +123,13 @@ class Memories:
         if any(record.writes is not None for record in self.plan(start)):
             self.last = LayersRun(start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle)
         return outcome, packets
+
+    def finished(self, error: MachineError) -> int:
+        """How many records were done with, results and all, when a program ended in an error."""
+        layers = list(error.run.layers)
+        while layers and self.machine.followed(layers[-1].index):
+            layers.pop()
+        return len(layers) + len(error.run.packets)
 
     def plan(self, start: int) -> list[Record]:
         """The records from `start` on, up to END or to what is none."""

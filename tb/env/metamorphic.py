@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.formats.slot_rows import image_rows, store_rows
+from pymodel.handover import with_gaps
 from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Words, memories
 from pymodel.planes import Placement
 
@@ -81,7 +82,7 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
         new_lanes.append(strewn_lanes)
         new_slots.append(strewn_slots)
     new_tiles, stored = store_rows(image.config, new_tiles, np.concatenate(new_slots))
-    return image.with_words(TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=stored)
+    return with_gaps(image.with_words(TILE=new_tiles, LANE=np.concatenate(new_lanes), SLOT=stored))
 
 
 def split_tiles(image: Image, rng: np.random.Generator) -> Image:
@@ -118,7 +119,7 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
                 made[name].append(words)
     words = {name: np.concatenate(parts) for name, parts in made.items()}
     words["TILE"], words["SLOT"] = store_rows(image.config, words["TILE"], words["SLOT"])
-    return image.with_words(PROGRAM=program, **words)
+    return with_gaps(image.with_words(PROGRAM=program, **words))
 
 
 def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:

@@ -9,15 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles
+from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles, word_stage
 from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
 
-# Cycles from the issue of a lane to its slots at the PEs, and from that of a word's first lane to the word of column 0 in its plane.
-SLOTS_STAGE = 5
-
-
-def word_stage(size: int) -> int:
-    return 2 * size + 11
+SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
 
 
 class Progress:
@@ -36,7 +31,7 @@ class Progress:
                 break
             begin += RECORD_CYCLES
             if record["opcode"] == OPCODE_LAYER:
-                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config.size)
+                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config.size, record["gap"])
             else:
                 begin += record["chunk_words"] + OUT_LATENCY
         self.words = [cycle for cycle in self.words if cycle < written]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pymodel.array import EarlyReadError, Machine, MachineError
 from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
 from pymodel.formats.slot_rows import row_length
-from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet
+from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet, parse_packet
 from tb.common.stream import Beats
 
 
@@ -60,7 +61,27 @@ class Spoiled:
 
 
 def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
-    """An image with one field changed, for every bound that a program can break, at a place drawn at random."""
+    """An image with one field changed, for every bound that a program can break, at a place drawn at random.
+
+    A change by which nothing breaks is among them, but none by which a layer would read a word that is not written yet.
+    """
+    return (case for case in _bad_programs(rng, image) if _defined(image, case))
+
+
+def _defined(image: Image, case: Spoiled) -> bool:
+    machine = Machine(image.config)
+    machine.load(image.sections)
+    machine.load(parse_packet(image.config, p.beats) for p in case.spoil)
+    try:
+        machine.run(case.start)
+    except EarlyReadError:
+        return False
+    except MachineError:
+        pass
+    return True
+
+
+def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     config = image.config
     specs = memories(config)
     layers = len(image.layers)
@@ -89,6 +110,7 @@ def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         (layers, "chunk_words", 0),  # its count
         (layers, "chunk_words", 65535),
         (layers, "opcode", 7),
+        (layers - 1, "gap", int(rng.integers(1, 256))),  # before an OUT record
     ]
     changes = [("PROGRAM", *change, 0) for change in program]
     changes += [

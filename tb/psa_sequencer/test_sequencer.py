@@ -1,19 +1,21 @@
 """psa_sequencer: every cycle of a program, listed beforehand by nested loops.
 
 Model: `timeline` walks the program as docs/formats.md, "Program words" has it, and gives what the block must say in each cycle from START
-to END or to the first error. The bench ends layers and packets when the timeline says, in a number of cycles of its own choice.
+to END or to the first error. The bench ends layers without a gap, and packets, when the timeline says, in a number of cycles of its own choice.
 
 Corners: chunks of one word, that divide the layer, that leave a rest, longer than the layer, as long as the accumulators; a chunk across
 phases; one phase and several, strides of zero; one tile and several, tiles of one pass and of many; the last word, tap row and edge of each
-memory, the last tile, lane and filter; layers and packets in any order; a program that begins anywhere and one that ends in the last word;
-every bad value of every field, alone, behind a record that is good, tiles as the first and as a later one of their layer; an error elsewhere in
-any cycle, END included; reset in any cycle; START after an error, which must do nothing.
+memory, the last tile, lane and filter; gaps of 1, of the largest and between, a `layer_done` meanwhile, which must not count; layers and
+packets in any order; a program that begins anywhere and one that ends in the last word; every bad value of every field, alone, behind a
+record that is good, tiles as the first and as a later one of their layer; an error elsewhere in any cycle, END included; reset in any cycle;
+START after an error, which must do nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import cocotb
@@ -30,6 +32,7 @@ from tb.common.words import config_of, word
 QUIET = {"busy": 1, "issue_valid": 0, "out_start": 0, "done": 0, "err_valid": 0}
 STOPPED = QUIET | {"busy": 0}
 MAX_16 = 65535
+MAX_GAP = 255
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Record:
     tap_stride: int = 0
     tile_base: int = 0
     tiles: int = 0
+    gap: int = 0
 
 
 def out_record(bank: int, base: int, words: int) -> Record:
@@ -84,13 +88,16 @@ def error(code: ErrorCode, info: int) -> dict[str, int]:
 
 def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
     """From the cycle after START. The last step is END's or an error's."""
-    pc = program.start
+    pc, followed = program.start, False
     while True:
         if pc >= config.program_depth:
             yield Step().also(**error(ErrorCode.PROGRAM_RANGE, pc))
             return
         yield Step()
         record = program.records[pc]
+        if followed and record.opcode in (OPCODE_OUT, OPCODE_END):
+            yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
+            return
         if record.opcode == OPCODE_END:
             yield Step().also(done=1)
             return
@@ -102,7 +109,7 @@ def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) ->
             yield step
             if step.outputs["err_valid"]:
                 return
-        pc += 1
+        pc, followed = pc + 1, record.opcode == OPCODE_LAYER and record.gap > 0
 
 
 def packet(record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
@@ -155,11 +162,15 @@ def layer(record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, r
                         issue_out_word=at,
                         issue_filter_base=tile.filter_base,
                         issue_slot_base=tile.slot_base,
-                        issue_layer_last=int(last_word and place == len(order) - 1),
+                        issue_layer_last=int(last_word and place == len(order) - 1 and record.gap == 0),
                     )
                     if last_word and row == t - 1 and place < len(order) - 1:
                         step = step.also(**tile_error(record, order[place + 1][1], tiles, config))
                     yield step
+    if record.gap:
+        for _ in range(record.gap):
+            yield Step(inputs={"layer_done": int(rng.random() < 0.2)})
+        return
     for _ in range(int(rng.integers(12))):
         yield Step()
     yield Step(inputs={"layer_done": 1})
@@ -214,10 +225,16 @@ def random_out(rng: np.random.Generator, config: ArrayConfig) -> Record:
     return out_record(edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - words, 0.5), words)
 
 
-def random_program(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Program:
+def random_program(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False, gap: int | None = None) -> Program:
+    """With a `gap` it begins with two layers with that between them."""
     body = [random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config) for _ in range(int(rng.integers(1, 4)))]
     if at_the_end:
         body[-1] = random_layer(rng, config, at_the_end)
+    for number, (record, following) in enumerate(pairwise(body)):
+        if record.opcode == following.opcode == OPCODE_LAYER and chance(rng, 0.7):
+            body[number] = replace(record, gap=edgy(rng, 1, MAX_GAP, 0.4) if chance(rng, 0.5) else int(rng.integers(1, 20)))
+    if gap is not None:
+        body = [replace(random_layer(rng, config), gap=gap), random_layer(rng, config), *body]
     start = place(rng, config.program_depth - len(body) - 1, at_the_end)
     table = [*body, Record(OPCODE_END)]
     return Program({start + n: r for n, r in enumerate(table)}, [random_tile(rng, config) for _ in range(config.tile_depth)], start)
@@ -265,6 +282,9 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         out_record(0, MAX_16, MAX_16),
     ):
         yield f"{out}", with_record(out)
+    for following in (random_out(rng, config), Record(OPCODE_END)):
+        first = replace(random_layer(rng, config), gap=edgy(rng, 1, MAX_GAP))
+        yield f"a gap before {following}", Program({0: first, 1: following}, good.tiles, 0)
     lanes, filters = config.lane_depth - config.size, config.filter_depth - config.size
     bad_lanes = (Tile(0, 0, 0), Tile(lanes + 1, 1, 0), Tile(lanes, 2, 0), Tile(0, MAX_16, 0), Tile(MAX_16, 1, 0))
     for tile in (*bad_lanes, Tile(0, 1, filters + 1), Tile(0, 1, MAX_16)):
@@ -328,10 +348,10 @@ async def programs(dut: Any) -> None:
     sequencer = Sequencer(dut)
     config = sequencer.config
     await sequencer.reset()
-    kinds = ("layers", "packets", "with_a_rest", "one_chunk", "phases", "across_phases")
+    kinds = ("layers", "packets", "with_a_rest", "one_chunk", "phases", "across_phases", "gaps", "least_gap", "largest_gap")
     seen = dict.fromkeys((*kinds, "last_edge", "last_tap", "last_tile", "last_word"), 0)
     for number in range(20):
-        program = random_program(sequencer.rng, config, at_the_end=number % 4 == 0)
+        program = random_program(sequencer.rng, config, at_the_end=number % 4 == 0, gap={1: 1, 2: MAX_GAP}.get(number % 4))
         last = await sequencer.run(program)
         assert last.outputs["done"]
         for address, record in program.records.items():
@@ -343,6 +363,9 @@ async def programs(dut: Any) -> None:
             if is_layer:
                 seen["with_a_rest"] += total % record.chunk_words != 0
                 seen["one_chunk"] += total <= record.chunk_words
+                seen["gaps"] += record.gap > 0
+                seen["least_gap"] += record.gap == 1
+                seen["largest_gap"] += record.gap == MAX_GAP
                 seen["phases"] += record.phases > 1
                 seen["across_phases"] += record.phases > 1 and record.words % record.chunk_words != 0
                 seen["last_edge"] += record.edge_base + (record.phases - 1) * record.edge_stride + record.words == config.edge_depth

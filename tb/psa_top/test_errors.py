@@ -14,7 +14,7 @@ import pytest
 from cocotb.triggers import ClockCycles
 from cocotb_bus.drivers.amba import AXIProtocolError
 
-from pymodel.array import Machine
+from pymodel.array import EarlyReadError, Machine
 from pymodel.array import MachineError as ModelError
 from pymodel.compile import CapacityError, compile_network
 from pymodel.errors import ErrorCode
@@ -26,7 +26,7 @@ from tb.common.check import Expected, Outcome, expect, run_image
 from tb.common.host import Host, MachineError, RegisterError
 from tb.common.registers import REGISTERS, build_values
 from tb.common.seeding import numpy_rng
-from tb.coverage.sample import sample_program
+from tb.coverage.sample import Timeline, sample_program
 
 Beats = npt.NDArray[np.uint64]
 
@@ -269,11 +269,12 @@ def first_that_gives(image: Image, code: ErrorCode, cases: Iterable[Case]) -> li
     for case in cases:
         model = Machine(image.config)
         model.load(spoil(image, *case)[0].sections)
-        try:
-            model.run(image.run_start)
-        except ModelError as error:
-            if error.code == code:
-                return [case]
+        with suppress(EarlyReadError):
+            try:
+                model.run(image.run_start)
+            except ModelError as error:
+                if error.code == code:
+                    return [case]
     return []
 
 
@@ -324,6 +325,7 @@ async def bad_programs(dut: Any) -> None:
         ("PROGRAM", out, "phases", config.feature_depth, 0),  # its first word
         ("PROGRAM", out, "chunk_words", 0, 0),  # its count
         ("PROGRAM", out, "chunk_words", 65535, 0),
+        ("PROGRAM", out - 1, "gap", 1, 0),  # before an OUT record
         ("TILE", 0, "passes", 0, 0),
         ("TILE", 0, "passes", 65535, 0),
         ("TILE", 0, "passes", 65536 // config.size, 0),  # times T it would wrap 16 bits
@@ -351,6 +353,8 @@ async def bad_programs(dut: Any) -> None:
         except ModelError as error:
             wanted = error
             sample_program(model, image.run_start, error)
+        except EarlyReadError:
+            continue  # not defined
         else:
             continue  # legal after all for this network or machine: nothing to see here
         stopped.add(wanted.code)
@@ -367,6 +371,48 @@ async def bad_programs(dut: Any) -> None:
     if any(place.channel_words > 1 for name, place in image.placements.items() if name != INPUT):
         needed.add(ErrorCode.FEATURE_WRITE)
     assert needed <= stopped, f"never provoked: {needed - stopped}"
+
+
+@cocotb.test()
+async def errors_of_a_layer_behind(dut: Any) -> None:
+    """A layer's last word has no place in its bank; by then the next layer is being fetched or runs. The error is the first one's."""
+    b = await bench(dut)
+    image, config = b.image, b.image.config
+    await b.healthy()
+    program = image.section("PROGRAM").words[:, 0]
+    gap, tile_base, tiles = (PROGRAM_FIELDS.index(name) for name in ("gap", "tile_base", "tiles"))
+    found = set()  # whether the next layer had begun, and the state of the sequencer
+    for layer in np.flatnonzero(program[: len(image.layers), gap]).tolist():
+        total = image.placements[image.layers[layer]].channel_words
+        first = int(image.section("TILE").words[program[layer, tile_base] + program[layer, tiles] - 1, 0, 2])
+        for column in range(config.size):
+            if not image.section("FILTER").words[first + column, 0, 4]:
+                continue
+            base = config.feature_depth - total + 1  # all words but the last fit
+            case = ("FILTER", first + column, "base", base, 0) if total > 1 else ("FILTER", first + column, "bank", 15, 0)
+            if total == 1 and config.group > 15:
+                continue
+            spoiled, packets = spoil(image, *case)
+            model = Machine(config)
+            model.load(spoiled.sections)
+            try:
+                model.run(image.run_start)
+            except ModelError as error:
+                wanted = error
+            except EarlyReadError:
+                continue
+            assert wanted.code == ErrorCode.FEATURE_WRITE
+            states = Timeline.of(model, image.run_start, wanted).states
+            found.add((states.count("FETCH") - 1 > layer, states[-2]))
+            sample_program(model, image.run_start, wanted)
+            await b.host.load(packets)
+            await b.host.start(image.run_start)
+            with pytest.raises(MachineError):
+                await b.host.wait_done()
+            await b.recover(wanted.code, wanted.info)
+            await b.host.load(b.packets_of("FILTER"))
+        await b.healthy()
+    assert any(behind for behind, _ in found), f"no next layer had begun: {sorted(found)}"
 
 
 @cocotb.test()
