@@ -330,9 +330,10 @@ class Machine:
             written[:, bank, (base + words[0]) * t : (base + words[-1] + 1) * t] = value[:, column]
             counts.written += len(words)
             if layer.gap:
-                issued = faults.begin + begin + ((passes - 1) * len(words) + np.arange(len(words))) * t
-                self._due[bank, base + words[0] : base + words[-1] + 1] = issued + word_stage(t) + int(column)
-                self._latest = max(self._latest, int(issued[-1]) + word_stage(t) + int(column))
+                last_pass = faults.begin + begin + (passes - 1) * len(words) * t
+                due = last_pass + np.arange(len(words)) * t + word_stage(t) + int(column)
+                self._due[bank, base + words[0] : base + words[-1] + 1] = due
+                self._latest = max(self._latest, int(due[-1]))
             if trace:
                 counts.writes.append(WriteTrace(chunk, tile, int(column), bank, base + words[0], value[:, column].astype(np.int8)))
         faults.stop(None if cut else counts.run_cycles)
