@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -284,8 +285,11 @@ def train(
     """Prunes and retrains a copy of `task.module`; `compiled` by `torch.compile`, which pays from minutes of training on.
 
     With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of the same arguments goes on
-    from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, and a loss that is not finite.
+    from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, a loss that is not finite, and where
+    nothing can be compiled.
     """
+    if compiled and not python_headers().is_file():
+        raise TatamiError(f"compiled training needs Python's headers, {python_headers()} (Debian: apt install python3-dev)")
     trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed, compiled)
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
@@ -307,6 +311,11 @@ def train(
         trainer.plan(ratio)
     module = trainer.runnable().eval()
     return Trained(module, trainer.plans, trainer.weights, trainer.kept, trainer.steps, trainer.seconds, trainer.figures(), trainer.weight_steps())
+
+
+def python_headers() -> Path:
+    """What `torch.compile` cannot do without; not there where Python was installed without its headers."""
+    return Path(sysconfig.get_path("include")) / "Python.h"
 
 
 def trainer_of(scheme: Scheme) -> type[Trainer]:

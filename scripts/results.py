@@ -52,6 +52,8 @@ class Run:
 
 def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | None, epochs: float | None) -> tuple[list[Run], list[str]]:
     """The runs, and the networks that are left out for want of files."""
+    from pymodel.training import python_headers
+
     runs, left_out = [], []
     for entry in entries:
         network = entry["network"]
@@ -62,7 +64,7 @@ def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | N
         budget = {**entry, **({"epochs": epochs} if epochs is not None else {})}
         options = [f"--{name.replace('_', '-')}={budget[name]}" for name in BUDGET if name in budget]
         options += [f"--{name}={given[name]}" for name in entry.get("needs", ())]
-        options += ["--compile"] * bool(entry.get("compile"))
+        options += ["--compile"] * bool(entry.get("compile") and python_headers().is_file())
         for ratio in entry["ratios"]:
             runs += [Run(network, scheme, float(ratio), tuple(options)) for scheme in entry["schemes"]]
     return runs, left_out

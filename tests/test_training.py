@@ -142,6 +142,19 @@ def test_filters_without_weights_stay_as_they_were(task: Task) -> None:
     assert not torch.equal(trainer.dense["c3"][1::2], before[1::2])
 
 
+def test_a_compiled_training_learns_the_same(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "python_headers", lambda: Path("/nowhere/Python.h"))
+    budget, scheme = replace(BUDGET, epochs=0.1), get_scheme("tight_joint")
+    with pytest.raises(TatamiError, match=r"compiled training needs Python's headers, /nowhere/Python\.h"):
+        train(task, scheme, 4.0, CONFIG, budget, 1, compiled=True)
+    monkeypatch.undo()
+    if not training.python_headers().is_file():
+        pytest.skip(f"{training.python_headers()} is missing")
+    one, other = (train(task, scheme, 4.0, CONFIG, budget, 1, compiled=compiled).module.state_dict() for compiled in (False, True))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("broken_off", [2, 3, 6])  # between two plans, and after the last one, of the second step
 def test_a_run_that_is_taken_up_ends_as_one_that_was_not(broken_off: int, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
