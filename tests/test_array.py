@@ -18,6 +18,7 @@ from pymodel.networks import digits
 from pymodel.networks import random_network as random_network_module
 from pymodel.networks.random_network import MIX, mixed_schemes, random_images, random_network, random_program
 from pymodel.reference import evaluate, evaluate_sums
+from pymodel.schemes.penni import BASIS
 
 ALL = list(CONFIGS.values())
 BATCH = 2
@@ -57,7 +58,7 @@ def test_array_and_reference_agree_on_every_byte(config: ArrayConfig, packing: s
         assert_agrees(network, image, images, f"seed {seed}, ")
 
 
-@pytest.mark.parametrize("config", [c for c in ALL if c.weight_bits == 8], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
 def test_schemes_mixed_from_layer_to_layer(config: ArrayConfig) -> None:
     """Some random programs have layers under several schemes, and agree on every byte."""
     mixed = 0
@@ -72,14 +73,19 @@ def test_schemes_mixed_from_layer_to_layer(config: ArrayConfig) -> None:
 
 
 def test_every_scheme_is_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = set()
+    made, stages = set(), 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         for name in MIX:
             monkeypatch.setattr(random_network_module, "MIX", (name,))
             network = random_network(rng, CONFIGS["4x2"])
-            made |= {name for plan in mixed_schemes(network, CONFIGS["4x2"], rng)[1].values() if plan.slots}
-    assert made == set(MIX)
+            plans = mixed_schemes(network, CONFIGS["4x2"], rng)[1]
+            made |= {name for plan in plans.values() if plan.slots}
+            stages += any(layer.endswith(BASIS) and plan.slots for layer, plan in plans.items())
+        digits = mixed_schemes(random_network(rng, CONFIGS["8x4w4"]), CONFIGS["8x4w4"], rng)[1]
+        made |= {"digits" for plan in digits.values() if plan.slots and plan.packed and plan.packed.tiles[0].position is not None}
+    assert made == {*MIX, "digits"}
+    assert stages, "no convolution was decomposed"
 
 
 def test_random_networks_meet_the_corners() -> None:

@@ -6,23 +6,27 @@ distributions, so that short runs meet empty filters, full ranges, saturation bo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network, input_banks, residual_banks
+from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network, input_banks, max_weight, residual_banks
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
 from pymodel.schemes import LayerPlan, LayerWeights, get_scheme
 from pymodel.schemes.dense import Dense
+from pymodel.schemes.penni import BASIS, COEFFICIENTS, Penni
+from pymodel.schemes.tight_subword import project
 
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
 MIXED = 0.3  # of the programs
-MIX = ("dense", "unstructured", "column_combining", "tetris", "tight", "tight_tile", "tight_joint", "tight_pass")  # what keeps a layer one layer
+MIX = ("dense", "unstructured", "column_combining", "tetris", "tight", "tight_tile", "tight_joint", "tight_pass", "penni")
+DIGIT_MIX = ("tight_subword",)  # in an array whose slots hold digits
 
 
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
@@ -80,25 +84,71 @@ def random_program(rng: np.random.Generator, config: ArrayConfig, packing: str |
 
 
 def mixed_schemes(network: Network, config: ArrayConfig, rng: np.random.Generator) -> tuple[Network, dict[str, LayerPlan]]:
-    """The network pruned layer by layer, each layer by a scheme and at a ratio of its own; some layers have none."""
-    banks, residuals = input_banks(network, config), residual_banks(network, config)
-    plans: dict[str, LayerPlan] = {}
+    """The network pruned layer by layer, each layer by a scheme and at a ratio of its own; some layers have none.
+
+    Under PENNI a convolution is two layers, of which the second has its name.
+    """
+    schemes = {
+        layer.name: str(rng.choice(MIX if config.weight_bits == 8 else DIGIT_MIX))
+        for layer in network.layers
+        if not isinstance(layer, GlobalPool) and rng.random() < 0.8
+    }
     layers: list[Layer] = []
     for layer in network.layers:
-        if not isinstance(layer, GlobalPool) and config.weight_bits == 8 and rng.random() < 0.8:
+        if isinstance(layer, Conv) and schemes.get(layer.name) == Penni.name:
+            layers += _decomposed(layer, network.shapes[layer.source][0], config, rng)
+        else:
+            layers.append(layer)
+    network = Network(network.name, network.input_shape, tuple(layers))
+
+    banks, residuals = input_banks(network, config), residual_banks(network, config)
+    plans: dict[str, LayerPlan] = {}
+    for name, scheme in schemes.items():
+        ratio = 1.0 if scheme == Dense.name else float(rng.uniform(1, 4))
+        stages = [layer for layer in layers if layer.name in (name + BASIS, name) and not isinstance(layer, GlobalPool)]
+        weights = []
+        for layer in stages:
             matrix = layer.weight.reshape(len(layer.weight), -1)
-            weights = replace(LayerWeights.by_magnitude(layer.name, matrix, banks[layer.name]), residual=residuals.get(layer.name))
-            scheme = get_scheme(str(rng.choice(MIX)))
-            ratio = 1.0 if scheme.name == Dense.name else float(rng.uniform(1, 4))
-            try:
-                plan = scheme.plan([weights], ratio, config, rng)[layer.name]
-            except TatamiError:  # a layer so small cannot be compressed as much
-                plan = None
-            if plan is not None:
-                plans[layer.name] = plan
-                layer = replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
-        layers.append(layer)
-    return Network(network.name, network.input_shape, tuple(layers)), plans
+            one = replace(LayerWeights.by_magnitude(layer.name, matrix, banks[layer.name]), residual=residuals.get(layer.name))
+            # the second stage has another name for the scheme
+            weights.append(replace(one, name=name + COEFFICIENTS) if len(stages) == 2 and layer.name == name else one)
+        with suppress(TatamiError):  # a layer so small cannot be compressed as much
+            found = get_scheme(scheme).plan(weights, ratio, config, rng)
+            plans |= {layer.name: found[one.name] for layer, one in zip(stages, weights, strict=True)}
+    return Network(network.name, network.input_shape, tuple(_pruned(layer, plans.get(layer.name)) for layer in layers)), plans
+
+
+def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
+    """The layer with what its plan has slots for."""
+    if plan is None or isinstance(layer, GlobalPool):
+        return layer
+    if plan.packed is not None and any(tile.position is not None for tile in plan.packed.tiles):
+        return replace(layer, weight=project(plan.packed, layer.weight.reshape(len(layer.weight), -1)).reshape(layer.weight.shape).astype(np.int64))
+    return replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
+
+
+def _decomposed(layer: Conv, channels: int, config: ArrayConfig, rng: np.random.Generator) -> tuple[Layer, ...]:
+    """Random basis kernels over each channel, and a 1 x 1 convolution in the place of `layer`; `layer` itself if that gets too large."""
+    side = layer.weight.shape[2]
+    most = (2 * config.size + 1) // channels
+    if side == 1 or most < 1:
+        return (layer,)
+    kernels = int(rng.integers(1, min(most, 3), endpoint=True))
+    basis = np.zeros((channels, kernels, channels, side, side), dtype=np.int64)
+    drawn = rng.integers(-max_weight(config), max_weight(config), (kernels, side, side), endpoint=True)
+    basis[np.arange(channels), :, np.arange(channels)] = drawn
+    planes = channels * kernels
+    weight = _random_weight(rng, (len(layer.weight), planes, 1, 1))
+    first = Conv(
+        layer.name + BASIS,
+        layer.source,
+        basis.reshape(planes, channels, side, side),
+        _random_requant(rng, planes, *_spread(drawn)),
+        layer.stride,
+        layer.padding,
+    )
+    requant = _random_requant(rng, len(weight), *_spread(weight))
+    return first, Conv(layer.name, first.name, weight, requant, residual=layer.residual)
 
 
 def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt.NDArray[np.int8]:
