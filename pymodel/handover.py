@@ -38,7 +38,8 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
             written, begin = {}, 0
             continue
         layer = _Layer(config, words, record)
-        written |= {place: begin + cycle for place, cycle in layer.late_writes()}
+        for place, cycle in layer.late_writes():
+            written[place] = max(begin + cycle, written.get(place, 0))
         end = begin + layer.cycles
         following = records[number + 1] if number + 1 < len(records) else None
         if following is None or following["opcode"] != OPCODE_LAYER:
@@ -67,20 +68,20 @@ class _Layer:
         # a write is this long after the issue of its word at most, so a longer wait than that is for nothing
         self.horizon = word_stage(config.size) + config.size
 
-    def passes(self) -> Iterator[tuple[range, int, int, int | None, int]]:
+    def passes(self) -> Iterator[tuple[range, int, int, int | None]]:
         """Every pass: the words of its chunk, its first cycle, its first lane, and of a tile's last pass the first filter (else None)."""
         cycle = 0
         for first in range(0, self.total, self.record["chunk_words"]):
             chunk = range(first, min(self.total, first + self.record["chunk_words"]))
             for lane_base, passes, filter_base, _ in self.tiles:
                 for number in range(passes):
-                    yield chunk, cycle, lane_base + number * self.config.size, filter_base if number == passes - 1 else None, number
+                    yield chunk, cycle, lane_base + number * self.config.size, filter_base if number == passes - 1 else None
                     cycle += len(chunk) * self.config.size
 
     def late_writes(self) -> Iterator[tuple[Place, int]]:
-        """The words that are written after the last lane was issued, and when, in that order."""
+        """The words that are written after the last lane was issued, and when."""
         size = self.config.size
-        for chunk, begin, _, filter_base, _ in self.passes():
+        for chunk, begin, _, filter_base in self.passes():
             if filter_base is None or begin + len(chunk) * size + self.horizon < self.cycles:
                 continue
             for column, entry in enumerate(self.words["FILTER"][filter_base : filter_base + size, 0].tolist()):
@@ -93,7 +94,7 @@ class _Layer:
     def early_reads(self) -> Iterator[tuple[Place, int]]:
         """The words of which a pixel is used that are read before every write of the layer before is done, and the cycle of the lane."""
         size = self.config.size
-        for chunk, begin, lane_base, _, _ in self.passes():
+        for chunk, begin, lane_base, _ in self.passes():
             if begin >= self.horizon:
                 return
             for place, word in enumerate(chunk):
