@@ -197,10 +197,13 @@ async def records_in_any_order(dut: Any) -> None:
     await load_input(b)
     machine = model(b)
     spec, records = memories(b.image.config)["PROGRAM"], b.image.section("PROGRAM").words
-    layer, out = records[0], records[len(b.image.layers)]
+    layer, out = records[0].copy(), records[len(b.image.layers)]
+    layer[0, spec.index("gap")] = 0
+    first = layer.copy()  # the same layer once more needs nothing that this one writes
+    first[0, spec.index("gap")] = 1
     end = spec.zeros(1)[0]
     end[0, 0] = OPCODE_END
-    for program in ([end], [layer, end], [out, layer, out, out, layer, end], [layer, layer, out, end]):
+    for program in ([end], [layer, end], [out, layer, out, out, layer, end], [layer, layer, out, end], [first, layer, out, end]):
         section = Section("PROGRAM", len(records), np.stack(program))
         machine.load([section])
         await b.host.load([packet(spec, section)])
@@ -245,7 +248,7 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     def sections(group: int, tap: int, base: int, bank: int, slot_base: int = lane, slots: Words = rows) -> list[Section]:
         """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter writes to `bank`."""
         words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
-        layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1)
+        layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1, 0)
         words["PROGRAM"][0, 0] = layer
         words["TILE"][0, 0] = (lane, 1, first_filter, slot_base)
         words["GROUP"][0, 0] = (1, base, tap)
