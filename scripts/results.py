@@ -137,7 +137,10 @@ def main(arguments: list[str]) -> int:
     done = gather(runs)
     if not done:
         raise TatamiError(f"{KEPT}: no run came to an end, nothing to render")
-    render(KEPT / "page", given.out, command="make results")
+    try:
+        render(KEPT / "page", given.out, command="make results")
+    except OSError as error:
+        raise TatamiError(f"--out: {given.out} cannot be written: {error.strerror}") from None
     console.print(console_table(read_reports(KEPT / "page")))
     print("RESULTS", json.dumps({"runs": len(runs), "done": done, "failed": len(failed), "wall_s": round(time.perf_counter() - begin, 1)}))
     return 1 if any("ratio is" not in said for _, said in failed) else 0

@@ -176,12 +176,17 @@ def test_the_comparison_by_hand(folder: Path) -> None:
 
 def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
     """A slot of a digit has half the bits: 4 slots fewer are 8 times fewer bits."""
-    runs = [report("tight", 4, 0.92), report("tight", 16, 0.90), report("tight_subword", 4, 0.92, weight_bits=4)]
-    found = read_reports(write(tmp_path, *runs, report("tight_subword", 16, 0.90, weight_bits=4)))
+    runs = [report("tight", 4, 0.92), report("tight", 16, 0.90), report("tight_subword", 4, 0.92, weight_bits=4, bits_per_weight=2.0)]
+    found = read_reports(write(tmp_path, *runs, report("tight_subword", 16, 0.90, weight_bits=4, bits_per_weight=1.0, cycles=70)))
     assert subword_rows(found) == [
-        ["tight_subword", "16.00", "32.00", ">32.00", ""],
-        ["tight", "8.00", "16.00", ">16.00", ""],
+        ["compression, tight_subword", "16.00", "32.00", ">32.00", ""],
+        ["compression, tight", "8.00", "16.00", ">16.00", ""],
         ["ratio", "2.00", "2.00", DASH, "1.3"],
+        # at -1 point half of the way from 4 to 16, where the machine takes 250 cycles and 62.5 or 70
+        ["cycles, tight_subword", "160", "70", "70", ""],
+        ["cycles, tight", "156", "62", "62", ""],
+        ["bits a weight, tight_subword", "1.50", "1.00", "1.00", ""],
+        ["bits a weight, tight", "3.21", "3.21", "3.21", ""],
     ]
     assert subword_rows([r for r in found if r.scheme == "tight"]) == []
     out = tmp_path / "results.md"

@@ -2,8 +2,8 @@
 
 Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The curve is the monotone envelope:
 a compression is credited with the best accuracy of any point at that or a larger compression. Between two points the accuracy is linear in the
-logarithm of the compression, and so are speed-up and energy. What lies outside the measured range is not guessed: it is the end of the range,
-marked `>` or `<`.
+logarithm of the compression, and so are speed-up, energy, cycles and bits. What lies outside the measured range is not guessed: it is the end
+of the range, marked `>` or `<`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Point:
     speedup: float | None
     energy_gain: float | None
     runs: int
+    cycles: float | None = None
+    bits_per_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def points(reports: Sequence[Report], field: str = "matrix_compression") -> list
                 _mean([r.speedup for r in runs]),
                 _mean([r.energy_gain for r in runs]),
                 len(runs),
+                _mean([r.cycles for r in runs]),
+                _mean([r.bits_per_weight for r in runs]),
             )
         )
     return sorted(found, key=lambda p: (p.compression, -p.accuracy))
@@ -89,7 +93,7 @@ def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
 
 
 def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Reading | None:
-    """`speedup` or `energy_gain` of the curve at a compression within it; None if a point beside it has none. Keeps the mark of `where`."""
+    """A field of the curve's points at a compression within it; None if a point beside it has none. Keeps the mark of `where`."""
     if where is None:
         return None
     for p in curve:

@@ -84,18 +84,26 @@ def target_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; nothing if one of them is missing."""
+    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; then the cycles and the stored bits there.
+
+    Nothing if one of them is missing.
+    """
     start = reports[0].start_int8
     schemes = by_scheme(reports)
     if SUBWORD not in schemes or WHOLE not in schemes:
         return []
     digits, whole = (points(schemes[name], "weight_bits_compression") for name in (SUBWORD, WHOLE))
     read = [(held(digits, start - drop), held(whole, start - drop)) for drop in DROPS]
-    return [
-        [SUBWORD, *(_read(a) for a, _ in read), ""],
-        [WHOLE, *(_read(b) for _, b in read), ""],
+    rows = [
+        [f"compression, {SUBWORD}", *(_read(a) for a, _ in read), ""],
+        [f"compression, {WHOLE}", *(_read(b) for _, b in read), ""],
         ["ratio", *(_read(ratio(a, b)) for a, b in read), "1.3"],
     ]
+    for title, field, form in (("cycles", "cycles", ",.0f"), ("bits a weight", "bits_per_weight", ".2f")):
+        for name, curve, where in ((SUBWORD, digits, [a for a, _ in read]), (WHOLE, whole, [b for _, b in read])):
+            found = [read_at(curve, at, field) for at in where]
+            rows.append([f"{title}, {name}", *(_show(None if f is None else f.value, form) for f in found), ""])
+    return rows
 
 
 def _compare(ours: Sequence[Point], base: Sequence[Point], accuracy: float, field: str) -> Reading | None:
