@@ -191,7 +191,7 @@ def test_the_state_of_an_error(memory: str, field: int, value: int, expected: tu
 
 def test_a_program_past_the_end_stops_in_fetch() -> None:
     machine = Machine(CONFIG)
-    machine.load([Section("PROGRAM", CONFIG.program_depth - 1, np.array([[[2, 0, 0, 1, 0, 0, 0, 0, 0, 0]]]))])
+    machine.load([Section("PROGRAM", CONFIG.program_depth - 1, np.array([[[2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]]]))])
     with pytest.raises(MachineError) as caught:
         machine.run(CONFIG.program_depth - 1)
     assert caught.value.code == ErrorCode.PROGRAM_RANGE
