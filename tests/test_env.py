@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pymodel.array import Machine, MachineError
+from pymodel.array import Machine, MachineError, drain_cycles
 from pymodel.compile import clip_weights, compile_network
 from pymodel.config import CONFIGS
 from pymodel.errors import ErrorCode, TatamiError
@@ -353,7 +353,9 @@ def test_progress_ends_where_the_model_does() -> None:
             end += layer.cycles
             done = run.layers[:number]
             assert progress.counts(end)["BUSY_CYCLES"] == sum(each.run_cycles for each in done)
-            assert progress.counts(end)["WORDS"] == sum(each.written for each in done)
+            late = machine.followed(layer.index)  # some of its words are written while the next layer runs
+            written = sum(each.written for each in done)
+            assert written - progress.counts(end)["WORDS"] in range(1 + late * drain_cycles(CONFIG.size))
         steps = [progress.counts(cycle) for cycle in range(run.cycles + 1)]
         assert all(0 <= after[name] - before[name] <= 1 for before, after in pairwise(steps) for name in whole)
 
