@@ -132,6 +132,11 @@ class ImageCost:
         return self.total("bank_writes") + self.input_words
 
     @property
+    def waits(self) -> int:
+        """Cycles of the layers in which no lane is issued: their records and what comes between one and the next."""
+        return int(self.total("cycles") - self.total("pass_cycles"))
+
+    @property
     def bits_per_weight(self) -> float:
         """Stored bits of everything that the image holds, per weight of the dense network (infinite if it has none)."""
         return sum(self.stored_bits.values()) / self.weights if self.weights else math.inf

@@ -88,7 +88,8 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     rows = [{**stats, "cycles": layer.cycles} for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)]
     # of the network before compression, where that is known: PENNI's has other layers
     before = found.meta.get("dense", {"cycles": cost.cycles, "lanes": sum(row["lanes"] for row in rows if row["weights"])})
-    meta = {**found.meta, "dense": {**before, "layers": rows}, "plain": {"cycles": image_cost(plain).cycles, "slot_bits": plain.bits()["SLOT"]}}
+    without_waits = image_cost(plain).cycles - image_cost(plain).waits
+    meta = {**found.meta, "dense": {**before, "layers": rows}, "plain": {"cycles": without_waits, "slot_bits": plain.bits()["SLOT"]}}
     whole = Kept(found.network, found.images, found.labels, meta, found.plans)
 
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -79,8 +79,8 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
         "cycles_over_bound": round(cycles / bound, 3),
-        # cycles of the same program in the machine without a decoder, which has nothing to wait for
-        "decoder_stall_cycles": outcome.cycles - data.meta["plain"]["cycles"] * outcome.images,
+        # against the same program in the machine without a decoder, which has nothing to wait for; the gaps between layers go by the order of lanes
+        "decoder_stall_cycles": outcome.cycles - (data.meta["plain"]["cycles"] + cost.waits) * outcome.images,
         "slot_kbytes": round(image.bits()["SLOT"] / 8192, 2),
         "plain_slot_kbytes": round(data.meta["plain"]["slot_bits"] / 8192, 2),
         "image_kbytes": round(sum(image.bits().values()) / 8192, 2),
