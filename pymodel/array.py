@@ -48,10 +48,8 @@ TILE_CYCLES = 2
 OUT_LATENCY = 3
 # Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), to that of its row of slots, whether it is
 # there and whether it is in order (rtl/psa_slots.v), and from the issue of a word's first lane to the check of column 0's write, without the T
-# cycles down the array (rtl/psa_writeback.v).
+# cycles down the array (rtl/psa_writeback.v). A read is checked in the cycle in which the bank is read, and sees what was written before it.
 GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
-# From the issue of a lane to its read of the banks, which sees what was written before that cycle.
-BANK_STAGE = 4
 SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
 
 
@@ -385,7 +383,7 @@ class Machine:
             over = (-dx[:, :, None] > left) | (dx[:, :, None] > right) | (-dy[:, :, None] > top) | (dy[:, :, None] > bottom)
             inside = (valid[:, :, None] == 1) & ~over
             bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
-            cycles = faults.begin + begin + i * t + np.arange(len(groups)) + BANK_STAGE
+            cycles = faults.begin + begin + i * t + np.arange(len(groups)) + READ_STAGE
             if cycles[0] <= self._latest:
                 early = (self._due[banks, pixels // t] >= cycles[:, None, None]) & inside & (keep == 1)
                 for lane, bank, pixel in np.argwhere(early)[:1]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pymodel.array import BANK_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
+from pymodel.array import READ_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 from pymodel.config import ArrayConfig
 from pymodel.image import OPCODE_LAYER, PROGRAM_FIELDS, Image, Words
 
@@ -47,8 +47,8 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
         begin = end + RECORD_CYCLES + TILE_CYCLES + 1
         written = {place: cycle for place, cycle in written.items() if cycle >= begin}
         reads = _Layer(config, words, following).early_reads()
-        waits = [written[place] + 2 - (begin + cycle + BANK_STAGE) for place, cycle in reads if place in written]
-        gap = max(1, *waits) if waits else 1
+        waits = [written[place] + 2 - (begin + cycle + READ_STAGE) for place, cycle in reads if place in written]
+        gap = max([1, *waits])
         if gap < drain_cycles(config.size):
             program[number, 0, GAP] = gap
             begin += gap - 1

@@ -131,7 +131,7 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
     Point(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
     Point(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
-    Point(LayerSeen, "cp_gap", lambda s: "none" if s.gap == 0 else "least" if s.gap == 1 else "some", ("none", "least", "some")),
+    Point(LayerSeen, "cp_gap", lambda s: "none" if s.gap == 0 else "one cycle" if s.gap == 1 else "more", ("none", "one cycle", "more")),
     Cross(LayerSeen, "cp_gap_x_tiles", ("cp_gap", "cp_tiles")),
     Cross(LayerSeen, "cp_gap_x_passes", ("cp_gap", "cp_passes")),
     Point(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
