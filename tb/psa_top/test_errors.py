@@ -48,6 +48,14 @@ class Bench:
         settings.report({k: getattr(OUTCOME, k) for k in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")})
         OUTCOME.check()
 
+    async def stops(self, packets: Iterable[Packet], start: int, wanted: ModelError) -> None:
+        """With these packets loaded the program at `start` ends in the model's error, from which the machine recovers."""
+        await self.host.load(packets)
+        await self.host.start(start)
+        with pytest.raises(MachineError):
+            await self.host.wait_done()
+        await self.recover(wanted.code, wanted.info)
+
     async def recover(self, code: ErrorCode, info: int | None = None, *, waiting: bool = False) -> None:
         """The machine stands with `code`, shows it everywhere, and comes back by soft reset. `waiting`: a packet waits to be let in."""
         host = self.host
@@ -261,20 +269,27 @@ def spoil(image: Image, memory: str, word: int, field: str, value: int, repeat: 
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
 
 
+def run_model(image: Image) -> tuple[Machine, ModelError | None]:
+    """A model with the image, and the error in which its program ends; None if it does not, or if what it would do is not defined."""
+    model = Machine(image.config)
+    model.load(image.sections)
+    with suppress(EarlyReadError):
+        try:
+            model.run(image.run_start)
+        except ModelError as error:
+            return model, error
+    return model, None
+
+
 Case = tuple[str, int, str, int, int]  # memory, word, field, value, repeat: as `spoil` takes them
 
 
 def first_that_gives(image: Image, code: ErrorCode, cases: Iterable[Case]) -> list[Case]:
     """The first of the cases by which the program ends with that error; none if there is none."""
     for case in cases:
-        model = Machine(image.config)
-        model.load(spoil(image, *case)[0].sections)
-        with suppress(EarlyReadError):
-            try:
-                model.run(image.run_start)
-            except ModelError as error:
-                if error.code == code:
-                    return [case]
+        error = run_model(spoil(image, *case)[0])[1]
+        if error is not None and error.code == code:
+            return [case]
     return []
 
 
@@ -346,24 +361,13 @@ async def bad_programs(dut: Any) -> None:
     stopped = set()
     for memory, word, field, value, repeat in cases:
         spoiled, packets = spoil(image, memory, word, field, value, repeat)
-        model = Machine(config)
-        model.load(spoiled.sections)
-        try:
-            model.run(image.run_start)
-        except ModelError as error:
-            wanted = error
-            sample_program(model, image.run_start, error)
-        except EarlyReadError:
-            continue  # not defined
-        else:
-            continue  # legal after all for this network or machine: nothing to see here
+        model, wanted = run_model(spoiled)
+        if wanted is None:
+            continue  # legal after all for this network or machine, or not defined: nothing to see here
+        sample_program(model, image.run_start, wanted)
         stopped.add(wanted.code)
         cocotb.log.info("bad program: %s[%d].%s = %d: %s", memory, word, field, value, wanted)
-        await b.host.load(packets)
-        await b.host.start(image.run_start)
-        with pytest.raises(MachineError):
-            await b.host.wait_done()
-        await b.recover(wanted.code, wanted.info)
+        await b.stops(packets, image.run_start, wanted)
         await b.host.load(b.packets_of(memory))
         await b.healthy()
     needed = {ErrorCode.SLOT_RANGE} if config.xor_inputs else set()
@@ -393,23 +397,14 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
             if total == 1 and config.group > 15:
                 continue
             spoiled, packets = spoil(image, *case)
-            model = Machine(config)
-            model.load(spoiled.sections)
-            try:
-                model.run(image.run_start)
-            except ModelError as error:
-                wanted = error
-            except EarlyReadError:
+            model, wanted = run_model(spoiled)
+            if wanted is None:
                 continue
             assert wanted.code == ErrorCode.FEATURE_WRITE
             states = Timeline.of(model, image.run_start, wanted).states
             found.add((states.count("FETCH") - 1 > layer, states[-2]))
             sample_program(model, image.run_start, wanted)
-            await b.host.load(packets)
-            await b.host.start(image.run_start)
-            with pytest.raises(MachineError):
-                await b.host.wait_done()
-            await b.recover(wanted.code, wanted.info)
+            await b.stops(packets, image.run_start, wanted)
             await b.host.load(b.packets_of("FILTER"))
         await b.healthy()
     assert any(behind for behind, _ in found), f"no next layer had begun: {sorted(found)}"
@@ -429,11 +424,7 @@ async def program_without_end(dut: Any) -> None:
     with pytest.raises(ModelError) as caught:
         model.run(config.program_depth - 1)
     sample_program(model, config.program_depth - 1, caught.value)
-    await b.host.load([packet(spec, section)])
-    await b.host.start(config.program_depth - 1)
-    with pytest.raises(MachineError):
-        await b.host.wait_done()
-    await b.recover(caught.value.code, caught.value.info)
+    await b.stops([packet(spec, section)], config.program_depth - 1, caught.value)
     await b.healthy()
 
 
@@ -445,18 +436,13 @@ async def tap_out_of_range(dut: Any) -> None:
     group = next(i for i, g in enumerate(image.section("GROUP").words) if (g[:, 0] * g[:, 2]).any())
     layer = layer_of_group(image, group)
     spoiled, packets = spoil(image, "PROGRAM", layer, "tap_base", config.tap_depth - 1)
-    model = Machine(config)
-    model.load(spoiled.sections)
-    with pytest.raises(ModelError) as caught:
-        model.run(image.run_start)
-    assert caught.value.code == ErrorCode.TAP_RANGE
-    sample_program(model, image.run_start, caught.value)
+    model, wanted = run_model(spoiled)
+    assert wanted is not None
+    assert wanted.code == ErrorCode.TAP_RANGE
+    sample_program(model, image.run_start, wanted)
     tap = memories(config)["TAP"]
-    await b.host.load([*packets, packet(tap, Section("TAP", config.tap_depth - 1, tap.zeros(1)))])
-    await b.host.start(image.run_start)
-    with pytest.raises(MachineError):
-        await b.host.wait_done()
-    await b.recover(caught.value.code, caught.value.info)
+    behind = packet(tap, Section("TAP", config.tap_depth - 1, tap.zeros(1)))
+    await b.stops([*packets, behind], image.run_start, wanted)
     await b.host.load(b.packets_of("PROGRAM"))
     await b.healthy()
 
