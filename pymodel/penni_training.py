@@ -53,7 +53,7 @@ class PenniTrainer(Trainer):
             return super().loss(inputs, labels)
         coefficients = int(done * self.budget.replans) % 2 == 0
         train_part(self.module, "coefficients" if coefficients else "basis")
-        found = functional.cross_entropy(self.forward(inputs), labels)
+        found = functional.cross_entropy(self.logits(inputs), labels)
         return found + L1 * l1(self.module) if coefficients else found
 
     @property

@@ -35,6 +35,7 @@ from pymodel.schemes.tight_subword import TightSubword
 from pymodel.tasks import Task
 
 SALIENCIES = ("magnitude", "taylor")
+PRECISIONS = ("float32", "bfloat16")
 SMOOTHING = 0.9  # of the squared products of weight and gradient, from step to step
 EVALUATED = 500  # images at a time
 SAVED_EVERY = 30.0  # seconds
@@ -45,7 +46,8 @@ class Budget:
     """How long and how to train: the same for all schemes that are compared.
 
     `epochs` may be a part of one. `replans` plans are made over the first `pruning` of the steps. `learning_rate` rises over the first
-    twentieth of the steps and then falls to 0 along a cosine; SGD with Nesterov's momentum.
+    twentieth of the steps and then falls to 0 along a cosine; SGD with Nesterov's momentum. `precision` is that of the convolutions and products,
+    forward and backward: weights, their updates and whatever is measured are float32.
     """
 
     epochs: float = 6.0
@@ -56,6 +58,7 @@ class Budget:
     replans: int = 8
     pruning: float = 0.5
     saliency: str = "magnitude"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -69,8 +72,9 @@ class Budget:
         ):
             if not low <= value <= high:  # also refuses NaN
                 raise TatamiError(f"budget: {name} is {value}, must be in {low}..{high}")
-        if self.saliency not in SALIENCIES:
-            raise TatamiError(f"budget: saliency is '{self.saliency}', must be one of {', '.join(SALIENCIES)}")
+        for name, word, known in (("saliency", self.saliency, SALIENCIES), ("precision", self.precision, PRECISIONS)):
+            if word not in known:
+                raise TatamiError(f"budget: {name} is '{word}', must be one of {', '.join(known)}")
 
     def steps(self, images: int) -> int:
         return round(self.epochs * math.ceil(images / self.batch))
@@ -165,7 +169,11 @@ class Trainer:
         return imported.weights
 
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self.forward(inputs), labels)
+        return functional.cross_entropy(self.logits(inputs), labels)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.budget.precision == "bfloat16"):
+            return self.forward(inputs).float()
 
     @property
     def weights(self) -> int:

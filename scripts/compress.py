@@ -6,6 +6,7 @@ Writes a checkpoint, the image and a report into a folder; the same command agai
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=default.batch, help=f"images a step (default {default.batch})")
     parser.add_argument("--replans", type=int, default=default.replans, help=f"plans on the way to the ratio (default {default.replans})")
     parser.add_argument("--saliency", default=default.saliency, help=f"one of: {', '.join(training.SALIENCIES)} (default {default.saliency})")
+    parser.add_argument("--precision", default=default.precision, help=f"{' or '.join(training.PRECISIONS)} (default {default.precision})")
     parser.add_argument("--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
@@ -54,9 +56,7 @@ def main(arguments: list[str]) -> int:
         raise TatamiError(f"--threads is {given.threads}, must be in 1..1024")
     torch.set_num_threads(given.threads)
     scheme, config = get_scheme(given.scheme), get_config(given.config)
-    budget = training.Budget(
-        epochs=given.epochs, batch=given.batch, learning_rate=given.learning_rate, replans=given.replans, saliency=given.saliency
-    )
+    budget = training.Budget(**{field.name: getattr(given, field.name) for field in dataclasses.fields(default) if hasattr(given, field.name)})
     task = tasks.get_task(given.network, given.weights, given.data, given.seed)
     out = given.out or Path("build") / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
     if given.start and given.start.exists():

@@ -1,6 +1,8 @@
 """Compress every network by every scheme at every ratio of scripts/results.yaml, and render docs/results.md: `make results`.
 
-Runs that are done already, in build/results/, are not done again, and one that was broken off is taken up: the command may be stopped at any time.
+The report of each run is kept beside the page's pictures, as docs/results/NETWORK-SCHEME-RATIO.json, and committed with the page: a run that has one
+of the same budget is not done again, on whatever machine. One that was broken off is taken up from build/results/: the command may be stopped at any
+time.
 Exit status 1 if a run failed for another reason than a ratio that its scheme cannot reach, 2 for bad input.
 """
 
@@ -27,27 +29,42 @@ from scripts.sim import integer
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "scripts" / "results.yaml"
-KEPT = ROOT / "build" / "results"
+WORK = ROOT / "build" / "results"
 PICTURED = 8.0  # the ratio whose runs have their matrices on the page
-BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency")
+BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency", "precision")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of compress.py."""
+    """One call of compress.py. `budget` are the fields of `pymodel.training.Budget` that are set; `arguments` the rest of its options."""
 
     network: str
     scheme: str
     ratio: float
-    arguments: tuple[str, ...]
+    budget: dict[str, Any]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.scheme}-{self.ratio:g}"
 
     @property
     def folder(self) -> Path:
-        return KEPT / "runs" / f"{self.network}-{self.scheme}-{self.ratio:g}"
+        return WORK / self.name
 
     @property
-    def done(self) -> bool:
-        return (self.folder / "report.json").is_file()
+    def options(self) -> tuple[str, ...]:
+        return (*(f"--{name.replace('_', '-')}={value}" for name, value in self.budget.items()), *self.arguments)
+
+    def done(self, folder: Path) -> bool:
+        """Whether its report is in `folder`, and of the same budget."""
+        try:
+            found = json.loads((folder / f"{self.name}.json").read_text())["budget"]
+            return all(found.get(name) == value for name, value in self.budget.items())
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise TatamiError(f"{folder / self.name}.json: not a report, or damaged; remove it to do its run again") from None
 
 
 def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | None, epochs: float | None) -> tuple[list[Run], list[str]]:
@@ -61,23 +78,35 @@ def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | N
         if any(given[need] is None for need in entry.get("needs", ())):
             left_out.append(network)
             continue
-        budget = {**entry, **({"epochs": epochs} if epochs is not None else {})}
-        options = [f"--{name.replace('_', '-')}={budget[name]}" for name in BUDGET if name in budget]
-        options += [f"--{name}={given[name]}" for name in entry.get("needs", ())]
+        budget = {name: entry[name] for name in BUDGET if name in entry} | ({"epochs": epochs} if epochs is not None else {})
+        options = [f"--{name}={given[name]}" for name in entry.get("needs", ())]
         options += ["--compile"] * bool(entry.get("compile") and python_headers().is_file())
         for ratio in entry["ratios"]:
-            runs += [Run(network, scheme, float(ratio), tuple(options)) for scheme in entry["schemes"]]
+            runs += [Run(network, scheme, float(ratio), budget, tuple(options)) for scheme in entry["schemes"]]
     return runs, left_out
 
 
-def carry_out(run: Run, threads: int) -> str | None:
-    """Does a run; returns what it said if it failed. What it prints is kept in its folder."""
+def carry_out(run: Run, threads: int, page: Path) -> str | None:
+    """Does a run, and keeps its report, and its picture if it is to be shown, in `page`; returns what it said if it failed.
+
+    What it prints is kept in its own folder, with checkpoint and image.
+    """
+    from pymodel.report.page import picture_name
+
     run.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", *run.arguments]
-    command += [f"--threads={threads}", f"--out={run.folder}", f"--start={KEPT / 'runs' / f'{run.network}-start.json'}"]
+    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", *run.options]
+    command += [f"--threads={threads}", f"--out={run.folder}", f"--start={WORK / f'{run.network}-start.json'}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     (run.folder / "log.txt").write_text(done.stdout)
-    return None if done.returncode == 0 else (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    if done.returncode:
+        return (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    picture = run.folder / "matrix.png"
+    if run.ratio == PICTURED and picture.is_file():
+        shutil.copyfile(picture, page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
+    report = json.loads((run.folder / "report.json").read_text())
+    report.pop("layers")  # by far the most of it, and not on the page
+    (page / f"{run.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    return None
 
 
 def files(weights: str, data: str) -> tuple[dict[str, Path], Path | None]:
@@ -121,44 +150,34 @@ def main(arguments: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
     for network in dict.fromkeys(left_out):
         print(f"{network}: left out, it needs WEIGHTS={network}=path and DATA=path")
+    page = given.out.with_suffix("")
+    try:
+        page.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TatamiError(f"--out: {page} cannot be made: {error.strerror}") from None
+    waiting = [run for run in runs if not run.done(page)]
     failed = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     begin = time.perf_counter()
     with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
-        bar = progress.add_task("compressing", total=len(runs), completed=sum(run.done for run in runs))
-        waiting = {pool.submit(carry_out, run, max(1, (os.cpu_count() or 1) // jobs)): run for run in runs if not (run.done or page_only)}
-        for future in as_completed(waiting):
-            run, said = waiting[future], future.result()
+        bar = progress.add_task("compressing", total=len(runs), completed=len(runs) - len(waiting))
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        running = {pool.submit(carry_out, run, threads, page): run for run in ([] if page_only else waiting)}
+        for future in as_completed(running):
+            run, said = running[future], future.result()
             if said:
                 failed.append((run, said))
-            progress.update(bar, advance=1, description=f"done: {run.folder.name}")
+            progress.update(bar, advance=1, description=f"done: {run.name}")
     for run, said in failed:
-        print(f"{run.folder.name}: {said}")
-    done = gather(runs)
-    if not done:
-        raise TatamiError(f"{KEPT}: no run came to an end, nothing to render")
+        print(f"{run.name}: {said}")
     try:
-        render(KEPT / "page", given.out, command="make results")
+        render(page, given.out, command="make results")
     except OSError as error:
         raise TatamiError(f"--out: {given.out} cannot be written: {error.strerror}") from None
-    console.print(console_table(read_reports(KEPT / "page")))
+    console.print(console_table(read_reports(page)))
+    done = sum(run.done(page) for run in runs)
     print("RESULTS", json.dumps({"runs": len(runs), "done": done, "failed": len(failed), "wall_s": round(time.perf_counter() - begin, 1)}))
     return 1 if any("ratio is" not in said for _, said in failed) else 0
-
-
-def gather(runs: list[Run]) -> int:
-    """Copies what the page is made of into one folder: the reports, and the pictures of the runs at `PICTURED`."""
-    from pymodel.report.page import picture_name
-
-    page = KEPT / "page"
-    shutil.rmtree(page, ignore_errors=True)
-    page.mkdir(parents=True)
-    ended = [run for run in runs if run.done]
-    for run in ended:
-        shutil.copyfile(run.folder / "report.json", page / f"{run.folder.name}.json")
-        if run.ratio == PICTURED and (run.folder / "matrix.png").is_file():
-            shutil.copyfile(run.folder / "matrix.png", page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
-    return len(ended)
 
 
 if __name__ == "__main__":

@@ -300,10 +300,13 @@ def test_budgets_are_told_apart() -> None:
     longer["budget"] = longer["budget"] | {"epochs": 6.0, "seconds": 900.0}
     second = report("tight_joint", 8, 0.9)
     second["budget"] = second["budget"] | {"seconds": 170.0}
-    lines = training_lines([Report.of(r, "x") for r in (report("tight", 4, 0.9), longer, second)])
+    coarse = report("tight_joint", 4, 0.9)
+    coarse["budget"] = coarse["budget"] | {"precision": "bfloat16"}
+    lines = training_lines([Report.of(r, "x") for r in (report("tight", 4, 0.9), longer, second, coarse)])
     assert lines == [
         "tight 4, tight_joint 8: 1 epoch, 391 steps, 128 images a step, learning rate 0.05, 8 plans, on 2 CPU cores; 163 to 170 s each",
         "tight 8: 6 epochs, 391 steps, 128 images a step, learning rate 0.05, 8 plans, on 2 CPU cores; 900 s",
+        "tight_joint 4: 1 epoch, 391 steps, 128 images a step, learning rate 0.05, 8 plans, bfloat16, on 2 CPU cores; 163 s",
     ]
 
 

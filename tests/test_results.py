@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from pymodel.errors import TatamiError
+from pymodel.report import render
 from pymodel.schemes import SCHEMES
 from pymodel.tasks import TASKS
 from pymodel.training import Budget
@@ -31,11 +34,12 @@ def test_a_network_without_its_files_is_left_out() -> None:
         ("digits", "tetris", 8),
     ]
     assert left_out == ["resnet20"]
-    assert all(run.arguments == ("--epochs=3", "--batch=32") for run in runs)
+    assert all(run.options == ("--epochs=3", "--batch=32") for run in runs)
     runs, left_out = plan(ENTRIES, {"resnet20": Path("/w.pt")}, Path("/data"), 0.5)
     assert left_out == []
-    assert runs[-1] == Run("resnet20", "tight", 14.13, ("--epochs=0.5", "--weights=/w.pt", "--data=/data"))
-    assert runs[0].arguments == ("--epochs=0.5", "--batch=32")
+    assert runs[-1] == Run("resnet20", "tight", 14.13, {"epochs": 0.5}, ("--weights=/w.pt", "--data=/data"))
+    assert runs[-1].options == ("--epochs=0.5", "--weights=/w.pt", "--data=/data")
+    assert runs[0].options == ("--epochs=0.5", "--batch=32")
 
 
 def test_the_runs_of_the_project_are_legal() -> None:
@@ -70,7 +74,7 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     entry = {"network": "digits", "schemes": ["tight_joint"], "ratios": [8, 1e6], "epochs": 0}
     (tmp_path / "results.yaml").write_text(yaml.safe_dump([entry]))
     monkeypatch.setattr(results, "RUNS", tmp_path / "results.yaml")
-    monkeypatch.setattr(results, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
     page = tmp_path / "docs" / "results.md"
     page.parent.mkdir()
     # the ratio that no lanes are left for is said, and no failure of the command
@@ -82,10 +86,10 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     assert "tight_joint" in text
     assert (page.parent / "results" / "digits-16x16.svg").is_file()
     assert list((page.parent / "results").glob("digits--tight_joint--*.png"))
-    # again: what is done is not done again, and the page is the same
-    before = (tmp_path / "kept" / "runs" / "digits-tight_joint-8" / "log.txt").stat().st_mtime_ns
+    # again, as on a machine that has the page alone: what is done is not done again, and the page is the same
+    shutil.rmtree(tmp_path / "work")
     assert results.main([f"--out={page}"]) == 0
-    assert (tmp_path / "kept" / "runs" / "digits-tight_joint-8" / "log.txt").stat().st_mtime_ns == before
+    assert not (tmp_path / "work" / "digits-tight_joint-8").exists()
     assert page.read_text() == text
     # the page alone, of what is done: not even what failed is tried
     (tmp_path / "results.yaml").write_text(yaml.safe_dump([{**entry, "ratios": [8, 1e6, 4]}]))
@@ -95,3 +99,22 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     assert "ratio is" not in said
     assert json.loads(said.splitlines()[-1].removeprefix("RESULTS "))["done"] == 1
     assert page.read_text() == text
+
+
+def test_a_report_of_another_budget_is_no_result(tmp_path: Path) -> None:
+    run = Run("digits", "tight", 4, {"epochs": 3, "precision": "bfloat16"})
+    assert not run.done(tmp_path)
+    (tmp_path / "digits-tight-4.json").write_text(json.dumps({"budget": {"epochs": 3.0, "precision": "bfloat16", "batch": 32}}))
+    assert run.done(tmp_path)
+    assert not replace(run, budget={"epochs": 2, "precision": "bfloat16"}).done(tmp_path)
+    assert not replace(run, budget={"epochs": 3, "precision": "float32"}).done(tmp_path)
+    for damaged in ("", "[]", "{}", '{"budget": 3}'):
+        (tmp_path / "digits-tight-4.json").write_text(damaged)
+        with pytest.raises(TatamiError, match=r"digits-tight-4.json: not a report, or damaged; remove it to do its run again"):
+            run.done(tmp_path)
+
+
+def test_the_page_is_what_its_reports_give(tmp_path: Path) -> None:
+    page = results.ROOT / "docs" / "results.md"
+    render(page.with_suffix(""), tmp_path / page.name, command="make results")
+    assert (tmp_path / page.name).read_text() == page.read_text(), "docs/results.md differs from its reports: make results PAGE=1"

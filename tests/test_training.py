@@ -79,6 +79,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
         ({"epochs": float("nan")}, "budget: epochs is nan"),
         ({"batch": 0}, "budget: batch is 0, must be in 1.."),
         ({"saliency": "luck"}, "budget: saliency is 'luck', must be one of magnitude, taylor"),
+        ({"precision": "int8"}, "budget: precision is 'int8', must be one of float32, bfloat16"),
     ],
 )
 def test_a_bad_budget_is_refused(change: dict[str, Any], message: str) -> None:
@@ -116,6 +117,18 @@ def test_a_pruned_weight_may_come_back(task: Task) -> None:
     trainer.learn()
     assert not trainer.seen[name][pruned].any()
     assert (trainer.dense[name].detach() != before)[pruned].float().mean() > 0.5
+
+
+def test_a_coarser_precision_is_of_the_products_alone(task: Task) -> None:
+    exact, coarse = (
+        training.Trainer(task, get_scheme("tight_joint"), 4.0, CONFIG, replace(BUDGET, precision=name), 1) for name in training.PRECISIONS
+    )
+    inputs = task.prepare(task.train_images[:64], None)
+    a, b = (trainer.logits(inputs).detach() for trainer in (exact, coarse))
+    assert a.dtype == b.dtype == torch.float32
+    assert 0 < (a - b).abs().max() < 0.1 * a.abs().max()
+    coarse.learn()
+    assert all(parameter.dtype == torch.float32 for parameter in (*coarse.dense.values(), *coarse.module.parameters()))
 
 
 class BrokenOffError(Exception):

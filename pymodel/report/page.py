@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,16 +26,18 @@ def picture_name(network: str, scheme: str, layer: str) -> str:
 def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the same name (docs/results/).
 
-    Pictures that lie beside the reports and are named as `picture_name` has it are copied and shown. `command`, how the reports were made, is
-    printed. The same files give the same bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has no report.
+    Pictures that lie beside the reports and are named as `picture_name` has it are shown, and copied where that is another folder. `command`, how the
+    reports were made, is printed. The same files give the same bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has
+    no report.
     """
     found = read_reports(reports)
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(reports, {r.network for r in found})
+    plots = {key: folder / f"{'-'.join(key)}.svg" for key in by_network(found)}
+    pictures = _pictures(reports, {r.network for r in found}, set(plots.values()))
     networks = []
     for (network, config), runs in by_network(found).items():
-        plot = folder / f"{network}-{config}.svg"
+        plot = plots[network, config]
         pareto(runs, plot)
         columns, rows = run_rows(runs)
         first = runs[0]
@@ -57,7 +60,8 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
         )
     shown = []
     for file, (network, scheme, layer) in pictures.items():
-        (folder / file.name).write_bytes(file.read_bytes())
+        if file.parent != folder:
+            shutil.copyfile(file, folder / file.name)
         shown.append({"path": f"{folder.name}/{file.name}", "network": network, "scheme": scheme, "layer": layer})
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     page = environment.get_template("results.md.j2").render(
@@ -66,11 +70,11 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
 
 
-def _pictures(reports: Path, networks: set[str]) -> dict[Path, tuple[str, str, str]]:
-    """Matrix pictures beside the reports: (network, scheme, layer) of each."""
+def _pictures(reports: Path, networks: set[str], plots: set[Path]) -> dict[Path, tuple[str, str, str]]:
+    """Matrix pictures beside the reports: (network, scheme, layer) of each. `plots` are the page's own."""
     found = {}
     for file in sorted(reports.iterdir()) if reports.is_dir() else []:
-        if file.suffix not in PICTURES:
+        if file.suffix not in PICTURES or file in plots:
             continue
         parts = file.stem.split("--")
         if len(parts) != 3 or not all(parts):

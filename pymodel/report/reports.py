@@ -26,6 +26,7 @@ class Budget:
     batch: float | None
     learning_rate: float | None
     replans: float | None
+    precision: str | None
 
     def text(self) -> str:
         """All but the seconds, which differ from run to run."""
@@ -34,6 +35,7 @@ class Budget:
         words += [f"{self.batch:g} images a step"] if self.batch is not None else []
         words += [f"learning rate {self.learning_rate:g}"] if self.learning_rate is not None else []
         words += [f"{self.replans:g} plans"] if self.replans is not None else []
+        words += [self.precision] if self.precision is not None else []
         return ", ".join([*words, f"on {self.device}"])
 
 
@@ -119,6 +121,7 @@ class Report:
                 batch=f.optional("budget.batch", 1),
                 learning_rate=f.optional("budget.learning_rate", 0),
                 replans=f.optional("budget.replans", 0),
+                precision=f.text("budget.precision") if f.has("budget.precision") else None,
             ),
             accuracy_float=f.number("accuracy.float", 0, 1),
             accuracy_int8=f.number("accuracy.int8", 0, 1),
