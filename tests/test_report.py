@@ -21,7 +21,7 @@ from pymodel.report import Report, console_table, read_reports, render
 from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.plot import matrix_picture, panels
-from pymodel.report.tables import DASH, held_rows, subword_rows, target_rows, training_lines
+from pymodel.report.tables import DASH, density_rows, held_rows, sparsity_rows, subword_rows, target_rows, training_lines
 from pymodel.schemes import LayerWeights, get_scheme
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +171,7 @@ def test_the_comparison_by_hand(folder: Path) -> None:
         ["energy efficiency", DASH, DASH, DASH, "1.86"],
     ]
     alone = [r for r in reports if r.scheme != "column_combining"]
-    assert [row[1:4] for row in target_rows(alone)] == [[DASH] * 3] * 3
+    assert target_rows(alone) == []
 
 
 def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
@@ -200,6 +200,25 @@ def test_what_penni_prunes_is_on_the_page(tmp_path: Path) -> None:
     render(found, out)
     assert "| parameters pruned | FLOPs pruned |" in out.read_text()
     assert "| 4.00 | 91.3% | 87.0% | 3.21 |" in out.read_text()
+    assert "97% of the parameters and 92% of the FLOPs" in out.read_text()
+    # neither of those that the target is about is there
+    assert "`tight_joint` over" not in out.read_text()
+
+
+def test_tetris_is_read_by_density(tmp_path: Path) -> None:
+    runs = [report("tetris", 4, 0.92, density=0.26), report("tetris", 16, 0.90, density=0.07, cycles=80)]
+    found = read_reports(write(tmp_path, *runs, report("unstructured", 4, 0.92, density=0.25), report("unstructured", 16, 0.915, density=0.0625)))
+    assert sparsity_rows(found) == [
+        # at -1 point half of the way from 26% to 7%
+        ["tetris", "83.5%", "93.0%", ">93.0%"],
+        ["unstructured", ">93.8%", ">93.8%", ">93.8%"],
+    ]
+    assert density_rows(found) == [["4", "26.0%", "25.0%", "0.96"], ["16", "7.0%", "8.0%", "1.14"]]
+    assert sparsity_rows([r for r in found if r.scheme == "tetris"]) == []
+    out = tmp_path / "results.md"
+    render(tmp_path, out)
+    for line in ("| tetris | 83.5% | 93.0% | >93.0% |", "| 16 | 7.0% | 8.0% | 1.14 |"):
+        assert line in out.read_text()
 
 
 # Files

@@ -2,8 +2,8 @@
 
 Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The curve is the monotone envelope:
 a compression is credited with the best accuracy of any point at that or a larger compression. Between two points the accuracy is linear in the
-logarithm of the compression, and so are speed-up, energy, cycles and bits. What lies outside the measured range is not guessed: it is the end
-of the range, marked `>` or `<`.
+logarithm of the compression, and so are speed-up, energy, cycles, bits and density. What lies outside the measured range is not guessed: it is
+the end of the range, marked `>` or `<`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Point:
     runs: int
     cycles: float | None = None
     bits_per_weight: float | None = None
+    density: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def points(reports: Sequence[Report], field: str = "matrix_compression") -> list
                 len(runs),
                 _mean([r.cycles for r in runs]),
                 _mean([r.bits_per_weight for r in runs]),
+                _mean([r.density for r in runs]),
             )
         )
     return sorted(found, key=lambda p: (p.compression, -p.accuracy))

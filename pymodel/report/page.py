@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pymodel.errors import TatamiError
 from pymodel.report.plot import pareto
 from pymodel.report.reports import by_network, read_reports
-from pymodel.report.tables import BASELINE, OURS, held_rows, run_rows, subword_rows, target_rows, training_lines
+from pymodel.report.tables import BASELINE, OURS, density_rows, held_rows, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = (".png", ".svg")
@@ -52,6 +52,9 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "held": held_rows(runs),
                 "targets": target_rows(runs),
                 "subword": subword_rows(runs),
+                "sparsity": sparsity_rows(runs),
+                "density": density_rows(runs),
+                "penni": any(r.parameters_pruned is not None for r in runs),
                 "training": training_lines(runs),
                 "revisions": _distinct([r.revision for r in runs]),
                 "tools": _distinct([r.tools for r in runs]),

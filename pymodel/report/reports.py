@@ -46,7 +46,7 @@ class Report:
 
     `float` and `int8` accuracies are of the float network and of the integer network that the machine runs; `start_...` before compression.
     `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out. `weight_bits` of a slot.
-    `parameters_pruned` and `flops_pruned` as PENNI counts them.
+    `parameters_pruned` and `flops_pruned` as PENNI counts them. `density` is the share of the weights that stays.
     """
 
     file: str
@@ -68,6 +68,7 @@ class Report:
     weight_bits: int = 8
     parameters_pruned: float | None = None
     flops_pruned: float | None = None
+    density: float | None = None
     occupancy: float | None = None
     saliency_kept: float | None = None
     bits_per_weight: float | None = None
@@ -130,6 +131,7 @@ class Report:
             weight_bits=int(f.number("weight_bits", 1, 8)) if f.has("weight_bits") else 8,
             parameters_pruned=f.optional("parameters_pruned", 0, 1),
             flops_pruned=f.optional("flops_pruned", 0, 1),
+            density=f.optional("density", 0, 1),
             occupancy=f.optional("occupancy", 0, 1),
             saliency_kept=f.optional("saliency_kept", 0, 1),
             bits_per_weight=f.optional("bits_per_weight", 0),

@@ -15,6 +15,7 @@ from pymodel.report.reports import Report, by_scheme, read_reports
 DASH = "–"
 OURS, BASELINE = "tight_joint", "column_combining"
 SUBWORD, WHOLE = "tight_subword", "tight"
+BLOCKS, BOUND = "tetris", "unstructured"
 
 # What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput, energy efficiency.
 TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
@@ -73,10 +74,15 @@ def held_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def target_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy. Reports of one network."""
+    """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy. Reports of one network.
+
+    Nothing if one of them is missing.
+    """
     start = reports[0].start_int8
     schemes = by_scheme(reports)
-    ours, base = (points(schemes.get(name, [])) for name in (OURS, BASELINE))
+    if OURS not in schemes or BASELINE not in schemes:
+        return []
+    ours, base = (points(schemes[name]) for name in (OURS, BASELINE))
     return [
         [name, *(_read(_compare(ours, base, start - drop, field)) for drop in DROPS), target]
         for (name, target), field in zip(TARGETS, ("compression", "speedup", "energy_gain"), strict=True)
@@ -103,6 +109,30 @@ def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
         for name, curve, where in ((SUBWORD, digits, [a for a, _ in read]), (WHOLE, whole, [b for _, b in read])):
             found = [read_at(curve, at, field) for at in where]
             rows.append([f"{title}, {name}", *(_show(None if f is None else f.value, form) for f in found), ""])
+    return rows
+
+
+def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
+    """The share of weights that `BLOCKS`, and the bound beside it, leave out at each of `DROPS`. Nothing if one of them is missing."""
+    start = reports[0].start_int8
+    schemes = by_scheme(reports)
+    if BLOCKS not in schemes or BOUND not in schemes:
+        return []
+    rows = []
+    for name in (BLOCKS, BOUND):
+        curve = points(schemes[name])
+        densities = [read_at(curve, held(curve, start - drop), "density") for drop in DROPS]
+        rows.append([name, *(DASH if d is None else f"{d.mark}{_percent(1 - d.value)}" for d in densities)])
+    return rows
+
+
+def density_rows(reports: Sequence[Report]) -> list[list[str]]:
+    """For each run of `BLOCKS` its density, its share of the dense network's cycles, and the one over the other: 1 where cycles go by density."""
+    rows = []
+    for r in by_scheme(reports).get(BLOCKS, []):
+        if r.density and r.speedup:
+            share = 1 / r.speedup
+            rows.append([f"{r.ratio:g}", _percent(r.density), _percent(share), f"{share / r.density:.2f}"])
     return rows
 
 
