@@ -17,6 +17,8 @@ from pymodel.errors import TatamiError
 from pymodel.network import Shape
 from pymodel.networks import cifar, resnet, train_digits
 
+START_SEED = 1  # of a start that is trained here
+
 
 @dataclass(frozen=True)
 class Task:
@@ -40,8 +42,8 @@ class Task:
     data: str
 
 
-def digits(weights: Path | None, data: Path | None, seed: int) -> Task:
-    """scikit-learn's digits and the CNN of `train_digits`; without `weights` it is trained first, dense."""
+def digits(weights: Path | None, data: Path | None) -> Task:
+    """scikit-learn's digits and the CNN of `train_digits`; without `weights` it is trained first, dense, always the same."""
     if data is not None:
         raise TatamiError(f"--data is {data}: network 'digits' brings its own images")
     images, labels, held_images, held_labels = train_digits.split_digits()
@@ -50,10 +52,10 @@ def digits(weights: Path | None, data: Path | None, seed: int) -> Task:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the fastest for layers this small, by far where cores are shared
         try:
-            net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(seed))
+            net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(START_SEED))
         finally:
             torch.set_num_threads(threads)
-        start = f"trained for {settings.dense_epochs} epochs, seed {seed}"
+        start = f"trained for {settings.dense_epochs} epochs, seed {START_SEED}"
     else:
         net = train_digits.DigitsNet()
         resnet.load_state(net, weights)
@@ -114,27 +116,27 @@ def _labels(labels: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-TASKS: dict[str, Callable[[Path | None, Path | None, int], Task]] = {
+TASKS: dict[str, Callable[[Path | None, Path | None], Task]] = {
     "digits": digits,
-    "resnet20": lambda weights, data, _: _cifar_resnet("resnet20", resnet.resnet20, weights, data),
-    "resnet56": lambda weights, data, _: _cifar_resnet("resnet56", resnet.resnet56, weights, data),
+    "resnet20": lambda weights, data: _cifar_resnet("resnet20", resnet.resnet20, weights, data),
+    "resnet56": lambda weights, data: _cifar_resnet("resnet56", resnet.resnet56, weights, data),
 }
 
 
-def get_task(name: str, weights: Path | None, data: Path | None, seed: int) -> Task:
+def get_task(name: str, weights: Path | None, data: Path | None) -> Task:
     """The named task, or `file.py:function`, which is called as those of `TASKS` are: any module of layers that `from_torch` knows.
 
     Raises `TatamiError` for an unknown name, for files that are missing or do not fit, and for a function that fails or gives no task.
     """
     file, colon, function = name.rpartition(":")
     if colon:
-        return _from_file(Path(file), function, weights, data, seed)
+        return _from_file(Path(file), function, weights, data)
     if name not in TASKS:
         raise TatamiError(f"network '{name}' is unknown; valid: {', '.join(TASKS)}, or file.py:function")
-    return TASKS[name](weights, data, seed)
+    return TASKS[name](weights, data)
 
 
-def _from_file(path: Path, function: str, weights: Path | None, data: Path | None, seed: int) -> Task:
+def _from_file(path: Path, function: str, weights: Path | None, data: Path | None) -> Task:
     where = f"network '{path}:{function}'"
     if not path.is_file():
         raise TatamiError(f"{where}: no such file")
@@ -147,7 +149,7 @@ def _from_file(path: Path, function: str, weights: Path | None, data: Path | Non
     if not callable(make):
         raise TatamiError(f"{where}: the file has no function '{function}'")
     try:
-        task = make(weights, data, seed)
+        task = make(weights, data)
     except TatamiError:
         raise
     except Exception as error:

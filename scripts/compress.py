@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--saliency", default=default.saliency, help=f"one of: {', '.join(training.SALIENCIES)} (default {default.saliency})")
     parser.add_argument("--precision", default=default.precision, help=f"{' or '.join(training.PRECISIONS)} (default {default.precision})")
     parser.add_argument("--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)")
-    parser.add_argument("--seed", type=int, default=1, help="default 1")
+    parser.add_argument("--seed", type=int, default=1, help="of training and planning, not of the start (default 1)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
     parser.add_argument("--compile", action="store_true", help="train by torch.compile: faster from minutes of training on; needs Python's headers")
     parser.add_argument("--start", type=Path, help="file with what was measured before compression; written if it is not there")
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(given.threads)
     scheme, config = get_scheme(given.scheme), get_config(given.config)
     budget = training.Budget(**{field.name: getattr(given, field.name) for field in dataclasses.fields(default) if hasattr(given, field.name)})
-    task = tasks.get_task(given.network, given.weights, given.data, given.seed)
+    task = tasks.get_task(given.network, given.weights, given.data)
     out = given.out or Path("build") / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
     if given.start and given.start.exists():
         start = compression.Start.load(given.start, task, config)

@@ -1,14 +1,15 @@
-"""Compress every network by every scheme at every ratio of scripts/results.yaml, and render docs/results.md: `make results`.
+"""Compress every network by every scheme at every ratio, from every seed, of scripts/results.yaml, and render docs/results.md: `make results`.
 
-The report of each run is kept beside the page's pictures, as docs/results/NETWORK-SCHEME-RATIO.json, and committed with the page: a run that has one
-of the same budget is not done again, on whatever machine. One that was broken off is taken up from build/results/: the command may be stopped at any
-time.
+The report of each run is kept beside the page's pictures, as docs/results/NETWORK-SCHEME-RATIO-SEED.json, and committed with the page: a run that has
+one of the same budget is not done again, on whatever machine. One that was broken off is taken up from build/results/: the command may be stopped at
+any time.
 Exit status 1 if a run failed for another reason than a ratio that its scheme cannot reach, 2 for bad input.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from scripts.sim import integer
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "scripts" / "results.yaml"
 WORK = ROOT / "build" / "results"
-PICTURED = 8.0  # the ratio whose runs have their matrices on the page
+PICTURED = 8.0  # the ratio whose runs of seed 1 have their matrices on the page
 BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency", "precision")
 
 
@@ -41,12 +42,13 @@ class Run:
     network: str
     scheme: str
     ratio: float
+    seed: int
     budget: dict[str, Any]
     arguments: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.network}-{self.scheme}-{self.ratio:g}"
+        return f"{self.network}-{self.scheme}-{self.ratio:g}-{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -81,8 +83,8 @@ def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | N
         budget = {name: entry[name] for name in BUDGET if name in entry} | ({"epochs": epochs} if epochs is not None else {})
         options = [f"--{name}={given[name]}" for name in entry.get("needs", ())]
         options += ["--compile"] * bool(entry.get("compile") and python_headers().is_file())
-        for ratio in entry["ratios"]:
-            runs += [Run(network, scheme, float(ratio), budget, tuple(options)) for scheme in entry["schemes"]]
+        for seed, ratio in itertools.product(entry.get("seeds", [1]), entry["ratios"]):
+            runs += [Run(network, scheme, float(ratio), seed, budget, tuple(options)) for scheme in entry["schemes"]]
     return runs, left_out
 
 
@@ -94,14 +96,14 @@ def carry_out(run: Run, threads: int, page: Path) -> str | None:
     from pymodel.report.page import picture_name
 
     run.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", *run.options]
-    command += [f"--threads={threads}", f"--out={run.folder}", f"--start={WORK / f'{run.network}-start.json'}"]
+    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", f"--seed={run.seed}"]
+    command += [*run.options, f"--threads={threads}", f"--out={run.folder}", f"--start={WORK / f'{run.network}-start.json'}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     (run.folder / "log.txt").write_text(done.stdout)
     if done.returncode:
         return (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     picture = run.folder / "matrix.png"
-    if run.ratio == PICTURED and picture.is_file():
+    if run.ratio == PICTURED and run.seed == 1 and picture.is_file():
         shutil.copyfile(picture, page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
     report = json.loads((run.folder / "report.json").read_text())
     report.pop("layers")  # by far the most of it, and not on the page

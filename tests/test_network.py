@@ -45,7 +45,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     images, labels, _, _ = train_digits.split_digits()
     path = tmp_path_factory.mktemp("start") / "digits.pt"
     torch.save(train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(1)).state_dict(), path)
-    return get_task("digits", path, None, 1)
+    return get_task("digits", path, None)
 
 
 def compressed(task: Task, scheme: str, out: Path) -> Path:

@@ -21,7 +21,7 @@ from pymodel.report import Report, console_table, read_reports, render
 from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.plot import matrix_picture, panels
-from pymodel.report.tables import DASH, density_rows, held_rows, sparsity_rows, subword_rows, target_rows, training_lines
+from pymodel.report.tables import DASH, density_rows, held_rows, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
 from pymodel.schemes import LayerWeights, get_scheme
 
 ROOT = Path(__file__).parent.parent
@@ -155,6 +155,9 @@ def test_seeds_are_averaged() -> None:
     assert [second.compression, second.accuracy, second.speedup] == pytest.approx([6, 0.91, (4 + 2) / 2])
     assert second.energy_gain is None
     assert second.runs == 2
+    _, rows = run_rows([Report.of(r, "x") for r in runs])
+    cells = ["98.7%", "65.4%", "93.00 → 92.00 (91.00 to 93.00)", "92.00 → 91.00 (90.00 to 92.00)", "375", "3.00", DASH, DASH]
+    assert rows[0] == ["tight", "4", "1, 2", "6.50", "3.21", *cells]
 
 
 def test_the_comparison_by_hand(folder: Path) -> None:

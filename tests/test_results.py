@@ -20,24 +20,20 @@ from scripts import results
 from scripts.results import Run, files, plan
 
 ENTRIES: list[dict[str, Any]] = [
-    {"network": "digits", "schemes": ["tight", "tetris"], "ratios": [4, 8], "epochs": 3, "batch": 32},
+    {"network": "digits", "schemes": ["tight", "tetris"], "ratios": [4, 8], "seeds": [1, 2], "epochs": 3, "batch": 32},
     {"network": "resnet20", "needs": ["weights", "data"], "schemes": ["tight"], "ratios": [14.13]},
 ]
 
 
 def test_a_network_without_its_files_is_left_out() -> None:
     runs, left_out = plan(ENTRIES, {}, None, None)
-    assert [(run.network, run.scheme, run.ratio) for run in runs] == [
-        ("digits", "tight", 4),
-        ("digits", "tetris", 4),
-        ("digits", "tight", 8),
-        ("digits", "tetris", 8),
-    ]
+    names = ["digits-tight-4-1", "digits-tetris-4-1", "digits-tight-8-1", "digits-tetris-8-1"]
+    assert [run.name for run in runs] == [*names, *(name[:-1] + "2" for name in names)]
     assert left_out == ["resnet20"]
     assert all(run.options == ("--epochs=3", "--batch=32") for run in runs)
     runs, left_out = plan(ENTRIES, {"resnet20": Path("/w.pt")}, Path("/data"), 0.5)
     assert left_out == []
-    assert runs[-1] == Run("resnet20", "tight", 14.13, {"epochs": 0.5}, ("--weights=/w.pt", "--data=/data"))
+    assert runs[-1] == Run("resnet20", "tight", 14.13, 1, {"epochs": 0.5}, ("--weights=/w.pt", "--data=/data"))
     assert runs[-1].options == ("--epochs=0.5", "--weights=/w.pt", "--data=/data")
     assert runs[0].options == ("--epochs=0.5", "--batch=32")
 
@@ -80,7 +76,7 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     # the ratio that no lanes are left for is said, and no failure of the command
     assert results.main([f"--out={page}"]) == 0
     said = capsys.readouterr().out
-    assert "digits-tight_joint-1e+06: compress: ratio is 1e+06, must be at most" in said
+    assert "digits-tight_joint-1e+06-1: compress: ratio is 1e+06, must be at most" in said
     assert json.loads(said.splitlines()[-1].removeprefix("RESULTS "))["done"] == 1
     text = page.read_text()
     assert "tight_joint" in text
@@ -89,7 +85,7 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
     # again, as on a machine that has the page alone: what is done is not done again, and the page is the same
     shutil.rmtree(tmp_path / "work")
     assert results.main([f"--out={page}"]) == 0
-    assert not (tmp_path / "work" / "digits-tight_joint-8").exists()
+    assert not (tmp_path / "work" / "digits-tight_joint-8-1").exists()
     assert page.read_text() == text
     # the page alone, of what is done: not even what failed is tried
     (tmp_path / "results.yaml").write_text(yaml.safe_dump([{**entry, "ratios": [8, 1e6, 4]}]))
@@ -102,15 +98,15 @@ def test_runs_are_done_once_and_rendered(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_report_of_another_budget_is_no_result(tmp_path: Path) -> None:
-    run = Run("digits", "tight", 4, {"epochs": 3, "precision": "bfloat16"})
+    run = Run("digits", "tight", 4, 1, {"epochs": 3, "precision": "bfloat16"})
     assert not run.done(tmp_path)
-    (tmp_path / "digits-tight-4.json").write_text(json.dumps({"budget": {"epochs": 3.0, "precision": "bfloat16", "batch": 32}}))
+    (tmp_path / "digits-tight-4-1.json").write_text(json.dumps({"budget": {"epochs": 3.0, "precision": "bfloat16", "batch": 32}}))
     assert run.done(tmp_path)
     assert not replace(run, budget={"epochs": 2, "precision": "bfloat16"}).done(tmp_path)
     assert not replace(run, budget={"epochs": 3, "precision": "float32"}).done(tmp_path)
     for damaged in ("", "[]", "{}", '{"budget": 3}'):
-        (tmp_path / "digits-tight-4.json").write_text(damaged)
-        with pytest.raises(TatamiError, match=r"digits-tight-4.json: not a report, or damaged; remove it to do its run again"):
+        (tmp_path / "digits-tight-4-1.json").write_text(damaged)
+        with pytest.raises(TatamiError, match=r"digits-tight-4-1.json: not a report, or damaged; remove it to do its run again"):
             run.done(tmp_path)
 
 

@@ -50,7 +50,7 @@ def task() -> Task:
     path = ROOT / "build" / "test-digits-start.pt"
     path.parent.mkdir(exist_ok=True)
     torch.save(net.state_dict(), path)
-    return get_task("digits", path, None, 1)
+    return get_task("digits", path, None)
 
 
 def test_the_ratio_rises_to_the_one_asked_for() -> None:
@@ -300,7 +300,7 @@ def test_a_training_of_digits_is_taken_up(task: Task, tmp_path: Path, monkeypatc
 def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Path) -> None:
     path = tmp_path / "test-digits-start.pt"
     torch.save({name: value * 1.5 if value.is_floating_point() else value for name, value in task.module.state_dict().items()}, path)
-    other = get_task("digits", path, None, 1)
+    other = get_task("digits", path, None)
     train(task, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1, tmp_path / "checkpoint.pt")
     with pytest.raises(TatamiError, match=r"checkpoint.pt: start is test-digits-start.pt \([0-9a-f]{8}\) there and test-digits-start.pt \("):
         train(other, get_scheme("tight_joint"), 4.0, CONFIG, BUDGET, 1, tmp_path / "checkpoint.pt")
@@ -395,16 +395,16 @@ import torch
 from torch import nn
 from pymodel.tasks import Task
 
-def mine(weights, data, seed):
-    torch.manual_seed(seed)
+def mine(weights, data):
+    torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(2, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 16, 3))
     images, labels = torch.randn(64, 2, 6, 6), torch.arange(64) % 3
     return Task("mine", net, (2, 6, 6), images, labels, images, labels, lambda batch, _: batch, ("0",), "random", "noise")
 
-def fails(weights, data, seed):
+def fails(weights, data):
     raise ValueError("not today")
 
-def other(weights, data, seed):
+def other(weights, data):
     return 7
 """
 
@@ -422,12 +422,12 @@ def test_any_module_can_be_compressed(tmp_path: Path) -> None:
         ("none", r"net.py:none': the file has no function 'none'"),
     ):
         with pytest.raises(TatamiError, match=message):
-            get_task(f"{file}:{function}", None, None, 1)
+            get_task(f"{file}:{function}", None, None)
     file.write_text("this is no Python")
     with pytest.raises(TatamiError, match=r"net.py:mine': the file fails: SyntaxError"):
-        get_task(f"{file}:mine", None, None, 1)
+        get_task(f"{file}:mine", None, None)
     with pytest.raises(TatamiError, match=r"network 'nowhere.py:mine': no such file"):
-        get_task("nowhere.py:mine", None, None, 1)
+        get_task("nowhere.py:mine", None, None)
 
 
 def test_bad_input_is_one_line_and_status_2() -> None:

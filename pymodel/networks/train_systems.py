@@ -33,7 +33,7 @@ def run(seed: int, path: Path | None = None, budget: Budget = BUDGET, console: C
         raise TatamiError(f"{folder}: no such directory")
     begin = time.perf_counter()
     torch.set_num_threads(1)
-    task, config = get_task("digits", None, None, seed), CONFIGS[CONFIG]
+    task, config = get_task("digits", None, None), CONFIGS[CONFIG]
     start = compression.measure_start(task, config)
     figures: dict[str, Any] = {"net": "systems", "seed": seed}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

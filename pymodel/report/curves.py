@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from pymodel.report.reports import Report
+from pymodel.report.reports import Report, by_point
 
 DROPS = (0.01, 0.02, 0.05)  # of the accuracy, below the start
 TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracting them leaves
@@ -48,24 +48,23 @@ class Reading:
 def points(reports: Sequence[Report], field: str = "matrix_compression") -> list[Point]:
     """The points of one scheme, in order of compression: of the matrix, or by `weight_bits_compression`."""
     found = []
-    for ratio in sorted({r.ratio for r in reports}):
-        runs = [r for r in reports if r.ratio == ratio]
+    for runs in by_point(reports):
         found.append(
             Point(
                 math.exp(fmean(math.log(getattr(r, field)) for r in runs)),
                 fmean(r.accuracy_int8 for r in runs),
-                _mean([r.speedup for r in runs]),
-                _mean([r.energy_gain for r in runs]),
+                mean([r.speedup for r in runs]),
+                mean([r.energy_gain for r in runs]),
                 len(runs),
-                _mean([r.cycles for r in runs]),
-                _mean([r.bits_per_weight for r in runs]),
-                _mean([r.density for r in runs]),
+                mean([r.cycles for r in runs]),
+                mean([r.bits_per_weight for r in runs]),
+                mean([r.density for r in runs]),
             )
         )
     return sorted(found, key=lambda p: (p.compression, -p.accuracy))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     """None if any is missing."""
     known = [v for v in values if v is not None]
     return fmean(known) if len(known) == len(values) else None

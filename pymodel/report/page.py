@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pymodel.errors import TatamiError
 from pymodel.report.plot import pareto
-from pymodel.report.reports import by_network, read_reports
+from pymodel.report.reports import by_network, by_point, read_reports
 from pymodel.report.tables import BASELINE, OURS, density_rows, held_rows, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,7 +58,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "training": training_lines(runs),
                 "revisions": _distinct([r.revision for r in runs]),
                 "tools": _distinct([r.tools for r in runs]),
-                "seeds": max(sum(1 for r in runs if (r.scheme, r.ratio) == (s.scheme, s.ratio)) for s in runs),
+                "seeds": min(len(point) for point in by_point(runs)),
             }
         )
     shown = []

@@ -270,3 +270,11 @@ def by_scheme(reports: Sequence[Report]) -> dict[str, list[Report]]:
     for r in reports:
         found.setdefault(r.scheme, []).append(r)
     return found
+
+
+def by_point(reports: Sequence[Report]) -> list[list[Report]]:
+    """Runs that differ by nothing but the seed, together; in the order of the reports."""
+    found: dict[tuple[Any, ...], list[Report]] = {}
+    for r in reports:
+        found.setdefault((r.network, r.config, r.scheme, r.ratio), []).append(r)
+    return list(found.values())

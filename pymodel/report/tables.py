@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rich import box
 from rich.table import Table
 
-from pymodel.report.curves import DROPS, Point, Reading, held, points, ratio, read_at
-from pymodel.report.reports import Report, by_scheme, read_reports
+from pymodel.report.curves import DROPS, Point, Reading, held, mean, points, ratio, read_at
+from pymodel.report.reports import Report, by_point, by_scheme, read_reports
+
+Cell = Callable[[Sequence[Report]], str]
 
 DASH = "–"
 OURS, BASELINE = "tight_joint", "column_combining"
@@ -29,42 +32,61 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f}%"
 
 
-def _change(before: float, after: float) -> str:
-    return f"{100 * before:.2f} → {100 * after:.2f}"
+def _of(field: str, form: str, unit: float = 1) -> Cell:
+    """The mean of a field of the runs, in units."""
+    return lambda runs: _show(None if (value := mean([getattr(r, field) for r in runs])) is None else value / unit, form)
+
+
+def _share(field: str) -> Cell:
+    return lambda runs: _percent(mean([getattr(r, field) for r in runs]))
+
+
+def _change(kind: str) -> Cell:
+    """Before and after, in percent; of several runs the mean and what lies between the worst and the best."""
+
+    def cell(runs: Sequence[Report]) -> str:
+        after = [100 * getattr(r, f"accuracy_{kind}") for r in runs]
+        spread = f" ({min(after):.2f} to {max(after):.2f})" if len(runs) > 1 else ""
+        return f"{100 * getattr(runs[0], f'start_{kind}'):.2f} → {fmean(after):.2f}{spread}"
+
+    return cell
 
 
 @dataclass(frozen=True)
 class Column:
+    """`cell` shows the runs of one scheme and ratio, a seed each."""
+
     title: str
-    cell: Callable[[Report], str]
+    cell: Cell
     optional: bool = False  # left out where all its cells are empty
     left: bool = False
 
 
 COLUMNS = (
-    Column("scheme", lambda r: r.scheme, left=True),
-    Column("asked", lambda r: f"{r.ratio:g}"),
-    Column("seed", lambda r: f"{r.seed}"),
-    Column("matrix compression", lambda r: f"{r.matrix_compression:.2f}"),
-    Column("parameters pruned", lambda r: _percent(r.parameters_pruned), optional=True),
-    Column("FLOPs pruned", lambda r: _percent(r.flops_pruned), optional=True),
-    Column("bits a weight", lambda r: _show(r.bits_per_weight, ".2f")),
-    Column("with XOR", lambda r: _show(r.xor_bits_per_weight, ".2f"), optional=True),
-    Column("occupancy", lambda r: _percent(r.occupancy)),
-    Column("saliency kept", lambda r: _percent(r.saliency_kept)),
-    Column("accuracy, float", lambda r: _change(r.start_float, r.accuracy_float)),
-    Column("accuracy, int8", lambda r: _change(r.start_int8, r.accuracy_int8)),
-    Column("cycles", lambda r: _show(r.cycles, ",.0f")),
-    Column("speed-up", lambda r: _show(r.speedup, ".2f")),
-    Column("energy, µJ", lambda r: DASH if r.energy_nj is None else f"{r.energy_nj / 1000:.3g}"),
-    Column("energy gain", lambda r: _show(r.energy_gain, ".2f")),
+    Column("scheme", lambda runs: runs[0].scheme, left=True),
+    Column("asked", lambda runs: f"{runs[0].ratio:g}"),
+    Column("seeds", lambda runs: ", ".join(f"{r.seed}" for r in runs)),
+    Column("matrix compression", _of("matrix_compression", ".2f")),
+    Column("parameters pruned", _share("parameters_pruned"), optional=True),
+    Column("FLOPs pruned", _share("flops_pruned"), optional=True),
+    Column("bits a weight", _of("bits_per_weight", ".2f")),
+    Column("with XOR", _of("xor_bits_per_weight", ".2f"), optional=True),
+    Column("occupancy", _share("occupancy")),
+    Column("saliency kept", _share("saliency_kept")),
+    Column("accuracy, float", _change("float")),
+    Column("accuracy, int8", _change("int8")),
+    Column("cycles", _of("cycles", ",.0f")),
+    Column("speed-up", _of("speedup", ".2f")),
+    Column("energy, µJ", _of("energy_nj", ".3g", unit=1000)),
+    Column("energy gain", _of("energy_gain", ".2f")),
 )
 
 
 def run_rows(reports: Sequence[Report]) -> tuple[list[Column], list[list[str]]]:
-    """Columns and a row for each report."""
-    columns = [c for c in COLUMNS if not c.optional or any(c.cell(r) != DASH for r in reports)]
-    return columns, [[c.cell(r) for c in columns] for r in reports]
+    """Columns, and a row for each of `by_point`."""
+    found = by_point(reports)
+    columns = [c for c in COLUMNS if not c.optional or any(c.cell(runs) != DASH for runs in found)]
+    return columns, [[c.cell(runs) for c in columns] for runs in found]
 
 
 def held_rows(reports: Sequence[Report]) -> list[list[str]]:
@@ -127,12 +149,12 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each run of `BLOCKS` its density, its share of the dense network's cycles, and the one over the other: 1 where cycles go by density."""
+    """What density `BLOCKS` leaves at each ratio, its share of the dense cycles, and that over the density: 1 where cycles go by density."""
     rows = []
-    for r in by_scheme(reports).get(BLOCKS, []):
-        if r.density and r.speedup:
-            share = 1 / r.speedup
-            rows.append([f"{r.ratio:g}", _percent(r.density), _percent(share), f"{share / r.density:.2f}"])
+    for runs in by_point(by_scheme(reports).get(BLOCKS, [])):
+        density, speedup = mean([r.density for r in runs]), mean([r.speedup for r in runs])
+        if density and speedup:
+            rows.append([f"{runs[0].ratio:g}", _percent(density), _percent(1 / speedup), f"{1 / speedup / density:.2f}"])
     return rows
 
 
@@ -156,13 +178,13 @@ def training_lines(reports: Sequence[Report]) -> list[str]:
     for text, runs in budgets.items():
         seconds = sorted({round(r.budget.seconds) for r in runs})
         took = " to ".join(str(s) for s in (seconds[0], *seconds[1:][-1:])) + (" s each" if len(runs) > 1 else " s")
-        which = "all runs" if len(budgets) == 1 else ", ".join(f"{r.scheme} {r.ratio:g}" for r in runs)
+        which = "all runs" if len(budgets) == 1 else ", ".join(dict.fromkeys(f"{r.scheme} {r.ratio:g}" for r in runs))
         lines.append(f"{which}: {text}; {took}")
     return lines
 
 
 def console_table(reports: Path | Sequence[Report]) -> Table:
-    """All reports as one table; a path is read by `read_reports`."""
+    """All reports in one table; a path is read by `read_reports`."""
     found = read_reports(reports) if isinstance(reports, Path) else list(reports)
     columns, rows = run_rows(found)
     table = Table(box=box.SIMPLE_HEAD)
@@ -170,6 +192,6 @@ def console_table(reports: Path | Sequence[Report]) -> Table:
         table.add_column(title)
     for c in columns:
         table.add_column(c.title, justify="left" if c.left else "right")
-    for r, row in zip(found, rows, strict=True):
-        table.add_row(r.network, r.config, *row)
+    for runs, row in zip(by_point(found), rows, strict=True):
+        table.add_row(runs[0].network, runs[0].config, *row)
     return table
