@@ -8,7 +8,7 @@ operation (`data/energy.yaml`), in the manner of Horowitz (ISSCC 2014): an estim
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -267,6 +267,22 @@ def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str
         tile_reads=cycles,
         program_reads=1,
     )
+
+
+def fewest_cycles(layers: Sequence[tuple[int, int, int]], lanes: int, size: int) -> float:
+    """Cycles of passes that no program with so many lanes goes below, however they are shared out among the layers.
+
+    A layer is (filters, pixels, lanes where nothing is skipped). Every tile takes a pass, whether its T lanes are used or not; of the lanes beyond
+    these each takes pixels / T cycles, so the fewest if they lie in the layers of few pixels. Array of `size` x `size`.
+    """
+    firsts = [min(most, ceil_div(filters, size) * size) for filters, _, most in layers]
+    cycles = float(sum(ceil_div(filters, size) * pixels for filters, pixels, _ in layers))
+    left = max(0, lanes - sum(firsts))
+    for (_, pixels, most), first in sorted(zip(layers, firsts, strict=True), key=lambda item: item[0][1]):
+        more = min(left, most - first)
+        cycles += more * pixels / size
+        left -= more
+    return cycles
 
 
 # Energy

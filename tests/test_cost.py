@@ -15,7 +15,7 @@ import yaml
 from pymodel.array import Machine, Run
 from pymodel.compile import clip_weights, compile_network
 from pymodel.config import CONFIGS, ArrayConfig
-from pymodel.cost import ENERGY_TABLE, ENTRIES, EnergyTable, ImageCost, energy, image_cost, layer_energy, load_energy
+from pymodel.cost import ENERGY_TABLE, ENTRIES, EnergyTable, ImageCost, energy, fewest_cycles, image_cost, layer_energy, load_energy
 from pymodel.errors import TatamiError
 from pymodel.formats.slot_rows import image_rows
 from pymodel.image import Image
@@ -254,6 +254,23 @@ def test_the_table_names_its_sources() -> None:
     assert table.sram(1) == table.sram(8 * 8192)
     assert table.sram(2**40) == pytest.approx(100 / 64)
     assert all("ISSCC 2014" in source or "ISCA 2014" in source for source in table.sources.values())
+
+
+def test_no_sharing_out_of_lanes_beats_the_fewest_cycles() -> None:
+    """All ways to give two layers lanes, tile by tile, on an array of 4: one has the fewest cycles that whole passes allow."""
+    layers, size = [(4, 64, 9), (8, 4, 20)], 4  # one tile, and two of at most ten lanes each
+
+    def cycles(*tiles: int) -> int:
+        return sum(max(1, -(-lanes // size)) * pixels for lanes, pixels in zip(tiles, (64, 4, 4), strict=True))
+
+    for lanes in range(1, 30):
+        ways = [cycles(a, b, lanes - a - b) for a in range(10) for b in range(11) if 0 <= lanes - a - b <= 10]
+        fewest = fewest_cycles(layers, lanes, size)
+        assert fewest <= min(ways)
+        assert min(ways) - fewest < 64  # less than a pass is lost to part-filled ones
+    assert fewest_cycles(layers, 12, size) == 64 + 8
+    assert fewest_cycles(layers, 14, size) == 64 + 8 + 2 * 4 / 4
+    assert fewest_cycles(layers, 29, size) == 64 + 8 + 12 + 5 * 16
 
 
 @pytest.mark.parametrize(
