@@ -224,19 +224,15 @@ def decode(stream: XorStream, where: str = "xor stream") -> npt.NDArray[np.bool_
     return out.astype(bool)
 
 
-def choose_network(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW, limit: int | None = None) -> XorNetwork:
+def choose_network(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW) -> XorNetwork:
     """The network with `outputs` whose values and patches together take the fewest bits, found by trying.
 
     Widths of the word are tried from the mean number of bits cared for in a slice, up and down until it gets worse; the history
     is the least that makes the window `window` bits, or a half, a quarter ... of them where the words that fill the window
     are more than a hundredth of the stream. Streams longer than SAMPLE are judged by evenly spaced parts of them.
-    `limit`: refuses networks with which more patch entries than that end in one slice (plain wires, which need none, remain),
-    as far as the sample shows. Raises `TatamiError` for arrays of different shapes and `outputs`, `seed`, `window` or `limit`
-    out of range.
+    Raises `TatamiError` for arrays of different shapes and `outputs`, `seed` or `window` out of range.
     """
     flat, mask = _flat(bits, care)
-    if limit is not None and limit < 0:
-        raise TatamiError(f"xor network: limit is {limit}, must be at least 0")
     if not 1 <= window <= MAX_WINDOW // 2:
         raise TatamiError(f"xor network: window is {window}, must be in 1..{MAX_WINDOW // 2}")
     XorNetwork(1, outputs, seed)  # refuses what is out of range before anything is tried
@@ -258,30 +254,26 @@ def choose_network(bits: Array, care: Array, outputs: int, seed: int = 1, window
                 history = 0 if inputs == outputs else -(-window // inputs) - 1
                 network = XorNetwork(inputs, outputs, seed, history)
                 stream = encode(flat, mask, network)
-                cost = stream.words * inputs + stream.entries * stream.gap_bits if limit is None or stream.busiest() <= limit else float("inf")
+                cost = stream.words * inputs + stream.entries * stream.gap_bits
                 if cost < least:
                     best, least, worse = network, cost, 0
-                elif least < float("inf"):
+                else:
                     worse += 1
-                elif step < 0:
-                    break
                 inputs += step
         if window <= best.inputs or best.history <= whole / 100:
             return best
         window //= 2
 
 
-def encode_best(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW, limit: int | None = None) -> XorStream:
-    """`encode` with the network of `choose_network`. The network is widened where the whole stream, unlike the sample, asks for it:
-    while `limit` does not hold, and by one bit if that takes fewer bits in all. Arguments and errors are those of `choose_network`.
+def encode_best(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW) -> XorStream:
+    """`encode` with the network of `choose_network`, widened bit by bit as long as the whole stream, unlike the sample, takes fewer bits with it.
+
+    Arguments and errors are those of `choose_network`.
     """
-    stream = encode(bits, care, choose_network(bits, care, outputs, seed, window, limit))
-    while stream.network.inputs < outputs:
-        broken = limit is not None and stream.busiest() > limit
-        if not broken and stream.length <= SAMPLE:
-            break
+    stream = encode(bits, care, choose_network(bits, care, outputs, seed, window))
+    while stream.length > SAMPLE and stream.network.inputs < outputs:
         wider = encode(bits, care, _widened(stream.network))
-        if not broken and len(wider.to_bytes()) >= len(stream.to_bytes()):
+        if len(wider.to_bytes()) >= len(stream.to_bytes()):
             break
         stream = wider
     return stream

@@ -43,15 +43,13 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     source = INPUT
     for i in range(int(rng.integers(1, 5))):
         layer = _random_conv(rng, f"conv{i}", source, int(rng.choice(counts)), shapes, scale)
-        if layer is None:
-            break
         layers.append(layer)
         shapes[layer.name] = Network("draft", shapes[INPUT], tuple(layers)).shapes[layer.name]
         scale[layer.name] = scale[source] * layer.stride
         # mostly a chain; now and then a second reader of an earlier tensor, as long as both readers agree on its layout
         same = [n for n in shapes if scale[n] == scale[layer.name]]
         source = layer.name if rng.random() < 0.8 else str(rng.choice(same))
-    if not layers or rng.random() < 0.3:
+    if rng.random() < 0.3:
         layers.append(GlobalPool("pool", source, _random_requant(rng, shapes[source][0], float(np.prod(shapes[source][1:])), 64.0)))
         shapes["pool"] = (shapes[source][0], 1, 1)
         source = "pool"
@@ -159,7 +157,7 @@ def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt
     return images
 
 
-def _random_conv(rng: np.random.Generator, name: str, source: str, filters: int, shapes: dict[str, Shape], scale: dict[str, int]) -> Conv | None:
+def _random_conv(rng: np.random.Generator, name: str, source: str, filters: int, shapes: dict[str, Shape], scale: dict[str, int]) -> Conv:
     channels, height, width = shapes[source]
     k = int(rng.choice([1, 3, 3, 5]))
     padding = int(rng.integers(0, k))
