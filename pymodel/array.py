@@ -25,8 +25,8 @@ Int64Array = npt.NDArray[np.int64]
 class MachineError(TatamiError):
     """A program broke a bound that the hardware checks.
 
-    `cycle` is the cycle of the run, as CYCLES counts them from 0 and without stalls, in which the hardware finds it; `run` is what the
-    records before did.
+    `cycle` is the cycle of the run, as CYCLES counts them from 0 and without stalls, in which the hardware finds it; `cycles`, how many there
+    are until it stands still; `run` is what the records before did.
     """
 
     def __init__(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
@@ -34,6 +34,7 @@ class MachineError(TatamiError):
         self.code = code
         self.info = info
         self.cycle = cycle
+        self.cycles = cycle + (1 if code in FOUND_BY_SEQUENCER else 2)
         self.run = Run()
 
 
@@ -51,6 +52,8 @@ OUT_LATENCY = 3
 # cycles down the array (rtl/psa_writeback.v). A read is checked in the cycle in which the bank is read, and sees what was written before it.
 GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
 SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
+# The sequencer stops at once for these; it hears of the others a cycle later.
+FOUND_BY_SEQUENCER = (ErrorCode.PROGRAM_RANGE, ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD)
 
 
 def drain_cycles(size: int, gap: int = 0) -> int:
@@ -334,7 +337,7 @@ class Machine:
                 self._latest = max(self._latest, int(due[-1]))
             if trace:
                 counts.writes.append(WriteTrace(chunk, tile, int(column), bank, base + words[0], value[:, column].astype(np.int8)))
-        faults.stop(None if cut else counts.run_cycles)
+        faults.stop(None if cut else counts.run_cycles - 1)  # in the last one the sequencer takes the next tile
 
     def _legal(self, pc: int, layer: _Layer, words: range, begin: int, faults: _Faults) -> range:
         """The words of a chunk up to the first whose addresses in EDGE, TAP or the banks do not exist: there the sequencer stops."""
@@ -409,8 +412,11 @@ class _Faults:
         raise self.first
 
     def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
-        """A bound that is found broken in a cycle. Of two in one cycle the higher code wins, as in rtl/psa_top.v and rtl/psa_slots.v."""
+        """A bound that is found broken in a cycle. Of two in one cycle the higher code wins, as in rtl/psa_top.v and rtl/psa_slots.v; a
+        sequencer that finds one of them stops for it, whichever is reported."""
         error = MachineError(code, info, what, self.begin + cycle)
+        if self.first is not None and error.cycle == self.first.cycle:
+            error.cycles = self.first.cycles = min(error.cycles, self.first.cycles)
         if self.first is None or (error.cycle, -error.code) < (self.first.cycle, -self.first.code):
             self.first = error
 

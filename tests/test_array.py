@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from pymodel.array import Machine, MachineError
+from pymodel.array import Machine, MachineError, _Faults
 from pymodel.compile import PACKINGS, CapacityError, clip_weights, compile_network
 from pymodel.config import CONFIGS, ArrayConfig
 from pymodel.errors import ErrorCode, TatamiError
@@ -239,3 +239,22 @@ def test_two_strides_on_one_tensor_that_meet_again_are_refused() -> None:
     network = Network("fork", (1, 4, 4), layers)
     with pytest.raises(TatamiError, match="two layouts"):
         compile_network(network, CONFIGS["4x2"])
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "cycles"),
+    [
+        ([(ErrorCode.FEATURE_WRITE, 5)], ErrorCode.FEATURE_WRITE, 7),
+        ([(ErrorCode.PROGRAM_OPCODE, 5)], ErrorCode.PROGRAM_OPCODE, 6),
+        ([(ErrorCode.FEATURE_WRITE, 5), (ErrorCode.PROGRAM_OPCODE, 6)], ErrorCode.FEATURE_WRITE, 7),
+        # in one cycle the pipeline's is reported, and the sequencer stops for its own
+        ([(ErrorCode.FEATURE_WRITE, 5), (ErrorCode.PROGRAM_OPCODE, 5)], ErrorCode.FEATURE_WRITE, 6),
+        ([(ErrorCode.TILE_FIELD, 5), (ErrorCode.GROUP_RANGE, 5), (ErrorCode.FEATURE_READ, 5)], ErrorCode.FEATURE_READ, 6),
+    ],
+)
+def test_when_the_machine_stands_still(found: list[tuple[ErrorCode, int]], code: ErrorCode, cycles: int) -> None:
+    faults = _Faults()
+    for each, cycle in found:
+        faults.note(each, 0, "", cycle)
+    assert faults.first is not None
+    assert (faults.first.code, faults.first.cycles) == (code, cycles)

@@ -52,7 +52,7 @@ def sample_program(machine: Machine, start: int, run_or_error: Run | MachineErro
     database = collect.database(machine.config)
     timeline = Timeline.of(machine, start, run_or_error)
     if isinstance(run_or_error, MachineError):
-        state = timeline.states[-2]
+        state = timeline.at(run_or_error.cycle + 1)
         if state in HANDOVER and run_or_error.code >= ErrorCode.GROUP_RANGE:
             state = "HANDOVER"  # an error of the layer before
         database.add([ProgramSeen(start, 0, 0, None, (run_or_error.code.name, state))])
@@ -98,7 +98,7 @@ class Timeline:
 
     @staticmethod
     def of(machine: Machine, start: int, run_or_error: Run | MachineError) -> Timeline:
-        """For a program that stops with an error, the last state is ERROR, and the one before it is where the error was found."""
+        """For a program that stops with an error, the last state is ERROR."""
         parts: list[tuple[str, int]] = [("IDLE", 1)]
         layers: dict[int, Passes] = {}
         for _, record in records(machine, start):
@@ -112,9 +112,9 @@ class Timeline:
         ends = np.cumsum([cycles for _, cycles in parts])
         states = [state for state, _ in parts]
         if isinstance(run_or_error, MachineError):
-            found = run_or_error.cycle + 1  # a cycle of the run is one after that of START
-            last = int(np.searchsorted(ends, found, side="right"))
-            states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [found + 1, NEVER])
+            stopped = run_or_error.cycles  # its last: a cycle of the run is one after that of START
+            last = int(np.searchsorted(ends, stopped, side="right"))
+            states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [stopped + 1, NEVER])
         return Timeline(tuple(states), ends, layers)
 
     def at(self, cycle: int) -> str:

@@ -32,8 +32,6 @@ RUNNING = 2  # the program's first cycle: counters begin from zero
 CLEARED = 2  # a soft reset shows
 # Cycles after the last one of a run
 ENDED = 1
-# Errors that the sequencer finds stop it at once; it hears of the others a cycle later.
-SEQUENCER = (ErrorCode.PROGRAM_RANGE, ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD)
 
 # Effects of one cycle, in the order in which they take place: an event wins over a clear, a reset over everything.
 CLEAR, SET, RESET = range(3)
@@ -183,9 +181,9 @@ class Predictor:
         if run is None:
             return NEVER
         begin = run.accepted + RUNNING + self.stalled(cycle)
-        if isinstance(run.outcome, Run):
-            return begin + run.outcome.cycles - 1 + ENDED
-        return begin + run.outcome.cycle + ENDED + int(run.found)
+        if isinstance(run.outcome, MachineError) and not run.found:
+            return begin + run.outcome.cycle + ENDED
+        return begin + run.outcome.cycles - 1 + ENDED
 
     def end_run(self) -> None:
         """The run has ended, or its error shows."""
@@ -197,7 +195,7 @@ class Predictor:
         elif not run.found:
             run.found = True
             self.set_error(error.code, error.info)
-            if error.code not in SEQUENCER:
+            if error.cycles > error.cycle + 1:
                 return  # it goes on for a cycle
         if run.packets:
             self.complain(self.cycle, f"the program at {run.start} has ended, and {len(run.packets)} packets of it never came")
@@ -228,12 +226,8 @@ class Predictor:
     def progress(self, run: ActiveRun, cycle: int) -> dict[str, int]:
         """The other counters as read in `cycle`, while the run lasts. While it does, no table that it uses can change."""
         if run.progress is None:
-            if isinstance(run.outcome, Run):
-                end = written = run.outcome.cycles
-            else:
-                written = run.outcome.cycle + 1
-                end = written + (run.outcome.code not in SEQUENCER)
-            run.progress = Progress(self.memories.machine, run.start, end, written)
+            written = run.outcome.cycle + 1 if isinstance(run.outcome, MachineError) else run.outcome.cycles
+            run.progress = Progress(self.memories.machine, run.start, run.outcome.cycles, written)
         return run.progress.counts(cycle - run.accepted - RUNNING - self.stalled(cycle))
 
     def counter(self, name: str, cycle: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 from cocotb.triggers import ClockCycles
 from cocotb_bus.drivers.amba import AXIProtocolError
 
-from pymodel.array import EarlyReadError, Machine
+from pymodel.array import WRITE_STAGE, EarlyReadError, Machine
 from pymodel.array import MachineError as ModelError
 from pymodel.compile import CapacityError, compile_network
 from pymodel.errors import ErrorCode
@@ -54,6 +54,9 @@ class Bench:
         await self.host.start(start)
         with pytest.raises(MachineError):
             await self.host.wait_done()
+        seen = await self.host.counters()
+        cycles = seen.cycles - seen.stall_cycles
+        assert cycles == wanted.cycles, f"{wanted.code.name}: the machine stood still after {cycles} cycles, expected {wanted.cycles}: {wanted}"
         await self.recover(wanted.code, wanted.info)
 
     async def recover(self, code: ErrorCode, info: int | None = None, *, waiting: bool = False) -> None:
@@ -401,13 +404,47 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
             if wanted is None:
                 continue
             assert wanted.code == ErrorCode.FEATURE_WRITE
-            states = Timeline.of(model, image.run_start, wanted).states
-            found.add((states.count("FETCH") - 1 > layer, states[-2]))
+            timeline = Timeline.of(model, image.run_start, wanted)
+            found.add((timeline.states.count("FETCH") - 1 > layer, timeline.at(wanted.cycle + 1)))
             sample_program(model, image.run_start, wanted)
             await b.stops(packets, image.run_start, wanted)
             await b.host.load(b.packets_of("FILTER"))
         await b.healthy()
     assert any(behind for behind, _ in found), f"no next layer had begun: {sorted(found)}"
+
+
+def writes_while_decoding(image: Image) -> Iterator[tuple[Case, ...]]:
+    """A layer's last word has no place in its bank, which column c finds while the next record is decoded, whose opcode is unknown."""
+    config = image.config
+    program = image.section("PROGRAM").words[:, 0]
+    tile_base, tiles = (PROGRAM_FIELDS.index(name) for name in ("tile_base", "tiles"))
+    for layer, name in enumerate(image.layers):
+        first = int(image.section("TILE").words[program[layer, tile_base] + program[layer, tiles] - 1, 0, 2])
+        base = config.feature_depth - image.placements[name].channel_words + 1
+        for column in np.flatnonzero(image.section("FILTER").words[first : first + config.size, 0, 4]).tolist():
+            if base < config.feature_depth:
+                gap = column + WRITE_STAGE - 1
+                yield ("FILTER", first + column, "base", base, 0), ("PROGRAM", layer, "gap", gap, 0), ("PROGRAM", layer + 1, "opcode", 0, 0)
+
+
+@cocotb.test()
+async def two_errors_in_one_cycle(dut: Any) -> None:
+    """The sequencer finds one and the pipeline the other: the pipeline's is reported, and the sequencer stops for its own at once."""
+    b = await bench(dut)
+    await b.healthy()
+    for case in writes_while_decoding(b.image):
+        spoiled, packets = b.image, []
+        for change in case:
+            spoiled, changed = spoil(spoiled, *change)
+            packets += changed
+        model, wanted = run_model(spoiled)
+        assert wanted is not None
+        assert (wanted.code, wanted.cycles) == (ErrorCode.FEATURE_WRITE, wanted.cycle + 1), f"not in one cycle: {wanted}"
+        sample_program(model, b.image.run_start, wanted)
+        await b.stops(packets, b.image.run_start, wanted)
+        for memory in ("FILTER", "PROGRAM"):
+            await b.host.load(b.packets_of(memory))
+        await b.healthy()
 
 
 @cocotb.test()
