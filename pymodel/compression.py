@@ -20,7 +20,7 @@ from pymodel.cost import energy, image_cost, load_energy
 from pymodel.errors import TatamiError
 from pymodel.formats.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.image import Image
-from pymodel.network import INPUT, GlobalPool, Network
+from pymodel.network import INPUT, GlobalPool, Layer, Network
 from pymodel.networks import kept
 from pymodel.networks.accuracy import accuracy_int8
 from pymodel.networks.from_torch import from_torch
@@ -29,6 +29,7 @@ from pymodel.quantise import NO_STEPS, FloatArray, calibrate, quantise, quantise
 from pymodel.reference import evaluate
 from pymodel.report.plot import matrix_picture
 from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
+from pymodel.schemes.tight_subword import project
 from pymodel.tasks import Task
 from pymodel.training import Budget, Progressed, Trained, accuracy, train
 
@@ -130,6 +131,7 @@ def compress(
         check_room(array)  # before hours of training
     trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report, compiled)
     network, scales = quantised(task, trained.module, trained.weight_steps)
+    network = in_digits(network, trained.plans)
     image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)
     mismatches = _run_one(task, network, image, scales[INPUT])
     if mismatches:
@@ -199,6 +201,19 @@ def quantised(task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = N
     network = from_torch(module, task.input_shape, task.name)
     scales = calibrate(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
     return quantise(network, scales, RESIDUAL_LIMIT, steps), scales
+
+
+def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
+    """The weights of layers of digits as their slots can hold them. Filters that have the step that they were trained with stay as they are."""
+    layers: list[Layer] = []
+    for layer in network.layers:
+        plan = plans.get(layer.name)
+        if plan is not None and plan.packed is not None and not isinstance(layer, GlobalPool) and plan.packed.digits:
+            weight = project(plan.packed, layer.weight.reshape(len(layer.weight), -1)).reshape(layer.weight.shape)
+            layers.append(replace(layer, weight=weight))
+        else:
+            layers.append(layer)
+    return replace(network, layers=tuple(layers))
 
 
 def int8_accuracy(task: Task, network: Network, scales: dict[str, float]) -> float:

@@ -19,6 +19,7 @@ IntArray = npt.NDArray[np.integer]
 INPUT = "input"  # name of the tensor that the host loads
 MAX_MULTIPLIER = 65535
 MAX_SHIFT = 47
+MAX_RESIDUAL = 16 * 127  # of an integer weight: it takes slots of 127 at most
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,5 @@ def _check_residual(where: str, residual: Residual, out: Shape, shapes: dict[str
             raise TatamiError(f"{where}: residual {name} must hold {out[0]} integers, has shape {value.shape}")
     if residual.channel.min() < -1 or residual.channel.max() >= channels:
         raise TatamiError(f"{where}: residual channel must be in -1..{channels - 1}")
-    if np.abs(residual.weight).max() > 127 * 16:
-        raise TatamiError(f"{where}: residual weight must be in -2032..2032 (sixteen slots)")
+    if np.abs(residual.weight).max() > MAX_RESIDUAL:
+        raise TatamiError(f"{where}: residual weight must be in -{MAX_RESIDUAL}..{MAX_RESIDUAL} (sixteen slots)")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.errors import TatamiError
-from pymodel.network import INPUT, MAX_SHIFT, Conv, GlobalPool, IntArray, Layer, Linear, Network, Requant, Residual, Shape
+from pymodel.network import INPUT, MAX_RESIDUAL, MAX_SHIFT, Conv, GlobalPool, IntArray, Layer, Linear, Network, Requant, Residual, Shape
 from pymodel.reference import correlate
 
 FloatArray = npt.NDArray[np.float64]
@@ -169,7 +169,8 @@ def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit:
 
     `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more keeps finer weights in
     filters whose weights are all small next to 1, for more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are
-    multiples of a step already; then it is the residual's integer weight that is rounded. Raises TatamiError for a scale that is missing or
+    multiples of a step already; then it is the residual's integer weight that is rounded, and a step is made larger only where that would be more
+    than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or
     not positive, and for numbers that the formats cannot hold.
     """
     for name in network.shapes:
@@ -211,10 +212,12 @@ def _quantise_layer(
 def _residual_weight(step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool) -> tuple[FloatArray, IntArray]:
     """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those numbers (0 for none).
 
-    If not `exact` the steps stay, and the numbers are the nearest, whatever the limit. So it is, too, for a filter of weights so large that
+    If not `exact` the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`. So it is, too, for a filter of weights so large that
     s_res is less than a step: its residual becomes 0 or 1 steps.
     """
     has = residual.channel >= 0
+    if not exact:
+        step = np.where(has, np.maximum(step, s_res / MAX_RESIDUAL), step)
     fine = has & exact & (s_res >= step)
     whole = np.where(fine, np.minimum(np.floor(s_res / step), limit), np.rint(s_res / step))
     return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from pymodel.compile import compile_fitted
 from pymodel.config import CONFIGS
 from pymodel.errors import TatamiError
 from pymodel.image import Image
-from pymodel.network import Conv, Linear
+from pymodel.network import MAX_RESIDUAL, Conv, Linear
 from pymodel.networks import resnet, train_digits
 from pymodel.networks.from_torch import import_torch
+from pymodel.networks.kept import load
 from pymodel.pack import digit_count, refill
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
@@ -278,6 +280,32 @@ def test_digits_are_what_the_network_learns_with(task: Task) -> None:
         seen += int((digit_count(weights[name]) == 2).sum())
     assert seen > 0  # both digits
     assert max(np.abs(weight).max() for weight in weights.values()) <= 119
+
+
+@pytest.mark.parametrize("share", [1e-7, 3e-3])
+def test_a_filter_that_adds_next_to_nothing_to_its_residual(share: float, task: Task, tmp_path: Path) -> None:
+    """Its step would make the residual's integer weight larger than any: it gets a coarser one, and its digits still have their slots."""
+    module = copy.deepcopy(task.module)
+    with torch.no_grad():
+        module.n4.weight[:5] *= share
+    scheme = get_scheme("tight_subword")
+    config = array_for(scheme, CONFIG)
+    small = replace(task, module=module)
+    start = compression.Start("digits", task.start, task.data, CONFIG.name, 0.5, 0.5, 1, 1.0, {}, 1)
+    found = compression.compress(small, scheme, 2.0, CONFIG, replace(BUDGET, epochs=0), 1, tmp_path, start)
+    assert found["mismatches"] == 0
+    network = load(tmp_path / "network.npz").network
+    joined = next(layer for layer in network.layers if isinstance(layer, Conv) and layer.residual is not None)
+    assert joined.residual is not None
+    assert (np.abs(joined.residual.weight)[:5] == MAX_RESIDUAL).all()
+    # what was trained with its own step is as it was
+    trained = train(small, scheme, 2.0, config, replace(BUDGET, epochs=0), 1)
+    before, _ = compression.quantised(small, trained.module, trained.weight_steps)
+    for layer, after in zip(before.layers, network.layers, strict=True):
+        if isinstance(layer, Conv | Linear):
+            assert isinstance(after, Conv | Linear)
+            kept = slice(5 if layer.name == joined.name else 0, None)
+            np.testing.assert_array_equal(after.weight[kept], layer.weight[kept])
 
 
 def test_a_training_of_digits_is_taken_up(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
     """The layer with what its plan has slots for."""
     if plan is None or isinstance(layer, GlobalPool):
         return layer
-    if plan.packed is not None and any(tile.position is not None for tile in plan.packed.tiles):
+    if plan.packed is not None and plan.packed.digits:
         return replace(layer, weight=project(plan.packed, layer.weight.reshape(len(layer.weight), -1)).reshape(layer.weight.shape).astype(np.int64))
     return replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
 
