@@ -28,6 +28,7 @@ PEAK = 127  # the largest weight and activation: symmetric, -128 is left to satu
 # a step, and a filter of tiny or no weights still has a multiplier and a bias that fit.
 FINEST_STEP = 2.0**-24
 BIAS_LIMIT = 2**30
+CALIBRATED_AT_A_TIME = 32  # images: all tensors of a deep network take 25 MB for each
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,10 @@ def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
 
     A tensor that is zero throughout gets scale 1. Images as for `evaluate_float`; they must not be those that accuracy is measured on.
     """
-    peaks = {name: float(np.abs(values).max(initial=0)) for name, values in evaluate_float(network, images).items()}
+    peaks = dict.fromkeys((INPUT, *network.shapes), 0.0)
+    for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
+        for name, values in evaluate_float(network, images[first : first + CALIBRATED_AT_A_TIME]).items():
+            peaks[name] = max(peaks[name], float(np.abs(values).max(initial=0)))
     return {name: peak / PEAK if peak else 1.0 for name, peak in peaks.items()}
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pymodel.errors import TatamiError
 from pymodel.network import INPUT, Conv, GlobalPool, Linear, Network
 from pymodel.quantise import (
+    CALIBRATED_AT_A_TIME,
     FloatConv,
     FloatLinear,
     FloatNetwork,
@@ -101,10 +102,13 @@ def test_quantised_network_is_close_to_float(seed: int, density: float) -> None:
         assert error.mean() <= 1.5 * scales[name], name
 
 
-def test_calibration_reaches_the_full_range() -> None:
+@pytest.mark.parametrize("largest", [0, -1])
+def test_calibration_reaches_the_full_range(largest: int) -> None:
+    """Wherever among the images the largest values are."""
     rng = np.random.default_rng(1)
     network = small_network(rng)
-    images = rng.normal(size=(16, 2, 8, 8))
+    images = rng.normal(size=(3 * CALIBRATED_AT_A_TIME + 1, 2, 8, 8))
+    images[largest] *= 5
     scales = calibrate(network, images)
     for name, values in evaluate_float(network, images).items():
         assert np.abs(quantise_tensor(values, scales[name])).max() == 127
