@@ -149,12 +149,15 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """What density `BLOCKS` leaves at each ratio, its share of the dense cycles, and that over the density: 1 where cycles go by density."""
+    """For each ratio of `BLOCKS`: its density, its share of the dense cycles, that of its lanes alone (`bound_cycles`: lanes x pixels / T), and the
+    cycles over these: 1 where cycles go by what is left of each layer.
+    """
     rows = []
     for runs in by_point(by_scheme(reports).get(BLOCKS, [])):
-        density, speedup = mean([r.density for r in runs]), mean([r.speedup for r in runs])
-        if density and speedup:
-            rows.append([f"{runs[0].ratio:g}", _percent(density), _percent(1 / speedup), f"{1 / speedup / density:.2f}"])
+        cycles, dense, bound = (mean([getattr(r, field) for r in runs]) for field in ("cycles", "dense_cycles", "bound_cycles"))
+        if cycles and dense and bound:
+            density = _percent(mean([r.density for r in runs]))
+            rows.append([f"{runs[0].ratio:g}", density, _percent(cycles / dense), _percent(bound / dense), f"{cycles / bound:.2f}"])
     return rows
 
 
