@@ -34,7 +34,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     plots = {key: folder / f"{'-'.join(key)}.svg" for key in by_network(found)}
-    pictures = _pictures(reports, {r.network for r in found}, set(plots.values()))
+    pictures = _pictures(reports, {r.network for r in found}, {plot.name for plot in plots.values()})
     networks = []
     for (network, config), runs in by_network(found).items():
         plot = plots[network, config]
@@ -73,11 +73,11 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
 
 
-def _pictures(reports: Path, networks: set[str], plots: set[Path]) -> dict[Path, tuple[str, str, str]]:
-    """Matrix pictures beside the reports: (network, scheme, layer) of each. `plots` are the page's own."""
+def _pictures(reports: Path, networks: set[str], plots: set[str]) -> dict[Path, tuple[str, str, str]]:
+    """Matrix pictures beside the reports: (network, scheme, layer) of each. `plots` are the names of the page's own."""
     found = {}
     for file in sorted(reports.iterdir()) if reports.is_dir() else []:
-        if file.suffix not in PICTURES or file in plots:
+        if file.suffix not in PICTURES or file.name in plots:
             continue
         parts = file.stem.split("--")
         if len(parts) != 3 or not all(parts):
