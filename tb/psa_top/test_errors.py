@@ -14,12 +14,13 @@ import pytest
 from cocotb.triggers import ClockCycles
 from cocotb_bus.drivers.amba import AXIProtocolError
 
-from pymodel.array import WRITE_STAGE, EarlyReadError, Machine
+from pymodel.array import READ_STAGE, WRITE_STAGE, EarlyReadError, Machine
 from pymodel.array import MachineError as ModelError
 from pymodel.compile import CapacityError, compile_network
+from pymodel.config import ArrayConfig
 from pymodel.errors import ErrorCode
 from pymodel.image import OPCODE_END, OPCODE_OUT, PROGRAM_FIELDS, Image, Packet, Section, header_beat, memories, packet
-from pymodel.network import INPUT, Conv, GlobalPool, Network
+from pymodel.network import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.networks.random_network import random_images, random_network
 from tb.common import settings
 from tb.common.check import Expected, Outcome, expect, run_image
@@ -101,15 +102,19 @@ class Bench:
 
 
 async def bench(dut: Any) -> Bench:
-    """A small network with at least a convolution and several lanes, loaded into a machine fresh from reset, all feature words known."""
+    """A small network with at least a convolution and several lanes."""
     config = settings.config()
     rng = numpy_rng("network")
     while True:
         network = random_network(rng, config)
         with suppress(CapacityError):
             if suitable(network):
-                image = compile_network(network, config, seed=1)
-                break
+                return await loaded(dut, network, compile_network(network, config, seed=1), rng)
+
+
+async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Generator) -> Bench:
+    """A network in a machine fresh from reset, all feature words known."""
+    config = image.config
     host = Host(dut, config, rng)
     await host.reset()
     spec = memories(config)["FEATURE"]
@@ -413,36 +418,49 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
     assert any(behind for behind, _ in found), f"no next layer had begun: {sorted(found)}"
 
 
-def writes_while_decoding(image: Image) -> Iterator[tuple[Case, ...]]:
-    """A layer's last word has no place in its bank, which column c finds while the next record is decoded, whose opcode is unknown."""
+def two_tiles(config: ArrayConfig) -> tuple[Network, Image]:
+    """A 1 x 1 convolution over planes of three words, in two tiles of one pass: T inputs of one bank, each with a lane and a group of its own."""
+    t = config.size
+    weight = np.zeros((2 * t, t * config.group, 1, 1), np.int8)
+    weight[:, :: config.group] = 1
+    requant = Requant(np.zeros(2 * t, np.int32), np.ones(2 * t, np.int32), np.full(2 * t, 8, np.int32))
+    network = Network("two_tiles", (t * config.group, 3, t), (Conv("c", INPUT, weight, requant),))
+    return network, compile_network(network, config, packing="tight")
+
+
+def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
+    """Spoilt fields by which sequencer and pipeline find an error in the same cycle, and the code of the pipeline's."""
     config = image.config
-    program = image.section("PROGRAM").words[:, 0]
-    tile_base, tiles = (PROGRAM_FIELDS.index(name) for name in ("tile_base", "tiles"))
-    for layer, name in enumerate(image.layers):
-        first = int(image.section("TILE").words[program[layer, tile_base] + program[layer, tiles] - 1, 0, 2])
-        base = config.feature_depth - image.placements[name].channel_words + 1
-        for column in np.flatnonzero(image.section("FILTER").words[first : first + config.size, 0, 4]).tolist():
-            if base < config.feature_depth:
-                gap = column + WRITE_STAGE - 1
-                yield ("FILTER", first + column, "base", base, 0), ("PROGRAM", layer, "gap", gap, 0), ("PROGRAM", layer + 1, "opcode", 0, 0)
+    words = image.placements["c"].channel_words
+    # a column finds no place for the last word while the next record, whose opcode is unknown, is decoded
+    first = int(image.section("TILE").words[1, 0, 2])
+    for column in range(config.size):
+        write = ("FILTER", first + column, "base", config.feature_depth - words + 1, 0)
+        yield ErrorCode.FEATURE_WRITE, (write, ("PROGRAM", 0, "gap", column + WRITE_STAGE - 1, 0), ("PROGRAM", 1, "opcode", 0, 0))
+    # a lane reads a word that is not there, in the last cycle of a tile, while the sequencer takes the next one, which has no passes
+    word, lane = divmod(words * config.size - 1 - READ_STAGE, config.size)
+    group = int(image.section("LANE").words[lane, 0, 0])
+    member = int(image.section("GROUP").words[group, :, 0].argmax())
+    yield ErrorCode.FEATURE_READ, (("GROUP", group, "base", config.feature_depth - word, member), ("TILE", 1, "passes", 0, 0))
 
 
 @cocotb.test()
 async def two_errors_in_one_cycle(dut: Any) -> None:
     """The sequencer finds one and the pipeline the other: the pipeline's is reported, and the sequencer stops for its own at once."""
-    b = await bench(dut)
+    config = settings.config()
+    b = await loaded(dut, *two_tiles(config), numpy_rng())
     await b.healthy()
-    for case in writes_while_decoding(b.image):
+    for code, case in colliding(b.image):
         spoiled, packets = b.image, []
         for change in case:
             spoiled, changed = spoil(spoiled, *change)
             packets += changed
         model, wanted = run_model(spoiled)
         assert wanted is not None
-        assert (wanted.code, wanted.cycles) == (ErrorCode.FEATURE_WRITE, wanted.cycle + 1), f"not in one cycle: {wanted}"
+        assert (wanted.code, wanted.cycles) == (code, wanted.cycle + 1), f"not in one cycle: {wanted}"
         sample_program(model, b.image.run_start, wanted)
         await b.stops(packets, b.image.run_start, wanted)
-        for memory in ("FILTER", "PROGRAM"):
+        for memory, *_ in case:
             await b.host.load(b.packets_of(memory))
         await b.healthy()
 
