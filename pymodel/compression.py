@@ -205,15 +205,14 @@ def quantised(task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = N
 
 def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
     """The weights of layers of digits as their slots can hold them. Filters that have the step that they were trained with stay as they are."""
-    layers: list[Layer] = []
-    for layer in network.layers:
-        plan = plans.get(layer.name)
-        if plan is not None and plan.packed is not None and not isinstance(layer, GlobalPool) and plan.packed.digits:
-            weight = project(plan.packed, layer.weight.reshape(len(layer.weight), -1)).reshape(layer.weight.shape)
-            layers.append(replace(layer, weight=weight))
-        else:
-            layers.append(layer)
-    return replace(network, layers=tuple(layers))
+
+    def fitted(layer: Layer) -> Layer:
+        packed = plans[layer.name].packed if layer.name in plans else None
+        if packed is None or not packed.digits or isinstance(layer, GlobalPool):
+            return layer
+        return replace(layer, weight=project(packed, layer.weight))
+
+    return replace(network, layers=tuple(fitted(layer) for layer in network.layers))
 
 
 def int8_accuracy(task: Task, network: Network, scales: dict[str, float]) -> float:

@@ -121,7 +121,7 @@ def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
     if plan is None or isinstance(layer, GlobalPool):
         return layer
     if plan.packed is not None and plan.packed.digits:
-        return replace(layer, weight=project(plan.packed, layer.weight.reshape(len(layer.weight), -1)).reshape(layer.weight.shape).astype(np.int64))
+        return replace(layer, weight=project(plan.packed, layer.weight).astype(np.int64))
     return replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
 
 

@@ -88,8 +88,8 @@ def by_digit(layer: LayerWeights) -> LayerWeights:
 
 
 def project(packed: PackedMatrix, weight: Array) -> Array:
-    """The nearest int8 matrix to `weight`, integers [F, K], that has digits only where `packed`, a plan's placeholders, has slots for them."""
-    slots = unpack(packed, packed.filters, packed.inputs)
+    """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed`, a plan's placeholders, has slots for them."""
+    slots = unpack(packed, packed.filters, packed.inputs).reshape(weight.shape)
     low, high = slots & 1 == 1, slots >> DIGIT_BITS == 1
     sixteens = np.clip(np.rint(weight / 16), -8, 7) * 16
     nearest = np.select([low & high, high, low], [np.clip(weight, -128, MAX_DIGITS), sixteens, np.clip(weight, -8, 7)], 0)
