@@ -172,7 +172,9 @@ def test_the_comparison_by_hand(folder: Path) -> None:
         ["matrix compression", "2.00", "2.00", DASH, "2.40"],
         ["throughput", "2.50", "2.67", DASH, "2.75"],
         ["energy efficiency", DASH, DASH, DASH, "1.86"],
+        ["matrix compression, unstructured", ">4.00", ">2.00", DASH, DASH],
     ]
+    assert len(target_rows([r for r in reports if r.scheme != "unstructured"])) == 3
     alone = [r for r in reports if r.scheme != "column_combining"]
     assert target_rows(alone) == []
 

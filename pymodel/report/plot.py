@@ -22,6 +22,7 @@ from pymodel.errors import TatamiError
 from pymodel.pack import PackedMatrix
 from pymodel.report.curves import DROPS, points
 from pymodel.report.reports import Report, by_scheme
+from pymodel.report.tables import BOUND
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tatami",
@@ -31,7 +32,6 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.3,
 }
-BOUND = "unstructured"
 # A scheme keeps its colour and its marker whatever else is in the plot; others take the spare ones in order of their names.
 LOOKS = {
     "unstructured": ("0.45", "o"),
