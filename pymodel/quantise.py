@@ -28,7 +28,7 @@ PEAK = 127  # the largest weight and activation: symmetric, -128 is left to satu
 # a step, and a filter of tiny or no weights still has a multiplier and a bias that fit.
 FINEST_STEP = 2.0**-24
 BIAS_LIMIT = 2**30
-CALIBRATED_AT_A_TIME = 32  # images: all tensors of a deep network take 25 MB for each
+CALIBRATED_AT_A_TIME = 32  # images: all tensors of a ResNet-56 under PENNI take about 25 MB for each
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,7 @@ def quantise(network: FloatNetwork, scales: Mapping[str, float], residual_limit:
     `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more keeps finer weights in
     filters whose weights are all small next to 1, for more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are
     multiples of a step already; then it is the residual's integer weight that is rounded, and a step is made larger only where that would be more
-    than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or
-    not positive, and for numbers that the formats cannot hold.
+    than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or not positive, and for numbers that the formats cannot hold.
     """
     for name in network.shapes:
         if not 0 < scales.get(name, 0) < math.inf:

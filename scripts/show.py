@@ -44,7 +44,7 @@ def compressed_table(found: dict[str, Any]) -> None:
         ratio = f"{row['weights'] / row['slots']:.2f}" if row["slots"] else "-"
         layers.add_row(row["name"], f"{row['weights']:,}", kept, slots, ratio, f"{row['lanes']:,}", f"{row['passes']:,}", f"{row['cycles']:,}")
     console().print(layers)
-    start, after = found["start"], found["accuracy"]
+    start, after, budget = found["start"], found["accuracy"], found["budget"]
     table = Table(show_header=False)
     rows = {
         "matrix compression": f"{found['matrix_compression']:.3f}",
@@ -56,7 +56,7 @@ def compressed_table(found: dict[str, Any]) -> None:
         "accuracy, int8": f"{start['accuracy_int8']:.2%} -> {after['int8']:.2%}",
         "cycles an image": f"{found['cycles']:,} (dense {found['dense_cycles']:,}: {found['dense_cycles'] / found['cycles']:.2f}x)",
         "energy an image": f"{found['energy_nj'] / 1e3:,.1f} uJ (dense {found['dense_energy_nj'] / 1e3:,.1f} uJ)",
-        "trained": f"{found['budget']['epochs']:g} epochs, {found['budget']['seconds']:,} s, {found['budget']['device']}",
+        "trained": f"{budget['epochs']:g} epochs, {budget['seconds']:,} s, {budget['precision']}, {budget['device']}",
     }
     for name, value in rows.items():
         table.add_row(name, value)
