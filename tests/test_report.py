@@ -212,17 +212,23 @@ def test_what_penni_prunes_is_on_the_page(tmp_path: Path) -> None:
 
 def test_tetris_is_read_by_density(tmp_path: Path) -> None:
     runs = [report("tetris", 4, 0.92, density=0.26, bound_cycles=200), report("tetris", 16, 0.90, density=0.07, cycles=80, bound_cycles=50)]
+    runs.append(report("tetris_pass", 16, 0.88, density=0.07, cycles=52, bound_cycles=50))
     found = read_reports(write(tmp_path, *runs, report("unstructured", 4, 0.92, density=0.25), report("unstructured", 16, 0.915, density=0.0625)))
     assert sparsity_rows(found) == [
         # at -1 point half of the way from 26% to 7%
         ["tetris", "83.5%", "93.0%", ">93.0%"],
+        ["tetris_pass", "<93.0%", "<93.0%", ">93.0%"],
         ["unstructured", ">93.8%", ">93.8%", ">93.8%"],
     ]
-    assert density_rows(found) == [["4", "26.0%", "25.0%", "20.0%", "1.25"], ["16", "7.0%", "8.0%", "5.0%", "1.60"]]
+    assert density_rows(found) == [
+        ["tetris", "4", "26.0%", "25.0%", "20.0%", "1.25"],
+        ["tetris", "16", "7.0%", "8.0%", "5.0%", "1.60"],
+        ["tetris_pass", "16", "7.0%", "5.2%", "5.0%", "1.04"],
+    ]
     assert sparsity_rows([r for r in found if r.scheme == "tetris"]) == []
     out = tmp_path / "results.md"
     render(tmp_path, out)
-    for line in ("| tetris | 83.5% | 93.0% | >93.0% |", "| 16 | 7.0% | 8.0% | 5.0% | 1.60 |"):
+    for line in ("| tetris | 83.5% | 93.0% | >93.0% |", "| tetris | 16 | 7.0% | 8.0% | 5.0% | 1.60 |"):
         assert line in out.read_text()
 
 

@@ -22,7 +22,8 @@ from pymodel.permute import natural
 from pymodel.reference import evaluate
 from pymodel.schemes import SCHEMES, LayerPlan, LayerWeights, array_for, compression, get_scheme, occupancy, saliency_kept
 from pymodel.schemes.base import slot_budget
-from pymodel.schemes.tight_joint import TightJoint, TightPass, hand_out_lanes, lane_limit, sort_into_tiles
+from pymodel.schemes.search import hand_out_lanes
+from pymodel.schemes.tight_joint import TightJoint, best_of_filters, lane_limit, sort_into_tiles
 from pymodel.schemes.tight_subword import project
 from pymodel.schemes.unstructured import most_salient
 
@@ -31,6 +32,7 @@ SMALL = CONFIGS["8x4"]
 # Those that prune a layer as it is; penni's come in two stages (test_penni.py).
 PRUNING = [name for name in SCHEMES if name not in ("dense", "penni")]
 ON_ARRAY = [name for name in PRUNING if name != "unstructured"]
+IN_PASSES = ["tight_pass", "tetris_pass"]
 
 
 def small_for(name: str) -> ArrayConfig:
@@ -109,7 +111,7 @@ def test_equal_arguments_give_equal_plans_and_files_keep_them(name: str) -> None
 def test_unpacking_gives_the_pruned_weights(name: str, seed: int, filters: int, inputs: int, ratio: float) -> None:
     one = layer(seed, filters, inputs, SMALL)
     # a lane for each tile is the least that there can be, or a pass
-    ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size * (SMALL.size if name == "tight_pass" else 1)))
+    ratio = min(ratio, one.weight.size / (one.tiles(SMALL) * SMALL.size * (SMALL.size if name in IN_PASSES else 1)))
     assume(ratio >= 1)
     plan = get_scheme(name).plan([one], ratio, small_for(name), np.random.default_rng(seed))["conv"]
     assert plan.packed is not None
@@ -166,7 +168,8 @@ def test_joint_fills_every_slot_and_comes_close_to_its_bound() -> None:
     layers = [LayerWeights.by_magnitude("conv", rng.standard_t(4, (32, 288)), np.repeat(np.arange(32) % 16, 9))]
     lanes = slot_budget(layers, 10.0, config)
     tiles = {"conv": sort_into_tiles(most_salient(layers, lanes * 16)["conv"].sum(axis=1), 16)}
-    limit = lane_limit(layers, tiles, hand_out_lanes(layers, tiles, lanes))
+    best = best_of_filters(layers, tiles)
+    limit = lane_limit(best, hand_out_lanes(best, lanes))
     plans = get_scheme("tight_joint").plan(layers, 10.0, config, rng)
     kept = saliency_kept(layers, plans) * layers[0].saliency.sum()
     assert occupancy(plans) == 1
@@ -182,19 +185,22 @@ def test_lanes_go_to_where_they_add_most() -> None:
     weight[4:] = [5, 1, 1, 1, 1, 1]
     layers = [LayerWeights.by_magnitude("conv", weight, np.arange(6) % 2)]
     tiles = {"conv": [np.arange(4), np.arange(4, 8)]}
-    assert hand_out_lanes(layers, tiles, 2)["conv"].tolist() == [1, 1]
-    assert hand_out_lanes(layers, tiles, 4)["conv"].tolist() == [3, 1]
-    assert hand_out_lanes(layers, tiles, 6)["conv"].tolist() == [3, 3]
-    assert hand_out_lanes(layers, tiles, 6, step=2)["conv"].tolist() == [4, 2]
-    assert lane_limit(layers, tiles, {"conv": np.array([3, 1])}) == 4 * (81 + 64 + 49) + 4 * 25
+    best = best_of_filters(layers, tiles)
+    assert hand_out_lanes(best, 2)["conv"].tolist() == [1, 1]
+    assert hand_out_lanes(best, 4)["conv"].tolist() == [3, 1]
+    assert hand_out_lanes(best, 6)["conv"].tolist() == [3, 3]
+    assert hand_out_lanes(best, 6, step=2)["conv"].tolist() == [4, 2]
+    assert lane_limit(best, {"conv": np.array([3, 1])}) == 4 * (81 + 64 + 49) + 4 * 25
     with pytest.raises(TatamiError, match="3 lanes are too few: 2 tiles of filters need 2 each"):
-        hand_out_lanes(layers, tiles, 3, step=2)
+        hand_out_lanes(best, 3, step=2)
 
 
-def test_joint_hands_out_whole_passes_if_asked() -> None:
+@pytest.mark.parametrize("name", IN_PASSES)
+def test_schemes_in_passes_hand_out_whole_ones(name: str) -> None:
+    scheme = get_scheme(name)
     layers = two_layers(1)
     bank = np.where(np.arange(17) % 5 == 0, -1, np.arange(17) % SMALL.group)
-    plans = TightPass(moves=10).plan([replace(layers[0], residual=bank), layers[1]], 2.0, SMALL, np.random.default_rng(0))
+    plans = scheme.plan([replace(layers[0], residual=bank), layers[1]], 2.0, SMALL, np.random.default_rng(0))
     for plan in plans.values():
         assert plan.packed is not None
     first, second = (plan.packed.tiles for plan in plans.values() if plan.packed is not None)
@@ -205,16 +211,17 @@ def test_joint_hands_out_whole_passes_if_asked() -> None:
         others = max(int((bank[tile.filters] == b).sum()) for b in range(SMALL.group))
         assert (len(tile.lanes) + others) % SMALL.size == 0
     with pytest.raises(TatamiError, match="layer 'first': its residuals need 8 lanes of a tile's first 8: none is left for weights"):
-        TightPass(moves=10).plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
+        scheme.plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
 
 
-def test_residuals_go_into_the_lanes_that_were_left_for_them() -> None:
+@pytest.mark.parametrize("name", IN_PASSES)
+def test_residuals_go_into_the_lanes_that_were_left_for_them(name: str) -> None:
     """A whole network with a residual: the passes are whole with it, too."""
     whole = network(1, SMALL)
     residuals = residual_banks(whole, SMALL)
     assert list(residuals) == ["c3"]
     layers = [replace(one, residual=residuals.get(one.name)) for one in layers_of(whole, SMALL)]
-    plans = TightPass().plan(layers, 2.0, SMALL, np.random.default_rng(0))
+    plans = get_scheme(name).plan(layers, 2.0, SMALL, np.random.default_rng(0))
     net = pruned(whole, plans)
     image = compile_fitted(net, SMALL, plans=plans)
     images = np.random.default_rng(2).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)

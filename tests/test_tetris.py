@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_column_combining import check_images
+from test_column_combining import check_images, planned_image
 
+from pymodel.compile import compile_network
 from pymodel.config import CONFIGS, ArrayConfig
+from pymodel.cost import image_cost
 from pymodel.errors import TatamiError
+from pymodel.network import INPUT, Conv, Network, Requant
 from pymodel.pack import check
 from pymodel.schemes.base import LayerWeights, compression, saliency_kept
-from pymodel.schemes.tetris import Tetris, most_salient_blocks
+from pymodel.schemes.tetris import Tetris, TetrisPass, most_salient_blocks
 
 SMALL = CONFIGS["4x2"]
 ONE_BANK = replace(SMALL, name="4x1", group=1)
@@ -120,3 +123,29 @@ def test_bad_parameters_are_refused() -> None:
 @pytest.mark.parametrize("block", [1, 3])
 def test_images_agree_with_the_reference(block: int) -> None:
     check_images(CONFIGS["8x4"], Tetris(block), 2.0)
+
+
+@pytest.mark.parametrize("ratio", [1.5, 3.0, 9.0])
+def test_cycles_in_passes_are_proportional_to_density(ratio: float) -> None:
+    """To the cycle, in every layer, at every ratio; where blocks are single lanes, passes that are not filled up take some more."""
+    config = CONFIGS["8x4"]
+    rng = np.random.default_rng(1)
+
+    def conv(name: str, source: str, filters: int, channels: int) -> Conv:
+        weight = rng.integers(-127, 128, (filters, channels, 3, 3)) * (rng.random((filters, 1, 1, 1)) < 0.5) + 1
+        return Conv(name, source, np.clip(weight, 1, 127), Requant(np.zeros(filters, int), np.full(filters, 40_000), np.full(filters, 24)), padding=1)
+
+    whole = Network("two", (8, 10, 10), (conv("a", INPUT, 16, 8), conv("b", "a", 24, 16)))
+    dense = image_cost(compile_network(whole, config, packing="dense"))
+    excess = {}
+    for scheme in (TetrisPass(), Tetris()):
+        planned = planned_image(whole, config, scheme, ratio, rng)
+        assert planned is not None
+        network, image = planned
+        counts = [(np.count_nonzero(one.weight), one.weight.size) for one in network.layers if isinstance(one, Conv)]
+        assert sum(size for _, size in counts) >= ratio * sum(kept for kept, _ in counts)
+        proportional = [kept * layer.pass_cycles / size for (kept, size), layer in zip(counts, dense.layers, strict=True)]
+        excess[scheme.name] = [layer.pass_cycles - cycles for layer, cycles in zip(image_cost(image).layers, proportional, strict=True)]
+    assert excess["tetris_pass"] == [0, 0]
+    assert min(excess["tetris"]) >= 0
+    assert max(excess["tetris"]) > 0

@@ -17,7 +17,8 @@ from pymodel.bench.weights import bench_layers
 from pymodel.config import CONFIGS
 from pymodel.schemes import LayerPlan, LayerWeights, compression, get_scheme, occupancy, saliency_kept
 from pymodel.schemes.base import slot_budget
-from pymodel.schemes.tight_joint import hand_out_lanes, lane_limit, sort_into_tiles
+from pymodel.schemes.search import hand_out_lanes
+from pymodel.schemes.tight_joint import best_of_filters, lane_limit, sort_into_tiles
 from pymodel.schemes.unstructured import most_salient
 
 RATIOS = (4.0, 10.0, 14.13, 20.0)
@@ -47,7 +48,8 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                 lanes = slot_budget(layers, ratio, config)
                 wanted = most_salient(layers, lanes * config.size)
                 tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
-                limit = lane_limit(layers, tiles, hand_out_lanes(layers, tiles, lanes)) / sum(layer.saliency.sum() for layer in layers)
+                best = best_of_filters(layers, tiles)
+                limit = lane_limit(best, hand_out_lanes(best, lanes)) / sum(layer.saliency.sum() for layer in layers)
                 free = _unstructured(layers, plans)
                 rows.append(
                     {

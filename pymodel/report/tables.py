@@ -18,7 +18,7 @@ Cell = Callable[[Sequence[Report]], str]
 DASH = "–"
 OURS, BASELINE = "tight_joint", "column_combining"
 SUBWORD, WHOLE = "tight_subword", "tight"
-BLOCKS, BOUND = "tetris", "unstructured"
+BLOCKS, BOUND = ("tetris", "tetris_pass"), "unstructured"
 
 # What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput, energy efficiency.
 TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
@@ -137,13 +137,14 @@ def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """The share of weights that `BLOCKS`, and the bound beside it, leave out at each of `DROPS`. Nothing if one of them is missing."""
+    """The share of weights that each of `BLOCKS`, and the bound beside it, leave out at each of `DROPS`. Nothing without both."""
     start = reports[0].start_int8
     schemes = by_scheme(reports)
-    if BLOCKS not in schemes or BOUND not in schemes:
+    blocks = [name for name in BLOCKS if name in schemes]
+    if not blocks or BOUND not in schemes:
         return []
     rows = []
-    for name in (BLOCKS, BOUND):
+    for name in (*blocks, BOUND):
         curve = points(schemes[name])
         densities = [read_at(curve, held(curve, start - drop), "density") for drop in DROPS]
         rows.append([name, *(DASH if d is None else f"{d.mark}{_percent(1 - d.value)}" for d in densities)])
@@ -151,15 +152,16 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each ratio of `BLOCKS`: its density, its share of the dense cycles, that of its lanes alone (`bound_cycles`: lanes x pixels / T), and the
+    """For each ratio of each of `BLOCKS`: its density, its share of the dense cycles, that of its lanes alone (`bound_cycles`: lanes x pixels / T), and the
     cycles over these: 1 where cycles go by what is left of each layer.
     """
+    schemes = by_scheme(reports)
     rows = []
-    for runs in by_point(by_scheme(reports).get(BLOCKS, [])):
+    for runs in by_point([r for name in BLOCKS for r in schemes.get(name, [])]):
         cycles, dense, bound = (mean([getattr(r, field) for r in runs]) for field in ("cycles", "dense_cycles", "bound_cycles"))
         if cycles and dense and bound:
             density = _percent(mean([r.density for r in runs]))
-            rows.append([f"{runs[0].ratio:g}", density, _percent(cycles / dense), _percent(bound / dense), f"{cycles / bound:.2f}"])
+            rows.append([runs[0].scheme, f"{runs[0].ratio:g}", density, _percent(cycles / dense), _percent(bound / dense), f"{cycles / bound:.2f}"])
     return rows
 
 

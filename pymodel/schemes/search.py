@@ -1,4 +1,4 @@
-"""What the schemes' searches share: many layers at a time, and as many weights as fit.
+"""What the schemes' searches share: many layers at a time, as many weights as fit, and lanes where they hold most.
 
 The searches release the interpreter lock, so threads are enough.
 """
@@ -13,7 +13,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from pymodel.errors import TatamiError
 from pymodel.permute import MOVES, Array, Permutation, Table, permute
+from pymodel.planes import ceil_div
+from pymodel.schemes.base import LayerWeights
 
 TRIAL_MOVES = 100  # of the searches that only measure how well a mask packs
 TRIALS = 7
@@ -64,3 +67,38 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
         keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
         trials += 1
     return found
+
+
+def hand_out_lanes(worth: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None) -> dict[str, Array]:
+    """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each.
+
+    `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of the first `step` lanes
+    so many are kept for something else. They are counted, but not in the result. Raises `TatamiError` if there are fewer lanes than the tiles need.
+    """
+    owners, gains, kept = [], [], []
+    for name, tiles in worth.items():
+        for index, best in enumerate(tiles):
+            others = 0 if spare is None else int(spare[name][index])
+            if others >= step:
+                raise TatamiError(f"layer '{name}': its residuals need {others} lanes of a tile's first {step}: none is left for weights")
+            padded = np.zeros(ceil_div(len(best) + others, step) * step)
+            padded[others : others + len(best)] = best
+            gains.append(padded.reshape(-1, step).sum(axis=1))
+            owners.append(name)
+            kept.append(others)
+    counts = np.ones(len(owners), np.int64)
+    left = lanes // step - len(owners)
+    if left < 0:
+        raise TatamiError(f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each")
+    rest = np.concatenate([gain[1:] for gain in gains])
+    owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])
+    counts += np.bincount(owner[np.argsort(-rest, kind="stable")[:left]], minlength=len(owners))
+    shares: dict[str, list[int]] = {name: [] for name in worth}
+    for name, count, others in zip(owners, counts, kept, strict=True):
+        shares[name].append(int(count) * step - others)
+    return {name: np.array(share, np.int64) for name, share in shares.items()}
+
+
+def residual_lanes(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]) -> dict[str, Array]:
+    """Lanes that the residuals of each tile need, int64 [tiles] for each layer."""
+    return {layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]], np.int64) for layer in layers}

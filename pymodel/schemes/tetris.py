@@ -1,7 +1,7 @@
 """TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights reordered into blocks, whole blocks pruned.
 
 A block is T filters, those of a tile, by `block` inputs. A block that is kept takes a lane for each of its inputs, whose bundle has that one input
-and in which every filter of the tile has a weight; a pruned block takes none. So the cycles are proportional to the density, whatever the pattern.
+and in which every filter of the tile has a weight; a pruned block takes none.
 
 Two steps take turns, each of which raises the saliency kept, until it rises no more:
 
@@ -11,6 +11,9 @@ Two steps take turns, each of which raises the saliency kept, until it rises no 
 
 With `block` = 1, the default, the order of the inputs does not matter: an input is pruned in a tile or not, and a lane can take any input. What is
 searched for is which filters share a tile.
+
+A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass` prunes, as the paper does, in blocks of the
+array's own size: T inputs of a tile at a time, whichever they are, so that the cycles are proportional to the density.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pymodel.pack import PackedMatrix, Tile
 from pymodel.permute import Array
 from pymodel.planes import ceil_div
 from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
+from pymodel.schemes.search import hand_out_lanes, residual_lanes
 
 ROUNDS = 50  # at most; on a public ResNet-20 (CIFAR-10) it ends after 5 to 9
 LEAST = 1e-9  # a gain below this share of the saliency is rounding
@@ -51,7 +55,7 @@ class Tetris:
         before = -1.0
         for _ in range(ROUNDS):
             saliency = [order.saliency() for order in orders]
-            kept = most_salient_blocks(saliency, [order.lanes() for order in orders], lanes)
+            kept = self.choose(orders, saliency, lanes)
             after = sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True))
             if after <= before * (1 + LEAST):
                 break
@@ -59,6 +63,30 @@ class Tetris:
             for order, one in zip(orders, kept, strict=True):
                 order.improve(one)
         return {order.layer.name: LayerPlan.of(order.pack(one)) for order, one in zip(orders, kept, strict=True)}
+
+    def choose(self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int) -> list[Mask]:
+        """The blocks of each layer that stay, bool [tiles, blocks], of this `saliency`, in at most so many lanes in all."""
+        return most_salient_blocks(saliency, [order.lanes() for order in orders], lanes)
+
+
+class TetrisPass(Tetris):
+    """Every tile gets whole passes, so that cycles are proportional to density.
+
+    Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
+    """
+
+    name: ClassVar[str] = "tetris_pass"
+    summary: ClassVar[str] = "as tetris, with the lanes of every tile in whole passes, its residuals included"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def choose(self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int) -> list[Mask]:
+        layers = [order.layer for order in orders]
+        tiles = {order.layer.name: order.tiles() for order in orders}
+        worth = {order.layer.name: list(-np.sort(-one, axis=1)) for order, one in zip(orders, saliency, strict=True)}
+        shares = hand_out_lanes(worth, lanes, orders[0].size, residual_lanes(layers, tiles))
+        return [_best(one, shares[order.layer.name]) for order, one in zip(orders, saliency, strict=True)]
 
 
 def most_salient_blocks(saliency: Sequence[npt.NDArray[np.floating]], cost: Sequence[Array], lanes: int) -> list[Mask]:
@@ -74,6 +102,14 @@ def most_salient_blocks(saliency: Sequence[npt.NDArray[np.floating]], cost: Sequ
             lanes -= price[i]
     ends = np.cumsum([s.size for s in saliency])
     return [part.reshape(s.shape) for part, s in zip(np.split(kept, ends[:-1]), saliency, strict=True)]
+
+
+def _best(saliency: npt.NDArray[np.floating], counts: Array) -> Mask:
+    """Of each tile so many blocks of the largest saliency, as long as they have some: bool [tiles, blocks]."""
+    kept = np.zeros(saliency.shape, bool)
+    for mine, worth, count in zip(kept, saliency, counts, strict=True):
+        mine[np.argsort(-worth, kind="stable")[:count]] = True
+    return kept & (saliency > 0)
 
 
 class _Order:
@@ -93,6 +129,10 @@ class _Order:
         """Lanes that each block takes if it stays, int64 [tiles, blocks]: the inputs that it has."""
         return np.tile(np.bincount(self.block, minlength=self.blocks), (self.tile.max() + 1, 1))
 
+    def tiles(self) -> list[Array]:
+        """The filters of each tile."""
+        return [np.flatnonzero(self.tile == t) for t in range(int(self.tile.max()) + 1)]
+
     def improve(self, kept: Mask) -> None:
         """Exchanges filters, then inputs, such that the blocks `kept` bool [tiles, blocks] hold more saliency."""
         least = LEAST * float(self.layer.saliency.sum())
@@ -108,8 +148,7 @@ class _Order:
         groups = np.full((len(used), self.group), -1, np.int64)
         groups[np.arange(len(used)), self.layer.bank[used]] = used
         tiles = []
-        for t, mine in enumerate(inputs):
-            filters = np.flatnonzero(self.tile == t)
+        for filters, mine in zip(self.tiles(), inputs, strict=True):
             lanes = np.flatnonzero(mine[used])
             select = np.repeat(self.layer.bank[used[lanes]][:, None], len(filters), axis=1)
             tiles.append(Tile(filters, lanes, select.astype(np.int64), np.ones(select.shape, np.int8)))

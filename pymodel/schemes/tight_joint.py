@@ -30,7 +30,7 @@ from pymodel.errors import TatamiError
 from pymodel.pack import PackedMatrix, Tile
 from pymodel.permute import Array
 from pymodel.schemes.base import LayerPlan, LayerWeights, slot_budget
-from pymodel.schemes.search import each
+from pymodel.schemes.search import each, hand_out_lanes, residual_lanes
 from pymodel.schemes.unstructured import most_salient
 
 # Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of a tile.
@@ -68,7 +68,7 @@ class TightJoint:
     def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
         """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all."""
         del config
-        return hand_out_lanes(layers, tiles, lanes)
+        return hand_out_lanes(best_of_filters(layers, tiles), lanes)
 
 
 class TightPass(TightJoint):
@@ -81,8 +81,7 @@ class TightPass(TightJoint):
     summary: ClassVar[str] = "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
 
     def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
-        spare = {layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]]) for layer in layers}
-        return hand_out_lanes(layers, tiles, lanes, config.size, spare)
+        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles))
 
 
 @dataclass(frozen=True)
@@ -128,45 +127,14 @@ def sort_into_tiles(wanted: Array, size: int) -> list[Array]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def hand_out_lanes(
-    layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None
-) -> dict[str, Array]:
-    """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each.
-
-    `spare` int [tiles] by layer: of the first `step` lanes so many are kept for something else. They are counted, but not in the result.
-    """
-    owners, gains, kept = [], [], []
-    for layer in layers:
-        for index, filters in enumerate(tiles[layer.name]):
-            best = -np.sort(-layer.saliency[filters], axis=1).sum(axis=0)
-            others = 0 if spare is None else int(spare[layer.name][index])
-            if others >= step:
-                raise TatamiError(f"layer '{layer.name}': its residuals need {others} lanes of a tile's first {step}: none is left for weights")
-            padded = np.zeros(-(-(len(best) + others) // step) * step)
-            padded[others : others + len(best)] = best
-            gains.append(padded.reshape(-1, step).sum(axis=1))
-            owners.append((layer.name, index))
-            kept.append(others)
-    counts = np.ones(len(owners), np.int64)
-    left = lanes // step - len(owners)
-    if left < 0:
-        raise TatamiError(f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each")
-    rest = np.concatenate([gain[1:] for gain in gains])
-    owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])
-    counts += np.bincount(owner[np.argsort(-rest, kind="stable")[:left]], minlength=len(owners))
-    shares: dict[str, list[int]] = {layer.name: [] for layer in layers}
-    for (name, _), count, others in zip(owners, counts, kept, strict=True):
-        shares[name].append(int(count) * step - others)
-    return {name: np.array(share, np.int64) for name, share in shares.items()}
+def best_of_filters(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]) -> dict[str, list[Array]]:
+    """What a tile's n-th lane can hold, whatever the groups: the n-th best weight of each of its filters. Float [K] for each tile of a layer."""
+    return {layer.name: [-np.sort(-layer.saliency[filters], axis=1).sum(axis=0) for filters in tiles[layer.name]] for layer in layers}
 
 
-def lane_limit(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], shares: dict[str, Array]) -> float:
-    """The most saliency that so many lanes can hold, whatever their groups: the best weights of each filter, as many as its tile has lanes."""
-    total = 0.0
-    for layer in layers:
-        for filters, count in zip(tiles[layer.name], shares[layer.name], strict=True):
-            total += float(-np.sort(-layer.saliency[filters], axis=1)[:, :count].sum())
-    return total
+def lane_limit(best: dict[str, list[Array]], shares: dict[str, Array]) -> float:
+    """The most saliency that so many lanes can hold: of `best_of_filters`, of each tile as many as it has lanes."""
+    return sum(float(tile[:count].sum()) for name, tiles in best.items() for tile, count in zip(tiles, shares[name], strict=True))
 
 
 def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.random.Generator) -> Array:
