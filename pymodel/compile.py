@@ -213,6 +213,12 @@ def residual_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]
     return found
 
 
+def output_words(network: Network, config: ArrayConfig) -> dict[str, int]:
+    """Words of the output plane of each layer with weights: a lane takes a cycle for each. As `input_banks`."""
+    places = _place(network, config)
+    return {layer.name: places[layer.name].channel_words for layer in network.layers if not isinstance(layer, GlobalPool)}
+
+
 def _weights(layer: Layer) -> int:
     return 0 if isinstance(layer, GlobalPool) else layer.weight.size
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pymodel.compile import input_banks, residual_banks
+from pymodel.compile import input_banks, output_words, residual_banks
 from pymodel.config import ArrayConfig
 from pymodel.errors import TatamiError
 from pymodel.networks.from_torch import Imported, import_torch
@@ -136,6 +136,7 @@ class Trainer:
         self.score: dict[str, torch.Tensor] = {}
         self.skeleton = imported.network.skeleton
         self.banks, self.residuals = input_banks(self.skeleton, config), residual_banks(self.skeleton, config)
+        self.words = output_words(self.skeleton, config)
         self.steps = budget.steps(len(task.train_images))
         self.step, self.ratio, self.kept, self.seconds = 0, 1.0, 1.0, 0.0
         self.plans: dict[str, LayerPlan] = {}
@@ -194,7 +195,7 @@ class Trainer:
         for name, weight in self.dense.items():
             matrix = weight.detach().reshape(len(weight), -1).double().numpy()
             saliency = self.score.get(name, weight.detach().square()).reshape(matrix.shape).double().numpy()
-            layers.append(LayerWeights(name, matrix, self.banks[name], saliency, self.residuals.get(name)))
+            layers.append(LayerWeights(name, matrix, self.banks[name], saliency, self.residuals.get(name), self.words[name]))
         return layers
 
     def plan(self, ratio: float) -> None:

@@ -12,8 +12,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pymodel.array import Machine
-from pymodel.compile import compile_fitted, compile_network, input_banks, residual_banks
+from pymodel.compile import compile_fitted, compile_network, input_banks, output_words, residual_banks
 from pymodel.config import CONFIGS, ArrayConfig
+from pymodel.cost import image_cost
 from pymodel.errors import TatamiError
 from pymodel.image import Image
 from pymodel.network import INPUT, Conv, GlobalPool, Linear, Network, Requant, Residual
@@ -32,7 +33,7 @@ SMALL = CONFIGS["8x4"]
 # Those that prune a layer as it is; penni's come in two stages (test_penni.py).
 PRUNING = [name for name in SCHEMES if name not in ("dense", "penni")]
 ON_ARRAY = [name for name in PRUNING if name != "unstructured"]
-IN_PASSES = ["tight_pass", "tetris_pass"]
+IN_PASSES = ["tight_pass", "tight_cycle", "tetris_pass"]
 
 
 def small_for(name: str) -> ArrayConfig:
@@ -149,6 +150,7 @@ def test_an_unknown_scheme_lists_those_there_are() -> None:
         ({"weight": np.full((2, 3), np.nan)}, r"layer 'x': weight \[0, 0\] is nan, must be a finite number"),
         ({"saliency": np.full((2, 3), -1.0)}, r"layer 'x': saliency is -1.0, must be at least 0"),
         ({"saliency": np.zeros((2, 2))}, r"layer 'x': saliency has shape \(2, 2\), must be \(2, 3\)"),
+        ({"words": 0}, "layer 'x': words is 0, must be at least 1"),
         ({"bank": np.zeros(2, np.int64)}, r"layer 'x': bank has shape \(2,\), must be \(3,\)"),
         ({"weight": np.zeros(3)}, r"layer 'x': weight has shape \(3,\), must be \[filters, inputs\]"),
     ],
@@ -190,6 +192,11 @@ def test_lanes_go_to_where_they_add_most() -> None:
     assert hand_out_lanes(best, 4)["conv"].tolist() == [3, 1]
     assert hand_out_lanes(best, 6)["conv"].tolist() == [3, 3]
     assert hand_out_lanes(best, 6, step=2)["conv"].tolist() == [4, 2]
+    both = {"conv": best["conv"], "late": best["conv"]}
+    assert {name: share.tolist() for name, share in hand_out_lanes(both, 8).items()} == {"conv": [3, 1], "late": [3, 1]}
+    # a lane that holds 4 x 64 is less than one that holds 4 in a hundredth of the time
+    cheap = hand_out_lanes(both, 8, cost={"conv": 100, "late": 1})
+    assert {name: share.tolist() for name, share in cheap.items()} == {"conv": [1, 1], "late": [3, 3]}
     assert lane_limit(best, {"conv": np.array([3, 1])}) == 4 * (81 + 64 + 49) + 4 * 25
     with pytest.raises(TatamiError, match="3 lanes are too few: 2 tiles of filters need 2 each"):
         hand_out_lanes(best, 3, step=2)
@@ -212,6 +219,28 @@ def test_schemes_in_passes_hand_out_whole_ones(name: str) -> None:
         assert (len(tile.lanes) + others) % SMALL.size == 0
     with pytest.raises(TatamiError, match="layer 'first': its residuals need 8 lanes of a tile's first 8: none is left for weights"):
         scheme.plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
+
+
+def test_passes_go_to_where_they_cost_little() -> None:
+    """The same weights in two layers, one of which takes 1000 times the cycles for a lane: the other gets all but one pass."""
+    weight = np.random.default_rng(1).standard_t(4, (SMALL.size, 80))
+    bank = np.arange(80) % SMALL.group
+    layers = [replace(LayerWeights.by_magnitude(name, weight, bank), words=words) for name, words in (("large", 1000), ("small", 1))]
+    passes = {}
+    for name in ("tight_pass", "tight_cycle"):
+        plans = get_scheme(name).plan(layers, 2.0, SMALL, np.random.default_rng(0))
+        passes[name] = [plan.packed.lanes // SMALL.size for plan in plans.values() if plan.packed is not None]
+    assert passes == {"tight_pass": [5, 5], "tight_cycle": [1, 9]}
+
+
+def test_the_words_of_a_layer_are_what_a_lane_takes() -> None:
+    """In cycles: as the machine's own count has it, also where planes are split by phase and words have spare pixels."""
+    whole = network(1, SMALL)
+    words = output_words(whole, SMALL)
+    assert list(words) == ["c1", "c2", "c3", "fc"]
+    for cost in image_cost(compile_fitted(whole, SMALL, packing="dense")).layers:
+        if cost.name in words:
+            assert cost.pass_cycles * cost.chunks == cost.passes * SMALL.size * words[cost.name]
 
 
 @pytest.mark.parametrize("name", IN_PASSES)

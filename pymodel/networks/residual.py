@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymodel.compile import input_banks, residual_banks
+from pymodel.compile import input_banks, output_words, residual_banks
 from pymodel.config import ArrayConfig
 from pymodel.network import INPUT
 from pymodel.quantise import FloatArray, FloatConv, FloatLayer, FloatLinear, FloatNetwork, FloatPool, FloatResidual
@@ -45,10 +45,10 @@ def prune_once(
 ) -> tuple[FloatNetwork, dict[str, LayerPlan]]:
     """The network without the weights that a scheme prunes by magnitude, and the plans; nothing is trained. `keep`: layers left whole."""
     skeleton = network.skeleton
-    banks, residuals = input_banks(skeleton, config), residual_banks(skeleton, config)
+    banks, residuals, words = input_banks(skeleton, config), residual_banks(skeleton, config), output_words(skeleton, config)
     pruned_ones = [layer for layer in network.layers if not isinstance(layer, FloatPool) and layer.name not in keep]
     matrices: dict[str, FloatArray] = {layer.name: layer.weight.reshape(len(layer.weight), -1) for layer in pruned_ones}
-    layers = [LayerWeights(name, weight, banks[name], np.square(weight), residuals.get(name)) for name, weight in matrices.items()]
+    layers = [LayerWeights(name, weight, banks[name], np.square(weight), residuals.get(name), words[name]) for name, weight in matrices.items()]
     plans = scheme.plan(layers, ratio, config, rng)
     pruned = tuple(
         layer

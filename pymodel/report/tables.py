@@ -152,7 +152,7 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each ratio of each of `BLOCKS`: its density, its share of the dense cycles, that of its lanes alone (`bound_cycles`: lanes x pixels / T), and the
+    """For each ratio of `BLOCKS`: density, share of the dense cycles, that of the lanes alone (`bound_cycles`: lanes x pixels / T), and the
     cycles over these: 1 where cycles go by what is left of each layer.
     """
     schemes = by_scheme(reports)

@@ -13,14 +13,14 @@ from pymodel.schemes.dense import Dense
 from pymodel.schemes.penni import Penni
 from pymodel.schemes.tetris import Tetris, TetrisPass
 from pymodel.schemes.tight import Tight, TightTile
-from pymodel.schemes.tight_joint import TightJoint, TightPass
+from pymodel.schemes.tight_joint import TightCycle, TightJoint, TightPass
 from pymodel.schemes.tight_subword import TightSubword
 from pymodel.schemes.unstructured import Unstructured
 
 __all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "array_for", "compression", "get_scheme", "occupancy", "saliency_kept"]
 
 _OTHERS: tuple[Scheme, ...] = (Dense(), Unstructured(), ColumnCombining(), Tetris(), TetrisPass(), Penni())
-_TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass())
+_TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass(), TightCycle())
 SCHEMES: dict[str, Scheme] = {s.name: s for s in (*_OTHERS, *_TIGHT)}
 
 

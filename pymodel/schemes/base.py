@@ -33,6 +33,7 @@ class LayerWeights:
     `weight` [F, K], float or integer; `bank` int64 [K], the feature bank of each input; `saliency` float [F, K], at least 0: what losing the weight
     costs. The square of the weight (magnitude), or the square of weight times gradient (first-order Taylor; Molchanov et al., arXiv 1906.10771).
     `residual` int64 [F], where one is added to the layer's sums: the bank of what each filter adds, -1 for nothing; it takes a slot of the filter.
+    `words` of the layer's output: a lane takes a cycle for each.
     Raises `TatamiError`, naming the layer, for shapes that do not match and for values that are not finite.
     """
 
@@ -41,6 +42,7 @@ class LayerWeights:
     bank: Array
     saliency: npt.NDArray[np.floating]
     residual: Array | None = None
+    words: int = 1
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
@@ -55,6 +57,8 @@ class LayerWeights:
             if not np.isfinite(value).all():
                 f, k = np.argwhere(~np.isfinite(value))[0]
                 raise TatamiError(f"layer '{self.name}': {field} [{f}, {k}] is {value[f, k]}, must be a finite number")
+        if self.words < 1:
+            raise TatamiError(f"layer '{self.name}': words is {self.words}, must be at least 1")
         if self.saliency.min() < 0:
             raise TatamiError(f"layer '{self.name}': saliency is {self.saliency.min()}, must be at least 0")
 

@@ -69,11 +69,14 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
     return found
 
 
-def hand_out_lanes(worth: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None) -> dict[str, Array]:
+def hand_out_lanes(
+    worth: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None, cost: dict[str, int] | None = None
+) -> dict[str, Array]:
     """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each.
 
     `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of the first `step` lanes
-    so many are kept for something else. They are counted, but not in the result. Raises `TatamiError` if there are fewer lanes than the tiles need.
+    so many are kept for something else. They are counted, but not in the result. `cost` of a lane by layer, if they differ: lanes go to where they
+    add most saliency for it. Raises `TatamiError` if there are fewer lanes than the tiles need.
     """
     owners, gains, kept = [], [], []
     for name, tiles in worth.items():
@@ -83,7 +86,7 @@ def hand_out_lanes(worth: dict[str, list[Array]], lanes: int, step: int = 1, spa
                 raise TatamiError(f"layer '{name}': its residuals need {others} lanes of a tile's first {step}: none is left for weights")
             padded = np.zeros(ceil_div(len(best) + others, step) * step)
             padded[others : others + len(best)] = best
-            gains.append(padded.reshape(-1, step).sum(axis=1))
+            gains.append(padded.reshape(-1, step).sum(axis=1) / (1 if cost is None else cost[name]))
             owners.append(name)
             kept.append(others)
     counts = np.ones(len(owners), np.int64)

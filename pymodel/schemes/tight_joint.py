@@ -84,6 +84,20 @@ class TightPass(TightJoint):
         return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles))
 
 
+class TightCycle(TightPass):
+    """The budget is of lanes, but a pass of a layer with many pixels takes many cycles: passes go to where a cycle adds most saliency.
+
+    No other choice of passes keeps more saliency (by the bound of best weights) in as few cycles.
+    """
+
+    name: ClassVar[str] = "tight_cycle"
+    summary: ClassVar[str] = "as tight_pass, the passes where they keep most saliency in a cycle"
+
+    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
+        words = {layer.name: layer.words for layer in layers}
+        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles), words)
+
+
 @dataclass(frozen=True)
 class _Job:
     """One tile of one layer: `filters` int64 [C], and the lanes that it has."""
