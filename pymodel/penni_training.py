@@ -1,7 +1,15 @@
-"""Training under PENNI (Li et al., arXiv 2005.07133): convolutions decomposed, basis and coefficients trained in turns, then together."""
+"""Training under PENNI (Li et al., arXiv 2005.07133): convolutions decomposed, basis and coefficients trained in turns, then together.
+
+The paper trains in turns, prunes the coefficients of each layer once, by a threshold, and trains on for 100 epochs. Here, to have the budget and the
+schedule of all other schemes, coefficients are pruned at every turn, over all layers at once and together with the weights of layers that are not
+decomposed, more each time; what was pruned may come back until the turns end; and the first layer is left whole.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -17,7 +25,7 @@ L1 = 1e-4  # weight of the sum of the magnitudes of all coefficients in the loss
 
 
 class PenniTrainer(Trainer):
-    """From plan to plan the coefficients, under an l1 penalty, and the basis kernels learn in turns; after the last plan both do."""
+    """From plan to plan the coefficients, under an l1 penalty, and the basis kernels learn in turns; once pruning has ended both do."""
 
     def prepared(self) -> nn.Module:
         return decompose_module(self.task.module, skip=self.task.keep)
@@ -41,27 +49,30 @@ class PenniTrainer(Trainer):
         basis = []
         for name, layer in stages.items():
             if name.endswith(BASIS) and isinstance(layer, FloatConv):
-                basis.append(LayerWeights.by_magnitude(name, layer.weight.reshape(len(layer.weight), -1), self.banks[name]))
+                matrix = layer.weight.reshape(len(layer.weight), -1)
+                # no saliency: it stays or goes with the coefficients, whose saliency is what a plan keeps
+                basis.append(LayerWeights(name, matrix, self.banks[name], np.zeros(matrix.shape)))
         return [*basis, *super().layers()]
 
-    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def turn(self) -> Literal["coefficients", "basis", "both"]:
+        """What learns in the step that comes."""
         done = self.step / max(1, self.steps) / self.budget.pruning if self.budget.pruning else 1.0
         if done >= 1:
-            for part in self.module.modules():
-                if isinstance(part, Decomposed):
-                    part.requires_grad_(True)
-            return super().loss(inputs, labels)
-        coefficients = int(done * self.budget.replans) % 2 == 0
-        train_part(self.module, "coefficients" if coefficients else "basis")
+            return "both"
+        return "basis" if int(done * self.budget.replans) % 2 else "coefficients"
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        turn = self.turn()
+        train_part(self.module, turn)
         found = functional.cross_entropy(self.logits(inputs), labels)
-        return found + L1 * l1(self.module) if coefficients else found
+        return found + L1 * l1(self.module) if turn == "coefficients" else found
 
     @property
     def weights(self) -> int:
         return original_weights(self.layers())
 
     def figures(self) -> dict[str, float]:
-        """Shares of parameters and operations that are pruned, as the paper counts them, of all convolutions and linear layers of the network."""
+        """Shares of parameters and operations that are pruned, of all convolutions and linear layers, as `penni_counts` has them."""
         parts = dict(self.module.named_modules())
         parameters, flops, all_parameters, all_flops = 0, 0, 0, 0
         for layer in import_torch(self.runnable(), self.task.input_shape, self.task.name).network.layers:

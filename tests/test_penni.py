@@ -78,7 +78,9 @@ def test_bad_weights_are_refused() -> None:
 
 def test_counts() -> None:
     coefficients = np.zeros((4, 3, 2))
-    coefficients[0, 0, 0] = coefficients[1, 0, 0] = coefficients[3, 2, 1] = 0.5  # two planes are needed
+    coefficients[0, 0, 0] = coefficients[1, 0, 0] = coefficients[3, 2, 1] = 0.5  # two planes, of two channels and two kernels
+    assert penni_counts(coefficients, 3, 10) == Counts(2 * 9 + 3, (2 * 2 * 9 + 3) * 10, 4 * 3 * 9, 4 * 3 * 9 * 10)
+    coefficients[3, 2] = [0.5, 0]  # the second kernel is gone from the layer
     assert penni_counts(coefficients, 3, 10) == Counts(2 * 9 + 3, (2 * 9 + 3) * 10, 4 * 3 * 9, 4 * 3 * 9 * 10)
     full = penni_counts(np.ones((4, 3, 2)), 3, 10)
     assert (full.parameters, full.flops) == (2 * 9 + 24, (3 * 2 * 9 + 24) * 10)

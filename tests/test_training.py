@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from pymodel import compression, training
 from pymodel.compile import compile_fitted
@@ -213,20 +214,23 @@ def test_no_training_still_prunes(task: Task) -> None:
 
 
 def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
-    trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 4.0, CONFIG, replace(BUDGET, replans=2, epochs=0.6), 1)
-    before: dict[str, torch.Tensor] = {}
-    changed = []
+    """Four turns, each of an eighth of the steps, the l1 penalty in those of the coefficients alone; then both learn, without."""
+    trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 4.0, CONFIG, replace(BUDGET, replans=4, epochs=0.8), 1)
+    turns: list[tuple[str, ...]] = []
     trainer.plan(2.0)
-    for _ in range(trainer.steps):
+    assert trainer.steps >= 16
+    for step in range(trainer.steps):
         before = {name: value.detach().clone() for name, value in trainer.module.named_parameters() if name.startswith("c3.")}
+        inputs, labels = task.prepare(task.train_images[:8], None), task.train_labels[:8]
+        penalty = (trainer.loss(inputs, labels) - functional.cross_entropy(trainer.logits(inputs), labels)).item()
+        magnitudes = sum(float(value.detach().abs().sum()) for name, value in trainer.module.named_parameters() if name.endswith(".coefficients"))
         trainer.learn()
-        changed.append(tuple(not torch.equal(before[name], value) for name, value in trainer.module.named_parameters() if name in before))
-    names = list(before)
-    assert names == ["c3.basis", "c3.coefficients"]
-    quarter = trainer.steps // 4
-    assert changed[0] == (False, True)  # first the coefficients
-    assert changed[quarter + 1][0]  # then the basis
-    assert changed[-1] == (True, True)
+        now = dict(trainer.module.named_parameters())
+        turns.append(tuple(name for name, value in before.items() if not torch.equal(value, now[name])))
+        both = ("c3.basis", "c3.coefficients")
+        expected = both if step * 2 >= trainer.steps else both[:1] if step * 8 // trainer.steps % 2 else both[1:]
+        assert turns[-1] == expected
+        assert penalty == pytest.approx(1e-4 * magnitudes if expected == ("c3.coefficients",) else 0, rel=1e-2, abs=1e-6)
 
 
 def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
@@ -236,8 +240,25 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     assert sum(plan.slots for plan in trained.plans.values()) * 3.0 <= trained.weights
     weight = trained.module.get_parameter("c3.coefficients.weight").detach().numpy().reshape(32, -1)
     assert not weight[~trained.plans["c3.coefficients"].mask].any()
-    assert 0 < trained.figures["parameters_pruned"] < 1
-    assert 0 < trained.figures["flops_pruned"] < 1
+    layers = dict(trained.module.named_modules())
+    pixels: dict[str, int] = {}
+    hooks = [part.register_forward_hook(lambda _, __, out, name=name: pixels.update({name: out[0, 0].numel()})) for name, part in layers.items()]
+    with torch.no_grad():
+        trained.module(task.prepare(task.test_images[:1], None))
+    for hook in hooks:
+        hook.remove()
+    first, last = (int((trained.module.get_parameter(f"{name}.weight") != 0).sum()) for name in ("c1", "fc"))
+    parameters, operations = first + last, first * pixels["c1"] + last
+    all_operations = first * pixels["c1"] + 320
+    for name, weights in (("c2", 16 * 32 * 9), ("c3", 32 * 32 * 9), ("c4", 32 * 32 * 9)):
+        used = trained.module.get_parameter(f"{name}.coefficients.weight").detach().numpy().reshape(32, -1, 5) != 0
+        live = np.count_nonzero(used.any(axis=(0, 2))) * np.count_nonzero(used.any(axis=(0, 1)))
+        parameters += 5 * 9 + np.count_nonzero(used)
+        operations += (live * 9 + np.count_nonzero(used)) * pixels[f"{name}.coefficients"]
+        all_operations += weights * pixels[f"{name}.coefficients"]
+    assert trained.figures["parameters_pruned"] == pytest.approx(1 - parameters / (first + trained.weights), abs=1e-12)
+    assert trained.figures["flops_pruned"] == pytest.approx(1 - operations / all_operations, abs=1e-12)
+    assert 0 < trained.figures["flops_pruned"] < trained.figures["parameters_pruned"] < 1
     network, _ = compression.quantised(task, trained.module)
     assert "c3.basis" in network.shapes
 

@@ -46,7 +46,7 @@ class Report:
 
     `float` and `int8` accuracies are of the float network and of the integer network that the machine runs; `start_...` before compression.
     `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out. `weight_bits` of a slot.
-    `parameters_pruned` and `flops_pruned` as PENNI counts them. `density` is the share of the weights that stays.
+    `parameters_pruned` and `flops_pruned` as `pymodel.schemes.penni.penni_counts` has them. `density` is the share of the weights that stays.
     """
 
     file: str

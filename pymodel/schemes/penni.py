@@ -3,7 +3,8 @@
     weight[f, c] = sum over j of coefficients[f, c, j] * basis[j]
 
 The basis and the coefficients come from a singular value decomposition of the kernels; then they are trained in turns, the coefficients under an l1
-penalty, and the small coefficients are pruned. `pymodel.schemes.penni_torch` has the module to do it with.
+penalty, and the small coefficients are pruned. `pymodel.schemes.penni_torch` has the module to do it with, `pymodel.penni_training` what the training
+here does otherwise than the paper's.
 
 On the array a layer is two. `x.basis`: each channel convolved with every basis kernel, to C * d planes; as a matrix [C * d, C * k * k] it is
 block-diagonal, and since a lane brings one input from each bank its k * k lanes a tile are full. `x.coefficients`: the 1 x 1 convolution
@@ -37,8 +38,9 @@ KERNELS = 5  # d, as in the paper's experiments
 class Penni:
     """Prunes the coefficients by saliency, over all layers, and packs both stages as `tight_tile` does.
 
-    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of which no coefficient is left (the
-    paper's model shrinking). Everything else is pruned: ".coefficients", and also layers that are not decomposed.
+    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of which no coefficient is left. (The
+    paper's model shrinking drops whole channels and kernels, and follows them into the layers before and behind.) Everything else is pruned:
+    ".coefficients", and also layers that are not decomposed.
 
     The ratio counts the slots of both stages against the weights of the layer before it was decomposed, F * C * k * k: the filters of
     `x.coefficients` times the inputs of `x.basis` (`original_weights`). So it is the ratio of all other schemes. `base.compression` of the result
@@ -150,14 +152,16 @@ class Counts:
 
 
 def penni_counts(coefficients: npt.NDArray[np.floating], k: int, pixels: int) -> Counts:
-    """Counts as the paper has them, for `coefficients` [F, C, d] over kernels of `k` x `k` and an output plane of `pixels`.
+    """Parameters and operations of `coefficients` [F, C, d] over kernels of `k` x `k` and an output plane of `pixels`.
 
-    Parameters: the shared basis, d * k * k, and the non-zero coefficients. Operations: the basis convolution of every channel and kernel that a
-    coefficient needs, and the non-zero coefficients.
+    Parameters: the shared basis, d * k * k (the authors leave it out), and the non-zero coefficients. Operations, as the authors' published counter
+    has them (github.com/timlee0212/PENNI, `count_decomp_convNd`, after shrinking): the basis convolution of every channel with every kernel, and
+    the non-zero coefficients; a channel or a kernel of which the whole layer has no coefficient left is gone. The array skips single planes, too.
     """
     if coefficients.ndim != 3:
         raise TatamiError(f"penni: coefficients have shape {coefficients.shape}, must be [filters, channels, kernels]")
     filters, channels, kernels = coefficients.shape
-    nonzero, planes = int(np.count_nonzero(coefficients)), int((coefficients != 0).any(axis=0).sum())
+    nonzero = int(np.count_nonzero(coefficients))
+    planes = int((coefficients != 0).any(axis=(0, 2)).sum()) * int((coefficients != 0).any(axis=(0, 1)).sum())
     original = filters * channels * k * k
     return Counts(kernels * k * k + nonzero, (planes * k * k + nonzero) * pixels, original, original * pixels)

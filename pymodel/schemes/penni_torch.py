@@ -1,7 +1,7 @@
 """PENNI's torch side: the decomposed convolution, and a network whose convolutions are replaced by it (`pymodel.schemes.penni` says what it is).
 
-Training, as in the paper: `decompose_module`; then in turns, a few epochs each, `train_part(net, "coefficients")` with `l1(net)` in the loss and
-`train_part(net, "basis")`; then the small coefficients are pruned and the rest is trained on. `plain` makes the network that the array runs.
+Training: `decompose_module`; then in turns `train_part(net, "coefficients")` with `l1(net)` in the loss and `train_part(net, "basis")`; then what is
+left is trained on. `plain` makes the network that the array runs.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ def plain(net: nn.Module, whole: bool = False) -> nn.Module:
     return _replaced(net, {path: part.to_plain(whole) for path, part in _decomposed(net)})
 
 
-def train_part(net: nn.Module, part: Literal["basis", "coefficients"]) -> None:
+def train_part(net: nn.Module, part: Literal["basis", "coefficients", "both"]) -> None:
     """Lets the gradient reach only this part of every `Decomposed`; all other parameters of the network stay as they are."""
     for _, one in _decomposed(net):
-        one.basis.requires_grad_(part == "basis")
-        one.coefficients.requires_grad_(part == "coefficients")
+        one.basis.requires_grad_(part != "coefficients")
+        one.coefficients.requires_grad_(part != "basis")
 
 
 def l1(net: nn.Module) -> torch.Tensor:
