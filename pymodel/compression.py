@@ -41,7 +41,7 @@ LOADED_FOR = 100  # images that one load of the memories is shared by, in energi
 
 @dataclass(frozen=True)
 class Start:
-    """The network before compression: accuracies on the test images; cycles and nJ an image of the dense program, and its lanes of weights.
+    """The network before compression: accuracies on the test images, weights; cycles and nJ an image of the dense program, and its lanes of weights.
 
     `depths` are those of the memories that the dense program needs.
     """
@@ -56,6 +56,7 @@ class Start:
     energy_nj: float
     depths: dict[str, int]
     lanes: int
+    dense_weights: int
 
     def machine(self, config: ArrayConfig) -> ArrayConfig:
         """`config` with memories deep enough for the dense program too: energies are compared on one machine."""
@@ -95,6 +96,7 @@ def measure_start(task: Task, config: ArrayConfig) -> Start:
         energy_nj=spent,
         depths=depths,
         lanes=sum(row["lanes"] for row in image.stats["layers"] if row["weights"]),
+        dense_weights=sum(row["weights"] for row in image.stats["layers"]),
     )
 
 
@@ -155,7 +157,7 @@ def compress(
         **_sizes(trained),
         "saliency_kept": trained.saliency_kept,
         **trained.figures,
-        "bits_per_weight": cost.bits_per_weight,
+        "bits_per_weight": cost.bits_per_weight(start.dense_weights),
         "image_kbytes": sum(cost.stored_bits.values()) / 8192,
         "stored_bits": cost.stored_bits,
         "cycles": cost.cycles,
@@ -168,14 +170,14 @@ def compress(
     }
     kept.save(_kept(task, network, scales, trained, found, start), out / "network.npz")
     if xor:
-        found["xor_bits_per_weight"] = _xor_bits(image) / cost.weights
+        found["xor_bits_per_weight"] = _xor_bits(image) / start.dense_weights
     return found
 
 
 def _kept(task: Task, network: Network, scales: dict[str, float], trained: Trained, found: Mapping[str, Any], start: Start) -> kept.Kept:
     images = quantise_tensor(task.prepare(task.test_images[:KEPT_IMAGES], None).numpy(), scales[INPUT])
     meta = {name: found[name] for name in ("network", "scheme", "ratio", "seed", "size", "group", "weight_bits", "accuracy", "matrix_compression")}
-    meta |= {"scales": scales, "dense": {"cycles": start.cycles, "lanes": start.lanes}}
+    meta |= {"scales": scales, "dense": {"cycles": start.cycles, "lanes": start.lanes, "weights": start.dense_weights}}
     return kept.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), meta, trained.plans)
 
 

@@ -89,7 +89,7 @@ class ImageCost:
     """A network on the machine of `config`. All counts are for one image, but for `load_bytes`: loading the memories, once for `images` of them.
 
     `cycles` are from START to END. `out_words`: words of the out stream. `stored_bits` by memory, each word as wide as its memory is, the dump
-    program included; `weights`: of the dense network. `input_bytes` and `load_bytes`: whole beats of the in stream, headers included.
+    program included. `input_bytes` and `load_bytes`: whole beats of the in stream, headers included.
     """
 
     config: ArrayConfig
@@ -103,7 +103,6 @@ class ImageCost:
     input_bytes: int
     out_bytes: int
     stored_bits: dict[str, int]
-    weights: int
 
     def total(self, count: str) -> int:
         """Sum of a count of `LayerCost` over all layers."""
@@ -136,10 +135,12 @@ class ImageCost:
         """Cycles of the layers in which no lane is issued: their records and what comes between one and the next."""
         return int(self.total("cycles") - self.total("pass_cycles"))
 
-    @property
-    def bits_per_weight(self) -> float:
-        """Stored bits of everything that the image holds, per weight of the dense network (infinite if it has none)."""
-        return sum(self.stored_bits.values()) / self.weights if self.weights else math.inf
+    def bits_per_weight(self, weights: int) -> float:
+        """Stored bits of everything that the image holds, per weight of the dense network, which has `weights` (infinite if it has none).
+
+        Of the network before compression: the image's own layers may be others (PENNI's, of which there are two for one).
+        """
+        return sum(self.stored_bits.values()) / weights if weights else math.inf
 
 
 def image_cost(image: Image, images: int = 1) -> ImageCost:
@@ -175,7 +176,6 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         raise TatamiError(f"image of '{image.network}': the program has no END")
     place = image.placements[INPUT]
     input_words = place.shape[0] * place.channel_words
-    stats = image.stats.get("layers", [])
     return ImageCost(
         config=config,
         images=images,
@@ -188,7 +188,6 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         input_bytes=place.shape[0] * _section_bytes(place.channel_words, config.size * 8),
         out_bytes=out_words * config.size,
         stored_bits=image.bits(),
-        weights=sum(int(layer["weights"]) for layer in stats),
     )
 
 

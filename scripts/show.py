@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pymodel.schemes.penni import BASIS
 from pymodel.training import Progressed
 
 
@@ -41,7 +42,8 @@ def compressed_table(found: dict[str, Any]) -> None:
         layers.add_column(heading, justify="left" if heading == "layer" else "right")
     for row in found["layers"]:
         kept, slots = ("-" if row[name] is None else f"{row[name]:,}" for name in ("kept", "slots"))
-        ratio = f"{row['weights'] / row['slots']:.2f}" if row["slots"] else "-"
+        # most of a basis layer's matrix is zero by its making: its size says nothing
+        ratio = f"{row['weights'] / row['slots']:.2f}" if row["slots"] and not row["name"].endswith(BASIS) else "-"
         layers.add_row(row["name"], f"{row['weights']:,}", kept, slots, ratio, f"{row['lanes']:,}", f"{row['passes']:,}", f"{row['cycles']:,}")
     console().print(layers)
     start, after, budget = found["start"], found["accuracy"], found["budget"]

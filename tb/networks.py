@@ -87,7 +87,8 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     cost = image_cost(dense)
     rows = [{**stats, "cycles": layer.cycles} for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)]
     # of the network before compression, where that is known: PENNI's has other layers
-    before = found.meta.get("dense", {"cycles": cost.cycles, "lanes": sum(row["lanes"] for row in rows if row["weights"])})
+    itself = {"cycles": cost.cycles, "lanes": sum(row["lanes"] for row in rows if row["weights"]), "weights": sum(row["weights"] for row in rows)}
+    before = found.meta.get("dense", itself)
     without_waits = image_cost(plain).cycles - image_cost(plain).waits
     meta = {**found.meta, "dense": {**before, "layers": rows}, "plain": {"cycles": without_waits, "slot_bits": plain.bits()["SLOT"]}}
     whole = Kept(found.network, found.images, found.labels, meta, found.plans)

@@ -119,8 +119,7 @@ def test_counts_by_hand() -> None:
     assert cost.out_bytes == 15 * 4
     # a packet for each of 3 channels: header and 3 words of 32 bits, a beat each
     assert cost.input_bytes == 3 * (1 + 3) * 8
-    assert cost.weights == 15
-    assert cost.bits_per_weight == sum(image.bits().values()) / 15
+    assert cost.bits_per_weight(15) == sum(image.bits().values()) / 15
 
 
 def test_load_bytes_are_those_of_the_packets() -> None:

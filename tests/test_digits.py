@@ -137,7 +137,7 @@ def other_version(arrays: Arrays) -> None:
         (change("images"), "field 'images' does not match its checksum"),
         (reshape, "field 'labels' does not match its checksum"),
         (retype, "field 'images' does not match its checksum"),
-        (other_version, "format is tatami-network 99, must be tatami-network 1"),
+        (other_version, "format is tatami-network 99, must be tatami-network 2"),
     ],
 )
 def test_changed_files_are_refused(damage: Callable[[Arrays], None], message: str, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tb.networks import Source, prepare
 from tb.testlist import TESTS
 
 SMALL = CONFIGS["8x4"]
+DENSE_WEIGHTS = 23504  # of the digits network, before any scheme made other layers of its own
 BUDGET = Budget(epochs=0.2, batch=64, learning_rate=0.02, replans=2)
 
 
@@ -51,7 +52,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 def compressed(task: Task, scheme: str, out: Path) -> Path:
     """The network.npz of a scheme."""
     start = compression.measure_start(task, SMALL)
-    compression.compress(task, get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET, 1, out, start)
+    report = compression.compress(task, get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET, 1, out, start)
+    assert report["bits_per_weight"] * DENSE_WEIGHTS == pytest.approx(sum(report["stored_bits"].values()))
     return out / "network.npz"
 
 
@@ -73,6 +75,7 @@ def test_what_was_compressed_runs(scheme: str, task: Task, tmp_path: Path) -> No
     assert (r["images"], r["mismatches"], r["scheme"]) == (3, 0, scheme)
     assert r["cycles"] == r["predicted_cycles"] > 0
     assert r["compared_bytes"] > 1000
+    assert r["bits_per_weight"] * DENSE_WEIGHTS == pytest.approx(r["image_kbytes"] * 8192, rel=1e-3)
     data = kept.load(found)
     assert round(3 * r["accuracy"], 6) in range(4)
     assert len(data.images) == 100

@@ -21,7 +21,7 @@ from pymodel.report import Report, console_table, read_reports, render
 from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.plot import matrix_picture, panels
-from pymodel.report.tables import DASH, density_rows, held_rows, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
+from pymodel.report.tables import DASH, density_rows, held_rows, reference, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
 from pymodel.schemes import LayerWeights, get_scheme
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +197,21 @@ def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
     out = tmp_path / "results.md"
     render(tmp_path, out)
     assert "| ratio | 2.00 | 2.00 | – | 1.3 |" in out.read_text()
+
+
+def test_training_without_compression_is_what_schemes_are_measured_against(tmp_path: Path) -> None:
+    """Where it gives more than the start had: the start had not been trained on these images."""
+    runs = [report("penni", 4, 0.94), report("penni", 8, 0.90)]
+    assert reference(read_reports(write(tmp_path / "without", *runs))) == 0.92
+    assert reference(read_reports(write(tmp_path / "worse", *runs, report("dense", 1, 0.91)))) == 0.92
+    found = read_reports(write(tmp_path / "better", *runs, report("dense", 1, 0.95)))
+    assert reference(found) == 0.95
+    assert held_rows(found) == [["penni", "4.00", "4.76", "8.00"]]
+    render(tmp_path / "better", tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert "the int8 accuracy of `dense`, the start trained on without compression, (95.00%) less" in page
+    render(tmp_path / "worse", tmp_path / "results.md")
+    assert "the start's int8 accuracy (92.00%) less" in (tmp_path / "results.md").read_text()
 
 
 def test_what_penni_prunes_is_on_the_page(tmp_path: Path) -> None:

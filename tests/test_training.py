@@ -253,8 +253,8 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     for name, weights in (("c2", 16 * 32 * 9), ("c3", 32 * 32 * 9), ("c4", 32 * 32 * 9)):
         used = trained.module.get_parameter(f"{name}.coefficients.weight").detach().numpy().reshape(32, -1, 5) != 0
         live = np.count_nonzero(used.any(axis=(0, 2))) * np.count_nonzero(used.any(axis=(0, 1)))
-        parameters += 5 * 9 + np.count_nonzero(used)
-        operations += (live * 9 + np.count_nonzero(used)) * pixels[f"{name}.coefficients"]
+        parameters += 5 * 9 + int(np.count_nonzero(used))
+        operations += int(live * 9 + np.count_nonzero(used)) * pixels[f"{name}.coefficients"]
         all_operations += weights * pixels[f"{name}.coefficients"]
     assert trained.figures["parameters_pruned"] == pytest.approx(1 - parameters / (first + trained.weights), abs=1e-12)
     assert trained.figures["flops_pruned"] == pytest.approx(1 - operations / all_operations, abs=1e-12)
@@ -312,7 +312,7 @@ def test_a_filter_that_adds_next_to_nothing_to_its_residual(share: float, task: 
     scheme = get_scheme("tight_subword")
     config = array_for(scheme, CONFIG)
     small = replace(task, module=module)
-    start = compression.Start("digits", task.start, task.data, CONFIG.name, 0.5, 0.5, 1, 1.0, {}, 1)
+    start = compression.Start("digits", task.start, task.data, CONFIG.name, 0.5, 0.5, 1, 1.0, {}, 1, 1)
     found = compression.compress(small, scheme, 2.0, CONFIG, replace(BUDGET, epochs=0), 1, tmp_path, start)
     assert found["mismatches"] == 0
     network = load(tmp_path / "network.npz").network
@@ -356,7 +356,7 @@ def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Pat
 
 
 def test_energies_are_taken_on_a_machine_that_can_run_both() -> None:
-    start = compression.Start("digits", "w", "d", "8x4", 0.5, 0.5, 1, 1.0, {"lane_depth": 65536, "group_depth": 4}, 1)
+    start = compression.Start("digits", "w", "d", "8x4", 0.5, 0.5, 1, 1.0, {"lane_depth": 65536, "group_depth": 4}, 1, 1)
     machine = start.machine(CONFIG)
     assert (machine.lane_depth, machine.group_depth) == (65536, CONFIG.group_depth)
 
@@ -491,7 +491,7 @@ def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(task: Task, tm
     torch.save(resnet.resnet20().state_dict(), weights)
     with pytest.raises(TatamiError, match=r"cifar-10-batches-py: no such folder"):
         compress.main(["resnet20", "--scheme=tight", "--ratio=4", f"--weights={weights}", f"--data={tmp_path}"])
-    start = compression.Start("digits", task.start, task.data, "8x4", 0.5, 0.5, 1, 1.0, {}, 1)
+    start = compression.Start("digits", task.start, task.data, "8x4", 0.5, 0.5, 1, 1.0, {}, 1, 1)
     start.save(tmp_path / "start.json")
     options = [f"--weights={ROOT / 'build' / 'test-digits-start.pt'}", "--config=8x4", f"--start={tmp_path / 'start.json'}", f"--out={tmp_path}"]
     with pytest.raises(TatamiError, match=r"ratio is 5000, must be at most"):

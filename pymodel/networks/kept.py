@@ -22,7 +22,7 @@ from pymodel.errors import TatamiError
 from pymodel.network import Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
 from pymodel.schemes.base import LayerPlan
 
-FORMAT, VERSION = "tatami-network", 1
+FORMAT, VERSION = "tatami-network", 2
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -12,7 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pymodel.errors import TatamiError
 from pymodel.report.plot import pareto
 from pymodel.report.reports import by_network, by_point, read_reports
-from pymodel.report.tables import BASELINE, OURS, density_rows, held_rows, run_rows, sparsity_rows, subword_rows, target_rows, training_lines
+from pymodel.report.tables import (
+    BASELINE,
+    OURS,
+    density_rows,
+    held_rows,
+    reference,
+    run_rows,
+    sparsity_rows,
+    subword_rows,
+    target_rows,
+    training_lines,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = (".png", ".svg")
@@ -46,6 +57,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "name": network,
                 "config": config,
                 "start": first,
+                "reference": reference(runs),
                 "plot": f"{folder.name}/{plot.name}",
                 "columns": columns,
                 "rows": rows,
