@@ -107,7 +107,9 @@ def carry_out(run: Run, threads: int, page: Path) -> str | None:
         shutil.copyfile(picture, page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
     report = json.loads((run.folder / "report.json").read_text())
     report.pop("layers")  # by far the most of it, and not on the page
-    (page / f"{run.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    draft = page / f"{run.name}.part"  # the report is there whole or not at all, whenever this is stopped
+    draft.write_text(json.dumps(report, indent=1) + "\n")
+    draft.replace(page / f"{run.name}.json")
     return None
 
 

@@ -14,6 +14,7 @@ from pymodel.report.plot import pareto
 from pymodel.report.reports import by_network, by_point, read_reports
 from pymodel.report.tables import (
     BASELINE,
+    FASTEST,
     OURS,
     density_rows,
     held_rows,
@@ -80,7 +81,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
         shown.append({"path": f"{folder.name}/{file.name}", "network": network, "scheme": scheme, "layer": layer})
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     page = environment.get_template("results.md.j2").render(
-        networks=networks, pictures=shown, reports=len(found), command=command, ours=OURS, baseline=BASELINE
+        networks=networks, pictures=shown, reports=len(found), command=command, ours=OURS, fastest=FASTEST, baseline=BASELINE
     )
     out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
 
