@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -219,6 +220,34 @@ def test_schemes_in_passes_hand_out_whole_ones(name: str) -> None:
         assert (len(tile.lanes) + others) % SMALL.size == 0
     with pytest.raises(TatamiError, match="layer 'first': its residuals need 8 lanes of a tile's first 8: none is left for weights"):
         scheme.plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
+
+
+@given(seed=st.integers(0, 2**32 - 1), costs=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_other_hand_out_of_lanes_keeps_more(seed: int, costs: bool) -> None:
+    """By trying all of them: with as many lanes, or where lanes have costs in as little."""
+    rng = np.random.default_rng(seed)
+    step = int(rng.integers(1, 4))
+    worth: dict[str, list[Array]] = {}
+    spare: dict[str, Array] = {}
+    for name in "ab"[: rng.integers(1, 3)]:
+        worth[name] = [np.sort(rng.integers(0, 9, rng.integers(1, 7)).astype(float))[::-1] for _ in range(rng.integers(1, 3))]
+        spare[name] = rng.integers(0, step, len(worth[name]))
+    cost = {name: int(rng.integers(1, 6)) for name in worth} if costs else None
+    tiles = [(name, index) for name, mine in worth.items() for index in range(len(mine))]
+    lanes = int(rng.integers(len(tiles) * step, len(tiles) * step * 5))
+    found = hand_out_lanes(worth, lanes, step, spare, cost)
+
+    def judged(passes: Sequence[int]) -> tuple[float, int]:
+        kept = sum(float(worth[n][i][: count * step - spare[n][i]].sum()) for (n, i), count in zip(tiles, passes, strict=True))
+        return kept, sum(count * (1 if cost is None else cost[n]) for (n, _), count in zip(tiles, passes, strict=True))
+
+    mine = [int(found[n][i] + spare[n][i]) // step for n, i in tiles]
+    assert sum(mine) * step <= lanes
+    kept, spent = judged(mine)
+    for others in itertools.product(range(1, 7), repeat=len(tiles)):
+        if sum(others) * step <= lanes and (cost is None or judged(others)[1] <= spent):
+            assert judged(others)[0] <= kept
 
 
 def test_passes_go_to_where_they_cost_little() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from pymodel.errors import TatamiError
 from pymodel.network import INPUT, Conv, Network, Requant
 from pymodel.pack import check
 from pymodel.schemes.base import LayerWeights, compression, saliency_kept
-from pymodel.schemes.tetris import Tetris, TetrisPass, most_salient_blocks
+from pymodel.schemes.tetris import Tetris, TetrisPass, _exchange, most_salient_blocks
 
 SMALL = CONFIGS["4x2"]
 ONE_BANK = replace(SMALL, name="4x1", group=1)
@@ -97,6 +99,56 @@ def test_reordering_keeps_more() -> None:
     blocks = layer.saliency.reshape(4, 4, 60).sum(axis=1)
     natural = np.sort(blocks.ravel())[-60:].sum() / blocks.sum()
     assert saliency_kept([layer], Tetris().plan([layer], 4.0, SMALL, rng)) > natural * 1.2
+
+
+def residual_layer(seed: int, alike: bool) -> LayerWeights:
+    """64 filters that each add one of four banks to their sums; `alike`: those of a bank have the same inputs and would share a tile."""
+    rng = np.random.default_rng(seed)
+    bank = np.arange(64) % 4
+    weight = rng.standard_t(4, (64, 144)) * np.where(np.kron(np.eye(4), np.ones((1, 36)))[bank] > 0, 1, 0.2 if alike else 1)
+    return replace(LayerWeights.by_magnitude("a", weight, np.arange(144) % 4), residual=bank)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_of_all_rounds_is_the_plan(alike: bool, seed: int) -> None:
+    """Exchanges change how many lanes the residuals of a tile need: a later round may keep less, or find no room for them."""
+    layer, config = residual_layer(seed, alike), CONFIGS["8x4"]
+    seen = []
+
+    class Watched(TetrisPass):
+        def choose(self, orders: Any, saliency: Any, lanes: int) -> Any:
+            kept = super().choose(orders, saliency, lanes)
+            seen.append(sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True)))
+            return kept
+
+    plans = Watched().plan([layer], 4.0, config, np.random.default_rng(0))
+    assert saliency_kept([layer], plans) * layer.saliency.sum() == pytest.approx(max(seen))
+    packed = plans["a"].packed
+    assert packed is not None
+    for tile in packed.tiles:  # whole passes with the residuals of the filters that it has now, and no input left out that is better
+        assert (len(tile.lanes) + np.bincount(np.arange(64)[tile.filters] % 4).max()) % config.size == 0
+        worth = layer.saliency[tile.filters].sum(axis=0)
+        mine = plans["a"].mask[tile.filters[0]]
+        assert worth[mine].min() > worth[~mine].max()
+
+
+def test_exchanges_go_on_until_none_gains() -> None:
+    worth = np.random.default_rng(1).random((12, 3))
+    place = np.arange(12) // 4
+    _exchange(worth, place, 1e-12)
+    assert np.bincount(place).tolist() == [4, 4, 4]
+    assert np.count_nonzero(place != np.arange(12) // 4) > 2  # more than one exchange
+    for i, j in itertools.combinations(range(12), 2):
+        assert worth[i, place[j]] + worth[j, place[i]] <= worth[i, place[i]] + worth[j, place[j]] + 1e-12
+
+
+def test_an_input_that_holds_nothing_has_no_lane() -> None:
+    weight = np.random.default_rng(1).normal(size=(8, 24))
+    weight[:, 5:] = 0
+    plans = TetrisPass().plan([LayerWeights.by_magnitude("a", weight, np.arange(24) % 4)], 1.0, CONFIGS["8x4"], np.random.default_rng(0))
+    assert plans["a"].mask.sum() == 8 * 5
+    assert plans["a"].slots == 8 * 5
 
 
 def test_blocks_are_chosen_over_all_layers() -> None:

@@ -213,6 +213,28 @@ def test_no_training_still_prunes(task: Task) -> None:
         assert not trained.module.get_parameter(f"{name}.weight").detach().numpy().reshape(plan.mask.shape)[~plan.mask].any()
 
 
+def test_schemes_are_told_what_a_lane_costs_and_what_residuals_take() -> None:
+    """Of every layer that is planned, as the compiler has it: on a network with strides and residuals."""
+    net = resnet.ResNet(1)
+    images, labels = torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.long)
+    cifar = Task("small", net, (3, 32, 32), images, labels, images, labels, lambda batch, _: batch, keep=("conv1",), start="random", data="none")
+    trainer = training.trainer_of(get_scheme("tight_cycle"))(cifar, get_scheme("tight_cycle"), 4.0, CONFIG, BUDGET, 1)
+    layers = {one.name: one for one in trainer.layers()}
+    words = {"layer1.0.conv1": 128, "layer1.0.conv2": 128, "layer2.0.conv1": 32, "layer2.0.conv2": 32, "layer3.0.conv1": 8, "layer3.0.conv2": 8}
+    assert {name: one.words for name, one in layers.items()} == {**words, "linear": 1}
+    for name, one in layers.items():
+        assert (one.residual is not None) == name.endswith("conv2")
+    assert layers["layer2.0.conv2"].residual_lanes(np.arange(8, 24)) > 1
+
+
+def test_density_is_the_share_of_weights_that_stay(task: Task) -> None:
+    trained = train(task, get_scheme("tight_tile"), 3.0, CONFIG, replace(BUDGET, epochs=0), 1)
+    masks = [plan.mask for plan in trained.plans.values()]
+    found = compression._sizes(trained)
+    assert found["density"] == pytest.approx(sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks))
+    assert found["density"] * trained.weights < sum(plan.slots for plan in trained.plans.values())
+
+
 def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
     """Four turns, each of an eighth of the steps, the l1 penalty in those of the coefficients alone; then both learn, without."""
     trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 4.0, CONFIG, replace(BUDGET, replans=4, epochs=0.8), 1)

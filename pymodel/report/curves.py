@@ -2,8 +2,8 @@
 
 Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The curve is the monotone envelope:
 a compression is credited with the best accuracy of any point at that or a larger compression. Between two points the accuracy is linear in the
-logarithm of the compression, and so are speed-up, energy, cycles, bits and density. What lies outside the measured range is not guessed: it is
-the end of the range, marked `>` or `<`.
+logarithm of the compression; speed-up, energy gain, cycles, bits and density are powers of it (density, without empty slots, is its inverse). What
+lies outside the measured range is not guessed: it is the end of the range, marked `>` or `<`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
 
 
 def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Reading | None:
-    """A field of the curve's points at a compression within it; None if a point beside it has none. Keeps the mark of `where`."""
+    """A field of the curve's points at a compression within it; None if a point beside it has none, or 0. Keeps the mark of `where`."""
     if where is None:
         return None
     for p in curve:
@@ -103,10 +103,10 @@ def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Readin
     for a, b in pairwise(curve):
         if a.compression < where.value < b.compression:
             left, right = getattr(a, field), getattr(b, field)
-            if left is None or right is None:
+            if not left or not right:
                 return None
             share = math.log(where.value / a.compression) / math.log(b.compression / a.compression)
-            return Reading(left + share * (right - left), where.mark)
+            return Reading(left ** (1 - share) * right**share, where.mark)
     return None
 
 

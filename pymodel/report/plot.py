@@ -22,7 +22,7 @@ from pymodel.errors import TatamiError
 from pymodel.pack import PackedMatrix
 from pymodel.report.curves import DROPS, points
 from pymodel.report.reports import Report, by_scheme
-from pymodel.report.tables import BOUND
+from pymodel.report.tables import BOUND, DENSE, reference
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tatami",
@@ -57,7 +57,8 @@ EMPTY_SLOT = ListedColormap(["#ffffff", "#f2b880", "#1f3a5f"])
 
 def pareto(reports: Sequence[Report], path: Path) -> None:
     """Writes accuracy (int8) over matrix compression as SVG, a line for each scheme. `reports` are of one network."""
-    start = 100 * reports[0].start_int8
+    start = 100 * reference(reports)
+    trained = start > 100 * reports[0].start_int8
     spare = iter(SPARE * len(reports))
     with style.context(["default", STYLE]):  # whatever the user's own settings are
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -78,7 +79,7 @@ def pareto(reports: Sequence[Report], path: Path) -> None:
         right = max(r.matrix_compression for r in reports)
         left = min(r.matrix_compression for r in reports)
         for drop in (0.0, *DROPS):
-            name = f"start, {start:.2f}%" if drop == 0 else f"−{100 * drop:g} point{'s' if drop > 0.01 else ''}"
+            name = f"{DENSE if trained else 'start'}, {start:.2f}%" if drop == 0 else f"−{100 * drop:g} point{'s' if drop > 0.01 else ''}"
             level = start - 100 * drop
             axes.axhline(level, color="0.2", linewidth=1.0 if drop == 0 else 0.6, linestyle="-" if drop == 0 else ":")
             axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)

@@ -72,8 +72,9 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
 def hand_out_lanes(
     worth: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None, cost: dict[str, int] | None = None
 ) -> dict[str, Array]:
-    """Lanes of each tile, int64 [tiles] for each layer: `lanes` in all, `step` at a time to where they add most saliency, `step` or more for each.
+    """Lanes of each tile, int64 [tiles] for each layer: `step` at a time to where they add most saliency, `step` or more for each.
 
+    They are `lanes` in all, less what is no whole `step` and what no tile has a use for.
     `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of the first `step` lanes
     so many are kept for something else. They are counted, but not in the result. `cost` of a lane by layer, if they differ: lanes go to where they
     add most saliency for it. Raises `TatamiError` if there are fewer lanes than the tiles need.

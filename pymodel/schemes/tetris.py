@@ -1,9 +1,9 @@
-"""TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights reordered into blocks, whole blocks pruned.
+"""After TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights reordered into blocks, blocks pruned.
 
 A block is T filters, those of a tile, by `block` inputs. A block that is kept takes a lane for each of its inputs, whose bundle has that one input
 and in which every filter of the tile has a weight; a pruned block takes none.
 
-Two steps take turns, each of which raises the saliency kept, until it rises no more:
+Two steps take turns until the saliency kept rises no more; the best that was found is the plan:
 
 1. *Prune*: given the order, the blocks of all layers with the largest saliency stay, as many as there are lanes for.
 2. *Reorder*: given which blocks stay, the two filters of a layer whose exchange gains most change places, again and again until no exchange gains
@@ -12,8 +12,12 @@ Two steps take turns, each of which raises the saliency kept, until it rises no 
 With `block` = 1, the default, the order of the inputs does not matter: an input is pruned in a tile or not, and a lane can take any input. What is
 searched for is which filters share a tile.
 
-A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass` prunes, as the paper does, in blocks of the
-array's own size: T inputs of a tile at a time, whichever they are, so that the cycles are proportional to the density.
+A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass` prunes T inputs of a tile at a time,
+whichever they are, so that the cycles of a layer are proportional to its density.
+
+In the paper blocks are the cells of one grid, under one order of the channels for the whole layer, with all taps of a channel in one block; they are
+ranked by the sum of magnitudes, and each layer has a rate of its own. Here a tile is free to keep other inputs than the next one, an input is one tap
+of a channel, and blocks are ranked by saliency over all layers.
 """
 
 from __future__ import annotations
@@ -52,17 +56,23 @@ class Tetris:
         """As `Scheme.plan`; draws nothing from `rng`."""
         lanes = slot_budget(layers, ratio, config)
         orders = [_Order(layer, config, self.block) for layer in layers]
-        before = -1.0
+        most = -1.0
+        best: dict[str, PackedMatrix] = {}
         for _ in range(ROUNDS):
             saliency = [order.saliency() for order in orders]
-            kept = self.choose(orders, saliency, lanes)
+            try:
+                kept = self.choose(orders, saliency, lanes)
+            except TatamiError:
+                if not best:
+                    raise
+                break  # the exchanges brought more residuals into a tile than it has room for
             after = sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True))
-            if after <= before * (1 + LEAST):
+            if after <= most * (1 + LEAST):
                 break
-            before = after
+            most, best = after, {order.layer.name: order.pack(one) for order, one in zip(orders, kept, strict=True)}
             for order, one in zip(orders, kept, strict=True):
                 order.improve(one)
-        return {order.layer.name: LayerPlan.of(order.pack(one)) for order, one in zip(orders, kept, strict=True)}
+        return {name: LayerPlan.of(packed) for name, packed in best.items()}
 
     def choose(self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int) -> list[Mask]:
         """The blocks of each layer that stay, bool [tiles, blocks], of this `saliency`, in at most so many lanes in all."""
@@ -70,7 +80,7 @@ class Tetris:
 
 
 class TetrisPass(Tetris):
-    """Every tile gets whole passes, so that cycles are proportional to density.
+    """Every tile gets whole passes, so that a layer's cycles are proportional to its density.
 
     Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
     """
