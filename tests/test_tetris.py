@@ -102,35 +102,52 @@ def test_reordering_keeps_more() -> None:
 
 
 def residual_layer(seed: int, alike: bool) -> LayerWeights:
-    """64 filters that each add one of four banks to their sums; `alike`: those of a bank have the same inputs and would share a tile."""
+    """64 filters that each add one of four banks to their sums. `alike`: those of a bank use the same inputs; no tile has room for eight such."""
     rng = np.random.default_rng(seed)
     bank = np.arange(64) % 4
-    weight = rng.standard_t(4, (64, 144)) * np.where(np.kron(np.eye(4), np.ones((1, 36)))[bank] > 0, 1, 0.2 if alike else 1)
+    weight = rng.standard_t(4, (64, 144)) * np.where(np.kron(np.eye(4), np.ones((1, 36)))[bank] > 0, 1, 0.1 if alike else 1)
     return replace(LayerWeights.by_magnitude("a", weight, np.arange(144) % 4), residual=bank)
 
 
 @pytest.mark.parametrize("alike", [False, True])
-@pytest.mark.parametrize("seed", range(8))
-def test_the_best_of_all_rounds_is_the_plan(alike: bool, seed: int) -> None:
+def test_the_best_of_all_rounds_is_the_plan(alike: bool) -> None:
     """Exchanges change how many lanes the residuals of a tile need: a later round may keep less, or find no room for them."""
-    layer, config = residual_layer(seed, alike), CONFIGS["8x4"]
-    seen = []
+    config, seen, refused = CONFIGS["8x4"], [0.0], []
 
     class Watched(TetrisPass):
         def choose(self, orders: Any, saliency: Any, lanes: int) -> Any:
-            kept = super().choose(orders, saliency, lanes)
+            try:
+                kept = super().choose(orders, saliency, lanes)
+            except TatamiError as error:
+                refused.append(str(error))
+                raise
             seen.append(sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True)))
             return kept
 
-    plans = Watched().plan([layer], 4.0, config, np.random.default_rng(0))
-    assert saliency_kept([layer], plans) * layer.saliency.sum() == pytest.approx(max(seen))
-    packed = plans["a"].packed
-    assert packed is not None
-    for tile in packed.tiles:  # whole passes with the residuals of the filters that it has now, and no input left out that is better
-        assert (len(tile.lanes) + np.bincount(np.arange(64)[tile.filters] % 4).max()) % config.size == 0
-        worth = layer.saliency[tile.filters].sum(axis=0)
-        mine = plans["a"].mask[tile.filters[0]]
-        assert worth[mine].min() > worth[~mine].max()
+    fell = False
+    for seed in range(8):
+        layer = residual_layer(seed, alike)
+        seen.clear()
+        plans = Watched().plan([layer], 4.0, config, np.random.default_rng(0))
+        assert saliency_kept([layer], plans) * layer.saliency.sum() == pytest.approx(max(seen))
+        fell |= seen[-1] < max(seen) * (1 - 1e-6)
+        packed = plans["a"].packed
+        assert packed is not None
+        for tile in packed.tiles:  # whole passes with the residuals of the filters that it has now, and no input left out that is better
+            assert (len(tile.lanes) + np.bincount(tile.filters % 4).max()) % config.size == 0
+            worth = layer.saliency[tile.filters].sum(axis=0)
+            mine = plans["a"].mask[tile.filters[0]]
+            assert worth[mine].min() > worth[~mine].max()
+    assert fell or alike
+    assert bool(refused) == alike
+
+
+def test_passes_go_by_the_inputs_that_would_fill_them() -> None:
+    """The best inputs of a tile fill its first pass, wherever they are; a second one is worth what the next best hold."""
+    weight = np.array([np.repeat([1, 2, 10], 8), np.repeat(5, 24)])
+    layers = [LayerWeights.by_magnitude(name, np.tile(row, (8, 1)), np.arange(24) % 4) for name, row in zip("ab", weight, strict=True)]
+    plans = TetrisPass().plan(layers, 1.5, CONFIGS["8x4"], np.random.default_rng(0))
+    assert [int(plans[name].mask[0].sum()) for name in "ab"] == [8, 24]
 
 
 def test_exchanges_go_on_until_none_gains() -> None:
