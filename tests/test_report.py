@@ -380,12 +380,14 @@ def test_the_page_has_it_all(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "docs" / "results.md"
     render(folder, out, command="make compress")
     page = out.read_text()
-    assert sorted(tree(out.parent)) == ["results.md", "results/resnet20--tight--conv1.png", "results/resnet20-16x16.svg"]
+    pictures = ["resnet20--tight--conv1.png", "resnet20-16x16-speed.svg", "resnet20-16x16.svg"]
+    assert sorted(tree(out.parent)) == ["results.md", *(f"results/{name}" for name in pictures)]
     for text in (
         "| tight_joint | 4 | 1 | 4.00 | 3.21 | 98.7% | 65.4% | 93.00 → 93.00 | 92.00 → 92.00 | 250 | 4.00 | 0.05 | 4.00 |",
         "| column_combining | 4.00 | 8.00 | >8.00 |",
         "| throughput, tight_joint | 2.31 | 2.67 | – | 2.75 |",
         "](results/resnet20-16x16.svg)",
+        "](results/resnet20-16x16-speed.svg)",
         "](results/resnet20--tight--conv1.png)",
         "`make compress`",
         "abc123",
@@ -398,6 +400,10 @@ def test_the_page_has_it_all(folder: Path, tmp_path: Path) -> None:
     plot = (out.parent / "results" / "resnet20-16x16.svg").read_text()
     for text in ("start, 92.00%", "−1 point<", "−2 points", "−5 points", "unstructured (bound: no array runs it)", "tight_joint", "16x"):
         assert text in plot, text
+    speed = (out.parent / "results" / "resnet20-16x16-speed.svg").read_text()
+    for text in ("start, 92.00%", "speed-up (cycles of the dense network over cycles)", "tight_joint", "column_combining"):
+        assert text in speed, text
+    assert "unstructured" not in speed
     assert plot.count("stroke-dasharray: 5.55") == 2  # of all lines the bound's is dashed: there, and in the legend
 
 
@@ -430,7 +436,7 @@ def test_the_same_reports_give_the_same_bytes(folder: Path, tmp_path: Path) -> N
     environment = os.environ | {"PYTHONHASHSEED": "7", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     subprocess.run([sys.executable, "-c", code, str(again), str(tmp_path / "b"), str(ROOT)], check=True, env=environment, cwd=ROOT)
     first, second = tree(tmp_path / "a"), tree(tmp_path / "b")
-    assert len(first) == 4
+    assert len(first) == 5
     assert first == second
 
 

@@ -1,4 +1,4 @@
-"""The page of results: tables, the Pareto plot of each network, and matrix pictures, from a folder of reports."""
+"""The page of results: tables, the Pareto plots of each network, and matrix pictures, from a folder of reports."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     found = read_reports(reports)
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    plots = {key: folder / f"{'-'.join(key)}.svg" for key in by_network(found)}
-    pictures = _pictures(reports, {r.network for r in found}, {plot.name for plot in plots.values()})
+    plots = {key: (folder / f"{'-'.join(key)}.svg", folder / f"{'-'.join(key)}-speed.svg") for key in by_network(found)}
+    pictures = _pictures(reports, {r.network for r in found}, {plot.name for pair in plots.values() for plot in pair})
     networks = []
     for (network, config), runs in by_network(found).items():
-        plot = plots[network, config]
+        plot, speed_plot = plots[network, config]
         pareto(runs, plot)
+        has_speed = pareto(runs, speed_plot, "speedup")
         columns, rows = run_rows(runs)
         first = runs[0]
         networks.append(
@@ -60,6 +61,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "start": first,
                 "reference": reference(runs),
                 "plot": f"{folder.name}/{plot.name}",
+                "speed_plot": f"{folder.name}/{speed_plot.name}" if has_speed else None,
                 "columns": columns,
                 "rows": rows,
                 "held": held_rows(runs),
