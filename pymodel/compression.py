@@ -41,9 +41,9 @@ LOADED_FOR = 100  # images that one load of the memories is shared by, in energi
 
 @dataclass(frozen=True)
 class Start:
-    """The network before compression: accuracies on the test images, weights; cycles and nJ an image of the dense program, and its lanes of weights.
+    """The network before compression: accuracies on the test images; cycles and nJ an image of the dense program, and its lanes of weights.
 
-    `depths` are those of the memories that the dense program needs.
+    `depths` are those of the memories that the dense program needs; `dense_weights` is how many weights all layers have, `weights` the file of them.
     """
 
     network: str

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from pymodel.networks.from_torch import Imported, import_torch
 from pymodel.quantise import FloatConv, FloatLinear
@@ -64,7 +63,7 @@ class PenniTrainer(Trainer):
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         turn = self.turn()
         train_part(self.module, turn)
-        found = functional.cross_entropy(self.logits(inputs), labels)
+        found = super().loss(inputs, labels)
         return found + L1 * l1(self.module) if turn == "coefficients" else found
 
     @property

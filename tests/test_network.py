@@ -105,7 +105,7 @@ def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert result["cycles"] == result["predicted_cycles"]
     assert result["matrix_compression"] >= 14
     assert result["cycles_over_bound"] <= 1.1
-    assert result["speedup_over_compression"] < result["most_speedup_over_compression"]
+    assert 0 < result["speedup_over_compression"] < result["most_speedup_over_compression"]
     assert result["accuracy"] is None  # noise has no labels
 
 

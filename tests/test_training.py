@@ -238,7 +238,7 @@ def test_density_is_the_share_of_weights_that_stay(task: Task) -> None:
 def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
     """Four turns, each of an eighth of the steps, the l1 penalty in those of the coefficients alone; then both learn, without."""
     trainer = training.trainer_of(get_scheme("penni"))(task, get_scheme("penni"), 4.0, CONFIG, replace(BUDGET, replans=4, epochs=0.8), 1)
-    turns: list[tuple[str, ...]] = []
+    both = ("c3.basis", "c3.coefficients")
     trainer.plan(2.0)
     assert trainer.steps >= 16
     for step in range(trainer.steps):
@@ -248,10 +248,8 @@ def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
         magnitudes = sum(float(value.detach().abs().sum()) for name, value in trainer.module.named_parameters() if name.endswith(".coefficients"))
         trainer.learn()
         now = dict(trainer.module.named_parameters())
-        turns.append(tuple(name for name, value in before.items() if not torch.equal(value, now[name])))
-        both = ("c3.basis", "c3.coefficients")
         expected = both if step * 2 >= trainer.steps else both[:1] if step * 8 // trainer.steps % 2 else both[1:]
-        assert turns[-1] == expected
+        assert tuple(name for name, value in before.items() if not torch.equal(value, now[name])) == expected
         assert penalty == pytest.approx(1e-4 * magnitudes if expected == ("c3.coefficients",) else 0, rel=1e-2, abs=1e-6)
 
 

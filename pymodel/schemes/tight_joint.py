@@ -81,7 +81,12 @@ class TightPass(TightJoint):
     summary: ClassVar[str] = "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
 
     def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
-        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles))
+        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles), self.cost(layers))
+
+    def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int] | None:
+        """What a lane of each layer costs; None if that does not matter."""
+        del layers
+        return None
 
 
 class TightCycle(TightPass):
@@ -93,9 +98,8 @@ class TightCycle(TightPass):
     name: ClassVar[str] = "tight_cycle"
     summary: ClassVar[str] = "as tight_pass, the passes where they keep most saliency in a cycle"
 
-    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
-        words = {layer.name: layer.words for layer in layers}
-        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles), words)
+    def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int]:
+        return {layer.name: layer.words for layer in layers}
 
 
 @dataclass(frozen=True)
