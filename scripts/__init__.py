@@ -1,1 +1,4 @@
-"""Thin command-line tools, run as `python -m scripts.<name>` from the root of the repository; `make help` lists the ways in."""
+"""Thin command-line tools, run as `python -m scripts.<name>` from the root of the repository;
+
+`make help` lists the ways in.
+"""

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pymodel.errors import TatamiError
+from pymodel.machine.errors import TatamiError
 
-# Functions of a console, which print their tables and return their figures, `passed` among them; imported when asked for.
+# Functions of a console, which print their tables and return their figures, `passed` among them; imported
+# when asked for.
 BENCHES = {
-    "env": ("tb.bench", "env"),
+    "env": ("tb.flow.bench", "env"),
     "packing": ("pymodel.bench.packing", "run"),
     "joint": ("pymodel.bench.joint", "run"),
     "xor": ("pymodel.bench.xor", "run"),
@@ -30,12 +31,18 @@ WEIGHED = ("packing", "joint", "speed")
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", default="", help=f"one of: {', '.join(BENCHES)}")
-    parser.add_argument("--weights", default="", help=f"a state_dict to measure on ({', '.join(WEIGHED)}); without it, made-up weights")
+    parser.add_argument(
+        "--weights",
+        default="",
+        help=f"a state_dict to measure on ({', '.join(WEIGHED)}); without it, made-up weights",
+    )
     given = parser.parse_args(arguments)
     if given.bench not in BENCHES:
         raise TatamiError(f"BENCH '{given.bench}' is unknown; valid: {', '.join(BENCHES)}")
     if given.weights and given.bench not in WEIGHED:
-        raise TatamiError(f"WEIGHTS is '{given.weights}': BENCH '{given.bench}' takes none, only {', '.join(WEIGHED)} do")
+        raise TatamiError(
+            f"WEIGHTS is '{given.weights}': BENCH '{given.bench}' takes none, only {', '.join(WEIGHED)} do"
+        )
     module, function = BENCHES[given.bench]
     run = getattr(importlib.import_module(module), function)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)

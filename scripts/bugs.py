@@ -1,6 +1,7 @@
 """Plant the bugs of tb/bugs.yaml in copies of the RTL and see that the tests catch them: `make bugs`.
 
-Ends with one line `BUGS {json}`; exit status 0 if all are caught with the right message, 1 if not, 2 for bad input.
+Ends with one line `BUGS {json}`; exit status 0 if all are caught with the right message, 1 if not, 2 for bad
+input.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.errors import TatamiError
+from pymodel.machine.errors import TatamiError
 from scripts.sim import integer
-from tb import bugs, runner
-from tb.pool import processes
+from tb.flow import bugs, runner
+from tb.flow.processes import processes
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +36,9 @@ def main(arguments: list[str]) -> int:
     known = bugs.load_bugs()
     chosen = [bug for bug in known if fnmatch.fnmatchcase(bug.name, options.bug or "*")]
     if not chosen:
-        raise TatamiError(f"BUG '{options.bug}' matches no bug; there are: {', '.join(bug.name for bug in known)}")
+        raise TatamiError(
+            f"BUG '{options.bug}' matches no bug; there are: {', '.join(bug.name for bug in known)}"
+        )
     for sim in {bug.sim for bug in chosen}:
         runner.check_simulator(sim)
 
@@ -48,16 +51,32 @@ def main(arguments: list[str]) -> int:
                 try:
                     verdicts.append(done.result())
                 except BrokenProcessPool:
-                    verdicts.append(bugs.Verdict(hunts[done], False, 0, "the process that tried it, or one beside it, was killed", "", 0.0))
+                    verdicts.append(
+                        bugs.Verdict(
+                            hunts[done],
+                            False,
+                            0,
+                            "the process that tried it, or one beside it, was killed",
+                            "",
+                            0.0,
+                        )
+                    )
                 status.update(f"{len(verdicts)} of {len(chosen)} bugs tried")
     verdicts.sort(key=lambda v: [bug.name for bug in chosen].index(v.bug.name))
 
     console.print(table(verdicts))
     for verdict in verdicts:
         if not verdict.caught:
-            print(f"NOT CAUGHT {verdict.bug.name}: {verdict.bug.what}\n  {verdict.seen}\n  log: {verdict.log}")
+            print(
+                f"NOT CAUGHT {verdict.bug.name}: {verdict.bug.what}\n  {verdict.seen}\n  log: {verdict.log}"
+            )
     caught = sum(v.caught for v in verdicts)
-    print("BUGS", json.dumps({"caught": caught, "total": len(verdicts), "wall_s": round(time.monotonic() - started, 1)}))
+    print(
+        "BUGS",
+        json.dumps(
+            {"caught": caught, "total": len(verdicts), "wall_s": round(time.monotonic() - started, 1)}
+        ),
+    )
     return 0 if caught == len(verdicts) else 1
 
 
@@ -68,7 +87,15 @@ def table(verdicts: list[bugs.Verdict]) -> Table:
         rows.add_column(name)
     for v in verdicts:
         seen = v.seen.splitlines()[0] if v.seen else ""
-        rows.add_row(v.bug.name, Path(v.bug.file).stem, v.bug.test, str(v.seed), "yes" if v.caught else "NO", seen, style=None if v.caught else "red")
+        rows.add_row(
+            v.bug.name,
+            Path(v.bug.file).stem,
+            v.bug.test,
+            str(v.seed),
+            "yes" if v.caught else "NO",
+            seen,
+            style=None if v.caught else "red",
+        )
     return rows
 
 

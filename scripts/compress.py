@@ -1,6 +1,8 @@
-"""Compress a trained network for the machine: prune, permute, pack, retrain, quantise. Ends with one line `COMPRESS {json}`.
+"""Compress a trained network for the machine: prune, permute, pack, retrain, quantise. Ends with one line
+`COMPRESS {json}`.
 
-Writes a checkpoint, the image and a report into a folder; the same command again takes up a run that was broken off. Exit status 2 for bad input.
+Writes a checkpoint, the image and a report into a folder; the same command again takes up a run that was
+broken off. Exit status 2 for bad input.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from pymodel.config import CONFIGS, get_config
-from pymodel.errors import TatamiError
-from pymodel.formats import FORMATS
+from pymodel.machine.config import CONFIGS, get_config
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.slot_rows import FORMATS
 
 
 def main(arguments: list[str]) -> int:
@@ -21,33 +23,82 @@ def main(arguments: list[str]) -> int:
     try:
         import torch
 
-        from pymodel import compression, tasks, training
         from pymodel.schemes import SCHEMES, get_scheme
+        from pymodel.training import compress, schedule, tasks
     except ModuleNotFoundError as error:
         raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
     from scripts.show import compressed_table, training_progress
-    from tb import provenance
+    from tb.flow import provenance
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = training.Budget()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = schedule.Budget()
     parser.add_argument("network", help=f"one of: {', '.join(tasks.TASKS)}; or file.py:function")
     parser.add_argument("--scheme", required=True, help=f"one of: {', '.join(SCHEMES)}")
-    parser.add_argument("--ratio", type=float, required=True, help="matrix compression: dense slots over packed slots")
-    parser.add_argument("--weights", type=Path, help="state_dict to start from (digits: trained first, if not given)")
+    parser.add_argument(
+        "--ratio", type=float, required=True, help="matrix compression: dense slots over packed slots"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="state_dict to start from (digits: trained first, if not given)"
+    )
     parser.add_argument("--data", type=Path, help="folder cifar-10-batches-py, or the one that holds it")
-    parser.add_argument("--config", default="16x16", help=f"array, rows x group: one of {', '.join(CONFIGS)} (default 16x16)")
-    parser.add_argument("--epochs", type=float, default=default.epochs, help=f"of training, in all (default {default.epochs:g})")
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help=f"default {default.learning_rate:g}")
-    parser.add_argument("--batch", type=int, default=default.batch, help=f"images a step (default {default.batch})")
-    parser.add_argument("--replans", type=int, default=default.replans, help=f"plans on the way to the ratio (default {default.replans})")
-    parser.add_argument("--saliency", default=default.saliency, help=f"one of: {', '.join(training.SALIENCIES)} (default {default.saliency})")
-    parser.add_argument("--precision", default=default.precision, help=f"{' or '.join(training.PRECISIONS)} (default {default.precision})")
-    parser.add_argument("--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)")
-    parser.add_argument("--seed", type=int, default=1, help="of training and planning, not of the start (default 1)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)")
-    parser.add_argument("--compile", action="store_true", help="train by torch.compile: faster from minutes of training on; needs Python's headers")
-    parser.add_argument("--start", type=Path, help="file with what was measured before compression; written if it is not there")
-    parser.add_argument("--out", type=Path, help="folder to write (default build/compress/NETWORK-SCHEME-RATIO)")
+    parser.add_argument(
+        "--config", default="16x16", help=f"array, rows x group: one of {', '.join(CONFIGS)} (default 16x16)"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=float,
+        default=default.epochs,
+        help=f"of training, in all (default {default.epochs:g})",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=default.learning_rate,
+        help=f"default {default.learning_rate:g}",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=default.batch, help=f"images a step (default {default.batch})"
+    )
+    parser.add_argument(
+        "--replans",
+        type=int,
+        default=default.replans,
+        help=f"plans on the way to the ratio (default {default.replans})",
+    )
+    parser.add_argument(
+        "--saliency",
+        default=default.saliency,
+        help=f"one of: {', '.join(schedule.SALIENCIES)} (default {default.saliency})",
+    )
+    parser.add_argument(
+        "--precision",
+        default=default.precision,
+        help=f"{' or '.join(schedule.PRECISIONS)} (default {default.precision})",
+    )
+    parser.add_argument(
+        "--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of training and planning, not of the start (default 1)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="train by torch.compile: faster from minutes of training on; needs Python's headers",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="file with what was measured before compression; written if it is not there",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder to write (default build/compress/NETWORK-SCHEME-RATIO)"
+    )
     given = parser.parse_args(arguments)
 
     if not 0 <= given.seed < 2**31:
@@ -56,20 +107,31 @@ def main(arguments: list[str]) -> int:
         raise TatamiError(f"--threads is {given.threads}, must be in 1..1024")
     torch.set_num_threads(given.threads)
     scheme, config = get_scheme(given.scheme), get_config(given.config)
-    budget = training.Budget(**{field.name: getattr(given, field.name) for field in dataclasses.fields(default) if hasattr(given, field.name)})
+    budget = schedule.Budget(
+        **{
+            field.name: getattr(given, field.name)
+            for field in dataclasses.fields(default)
+            if hasattr(given, field.name)
+        }
+    )
     task = tasks.get_task(given.network, given.weights, given.data)
     out = given.out or Path("build") / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
     if given.start and given.start.exists():
-        start = compression.Start.load(given.start, task, config)
+        start = compress.Start.load(given.start, task, config)
     else:
         print("measuring the network as it is")
-        start = compression.measure_start(task, config)
+        start = compress.measure_start(task, config)
         if given.start:
             start.save(given.start)
     with training_progress(f"{given.network} {given.scheme} {given.ratio:g}x") as report:
         options = {"xor": given.format == "xor", "compiled": given.compile}
-        found = compression.compress(task, scheme, given.ratio, config, budget, given.seed, out, start, report=report, **options)
-    found |= {"revision": provenance.git_revision(), "tools": {**provenance.tool_versions(), "torch": torch.__version__}}
+        found = compress.compress(
+            task, scheme, given.ratio, config, budget, given.seed, out, start, report=report, **options
+        )
+    found |= {
+        "revision": provenance.git_revision(),
+        "tools": {**provenance.tool_versions(), "torch": torch.__version__},
+    }
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     compressed_table(found)
     print(f"written: {out}")

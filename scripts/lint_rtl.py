@@ -1,4 +1,5 @@
-"""Lint the RTL, alone and with its checkers, with Verilator's -Wall, once for each configuration, and with Icarus where it is installed.
+"""Lint the RTL, alone and with its checkers, with Verilator's -Wall, once for each configuration, and with
+Icarus where it is installed.
 
 Part of `make lint`.
 """
@@ -11,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pymodel.config import CONFIGS
-from pymodel.errors import TatamiError
-from tb import runner
-from tb.testlist import CHECKED_TOP
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
+from tb.flow import runner
+from tb.flow.testlist import CHECKED_TOP
 
 WAIVERS = "rtl/psa.vlt"
 
@@ -23,7 +24,10 @@ def main() -> int:
     rtl, checkers = runner.rtl_sources(), runner.checker_sources()
     clean = all([lint("psa_top", rtl), lint(CHECKED_TOP, rtl + checkers)])
     if clean:
-        print(f"RTL lint clean: {len(rtl)} files and {len(checkers)} of checkers, configurations {', '.join(CONFIGS)}")
+        print(
+            f"RTL lint clean: {len(rtl)} files and {len(checkers)} of checkers, configurations"
+            f" {', '.join(CONFIGS)}"
+        )
     return 0 if clean else 1
 
 
@@ -33,11 +37,27 @@ def lint(top: str, files: Sequence[Path]) -> bool:
     clean = True
     for config in CONFIGS.values():
         parameters = config.rtl_parameters().items()
-        generics = [f"-G{name}='d{value}" for name, value in parameters]  # 'd: as wide as its context, like a literal in Verilog
-        commands = [["verilator", "--lint-only", "--quiet", "-Wall", *runner.VERILATOR_LANGUAGE, "--top-module", top, *generics, WAIVERS, *sources]]
+        # 'd: as wide as its context, like a literal in Verilog
+        generics = [f"-G{name}='d{value}" for name, value in parameters]
+        commands = [
+            [
+                "verilator",
+                "--lint-only",
+                "--quiet",
+                "-Wall",
+                *runner.VERILATOR_LANGUAGE,
+                "--top-module",
+                top,
+                *generics,
+                WAIVERS,
+                *sources,
+            ]
+        ]
         if shutil.which("iverilog"):
             generics = [f"-P{top}.{name}={value}" for name, value in parameters]
-            commands.append(["iverilog", "-g2005", *runner.ICARUS_WARNINGS, "-t", "null", "-s", top, *generics, *sources])
+            commands.append(
+                ["iverilog", "-g2005", *runner.ICARUS_WARNINGS, "-t", "null", "-s", top, *generics, *sources]
+            )
         with runner.environment(runner.verilator_env()):
             for command in commands:
                 done = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True, check=False)

@@ -5,31 +5,39 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tb.common.registers import REGISTERS, Register
+from pymodel.machine.registers import REGISTERS, Register
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
 
 HEAD = """# Registers
 
-AXI4-Lite, 32 bits, byte addresses. An access to any other address, or a write to a read-only register, answers SLVERR and changes nothing.
-Bits without a name read as 0. What START and SOFT_RESET do, and when they are refused, is in [machine.md](machine.md#registers).
+AXI4-Lite, 32 bits, byte addresses. An access to any other address, or a write to a read-only register,
+answers SLVERR and changes nothing. Bits without a name read as 0. What START and SOFT_RESET do, and when they
+are refused, is in [machine.md](machine.md#registers).
 
-Rendered from `tb/common/registers.py` by `python -m scripts.registers`; a test fails when the two differ.
+Rendered from `pymodel/machine/registers.py` by `python -m scripts.registers`; a test fails when the two
+differ.
 
 | address | name | access | reset | fields | content |
 |---|---|---|---|---|---|
 """
 
-TAIL = """
-`RO` read only, `RW` read and write, `WO` write only, `W1C` a one clears, a zero does nothing. A reset of `build` is a value that the build decides.
+TAIL = """ `RO` read only, `RW` read and write, `WO` write only, `W1C` a one clears, a zero does nothing. A
+reset of `build` is a value that the build decides.
 """
 
 
 def row(register: Register) -> str:
     """A line of the table."""
     reset = "build" if register.reset is None else f"0x{register.reset:08X}" if register.reset else "0"
-    fields = ", ".join(f"{name} {part.msb}:{part.lsb}" if part.msb > part.lsb else f"{name} {part.lsb}" for name, part in register.fields.items())
-    return f"| 0x{register.address:02X} | {register.name} | {register.access} | {reset} | {fields} | {register.content} |\n"
+    fields = ", ".join(
+        f"{name} {part.msb}:{part.lsb}" if part.msb > part.lsb else f"{name} {part.lsb}"
+        for name, part in register.fields.items()
+    )
+    return (
+        f"| 0x{register.address:02X} | {register.name} | {register.access} | {reset} | {fields} |"
+        f" {register.content} |\n"
+    )
 
 
 def render() -> str:

@@ -1,4 +1,7 @@
-"""Run many seeds of many tests: `make regress`. Ends with one line `REGRESS {json}`; exit status 0 if all passed, 1 if not, 2 for bad input."""
+"""Run many seeds of many tests:
+
+`make regress`. Ends with one line `REGRESS {json}`; exit status 0 if all passed, 1 if not, 2 for bad input.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,21 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from pymodel.config import CONFIGS, get_config
-from pymodel.errors import TatamiError
+from pymodel.machine.config import CONFIGS, get_config
+from pymodel.machine.errors import TatamiError
 from scripts.sim import integer
-from tb import regress, runner
-from tb.testlist import BLOCK_TESTS, TESTS
+from tb.flow import regress, runner
+from tb.flow.testlist import BLOCK_TESTS, TESTS
 
 DEFAULT_SEEDS = "20"
 MAX_SEEDS = 1_000_000
@@ -75,11 +85,18 @@ def show_failures(found: list[regress.Bucket], workers: int, finished: bool, con
         print(f"FAILED {bucket.count} x {bucket.signature}")
         print(f"  in {', '.join(bucket.tests)}; for example")
         print(*(f"  | {line}" for line in bucket.example.message.splitlines()[:MESSAGE_LINES]), sep="\n")
-        print(*(f"  {line}" for line in inside.get(bucket.signature, [])), f"  {bucket.example.replay}", f"  log: {bucket.example.log}", sep="\n")
+        print(
+            *(f"  {line}" for line in inside.get(bucket.signature, [])),
+            f"  {bucket.example.replay}",
+            f"  log: {bucket.example.log}",
+            sep="\n",
+        )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Every option is text, empty for its default: the checks in `main` name the variable of `make regress` that is wrong."""
+    """Every option is text, empty for its default: the checks in `main` name the variable of `make regress`
+    that is wrong.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("n", "jobs", "tests", "sim", "config", "seed"):
         parser.add_argument(f"--{name}", default="")
@@ -87,8 +104,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, console: Console) -> bool:
-    """All runs, with a bar on a terminal and a line for each tenth elsewhere. False if they were stopped, by the keyboard or a SIGTERM."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    """All runs, with a bar on a terminal and a line for each tenth elsewhere.
+
+    False if they were stopped, by the keyboard or a SIGTERM.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         designs = bar.add_task("build", total=len({job.design for job in jobs}))
         runs = bar.add_task("run", total=len(jobs))
@@ -120,7 +146,12 @@ def tests_table(records: list[regress.Record]) -> Table:
         table.add_column(name, justify="right")
     for test in dict.fromkeys(sorted(r.test for r in records)):
         rows = [r for r in records if r.test == test]
-        numbers = (len(rows), sum(r.passed for r in rows), sum(r.cycles or 0 for r in rows), sum(r.compared_bytes for r in rows))
+        numbers = (
+            len(rows),
+            sum(r.passed for r in rows),
+            sum(r.cycles or 0 for r in rows),
+            sum(r.compared_bytes for r in rows),
+        )
         table.add_row(test, *(f"{n:,}" for n in numbers), f"{sum(r.wall_s for r in rows):,.1f}")
     return table
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pymodel.errors import TatamiError
-from tb import runner
-from tb.debug import failure
-from tb.debug.replay import replay
+from pymodel.machine.errors import TatamiError
+from tb.flow import failure, runner
+from tb.flow.replay import replay
 
 
 def main(arguments: list[str]) -> int:
@@ -24,7 +23,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--failure", default="")
     folder = parser.parse_args(arguments).failure
     if not folder:
-        raise TatamiError(f"FAILURE is not given: the folder of a failure below {failure.shown(failure.FAILURES)}")
+        raise TatamiError(
+            f"FAILURE is not given: the folder of a failure below {failure.shown(failure.FAILURES)}"
+        )
     failed = failure.load(Path(folder))
     runner.check_simulator(failed.sim)
     print(f"{failed.test.name} on {failed.sim}, configuration {failed.config.name}, seed {failed.seed}:")

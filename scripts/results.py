@@ -1,9 +1,10 @@
-"""Compress every network by every scheme at every ratio, from every seed, of scripts/results.yaml, and render docs/results.md: `make results`.
+"""Compress every network by every scheme at every ratio, from every seed, of scripts/results.yaml, and render
+docs/results.md: `make results`.
 
-The report of each run is kept beside the page's pictures, as docs/results/NETWORK-SCHEME-RATIO-SEED.json, and committed with the page: a run that has
-one of the same budget is not done again, on whatever machine. One that was broken off is taken up from build/results/: the command may be stopped at
-any time.
-Exit status 1 if a run failed for another reason than a ratio that its scheme cannot reach, 2 for bad input.
+The report of each run is kept beside the page's pictures, as docs/results/NETWORK-SCHEME-RATIO-SEED.json, and
+committed with the page: a run that has one of the same budget is not done again, on whatever machine. One
+that was broken off is taken up from build/results/: the command may be stopped at any time. Exit status 1 if
+a run failed for another reason than a ratio that its scheme cannot reach, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pymodel.errors import TatamiError
+from pymodel.machine.errors import TatamiError
 from scripts.sim import integer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,11 @@ BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency", "precision"
 
 @dataclass(frozen=True)
 class Run:
-    """One call of compress.py. `budget` are the fields of `pymodel.training.Budget` that are set; `arguments` the rest of its options."""
+    """One call of compress.py.
+
+    `budget` are the fields of `pymodel.training.trainer.Budget` that are set; `arguments` the rest of its
+    options.
+    """
 
     network: str
     scheme: str
@@ -56,7 +61,10 @@ class Run:
 
     @property
     def options(self) -> tuple[str, ...]:
-        return (*(f"--{name.replace('_', '-')}={value}" for name, value in self.budget.items()), *self.arguments)
+        return (
+            *(f"--{name.replace('_', '-')}={value}" for name, value in self.budget.items()),
+            *self.arguments,
+        )
 
     def done(self, folder: Path) -> bool:
         """Whether its report is in `folder`, and of the same budget."""
@@ -66,12 +74,16 @@ class Run:
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise TatamiError(f"{folder / self.name}.json: not a report, or damaged; remove it to do its run again") from None
+            raise TatamiError(
+                f"{folder / self.name}.json: not a report, or damaged; remove it to do its run again"
+            ) from None
 
 
-def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | None, epochs: float | None) -> tuple[list[Run], list[str]]:
+def plan(
+    entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | None, epochs: float | None
+) -> tuple[list[Run], list[str]]:
     """The runs, and the networks that are left out for want of files."""
-    from pymodel.training import python_headers
+    from pymodel.training.loop import python_headers
 
     runs, left_out = [], []
     for entry in entries:
@@ -80,25 +92,46 @@ def plan(entries: list[dict[str, Any]], weights: dict[str, Path], data: Path | N
         if any(given[need] is None for need in entry.get("needs", ())):
             left_out.append(network)
             continue
-        budget = {name: entry[name] for name in BUDGET if name in entry} | ({"epochs": epochs} if epochs is not None else {})
+        budget = {name: entry[name] for name in BUDGET if name in entry} | (
+            {"epochs": epochs} if epochs is not None else {}
+        )
         options = [f"--{name}={given[name]}" for name in entry.get("needs", ())]
         options += ["--compile"] * bool(entry.get("compile") and python_headers().is_file())
         for seed, ratio in itertools.product(entry.get("seeds", [1]), entry["ratios"]):
-            runs += [Run(network, scheme, float(ratio), seed, budget, tuple(options)) for scheme in entry["schemes"]]
+            runs += [
+                Run(network, scheme, float(ratio), seed, budget, tuple(options))
+                for scheme in entry["schemes"]
+            ]
     return runs, left_out
 
 
 def carry_out(run: Run, threads: int, page: Path) -> str | None:
-    """Does a run, and keeps its report, and its picture if it is to be shown, in `page`; returns what it said if it failed.
+    """Does a run, and keeps its report, and its picture if it is to be shown, in `page`; returns what it said
+    if it failed.
 
     What it prints is kept in its own folder, with checkpoint and image.
     """
     from pymodel.report.page import picture_name
 
     run.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "scripts.compress", run.network, f"--scheme={run.scheme}", f"--ratio={run.ratio:g}", f"--seed={run.seed}"]
-    command += [*run.options, f"--threads={threads}", f"--out={run.folder}", f"--start={WORK / f'{run.network}-start.json'}"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.compress",
+        run.network,
+        f"--scheme={run.scheme}",
+        f"--ratio={run.ratio:g}",
+        f"--seed={run.seed}",
+    ]
+    command += [
+        *run.options,
+        f"--threads={threads}",
+        f"--out={run.folder}",
+        f"--start={WORK / f'{run.network}-start.json'}",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     (run.folder / "log.txt").write_text(done.stdout)
     if done.returncode:
         return (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -119,7 +152,9 @@ def files(weights: str, data: str) -> tuple[dict[str, Path], Path | None]:
     for part in filter(None, weights.split(",")):
         network, equals, path = part.partition("=")
         if not equals or not Path(path).is_file():
-            raise TatamiError(f"WEIGHTS: '{part}' must be network=path of a state_dict, such as resnet20=resnet20.th")
+            raise TatamiError(
+                f"WEIGHTS: '{part}' must be network=path of a state_dict, such as resnet20=resnet20.th"
+            )
         found[network] = Path(path).resolve()
     if data and not Path(data).is_dir():
         raise TatamiError(f"DATA is '{data}': no such folder")
@@ -127,17 +162,30 @@ def files(weights: str, data: str) -> tuple[dict[str, Path], Path | None]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="", help="network=path of its state_dict, several with commas between")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights", default="", help="network=path of its state_dict, several with commas between"
+    )
     parser.add_argument("--data", default="", help="folder cifar-10-batches-py, or the one that holds it")
-    parser.add_argument("--epochs", default="", help="of each training, instead of those in scripts/results.yaml")
-    parser.add_argument("--jobs", default="", help="runs at a time (default 1), each on its share of the cores")
+    parser.add_argument(
+        "--epochs", default="", help="of each training, instead of those in scripts/results.yaml"
+    )
+    parser.add_argument(
+        "--jobs", default="", help="runs at a time (default 1), each on its share of the cores"
+    )
     parser.add_argument("--page", default="", help="1: no runs, only the page of those that are done")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="page to write (default docs/results.md)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "docs" / "results.md",
+        help="page to write (default docs/results.md)",
+    )
     given = parser.parse_args(arguments)
     try:
         from pymodel.report import console_table, read_reports, render
-        from pymodel.training import Budget
+        from pymodel.training.schedule import Budget
     except ModuleNotFoundError as error:
         raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
 
@@ -180,7 +228,17 @@ def main(arguments: list[str]) -> int:
         raise TatamiError(f"--out: {given.out} cannot be written: {error.strerror}") from None
     console.print(console_table(read_reports(page)))
     done = sum(run.done(page) for run in runs)
-    print("RESULTS", json.dumps({"runs": len(runs), "done": done, "failed": len(failed), "wall_s": round(time.perf_counter() - begin, 1)}))
+    print(
+        "RESULTS",
+        json.dumps(
+            {
+                "runs": len(runs),
+                "done": done,
+                "failed": len(failed),
+                "wall_s": round(time.perf_counter() - begin, 1),
+            }
+        ),
+    )
     return 1 if any("ratio is" not in said for _, said in failed) else 0
 
 

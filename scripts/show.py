@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pymodel.schemes.penni import BASIS
-from pymodel.training import Progressed
+from pymodel.training.loop import Progressed
 
 
 def console() -> Console:
@@ -32,19 +32,34 @@ def training_progress(what: str) -> Iterator[Callable[[Progressed], None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(what, total=None, loss=math.nan, ratio=1.0)
-        yield lambda now: progress.update(bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio)
+        yield lambda now: progress.update(
+            bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio
+        )
 
 
 def compressed_table(found: dict[str, Any]) -> None:
-    """A report of `pymodel.compression.compress`, layer by layer and in all."""
+    """A report of `pymodel.training.compress.compress`, layer by layer and in all."""
     layers = Table(title=f"{found['network']}, {found['scheme']} at {found['ratio']:g}x: weights by layer")
     for heading in ("layer", "weights", "kept", "slots", "compression", "lanes", "passes", "cycles"):
         layers.add_column(heading, justify="left" if heading == "layer" else "right")
     for row in found["layers"]:
         kept, slots = ("-" if row[name] is None else f"{row[name]:,}" for name in ("kept", "slots"))
         # most of a basis layer's matrix is zero by its making: its size says nothing
-        ratio = f"{row['weights'] / row['slots']:.2f}" if row["slots"] and not row["name"].endswith(BASIS) else "-"
-        layers.add_row(row["name"], f"{row['weights']:,}", kept, slots, ratio, f"{row['lanes']:,}", f"{row['passes']:,}", f"{row['cycles']:,}")
+        ratio = (
+            f"{row['weights'] / row['slots']:.2f}"
+            if row["slots"] and not row["name"].endswith(BASIS)
+            else "-"
+        )
+        layers.add_row(
+            row["name"],
+            f"{row['weights']:,}",
+            kept,
+            slots,
+            ratio,
+            f"{row['lanes']:,}",
+            f"{row['passes']:,}",
+            f"{row['cycles']:,}",
+        )
     console().print(layers)
     start, after, budget = found["start"], found["accuracy"], found["budget"]
     table = Table(show_header=False)
@@ -56,9 +71,16 @@ def compressed_table(found: dict[str, Any]) -> None:
         "bits per weight, everything counted": f"{found['bits_per_weight']:.3f}",
         "accuracy, float": f"{start['accuracy_float']:.2%} -> {after['float']:.2%}",
         "accuracy, int8": f"{start['accuracy_int8']:.2%} -> {after['int8']:.2%}",
-        "cycles an image": f"{found['cycles']:,} (dense {found['dense_cycles']:,}: {found['dense_cycles'] / found['cycles']:.2f}x)",
-        "energy an image": f"{found['energy_nj'] / 1e3:,.1f} uJ (dense {found['dense_energy_nj'] / 1e3:,.1f} uJ)",
-        "trained": f"{budget['epochs']:g} epochs, {budget['seconds']:,} s, {budget['precision']}, {budget['device']}",
+        "cycles an image": (
+            f"{found['cycles']:,} (dense {found['dense_cycles']:,}:"
+            f" {found['dense_cycles'] / found['cycles']:.2f}x)"
+        ),
+        "energy an image": (
+            f"{found['energy_nj'] / 1e3:,.1f} uJ (dense {found['dense_energy_nj'] / 1e3:,.1f} uJ)"
+        ),
+        "trained": (
+            f"{budget['epochs']:g} epochs, {budget['seconds']:,} s, {budget['precision']}, {budget['device']}"
+        ),
     }
     for name, value in rows.items():
         table.add_row(name, value)

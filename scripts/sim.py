@@ -1,4 +1,7 @@
-"""Run one test on the RTL: `make sim`. Ends with one line `RESULT {json}`; exit status 0 if the test passed, 1 if not, 2 for bad input."""
+"""Run one test on the RTL:
+
+`make sim`. Ends with one line `RESULT {json}`; exit status 0 if the test passed, 1 if not, 2 for bad input.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig, get_config
-from pymodel.errors import TatamiError
-from pymodel.formats import FORMATS
-from pymodel.networks.systems import SYSTEMS
-from tb import networks, runner
-from tb.blocks import BLOCKS
-from tb.debug import failure
-from tb.debug.replay import Replay, replay
-from tb.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig, get_config
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.slot_rows import FORMATS
+from pymodel.zoo.systems import SYSTEMS
+from tb.flow import failure, prepare, runner
+from tb.flow.blocks import BLOCKS
+from tb.flow.replay import Replay, replay
+from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
 # Always in the RESULT line, null where a test has none.
-MEASURED = ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles", "dense_cycles", "accuracy")
+MEASURED = (
+    "images",
+    "compared_bytes",
+    "mismatches",
+    "cycles",
+    "predicted_cycles",
+    "dense_cycles",
+    "accuracy",
+)
 SYSTEMS_TEST = "systems"
 # The columns of `systems`, and what they are in the result of a run.
 COMPARED = {
@@ -70,19 +80,23 @@ def main() -> int:
         subprocess.run([runner.ROOT / "scripts" / "install_icarus.sh"], check=False)
     runner.check_simulator(sim)
 
-    weights, data = (path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data)))
+    weights, data = (
+        path(name, value) for name, value in (("WEIGHTS", options.weights), ("DATA", options.data))
+    )
     if test.network is None and (weights or data):
         raise TatamiError(f"{'WEIGHTS' if weights else 'DATA'}: test '{test.name}' takes none")
     if options.format and test.network is None:
         raise TatamiError(f"FORMAT: test '{test.name}' takes none")
     if options.format and options.format not in FORMATS:
         raise TatamiError(f"FORMAT '{options.format}' is unknown; valid: {', '.join(FORMATS)}")
-    source = networks.Source(weights, data, xor=options.format == "xor")
+    source = prepare.Source(weights, data, xor=options.format == "xor")
     status = console.status("") if console.is_terminal else None
     progress = status.update if status else runner.no_progress
     with status or nullcontext():
         if test.name == SYSTEMS_TEST:
-            done = [simulate(TESTS[name], config, sim, seed, images, waves, source, progress) for name in SYSTEMS]
+            done = [
+                simulate(TESTS[name], config, sim, seed, images, waves, source, progress) for name in SYSTEMS
+            ]
         else:
             done = [simulate(test, config, sim, seed, images, waves, source, progress)]
     summary = together(done, test.name) if test.name == SYSTEMS_TEST else done[0].summary
@@ -128,19 +142,24 @@ def simulate(
     seed: int,
     images: int | None,
     waves: bool,
-    source: networks.Source,
+    source: prepare.Source,
     progress: Callable[[str], None],
 ) -> Simulated:
-    """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and replays it."""
+    """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and
+    replays it.
+    """
     env = {} if images is None else {"TATAMI_IMAGES": str(images)}
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
-        prepared = networks.prepare(test.network, config, seed, images, source)
+        prepared = prepare.prepare(test.network, config, seed, images, source)
         config, env = prepared.config, env | prepared.env
     outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
     failed, replayed = None, None
     head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
-    numbers = {**dict.fromkeys(MEASURED), **{key: value for key, value in outcome.result.items() if not is_table(value)}}
+    numbers = {
+        **dict.fromkeys(MEASURED),
+        **{key: value for key, value in outcome.result.items() if not is_table(value)},
+    }
     summary = {**head, **numbers, "wall_s": outcome.wall_s}
     if not outcome.passed:
         failed = failure.keep(outcome, test, sim, config, seed, env=env)
@@ -153,14 +172,32 @@ def simulate(
 def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
     """A summary of several runs, with a row for each: `systems`."""
     first = done[0].summary
-    head = {"test": name, "sim": first["sim"], "seed": first["seed"], "passed": all(each.outcome.passed for each in done)}
-    added = {key: sum(each.summary[key] or 0 for each in done) for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")}
-    rows = [{"system": each.summary["test"], **{title: each.summary.get(key) for title, key in COMPARED.items()}} for each in done]
-    return {**head, **added, "wall_s": round(sum(each.outcome.wall_s for each in done), 2), SYSTEMS_TEST: rows}
+    head = {
+        "test": name,
+        "sim": first["sim"],
+        "seed": first["seed"],
+        "passed": all(each.outcome.passed for each in done),
+    }
+    added = {
+        key: sum(each.summary[key] or 0 for each in done)
+        for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")
+    }
+    rows = [
+        {"system": each.summary["test"], **{title: each.summary.get(key) for title, key in COMPARED.items()}}
+        for each in done
+    ]
+    return {
+        **head,
+        **added,
+        "wall_s": round(sum(each.outcome.wall_s for each in done), 2),
+        SYSTEMS_TEST: rows,
+    }
 
 
 def parse() -> argparse.Namespace:
-    """Every option is text, empty for its default: the checks in `main` name the variable of `make sim` that is wrong."""
+    """Every option is text, empty for its default: the checks in `main` name the variable of `make sim` that
+    is wrong.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="list the tests, configurations and simulators")
     for name in ("test", "sim", "config", "seed", "images", "waves", "weights", "data", "format"):
@@ -202,7 +239,10 @@ def rows_table(title: str, rows: list[dict[str, Any]]) -> Table:
     """Any list of flat dicts: a column for each key, numbers to the right."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for key in dict.fromkeys(key for row in rows for key in row):
-        table.add_column(key, justify="right" if all(isinstance(row.get(key), int | float | None) for row in rows) else "left")
+        table.add_column(
+            key,
+            justify="right" if all(isinstance(row.get(key), int | float | None) for row in rows) else "left",
+        )
     for row in rows:
         table.add_row(*[text(row.get(str(column.header))) for column in table.columns])
     return table
@@ -219,11 +259,22 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 
 def show_list(console: Console) -> None:
-    rows = [{"TEST": t.name, "IMAGES": t.images, "on icarus": t.icarus_images, "what": t.description} for t in TESTS.values()]
+    rows = [
+        {"TEST": t.name, "IMAGES": t.images, "on icarus": t.icarus_images, "what": t.description}
+        for t in TESTS.values()
+    ]
     console.print(rows_table("tests", rows))
-    blocks = [{"TEST": f"block_{b.name}", "sizes": len(b.parameters), "what": b.description} for b in BLOCKS.values()]
-    console.print(rows_table("blocks, each in its own sizes: block_pe is the first, block_pe_2 the second", blocks))
-    configs = [{"CONFIG": c.name, "array": f"{c.size} x {c.size}", "group": c.group, "lanes": c.lane_depth} for c in CONFIGS.values()]
+    blocks = [
+        {"TEST": f"block_{b.name}", "sizes": len(b.parameters), "what": b.description}
+        for b in BLOCKS.values()
+    ]
+    console.print(
+        rows_table("blocks, each in its own sizes: block_pe is the first, block_pe_2 the second", blocks)
+    )
+    configs = [
+        {"CONFIG": c.name, "array": f"{c.size} x {c.size}", "group": c.group, "lanes": c.lane_depth}
+        for c in CONFIGS.values()
+    ]
     console.print(rows_table("configurations", configs))
     print("simulators:", ", ".join(runner.SIMULATORS))
 

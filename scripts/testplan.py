@@ -12,13 +12,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.errors import TatamiError
-from tb import last_results, testplan
+from pymodel.machine.errors import TatamiError
+from tb.flow.testplan import last_results
+from tb.flow.testplan import plan as testplan
 
 
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    plan, there, last = testplan.load_plan(testplan.PLAN), testplan.registry(), last_results.read(last_results.FILE)
+    plan, there, last = (
+        testplan.load_plan(testplan.PLAN),
+        testplan.registry(),
+        last_results.read(last_results.FILE),
+    )
     last.fold(there.tests, there.coverpoints, last_results.REGRESSIONS, last_results.COVERAGE)
     console.print(table(plan, there, last))
     found = testplan.problems(plan, there, last)
@@ -26,7 +31,9 @@ def main() -> int:
         print(f"PROBLEM {problem}")
     last.write(last_results.FILE)
     testplan.RENDERED.write_text(testplan.render(plan, there, last))
-    print(f"{len(plan)} testpoints, {len(found)} problems; written: {testplan.RENDERED} and {last_results.FILE}")
+    print(
+        f"{len(plan)} testpoints, {len(found)} problems; written: {testplan.RENDERED} and {last_results.FILE}"
+    )
     return 1 if found else 0
 
 
@@ -36,8 +43,17 @@ def table(plan: list[testplan.Testpoint], there: testplan.Registry, last: last_r
     for name in ("feature", "testpoint", "stage", *testplan.RESULT_COLUMNS):
         rows.add_column(name)
     for point in plan:
-        failed = any(passed < runs for passed, runs in (testplan.runs_of(point, sim, last) for sim in testplan.runner.SIMULATORS))
-        rows.add_row(point.feature, point.name, point.stage, *testplan.results_of(point, there, last), style="red" if failed else None)
+        failed = any(
+            passed < runs
+            for passed, runs in (testplan.runs_of(point, sim, last) for sim in testplan.runner.SIMULATORS)
+        )
+        rows.add_row(
+            point.feature,
+            point.name,
+            point.stage,
+            *testplan.results_of(point, there, last),
+            style="red" if failed else None,
+        )
     return rows
 
 

@@ -1,4 +1,6 @@
-"""`make bench BENCH=joint`: how much saliency joint pruning and packing keeps, beside unstructured pruning and lossless packing at the same size."""
+"""`make bench BENCH=joint`: how much saliency joint pruning and packing keeps, beside unstructured pruning
+and lossless packing at the same size.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pymodel.bench.weights import bench_layers
-from pymodel.config import CONFIGS
+from pymodel.machine.config import CONFIGS
+from pymodel.packing.plan import slot_budget
 from pymodel.schemes import LayerPlan, LayerWeights, compression, get_scheme, occupancy, saliency_kept
-from pymodel.schemes.base import slot_budget
 from pymodel.schemes.search import hand_out_lanes
 from pymodel.schemes.tight_joint import best_of_filters, lane_limit, sort_into_tiles
 from pymodel.schemes.unstructured import most_salient
@@ -29,9 +31,9 @@ SALIENCY, OCCUPANCY = 0.95, 0.98  # targets, at G = 16 from 10x on
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
     """Rows of ratio, group, saliency_fraction and occupancy; magnitude saliency.
 
-    `saliency_fraction`: what `tight_joint` keeps over what unstructured pruning keeps with as many weights in each layer as `tight_joint` has
-    slots there. `bound`: the same for the lanes that it has, whatever their groups. `tight_fraction`: the same for `tight_tile`, packed without
-    loss to the same ratio.
+    `saliency_fraction`: what `tight_joint` keeps over what unstructured pruning keeps with as many weights in
+    each layer as `tight_joint` has slots there. `bound`: the same for the lanes that it has, whatever their
+    groups. `tight_fraction`: the same for `tight_tile`, packed without loss to the same ratio.
     """
     measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []
@@ -47,9 +49,14 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                 lossless = get_scheme("tight_tile").plan(layers, ratio, config, np.random.default_rng(1))
                 lanes = slot_budget(layers, ratio, config)
                 wanted = most_salient(layers, lanes * config.size)
-                tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
+                tiles = {
+                    layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size)
+                    for layer in layers
+                }
                 best = best_of_filters(layers, tiles)
-                limit = lane_limit(best, hand_out_lanes(best, lanes)) / sum(layer.saliency.sum() for layer in layers)
+                limit = lane_limit(best, hand_out_lanes(best, lanes)) / sum(
+                    layer.saliency.sum() for layer in layers
+                )
                 free = _unstructured(layers, plans)
                 rows.append(
                     {
@@ -58,7 +65,9 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                         "compression": round(compression(plans), 3),
                         "saliency_fraction": round(saliency_kept(layers, plans) / free, 4),
                         "bound": round(float(limit) / free, 4),
-                        "tight_fraction": round(saliency_kept(layers, lossless) / _unstructured(layers, lossless), 4),
+                        "tight_fraction": round(
+                            saliency_kept(layers, lossless) / _unstructured(layers, lossless), 4
+                        ),
                         "saliency_kept": round(saliency_kept(layers, plans), 4),
                         "occupancy": round(occupancy(plans), 4),
                         "tight_occupancy": round(occupancy(lossless), 4),
@@ -66,12 +75,33 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                     }
                 )
                 progress.advance(bar)
-    shown = Table(title=f"Saliency kept, as a share of unstructured pruning's with the same slots in each layer: {what}")
-    for heading in ("ratio", "G", "compression", "tight_joint", "its bound", "tight_tile", "slots in use", "tight_tile's", "s"):
+    shown = Table(
+        title=f"Saliency kept, as a share of unstructured pruning's with the same slots in each layer: {what}"
+    )
+    for heading in (
+        "ratio",
+        "G",
+        "compression",
+        "tight_joint",
+        "its bound",
+        "tight_tile",
+        "slots in use",
+        "tight_tile's",
+        "s",
+    ):
         shown.add_column(heading, justify="right")
     for row in rows:
-        shares = (f"{row[name]:.1%}" for name in ("saliency_fraction", "bound", "tight_fraction", "occupancy", "tight_occupancy"))
-        shown.add_row(f"{row['ratio']:g}x", str(row["group"]), f"{row['compression']:.2f}x", *shares, f"{row['seconds']}")
+        shares = (
+            f"{row[name]:.1%}"
+            for name in ("saliency_fraction", "bound", "tight_fraction", "occupancy", "tight_occupancy")
+        )
+        shown.add_row(
+            f"{row['ratio']:g}x",
+            str(row["group"]),
+            f"{row['compression']:.2f}x",
+            *shares,
+            f"{row['seconds']}",
+        )
     console.print(shown)
     aimed_at = [row for row in rows if row["group"] == 16 and row["ratio"] >= 10]
     passed = all(row["saliency_fraction"] >= SALIENCY and row["occupancy"] >= OCCUPANCY for row in aimed_at)
@@ -80,5 +110,7 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
 
 def _unstructured(layers: Sequence[LayerWeights], plans: dict[str, LayerPlan]) -> float:
     """Saliency that is kept if each layer keeps as many weights as its plan has slots, wherever they are."""
-    kept = sum(-float(np.sort(-layer.saliency, axis=None)[: plans[layer.name].slots].sum()) for layer in layers)
+    kept = sum(
+        -float(np.sort(-layer.saliency, axis=None)[: plans[layer.name].slots].sum()) for layer in layers
+    )
     return kept / sum(float(layer.saliency.sum()) for layer in layers)

@@ -11,8 +11,8 @@ from rich.progress import Progress
 from rich.table import Table as Shown
 
 from pymodel.bench.weights import bench_layers
-from pymodel.permute import Table, lane_bound, lane_count, natural
-from pymodel.prune import global_masks
+from pymodel.packing.permute import Table, lane_bound, lane_count, natural
+from pymodel.packing.prune import global_masks
 from pymodel.schemes import LayerWeights
 from pymodel.schemes.search import permute_all
 
@@ -25,10 +25,11 @@ MOVES = 50_000  # per input: a minute or two, for the last percent; compressing 
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of sparsity, group, table, compression and bound: global magnitude pruning, then `permute` at length.
+    """Rows of sparsity, group, table, compression and bound: global magnitude pruning, then `permute` at
+    length.
 
-    `bound` is the compression of the lanes that the fullest filter of each tile needs (`lane_bound`); `natural` takes inputs and filters as
-    they come.
+    `bound` is the compression of the lanes that the fullest filter of each tile needs (`lane_bound`);
+    `natural` takes inputs and filters as they come.
     """
     measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []
@@ -41,16 +42,28 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                 plain = {layer.name: natural(masks[layer.name], layer.bank, SIZE, group) for layer in layers}
                 for table in TABLES:
                     begin = time.perf_counter()
-                    found = permute_all([(masks[layer.name], layer.bank) for layer in layers], SIZE, group, table, MOVES, seed=1)
+                    found = permute_all(
+                        [(masks[layer.name], layer.bank) for layer in layers],
+                        SIZE,
+                        group,
+                        table,
+                        MOVES,
+                        seed=1,
+                    )
                     seconds = time.perf_counter() - begin
                     lanes = [lane_count(masks[layer.name], p) for layer, p in zip(layers, found, strict=True)]
-                    bounds = [lane_bound(masks[layer.name], layer.bank, p.tiles, group).sum() for layer, p in zip(layers, found, strict=True)]
+                    bounds = [
+                        lane_bound(masks[layer.name], layer.bank, p.tiles, group).sum()
+                        for layer, p in zip(layers, found, strict=True)
+                    ]
                     rows.append(
                         {
                             "sparsity": sparsity,
                             "group": group,
                             "table": table,
-                            "natural": _compression(layers, [lane_count(masks[name], p) for name, p in plain.items()]),
+                            "natural": _compression(
+                                layers, [lane_count(masks[name], p) for name, p in plain.items()]
+                            ),
                             "compression": _compression(layers, lanes),
                             "bound": _compression(layers, bounds),
                             "seconds": round(seconds, 1),
@@ -58,14 +71,30 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                     )
                     progress.advance(bar)
     shown = Shown(title=f"Lossless packing, T = {SIZE}: {what}")
-    for heading in ("sparsity", "G", "table", "1/density", "natural order", "permuted", "bound", "of bound", "s"):
+    for heading in (
+        "sparsity",
+        "G",
+        "table",
+        "1/density",
+        "natural order",
+        "permuted",
+        "bound",
+        "of bound",
+        "s",
+    ):
         shown.add_column(heading, justify="right")
     for row in rows:
-        ratios = (f"{v:.2f}x" for v in (1 / (1 - row["sparsity"]), row["natural"], row["compression"], row["bound"]))
+        ratios = (
+            f"{v:.2f}x" for v in (1 / (1 - row["sparsity"]), row["natural"], row["compression"], row["bound"])
+        )
         of_bound = f"{row['compression'] / row['bound']:.1%}"
-        shown.add_row(f"{row['sparsity']:.0%}", str(row["group"]), row["table"], *ratios, of_bound, f"{row['seconds']}")
+        shown.add_row(
+            f"{row['sparsity']:.0%}", str(row["group"]), row["table"], *ratios, of_bound, f"{row['seconds']}"
+        )
     console.print(shown)
-    passed = all(row["compression"] >= TARGETS[row["table"]] * row["bound"] for row in rows if row["group"] == SIZE)
+    passed = all(
+        row["compression"] >= TARGETS[row["table"]] * row["bound"] for row in rows if row["group"] == SIZE
+    )
     return {"weights": what, "moves": MOVES, "rows": rows, "passed": passed}
 
 

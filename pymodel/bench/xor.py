@@ -1,8 +1,10 @@
-"""What XOR-encoded weights and a low-rank index take: a 9216 x 4096 layer of 1-bit weights, 91% pruned (AlexNet's first FC layer).
+"""What XOR-encoded weights and a low-rank index take: a 9216 x 4096 layer of 1-bit weights, 91% pruned
+(AlexNet's first FC layer).
 
-Kwon et al. (CVPR 2020) report 0.28 bit a weight for AlexNet's FC layers. Here the weights are drawn from a Gaussian, so nothing
-but the format is measured: the bits per weight are comparable, the accuracy of a trained network is not claimed.
-Everything is decoded again from its bytes and compared; the figures are 8 times the bytes.
+Kwon et al. (CVPR 2020) report 0.28 bit a weight for AlexNet's FC layers. Here the weights are drawn from a
+Gaussian, so nothing but the format is measured: the bits per weight are comparable, the accuracy of a trained
+network is not claimed. Everything is decoded again from its bytes and compared; the figures are 8 times the
+bytes.
 """
 
 from __future__ import annotations
@@ -17,29 +19,38 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pymodel.config import MAX_DEPTH, ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.formats.index import bitmap, entropy_bits, factorise, factors_from_bytes, saliency_kept
-from pymodel.formats.slot_rows import decode_tile, encode_tile, stored_bits, with_decoder
-from pymodel.formats.xor import XorCost, XorStream, decode, encode_best, stream_cost, stream_from_bytes
-from pymodel.image import slot_row
-from pymodel.pack import pack
-from pymodel.permute import permute
-from pymodel.prune import layer_masks
+from pymodel.bench.mask_factors import bitmap, entropy_bits, factorise, factors_from_bytes, saliency_kept
+from pymodel.machine.config import MAX_DEPTH, ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import slot_row
+from pymodel.machine.slot_rows import decode_tile, encode_tile, stored_bits, with_decoder
+from pymodel.machine.xor_network import (
+    XorCost,
+    XorStream,
+    decode,
+    encode_best,
+    stream_cost,
+    stream_from_bytes,
+)
+from pymodel.packing.pack import pack
+from pymodel.packing.permute import permute
+from pymodel.packing.prune import layer_masks
 
 SHAPE = (9216, 4096)
 SPARSITY = 0.91
 VALUE_RATIO, BITS_PER_WEIGHT = 1.15, 0.28  # targets, at most
 OUTPUTS = 512  # bits of a slice
-WINDOW = 768  # the rectangles of the index make the slices less even than independent weights; more window makes up for it
+# the rectangles of the index make the slices less even than independent weights; more window makes up for it
+WINDOW = 768
 SLOT_LAYER, SLOT_SIZE, SLOT_GROUP, SLOT_MOVES = (256, 1152), 16, 8, 300  # a packed int8 layer
 
 
 def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict[str, Any]:
     """Encodes the layer, decodes and compares it, prints a table; returns the figures.
 
-    The plain names are those of the factorised mask, `magnitude_...` of exact magnitude pruning with the same values, `slot_...`
-    of the slot rows of a packed layer. `value_bits` includes the patches. Raises `TatamiError` if anything comes back changed.
+    The plain names are those of the factorised mask, `magnitude_...` of exact magnitude pruning with the same
+    values, `slot_...` of the slot rows of a packed layer. `value_bits` includes the patches. Raises
+    `TatamiError` if anything comes back changed.
     """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
@@ -60,7 +71,9 @@ def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict
         exact_cost = stream_cost(exact_stream, exact, weight.size, 8 * bitmap(exact).size)
         step("the same without history")
         part = (slice(0, max(1, shape[0] // 8)), slice(None))
-        plain_cost = stream_cost(encode_best(sign[part], exact[part], OUTPUTS, window=1), exact[part], exact[part].size)
+        plain_cost = stream_cost(
+            encode_best(sign[part], exact[part], OUTPUTS, window=1), exact[part], exact[part].size
+        )
         step("index: factorised mask")
         index_seconds = -time.monotonic()
         factors = factorise(weight, SPARSITY)
@@ -111,15 +124,27 @@ def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict
 def _check(what: str, stream: XorStream, bits: npt.NDArray[np.bool_], care: npt.NDArray[np.bool_]) -> None:
     wrong = (decode(stream_from_bytes(stream.to_bytes())).reshape(bits.shape) != bits) & care
     if wrong.any():
-        raise TatamiError(f"{what}: {np.count_nonzero(wrong)} bits came back changed, the first is {np.argwhere(wrong)[0]}")
+        raise TatamiError(
+            f"{what}: {np.count_nonzero(wrong)} bits came back changed, the first is {np.argwhere(wrong)[0]}"
+        )
 
 
 def _slots(rng: np.random.Generator) -> dict[str, float]:
-    """The rows of slots of a packed random layer in the machine with the decoder that suits them: bits a slot, all counted."""
+    """The rows of slots of a packed random layer in the machine with the decoder that suits them: bits a
+    slot, all counted.
+    """
     config = ArrayConfig("array", size=SLOT_SIZE, group=SLOT_GROUP, lane_depth=MAX_DEPTH)
-    weight = np.where(rng.random(SLOT_LAYER) < 1 - SPARSITY, rng.integers(-128, 128, SLOT_LAYER), 0).astype(np.int8)
+    weight = np.where(rng.random(SLOT_LAYER) < 1 - SPARSITY, rng.integers(-128, 128, SLOT_LAYER), 0).astype(
+        np.int8
+    )
     bank = np.arange(SLOT_LAYER[1]) % SLOT_GROUP
-    packed = pack(weight, bank, permute(weight, bank, SLOT_SIZE, SLOT_GROUP, rng=rng, moves=SLOT_MOVES), SLOT_SIZE, SLOT_GROUP)
+    packed = pack(
+        weight,
+        bank,
+        permute(weight, bank, SLOT_SIZE, SLOT_GROUP, rng=rng, moves=SLOT_MOVES),
+        SLOT_SIZE,
+        SLOT_GROUP,
+    )
     tiles = []
     for tile in packed.tiles:
         rows = slot_row(config).zeros(len(tile.lanes))
@@ -142,7 +167,10 @@ def _slots(rng: np.random.Generator) -> dict[str, float]:
 
 def _table(figures: dict[str, Any], cost: XorCost, exact: XorCost) -> Table:
     weights = cost.weights
-    title = f"{figures['shape'][0]} x {figures['shape'][1]}, 1-bit weights, {figures['sparsity']:.2%} pruned; bits per weight"
+    title = (
+        f"{figures['shape'][0]} x {figures['shape'][1]}, 1-bit weights, {figures['sparsity']:.2%} pruned;"
+        " bits per weight"
+    )
     table = Table(box=box.SIMPLE, title=title)
     for column in ("index", "mask"):
         table.add_column(column, no_wrap=True)
@@ -150,18 +178,37 @@ def _table(figures: dict[str, Any], cost: XorCost, exact: XorCost) -> Table:
         table.add_column(column, justify="right")
 
     def row(name: str, mask: str, index: float, values: XorCost, kept: float) -> None:
-        numbers = (index / weights, values.value_bits / weights, values.patch_bits / weights, (index + values.value_bits) / weights)
+        numbers = (
+            index / weights,
+            values.value_bits / weights,
+            values.patch_bits / weights,
+            (index + values.value_bits) / weights,
+        )
         table.add_row(name, mask, *(f"{n:.4f}" for n in numbers), f"{values.value_ratio:.4f}", f"{kept:.3f}")
 
     down, across = figures["index_tile"]
-    row(f"{down} x {across} tiles, rank {figures['index_rank']}", "factorised", cost.index_bits, cost, figures["kept_saliency_ratio"])
+    row(
+        f"{down} x {across} tiles, rank {figures['index_rank']}",
+        "factorised",
+        cost.index_bits,
+        cost,
+        figures["kept_saliency_ratio"],
+    )
     row("bitmap", "largest weights", exact.index_bits, exact, 1.0)
-    row("entropy, a bound", "largest weights", figures["magnitude_entropy_bits_per_weight"] * weights - exact.value_bits, exact, 1.0)
+    row(
+        "entropy, a bound",
+        "largest weights",
+        figures["magnitude_entropy_bits_per_weight"] * weights - exact.value_bits,
+        exact,
+        1.0,
+    )
     filters, inputs = SLOT_LAYER
     table.caption = (
-        f"Values of the largest weights without history (one word a slice, as published): {figures['magnitude_value_ratio_no_history']:.3f} of those "
-        f"cared for.\nSlots of a packed {filters} x {inputs} int8 layer, {figures['slot_used']:.0%} used: {figures['slot_bits']} bits plain, "
-        f"{figures['slot_stored_bits']:.2f} stored, with words of {figures['slot_inputs']} bits and {figures['slot_history']} before.\n"
-        f"Index {figures['index_seconds']:.0f} s, values {figures['encode_seconds']:.0f} s, all {figures['seconds']:.0f} s."
+        "Values of the largest weights without history (one word a slice, as published):"
+        f" {figures['magnitude_value_ratio_no_history']:.3f} of those cared for.\nSlots of a packed {filters}"
+        f" x {inputs} int8 layer, {figures['slot_used']:.0%} used: {figures['slot_bits']} bits plain,"
+        f" {figures['slot_stored_bits']:.2f} stored, with words of {figures['slot_inputs']} bits and"
+        f" {figures['slot_history']} before.\nIndex {figures['index_seconds']:.0f} s, values"
+        f" {figures['encode_seconds']:.0f} s, all {figures['seconds']:.0f} s."
     )
     return table

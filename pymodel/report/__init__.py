@@ -1,10 +1,13 @@
-"""Reports of compression runs: read, tabulated, drawn and rendered as a page. `reports` has the schema, `curves` the comparison."""
+"""Reports of compression runs: read, tabulated, drawn and rendered as a page.
+
+`reports` has the schema, `curves` the comparison.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pymodel.report.reports import Report, read_reports
+from pymodel.report.record import Report, read_reports
 from pymodel.report.tables import console_table
 
 __all__ = ["Report", "console_table", "read_reports", "render"]

@@ -1,8 +1,10 @@
-"""From single runs to a comparison of schemes: what compression each holds at an accuracy, and how two of them relate there.
+"""From single runs to a comparison of schemes: what compression each holds at an accuracy, and how two of
+them relate there.
 
-Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The curve is the monotone envelope:
-a compression is credited with the best accuracy of any point at that or a larger compression. Between two points the accuracy is linear in the
-logarithm of the compression; speed-up, energy gain, cycles, bits and density are powers of it (density, without empty slots, is its inverse). What
+Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The
+curve is the monotone envelope: a compression is credited with the best accuracy of any point at that or a
+larger compression. Between two points the accuracy is linear in the logarithm of the compression; speed-up,
+energy gain, cycles, bits and density are powers of it (density, without empty slots, is its inverse). What
 lies outside the measured range is not guessed: it is the end of the range, marked `>` or `<`.
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from pymodel.report.reports import Report, by_point
+from pymodel.report.record import Report, by_point
 
 DROPS = (0.01, 0.02, 0.05)  # of the accuracy, below the start
 TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracting them leaves
@@ -79,7 +81,10 @@ def envelope(curve: Sequence[Point]) -> list[float]:
 
 
 def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
-    """The largest compression at which `curve`, in order of compression, has the accuracy; None for no points."""
+    """The largest compression at which `curve`, in order of compression, has the accuracy;
+
+    None for no points.
+    """
     if not curve:
         return None
     best = envelope(curve)
@@ -94,7 +99,10 @@ def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
 
 
 def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Reading | None:
-    """A field of the curve's points at a compression within it; None if a point beside it has none, or 0. Keeps the mark of `where`."""
+    """A field of the curve's points at a compression within it;
+
+    None if a point beside it has none, or 0. Keeps the mark of `where`.
+    """
     if where is None:
         return None
     for p in curve:
@@ -115,7 +123,10 @@ def _reading(value: float | None, mark: str) -> Reading | None:
 
 
 def ratio(a: Reading | None, b: Reading | None) -> Reading | None:
-    """a / b. None if either is missing, or if both lie beyond the range on sides that leave the ratio open."""
+    """a / b.
+
+    None if either is missing, or if both lie beyond the range on sides that leave the ratio open.
+    """
     if a is None or b is None:
         return None
     marks = {a.mark, {">": "<", "<": ">", "": ""}[b.mark]} - {""}

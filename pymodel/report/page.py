@@ -1,4 +1,6 @@
-"""The page of results: tables, the Pareto plots of each network, and matrix pictures, from a folder of reports."""
+"""The page of results: tables, the Pareto plots of each network, and matrix pictures, from a folder of
+reports.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pymodel.errors import TatamiError
-from pymodel.report.plot import pareto
-from pymodel.report.reports import by_network, by_point, read_reports
+from pymodel.machine.errors import TatamiError
+from pymodel.report.pareto import pareto
+from pymodel.report.record import by_network, by_point, read_reports
 from pymodel.report.tables import (
     BASELINE,
     FASTEST,
@@ -31,22 +33,30 @@ PICTURES = (".png", ".svg")
 
 
 def picture_name(network: str, scheme: str, layer: str) -> str:
-    """The file name by which `render` finds a matrix picture beside the reports: network--scheme--layer.png."""
+    """The file name by which `render` finds a matrix picture beside the reports:
+    network--scheme--layer.png.
+    """
     return f"{network}--{scheme}--{layer}.png"
 
 
 def render(reports: Path, out: Path, *, command: str | None = None) -> None:
-    """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the same name (docs/results/).
+    """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the
+    same name (docs/results/).
 
-    Pictures that lie beside the reports and are named as `picture_name` has it are shown, and copied where that is another folder. `command`, how the
-    reports were made, is printed. The same files give the same bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has
-    no report.
+    Pictures that lie beside the reports and are named as `picture_name` has it are shown, and copied where
+    that is another folder. `command`, how the reports were made, is printed. The same files give the same
+    bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has no report.
     """
     found = read_reports(reports)
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    plots = {key: (folder / f"{'-'.join(key)}.svg", folder / f"{'-'.join(key)}-speed.svg") for key in by_network(found)}
-    pictures = _pictures(reports, {r.network for r in found}, {plot.name for pair in plots.values() for plot in pair})
+    plots = {
+        key: (folder / f"{'-'.join(key)}.svg", folder / f"{'-'.join(key)}-speed.svg")
+        for key in by_network(found)
+    }
+    pictures = _pictures(
+        reports, {r.network for r in found}, {plot.name for pair in plots.values() for plot in pair}
+    )
     networks = []
     for (network, config), runs in by_network(found).items():
         plot, speed_plot = plots[network, config]
@@ -80,16 +90,33 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     for file, (network, scheme, layer) in pictures.items():
         if file.parent != folder:
             shutil.copyfile(file, folder / file.name)
-        shown.append({"path": f"{folder.name}/{file.name}", "network": network, "scheme": scheme, "layer": layer})
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+        shown.append(
+            {"path": f"{folder.name}/{file.name}", "network": network, "scheme": scheme, "layer": layer}
+        )
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
     page = environment.get_template("results.md.j2").render(
-        networks=networks, pictures=shown, reports=len(found), command=command, ours=OURS, fastest=FASTEST, baseline=BASELINE
+        networks=networks,
+        pictures=shown,
+        reports=len(found),
+        command=command,
+        ours=OURS,
+        fastest=FASTEST,
+        baseline=BASELINE,
     )
     out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
 
 
 def _pictures(reports: Path, networks: set[str], plots: set[str]) -> dict[Path, tuple[str, str, str]]:
-    """Matrix pictures beside the reports: (network, scheme, layer) of each. `plots` are the names of the page's own."""
+    """Matrix pictures beside the reports: (network, scheme, layer) of each.
+
+    `plots` are the names of the page's own.
+    """
     found = {}
     for file in sorted(reports.iterdir()) if reports.is_dir() else []:
         if file.suffix not in PICTURES or file.name in plots:

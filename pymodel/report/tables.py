@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from pymodel.report.curves import DROPS, Point, Reading, held, mean, points, ratio, read_at
-from pymodel.report.reports import Report, by_point, by_scheme, read_reports
+from pymodel.report.record import Report, by_point, by_scheme, read_reports
 
 Cell = Callable[[Sequence[Report]], str]
 
@@ -21,7 +21,8 @@ SUBWORD, WHOLE = "tight_subword", "tight"
 DENSE = "dense"
 BLOCKS, BOUND = ("tetris", "tetris_pass"), "unstructured"
 
-# What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput, energy efficiency.
+# What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput,
+# energy efficiency.
 TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
 
 
@@ -35,7 +36,9 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _of(field: str, form: str, unit: float = 1) -> Cell:
     """The mean of a field of the runs, in units."""
-    return lambda runs: _show(None if (value := mean([getattr(r, field) for r in runs])) is None else value / unit, form)
+    return lambda runs: _show(
+        None if (value := mean([getattr(r, field) for r in runs])) is None else value / unit, form
+    )
 
 
 def _share(field: str) -> Cell:
@@ -91,21 +94,32 @@ def run_rows(reports: Sequence[Report]) -> tuple[list[Column], list[list[str]]]:
 
 
 def reference(reports: Sequence[Report]) -> float:
-    """The int8 accuracy that compression is measured against: the start's, or what training gave `DENSE` if that is more. Reports of one network."""
+    """The int8 accuracy that compression is measured against: the start's, or what training gave `DENSE` if
+    that is more. Reports of one network.
+    """
     dense = [r.accuracy_int8 for r in reports if r.scheme == DENSE]
     return max(reports[0].start_int8, fmean(dense) if dense else 0.0)
 
 
 def held_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each scheme, the compression that it holds at the `reference` accuracy less each of `DROPS`. Reports of one network."""
+    """For each scheme, the compression that it holds at the `reference` accuracy less each of `DROPS`.
+
+    Reports of one network.
+    """
     start = reference(reports)
-    return [[scheme, *(_read(held(points(runs), start - drop)) for drop in DROPS)] for scheme, runs in by_scheme(reports).items() if scheme != DENSE]
+    return [
+        [scheme, *(_read(held(points(runs), start - drop)) for drop in DROPS)]
+        for scheme, runs in by_scheme(reports).items()
+        if scheme != DENSE
+    ]
 
 
 def target_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy. Reports of one network.
+    """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy.
+    Reports of one network.
 
-    Nothing if one of them is missing. Below, where they are there, the same of `FASTEST`, and the compression of `BOUND` over the baseline's.
+    Nothing if one of them is missing. Below, where they are there, the same of `FASTEST`, and the compression
+    of `BOUND` over the baseline's.
     """
     start = reference(reports)
     schemes = by_scheme(reports)
@@ -114,16 +128,25 @@ def target_rows(reports: Sequence[Report]) -> list[list[str]]:
 
     def row(what: str, scheme: str, field: str, target: str) -> list[str]:
         ours, base = (points(schemes[name]) for name in (scheme, BASELINE))
-        return [f"{what}, {scheme}", *(_read(_compare(ours, base, start - drop, field)) for drop in DROPS), target]
+        return [
+            f"{what}, {scheme}",
+            *(_read(_compare(ours, base, start - drop, field)) for drop in DROPS),
+            target,
+        ]
 
     both = [scheme for scheme in (OURS, FASTEST) if scheme in schemes]
     fields = ("compression", "speedup", "energy_gain")
-    rows = [row(what, scheme, field, target) for scheme in both for (what, target), field in zip(TARGETS, fields, strict=True)]
+    rows = [
+        row(what, scheme, field, target)
+        for scheme in both
+        for (what, target), field in zip(TARGETS, fields, strict=True)
+    ]
     return [*rows, row(TARGETS[0][0], BOUND, "compression", DASH)] if BOUND in schemes else rows
 
 
 def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; then the cycles and the stored bits there.
+    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; then the
+    cycles and the stored bits there.
 
     Nothing if one of them is missing.
     """
@@ -139,14 +162,22 @@ def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
         ["ratio", *(_read(ratio(a, b)) for a, b in read), "1.3"],
     ]
     for title, field, form in (("cycles", "cycles", ",.0f"), ("bits a weight", "bits_per_weight", ".2f")):
-        for name, curve, where in ((SUBWORD, digits, [a for a, _ in read]), (WHOLE, whole, [b for _, b in read])):
+        for name, curve, where in (
+            (SUBWORD, digits, [a for a, _ in read]),
+            (WHOLE, whole, [b for _, b in read]),
+        ):
             found = [read_at(curve, at, field) for at in where]
-            rows.append([f"{title}, {name}", *(_show(None if f is None else f.value, form) for f in found), ""])
+            rows.append(
+                [f"{title}, {name}", *(_show(None if f is None else f.value, form) for f in found), ""]
+            )
     return rows
 
 
 def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """The share of weights that each of `BLOCKS`, and the bound beside it, leave out at each of `DROPS`. Nothing without both."""
+    """The share of weights that each of `BLOCKS`, and the bound beside it, leave out at each of `DROPS`.
+
+    Nothing without both.
+    """
     start = reference(reports)
     schemes = by_scheme(reports)
     blocks = [name for name in BLOCKS if name in schemes]
@@ -161,16 +192,28 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each ratio of `BLOCKS`: density, share of the dense cycles, that of the lanes alone (`bound_cycles`: lanes x pixels / T), and the
-    cycles over these: 1 where cycles go by what is left of each layer.
+    """For each ratio of `BLOCKS`: density, share of the dense cycles, that of the lanes alone
+    (`bound_cycles`: lanes x pixels / T), and the cycles over these: 1 where cycles go by what is left of each
+    layer.
     """
     schemes = by_scheme(reports)
     rows = []
     for runs in by_point([r for name in BLOCKS for r in schemes.get(name, [])]):
-        cycles, dense, bound = (mean([getattr(r, field) for r in runs]) for field in ("cycles", "dense_cycles", "bound_cycles"))
+        cycles, dense, bound = (
+            mean([getattr(r, field) for r in runs]) for field in ("cycles", "dense_cycles", "bound_cycles")
+        )
         if cycles and dense and bound:
             density = _percent(mean([r.density for r in runs]))
-            rows.append([runs[0].scheme, f"{runs[0].ratio:g}", density, _percent(cycles / dense), _percent(bound / dense), f"{cycles / bound:.2f}"])
+            rows.append(
+                [
+                    runs[0].scheme,
+                    f"{runs[0].ratio:g}",
+                    density,
+                    _percent(cycles / dense),
+                    _percent(bound / dense),
+                    f"{cycles / bound:.2f}",
+                ]
+            )
     return rows
 
 
@@ -186,15 +229,23 @@ def _read(reading: Reading | None) -> str:
 
 
 def training_lines(reports: Sequence[Report]) -> list[str]:
-    """How the runs of a table were trained: a line for each budget, with the runs that had it and the seconds that they took."""
+    """How the runs of a table were trained: a line for each budget, with the runs that had it and the seconds
+    that they took.
+    """
     budgets: dict[str, list[Report]] = {}
     for r in reports:
         budgets.setdefault(r.budget.text(), []).append(r)
     lines = []
     for text, runs in budgets.items():
         seconds = sorted({round(r.budget.seconds) for r in runs})
-        took = " to ".join(str(s) for s in (seconds[0], *seconds[1:][-1:])) + (" s each" if len(runs) > 1 else " s")
-        which = "all runs" if len(budgets) == 1 else ", ".join(dict.fromkeys(f"{r.scheme} {r.ratio:g}" for r in runs))
+        took = " to ".join(str(s) for s in (seconds[0], *seconds[1:][-1:])) + (
+            " s each" if len(runs) > 1 else " s"
+        )
+        which = (
+            "all runs"
+            if len(budgets) == 1
+            else ", ".join(dict.fromkeys(f"{r.scheme} {r.ratio:g}" for r in runs))
+        )
         lines.append(f"{which}: {text}; {took}")
     return lines
 

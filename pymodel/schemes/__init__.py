@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import DIGIT_BITS
-from pymodel.schemes.base import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.plan import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
 from pymodel.schemes.column_combining import ColumnCombining
 from pymodel.schemes.dense import Dense
 from pymodel.schemes.penni import Penni
@@ -17,7 +16,18 @@ from pymodel.schemes.tight_joint import TightCycle, TightJoint, TightPass
 from pymodel.schemes.tight_subword import TightSubword
 from pymodel.schemes.unstructured import Unstructured
 
-__all__ = ["SCHEMES", "LayerPlan", "LayerWeights", "Plans", "Scheme", "array_for", "compression", "get_scheme", "occupancy", "saliency_kept"]
+__all__ = [
+    "SCHEMES",
+    "LayerPlan",
+    "LayerWeights",
+    "Plans",
+    "Scheme",
+    "array_for",
+    "compression",
+    "get_scheme",
+    "occupancy",
+    "saliency_kept",
+]
 
 _OTHERS: tuple[Scheme, ...] = (Dense(), Unstructured(), ColumnCombining(), Tetris(), TetrisPass(), Penni())
 _TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass(), TightCycle())
@@ -32,10 +42,14 @@ def get_scheme(name: str) -> Scheme:
 
 
 def array_for(scheme: Scheme, config: ArrayConfig) -> ArrayConfig:
-    """`config` with slots as wide as the scheme's: 4-bit digits for `tight_subword`, 8-bit weights for all others."""
-    bits = DIGIT_BITS if scheme.name == TightSubword.name else 8
+    """`config` with slots as wide as the scheme's."""
+    bits = scheme.slot_bits
     if config.weight_bits == bits:
         return config
     array = replace(config, name=f"{config.name}w{bits}", weight_bits=bits, xor_inputs=0, xor_history=0)
     # a row of fewer bits has room for fewer
-    return replace(array, xor_inputs=min(config.xor_inputs, array.most_xor_inputs), xor_history=config.xor_history if array.most_xor_inputs else 0)
+    return replace(
+        array,
+        xor_inputs=min(config.xor_inputs, array.most_xor_inputs),
+        xor_history=config.xor_history if array.most_xor_inputs else 0,
+    )

@@ -1,23 +1,27 @@
-"""Column combining (Kung, McDanel and Zhang, ASPLOS 2019, arXiv 1811.04770): the baseline that packed systolic arrays are compared with.
+"""Column combining (Kung, McDanel and Zhang, ASPLOS 2019, arXiv 1811.04770): the baseline that packed
+systolic arrays are compared with.
 
-The inputs of a layer, columns of its filter matrix, are combined into groups of at most `alpha`. A group is one column of the packed matrix, the
-same for all filters, so every tile has one lane for each group; where several weights of a filter meet in a group, in *conflict*, the largest
-stays and the others are pruned. One iteration of the paper's algorithm, for all layers together:
+The inputs of a layer, columns of its filter matrix, are combined into groups of at most `alpha`. A group is
+one column of the packed matrix, the same for all filters, so every tile has one lane for each group; where
+several weights of a filter meet in a group, in *conflict*, the largest stays and the others are pruned. One
+iteration of the paper's algorithm, for all layers together:
 
 1. Prune the smallest weights of the network.
-2. Group the columns of each layer, dense columns first: of all pairs of groups, each column being one to begin with, those two are combined that
-   make the densest column, provided that it has at most `alpha` columns and at most `gamma` conflicts for each filter on average; until there
-   is no such pair. Columns without weights are left out.
+2. Group the columns of each layer, dense columns first: of all pairs of groups, each column being one to
+   begin with, those two are combined that make the densest column, provided that it has at most `alpha`
+   columns and at most `gamma` conflicts for each filter on average; until there is no such pair. Columns
+   without weights are left out.
 3. Prune the conflicts.
 
-The second step is that of the authors' published code (github.com/BradMcDanel/column-combine, packing.py). Adding the columns one by one, each to
-the group that it makes densest, kept less saliency on a public ResNet-20 when it was tried.
+The second step is that of the authors' published code (github.com/BradMcDanel/column-combine, packing.py).
+Adding the columns one by one, each to the group that it makes densest, kept less saliency on a public
+ResNet-20 when it was tried.
 
-How many weights the first step leaves is found by bisection, such that the packed matrices have the size that was asked for. Retraining, and with it
-the iteration, is the caller's: it asks for plans at rising ratios.
+How many weights the first step leaves is found by bisection, such that the packed matrices have the size that
+was asked for. Retraining, and with it the iteration, is the caller's: it asks for plans at rising ratios.
 
-What this machine adds: the columns of a group lie in different feature banks, so that one bundle can bring them all; with G banks no group has more
-than G columns.
+What this machine adds: the columns of a group lie in different feature banks, so that one bundle can bring
+them all; with G banks no group has more than G columns.
 """
 
 from __future__ import annotations
@@ -29,23 +33,29 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import njit
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import PackedMatrix, Tile
-from pymodel.permute import Array
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import PackedMatrix, Tile
+from pymodel.packing.permute import Array
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
 from pymodel.schemes.unstructured import most_salient
 
-# The paper's typical values are 8 and 0.5 (section 3). With 8 columns a group the packed matrix gets smaller than an eighth only by columns that are
-# dropped whole, and a network pruned to 14x is dead; so as many as the widest bundle here, which keeps more at every ratio from 4x on.
+# The paper's typical values are 8 and 0.5 (section 3). With 8 columns a group the packed matrix gets smaller
+# than an eighth only by columns that are dropped whole, and a network pruned to 14x is dead; so as many as
+# the widest bundle here, which keeps more at every ratio from 4x on.
 ALPHA, GAMMA = 16, 0.5
 
 
-class ColumnCombining:
-    """`alpha`: the most columns of a group, at least 1. `gamma`: conflicts that a group may have for each filter, on average; 0 for none."""
+class ColumnCombining(Scheme):
+    """`alpha`: the most columns of a group, at least 1.
+
+    `gamma`: conflicts that a group may have for each filter, on average; 0 for none.
+    """
 
     name: ClassVar[str] = "column_combining"
-    summary: ClassVar[str] = "columns combined into groups, one lane a group in every tile, conflicts pruned (arXiv 1811.04770)"
+    summary: ClassVar[str] = (
+        "columns combined into groups, one lane a group in every tile, conflicts pruned (arXiv 1811.04770)"
+    )
 
     def __init__(self, alpha: int = ALPHA, gamma: float = GAMMA) -> None:
         if alpha < 1:
@@ -54,12 +64,24 @@ class ColumnCombining:
             raise TatamiError(f"column_combining: gamma is {gamma}, must be a number of at least 0")
         self.alpha, self.gamma = alpha, gamma
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
-        """As `Scheme.plan`; draws nothing from `rng`. Of the prunings that were tried and fit, the one that keeps the most saliency."""
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
+        """As `Scheme.plan`; draws nothing from `rng`.
+
+        Of the prunings that were tried and fit, the one that keeps the most saliency.
+        """
         budget = slot_budget(layers, ratio, config)
         best: tuple[float, dict[str, LayerPlan]] | None = None
-        # Weights kept: low fits (none takes no lane), high + 1 does not, since no lane replaces more than T (1 + gamma) of them.
-        low, high = 0, min(sum(layer.weight.size for layer in layers), math.floor(budget * config.size * (1 + self.gamma)))
+        # Weights kept: low fits (none takes no lane), high + 1 does not, since no lane replaces more than T
+        # (1 + gamma) of them.
+        low, high = (
+            0,
+            min(
+                sum(layer.weight.size for layer in layers),
+                math.floor(budget * config.size * (1 + self.gamma)),
+            ),
+        )
         while low < high:
             middle = (low + high + 1) // 2
             plans = self._combine(layers, most_salient(layers, middle), config)
@@ -71,10 +93,15 @@ class ColumnCombining:
             if best is None or kept >= best[0]:
                 best = kept, plans
         if best is None:
-            raise AssertionError("unreachable: one weight takes a lane in each tile of its layer, and slot_budget leaves at least those")
+            raise AssertionError(
+                "unreachable: one weight takes a lane in each tile of its layer, and slot_budget leaves at"
+                " least those"
+            )
         return best[1]
 
-    def _combine(self, layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig) -> dict[str, LayerPlan]:
+    def _combine(
+        self, layers: Sequence[LayerWeights], masks: dict[str, Mask], config: ArrayConfig
+    ) -> dict[str, LayerPlan]:
         """Steps 2 and 3 for every layer."""
         plans = {}
         for layer in layers:
@@ -85,7 +112,10 @@ class ColumnCombining:
 
 
 def group_columns(mask: Mask, bank: Array, alpha: int, gamma: float, group: int) -> Array:
-    """Groups int64 [N, G] of the columns of `mask` bool [F, K] that have weights, -1 for no member; `bank` int [K] is each column's bank."""
+    """Groups int64 [N, G] of the columns of `mask` bool [F, K] that have weights, -1 for no member;
+
+    `bank` int [K] is each column's bank.
+    """
     columns = np.flatnonzero(mask.any(axis=0))
     groups = np.full((len(columns), group), -1, np.int64)
     groups[np.arange(len(columns)), bank[columns]] = columns
@@ -106,7 +136,9 @@ def _ones(word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _density(filled: Array, weights: Array, groups: Array, size: Array, i: int, j: int, alpha: int, conflicts: int) -> Any:
+def _density(
+    filled: Array, weights: Array, groups: Array, size: Array, i: int, j: int, alpha: int, conflicts: int
+) -> Any:
     """Filters that have a weight in the union of groups i and j; -1 if they may not be combined."""
     if size[i] + size[j] > alpha:
         return np.int64(-1)
@@ -131,9 +163,11 @@ def _best(density: Array, i: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
-    """Merges `groups` int64 [N, G], of one column each, two at a time; returns which of them remain, bool [N].
+    """Merges `groups` int64 [N, G], of one column each, two at a time; returns which of them remain, bool
+    [N].
 
-    `filled` uint64 [N, words]: a bit for each filter that has a weight in the group. A group of n weights that fills d filters has n - d conflicts.
+    `filled` uint64 [N, words]: a bit for each filter that has a weight in the group. A group of n weights
+    that fills d filters has n - d conflicts.
     """
     count = len(groups)
     alive = np.ones(count, np.bool_)
@@ -183,7 +217,9 @@ def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
 
 
 def _prune_conflicts(layer: LayerWeights, mask: Mask, groups: Array, config: ArrayConfig) -> LayerPlan:
-    """A lane for every group in every tile, filters in their own order; of each group a filter keeps the weight of the largest saliency."""
+    """A lane for every group in every tile, filters in their own order; of each group a filter keeps the
+    weight of the largest saliency.
+    """
     value = np.where((groups >= 0) & mask[:, groups], layer.saliency[:, groups], 0)  # [F, N, G]
     select = value.argmax(axis=2)
     full = value.max(axis=2, initial=0) > 0
@@ -192,5 +228,9 @@ def _prune_conflicts(layer: LayerWeights, mask: Mask, groups: Array, config: Arr
     for start in range(0, layer.filters, config.size):
         filters = np.arange(start, min(start + config.size, layer.filters))
         slots = full[filters].T
-        tiles.append(Tile(filters, np.arange(len(groups)), np.where(slots, select[filters].T, 0), slots.astype(np.int8)))
+        tiles.append(
+            Tile(
+                filters, np.arange(len(groups)), np.where(slots, select[filters].T, 0), slots.astype(np.int8)
+            )
+        )
     return LayerPlan.of(PackedMatrix(np.where(used, groups, -1), tuple(tiles), config.size, layer.inputs))

@@ -7,19 +7,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import pack_dense
-from pymodel.schemes.base import LayerPlan, LayerWeights
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import pack_dense
+from pymodel.packing.plan import LayerPlan, LayerWeights, Scheme
 
 
-class Dense:
+class Dense(Scheme):
     name: ClassVar[str] = "dense"
     summary: ClassVar[str] = "nothing pruned, a lane for every input"
+    prunes: ClassVar[bool] = False
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         """Keeps everything; `ratio` must be 1."""
         if ratio != 1:
             raise TatamiError(f"ratio is {ratio:g}, must be 1: scheme 'dense' prunes nothing")
         ones = {layer.name: np.ones(layer.weight.shape, np.int8) for layer in layers}
-        return {layer.name: LayerPlan.of(pack_dense(ones[layer.name], layer.bank, config.size, config.group)) for layer in layers}
+        return {
+            layer.name: LayerPlan.of(pack_dense(ones[layer.name], layer.bank, config.size, config.group))
+            for layer in layers
+        }

@@ -1,14 +1,17 @@
-"""PENNI (Li et al., ICML 2020, arXiv 2005.07133): every k x k kernel of a layer is a sum of a few basis kernels, which the whole layer shares.
+"""PENNI (Li et al., ICML 2020, arXiv 2005.07133): every k x k kernel of a layer is a sum of a few basis
+kernels, which the whole layer shares.
 
     weight[f, c] = sum over j of coefficients[f, c, j] * basis[j]
 
-The basis and the coefficients come from a singular value decomposition of the kernels; then they are trained in turns, the coefficients under an l1
-penalty, and the small coefficients are pruned. `pymodel.schemes.penni_torch` has the module to do it with, `pymodel.penni_training` what the training
-here does otherwise than the paper's.
+The basis and the coefficients come from a singular value decomposition of the kernels; then they are trained
+in turns, the coefficients under an l1 penalty, and the small coefficients are pruned.
+`pymodel.training.decomposed` has the module to do it with, `pymodel.training.penni` what the training here
+does otherwise than the paper's.
 
-On the array a layer is two. `x.basis`: each channel convolved with every basis kernel, to C * d planes; as a matrix [C * d, C * k * k] it is
-block-diagonal, and since a lane brings one input from each bank its k * k lanes a tile are full. `x.coefficients`: the 1 x 1 convolution
-[F, C * d] that adds the planes up; plane c * d + j is channel c under kernel j.
+On the array a layer is two. `x.basis`: each channel convolved with every basis kernel, to C * d planes; as a
+matrix [C * d, C * k * k] it is block-diagonal, and since a lane brings one input from each bank its k * k
+lanes a tile are full. `x.coefficients`: the 1 x 1 convolution [F, C * d] that adds the planes up; plane c * d
++ j is channel c under kernel j.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import pack
-from pymodel.permute import Permutation, lane_count
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import pack
+from pymodel.packing.permute import Permutation, lane_count
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Plans, Scheme
 from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
 
@@ -35,22 +38,31 @@ BASIS, COEFFICIENTS = ".basis", ".coefficients"  # how the names of the two laye
 KERNELS = 5  # d, as in the paper's experiments
 
 
-class Penni:
+class Penni(Scheme):
     """Prunes the coefficients by saliency, over all layers, and packs both stages as `tight_tile` does.
 
-    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of which no coefficient is left. (The
-    paper's model shrinking drops whole channels and kernels, and follows them into the layers before and behind.) Everything else is pruned:
-    ".coefficients", and also layers that are not decomposed.
+    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of
+    which no coefficient is left. (The paper's model shrinking drops whole channels and kernels, and follows
+    them into the layers before and behind.) Everything else is pruned: ".coefficients", and also layers that
+    are not decomposed.
 
-    The ratio counts the slots of both stages against the weights of the layer before it was decomposed, F * C * k * k: the filters of
-    `x.coefficients` times the inputs of `x.basis` (`original_weights`). So it is the ratio of all other schemes. `base.compression` of the result
-    counts against the two stages as they are and is mostly larger; `original_compression` is the one to report.
+    The ratio counts the slots of both stages against the weights of the layer before it was decomposed, F * C
+    * k * k: the filters of `x.coefficients` times the inputs of `x.basis` (`original_weights`). So it is the
+    ratio of all other schemes. `base.compression` of the result counts against the two stages as they are and
+    is mostly larger; `original_compression` is the one to report.
     """
 
     name: ClassVar[str] = "penni"
-    summary: ClassVar[str] = "shared basis kernels and sparse coefficients, a layer as two; for decomposed networks (arXiv 2005.07133)"
+    summary: ClassVar[str] = (
+        "shared basis kernels and sparse coefficients, a layer as two; for decomposed networks (arXiv"
+        " 2005.07133)"
+    )
+    trainer: ClassVar[str] = "pymodel.training.penni:PenniTrainer"
+    stages: ClassVar[int] = 2
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         budget = self._budget(layers, ratio, config)
         seed = int(rng.integers(2**32))
 
@@ -58,14 +70,22 @@ class Penni:
             masks = _masks(layers, keep)
             matrices = [(masks[layer.name], layer.bank) for layer in layers]
             found = permute_all(matrices, config.size, config.group, "tile", moves, seed)
-            lanes = sum(lane_count(mask, permutation) for (mask, _), permutation in zip(matrices, found, strict=True))
+            lanes = sum(
+                lane_count(mask, permutation) for (mask, _), permutation in zip(matrices, found, strict=True)
+            )
             return lanes, (masks, found)
 
-        masks, permutations = most_that_fit(try_out, budget, budget * config.size)  # at most one weight a slot
+        # at most one weight a slot
+        masks, permutations = most_that_fit(try_out, budget, budget * config.size)
         if any(layer.saliency.any() for layer in layers) and not any(mask.any() for mask in masks.values()):
-            raise TatamiError(f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel that it needs")
+            raise TatamiError(
+                f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel"
+                " that it needs"
+            )
         return {
-            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group))
+            layer.name: LayerPlan.of(
+                pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group)
+            )
             for layer, permutation in zip(layers, permutations, strict=True)
         }
 
@@ -76,7 +96,9 @@ class Penni:
         weights = original_weights(layers)
         lanes = math.floor(weights / (ratio * config.size) + 1e-9)
         if lanes < 1:
-            raise TatamiError(f"ratio is {ratio:g}, must be at most {weights / config.size:.4g}: no lane is left")
+            raise TatamiError(
+                f"ratio is {ratio:g}, must be at most {weights / config.size:.4g}: no lane is left"
+            )
         return lanes
 
 
@@ -89,13 +111,22 @@ def original_weights(layers: Sequence[LayerWeights]) -> int:
     total = 0
     for layer in layers:
         if not layer.name.endswith(BASIS):
-            total += 0 if layer.name.endswith(COEFFICIENTS) and _stem(layer.name) + BASIS in by_name else layer.weight.size
+            total += (
+                0
+                if layer.name.endswith(COEFFICIENTS) and _stem(layer.name) + BASIS in by_name
+                else layer.weight.size
+            )
             continue
         partner = by_name.get(_stem(layer.name) + COEFFICIENTS)
         if partner is None:
-            raise TatamiError(f"layer '{layer.name}': there is no layer '{_stem(layer.name) + COEFFICIENTS}' beside it")
+            raise TatamiError(
+                f"layer '{layer.name}': there is no layer '{_stem(layer.name) + COEFFICIENTS}' beside it"
+            )
         if partner.inputs != layer.filters:
-            raise TatamiError(f"layer '{layer.name}': has {layer.filters} planes, but '{partner.name}' reads {partner.inputs}")
+            raise TatamiError(
+                f"layer '{layer.name}': has {layer.filters} planes, but '{partner.name}' reads"
+                f" {partner.inputs}"
+            )
         total += partner.filters * layer.inputs
     return total
 
@@ -112,7 +143,9 @@ def _stem(name: str) -> str:
 
 
 def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
-    """The `keep` most salient weights of all layers but the basis ones, and of those the planes that they need."""
+    """The `keep` most salient weights of all layers but the basis ones, and of those the planes that they
+    need.
+    """
     pruned = [layer for layer in layers if not layer.name.endswith(BASIS)]
     kept = most_salient(pruned, keep) if pruned else {}
     masks = {layer.name: kept[layer.name] & (layer.saliency > 0) for layer in pruned}
@@ -124,12 +157,16 @@ def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
 
 
 def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple[FloatArray, FloatArray]:
-    """Basis [d, k, k], orthonormal, and coefficients [F, C, d] of `weight` [F, C, k, k]: the best sum of d = `kernels` kernels in the squared error.
+    """Basis [d, k, k], orthonormal, and coefficients [F, C, d] of `weight` [F, C, k, k]: the best sum of d =
+    `kernels` kernels in the squared error.
 
-    Exact for d = k * k. Raises `TatamiError` for another shape, for values that are not finite and for d outside of 1..k * k.
+    Exact for d = k * k. Raises `TatamiError` for another shape, for values that are not finite and for d
+    outside of 1..k * k.
     """
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or 0 in weight.shape:
-        raise TatamiError(f"penni: weight has shape {weight.shape}, must be [filters, channels, k, k], none of them 0")
+        raise TatamiError(
+            f"penni: weight has shape {weight.shape}, must be [filters, channels, k, k], none of them 0"
+        )
     filters, channels, k, _ = weight.shape
     if not 1 <= kernels <= k * k:
         raise TatamiError(f"penni: kernels is {kernels}, must be in 1..{k * k}")
@@ -143,7 +180,9 @@ def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple
 
 @dataclass(frozen=True)
 class Counts:
-    """`parameters` and `flops`, a multiplication with its addition as one, of a decomposed layer and of the layer that it replaces."""
+    """`parameters` and `flops`, a multiplication with its addition as one, of a decomposed layer and of the
+    layer that it replaces.
+    """
 
     parameters: int
     flops: int
@@ -152,14 +191,19 @@ class Counts:
 
 
 def penni_counts(coefficients: npt.NDArray[np.floating], k: int, pixels: int) -> Counts:
-    """Parameters and operations of `coefficients` [F, C, d] over kernels of `k` x `k` and an output plane of `pixels`.
+    """Parameters and operations of `coefficients` [F, C, d] over kernels of `k` x `k` and an output plane of
+    `pixels`.
 
-    Parameters: the shared basis, d * k * k (the authors leave it out), and the non-zero coefficients. Operations, as the authors' published counter
-    has them (github.com/timlee0212/PENNI, `count_decomp_convNd`, after shrinking): the basis convolution of every channel with every kernel, and
-    the non-zero coefficients; a channel or a kernel of which the whole layer has no coefficient left is gone. The array skips single planes, too.
+    Parameters: the shared basis, d * k * k (the authors leave it out), and the non-zero coefficients.
+    Operations, as the authors' published counter has them (github.com/timlee0212/PENNI,
+    `count_decomp_convNd`, after shrinking): the basis convolution of every channel with every kernel, and the
+    non-zero coefficients; a channel or a kernel of which the whole layer has no coefficient left is gone. The
+    array skips single planes, too.
     """
     if coefficients.ndim != 3:
-        raise TatamiError(f"penni: coefficients have shape {coefficients.shape}, must be [filters, channels, kernels]")
+        raise TatamiError(
+            f"penni: coefficients have shape {coefficients.shape}, must be [filters, channels, kernels]"
+        )
     filters, channels, kernels = coefficients.shape
     nonzero = int(np.count_nonzero(coefficients))
     planes = int((coefficients != 0).any(axis=(0, 2)).sum()) * int((coefficients != 0).any(axis=(0, 1)).sum())

@@ -1,4 +1,5 @@
-"""What the schemes' searches share: many layers at a time, as many weights as fit, and lanes where they hold most.
+"""What the schemes' searches share: many layers at a time, as many weights as fit, and lanes where they hold
+most.
 
 The searches release the interpreter lock, so threads are enough.
 """
@@ -13,14 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from pymodel.errors import TatamiError
-from pymodel.permute import MOVES, Array, Permutation, Table, permute
-from pymodel.planes import ceil_div
-from pymodel.schemes.base import LayerWeights
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.planes import ceil_div
+from pymodel.packing.permute import MOVES, Array, Permutation, Table, permute
+from pymodel.packing.plan import LayerWeights
 
 TRIAL_MOVES = 100  # of the searches that only measure how well a mask packs
 TRIALS = 7
-# The full search packs tighter than the trials: so often it is run again with as many more, or fewer, weights as its lanes leave room for.
+# The full search packs tighter than the trials: so often it is run again with as many more, or fewer, weights
+# as its lanes leave room for.
 REFINEMENTS = 3
 
 Given = TypeVar("Given")
@@ -34,7 +36,13 @@ def each(function: Callable[[Given], Found], items: Sequence[Given]) -> list[Fou
 
 
 def permute_all(
-    matrices: Sequence[tuple[Array, Array]], size: int, group: int, table: Table, moves: int, seed: int, slots: Sequence[Array] | None = None
+    matrices: Sequence[tuple[Array, Array]],
+    size: int,
+    group: int,
+    table: Table,
+    moves: int,
+    seed: int,
+    slots: Sequence[Array] | None = None,
 ) -> list[Permutation]:
     """`permute` of matrices [F, K] with their banks [K], and `slots` of each, if a weight may take several.
 
@@ -44,16 +52,26 @@ def permute_all(
     def one(index: int) -> Permutation:
         weight, bank = matrices[index]
         rng = np.random.default_rng([seed, index])
-        return permute(weight, bank, size, group, table=table, rng=rng, moves=moves, slots=None if slots is None else slots[index])
+        return permute(
+            weight,
+            bank,
+            size,
+            group,
+            table=table,
+            rng=rng,
+            moves=moves,
+            slots=None if slots is None else slots[index],
+        )
 
     return each(one, range(len(matrices)))
 
 
 def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int, high: int) -> Found:
-    """The result of `try_out(keep, moves) -> (lanes, result)` for the largest `keep` in 0..`high` found whose lanes are within `budget`.
+    """The result of `try_out(keep, moves) -> (lanes, result)` for the largest `keep` in 0..`high` found whose
+    lanes are within `budget`.
 
-    By bisection with short searches; the full search packs tighter than they say, so it is run again with as many more as there is room for.
-    None kept must take no lane.
+    By bisection with short searches; the full search packs tighter than they say, so it is run again with as
+    many more as there is room for. None kept must take no lane.
     """
     low = 0
     for _ in range(TRIALS):
@@ -64,27 +82,37 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
         lanes, result = try_out(keep, MOVES)
         if lanes <= budget and keep > best:
             best, found = keep, result
-        keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)  # comes to 0 in the end, which fits
+        # comes to 0 in the end, which fits
+        keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)
         trials += 1
     return found
 
 
 def hand_out_lanes(
-    worth: dict[str, list[Array]], lanes: int, step: int = 1, spare: dict[str, Array] | None = None, cost: dict[str, int] | None = None
+    worth: dict[str, list[Array]],
+    lanes: int,
+    step: int = 1,
+    spare: dict[str, Array] | None = None,
+    cost: dict[str, int] | None = None,
 ) -> dict[str, Array]:
-    """Lanes of each tile, int64 [tiles] for each layer: `step` at a time to where they add most saliency, `step` or more for each.
+    """Lanes of each tile, int64 [tiles] for each layer: `step` at a time to where they add most saliency,
+    `step` or more for each.
 
-    They are `lanes` in all, less what is no whole `step` and what no tile has a use for.
-    `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of the first `step` lanes
-    so many are kept for something else. They are counted, but not in the result. `cost` of a lane by layer, if they differ: lanes go to where they
-    add most saliency for it. Raises `TatamiError` if there are fewer lanes than the tiles need.
+    They are `lanes` in all, less what is no whole `step` and what no tile has a use for. `worth`: what each
+    further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of
+    the first `step` lanes so many are kept for something else. They are counted, but not in the result.
+    `cost` of a lane by layer, if they differ: lanes go to where they add most saliency for it. Raises
+    `TatamiError` if there are fewer lanes than the tiles need.
     """
     owners, gains, kept = [], [], []
     for name, tiles in worth.items():
         for index, best in enumerate(tiles):
             others = 0 if spare is None else int(spare[name][index])
             if others >= step:
-                raise TatamiError(f"layer '{name}': its residuals need {others} lanes of a tile's first {step}: none is left for weights")
+                raise TatamiError(
+                    f"layer '{name}': its residuals need {others} lanes of a tile's first {step}: none is"
+                    " left for weights"
+                )
             padded = np.zeros(ceil_div(len(best) + others, step) * step)
             padded[others : others + len(best)] = best
             gains.append(padded.reshape(-1, step).sum(axis=1) / (1 if cost is None else cost[name]))
@@ -93,7 +121,9 @@ def hand_out_lanes(
     counts = np.ones(len(owners), np.int64)
     left = lanes // step - len(owners)
     if left < 0:
-        raise TatamiError(f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each")
+        raise TatamiError(
+            f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each"
+        )
     rest = np.concatenate([gain[1:] for gain in gains])
     owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])
     counts += np.bincount(owner[np.argsort(-rest, kind="stable")[:left]], minlength=len(owners))
@@ -105,4 +135,7 @@ def hand_out_lanes(
 
 def residual_lanes(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]) -> dict[str, Array]:
     """Lanes that the residuals of each tile need, int64 [tiles] for each layer."""
-    return {layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]], np.int64) for layer in layers}
+    return {
+        layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]], np.int64)
+        for layer in layers
+    }

@@ -1,23 +1,28 @@
-"""After TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights reordered into blocks, blocks pruned.
+"""After TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights
+reordered into blocks, blocks pruned.
 
-A block is T filters, those of a tile, by `block` inputs. A block that is kept takes a lane for each of its inputs, whose bundle has that one input
-and in which every filter of the tile has a weight; a pruned block takes none.
+A block is T filters, those of a tile, by `block` inputs. A block that is kept takes a lane for each of its
+inputs, whose bundle has that one input and in which every filter of the tile has a weight; a pruned block
+takes none.
 
 Two steps take turns until the saliency kept rises no more; the best that was found is the plan:
 
-1. *Prune*: given the order, the blocks of all layers with the largest saliency stay, as many as there are lanes for.
-2. *Reorder*: given which blocks stay, the two filters of a layer whose exchange gains most change places, again and again until no exchange gains
-   anything; then likewise the inputs.
+1. *Prune*: given the order, the blocks of all layers with the largest saliency stay, as many as there are
+   lanes for.
+2. *Reorder*: given which blocks stay, the two filters of a layer whose exchange gains most change places,
+   again and again until no exchange gains anything; then likewise the inputs.
 
-With `block` = 1, the default, the order of the inputs does not matter: an input is pruned in a tile or not, and a lane can take any input. What is
-searched for is which filters share a tile.
+With `block` = 1, the default, the order of the inputs does not matter: an input is pruned in a tile or not,
+and a lane can take any input. What is searched for is which filters share a tile.
 
-A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass` prunes T inputs of a tile at a time,
-whichever they are, so that the cycles of a layer are proportional to its density.
+A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass`
+prunes T inputs of a tile at a time, whichever they are, so that the cycles of a layer are proportional to its
+density.
 
-In the paper blocks are the cells of one grid, under one order of the channels for the whole layer, with all taps of a channel in one block; they are
-ranked by the sum of magnitudes, and each layer has a rate of its own. Here a tile is free to keep other inputs than the next one, an input is one tap
-of a channel, and blocks are ranked by saliency over all layers.
+In the paper blocks are the cells of one grid, under one order of the channels for the whole layer, with all
+taps of a channel in one block; they are ranked by the sum of magnitudes, and each layer has a rate of its
+own. Here a tile is free to keep other inputs than the next one, an input is one tap of a channel, and blocks
+are ranked by saliency over all layers.
 """
 
 from __future__ import annotations
@@ -29,30 +34,34 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import PackedMatrix, Tile
-from pymodel.permute import Array
-from pymodel.planes import ceil_div
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.planes import ceil_div
+from pymodel.packing.pack import PackedMatrix, Tile
+from pymodel.packing.permute import Array
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
 from pymodel.schemes.search import hand_out_lanes, residual_lanes
 
 ROUNDS = 50  # at most; on a public ResNet-20 (CIFAR-10) it ends after 5 to 9
 LEAST = 1e-9  # a gain below this share of the saliency is rounding
 
 
-class Tetris:
+class Tetris(Scheme):
     """`block`: inputs of a block, at least 1."""
 
     name: ClassVar[str] = "tetris"
-    summary: ClassVar[str] = "filters reordered so that small weights share blocks, whole blocks pruned (NeurIPS 2018)"
+    summary: ClassVar[str] = (
+        "filters reordered so that small weights share blocks, whole blocks pruned (NeurIPS 2018)"
+    )
 
     def __init__(self, block: int = 1) -> None:
         if block < 1:
             raise TatamiError(f"tetris: block is {block}, must be at least 1")
         self.block = block
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         """As `Scheme.plan`; draws nothing from `rng`."""
         lanes = slot_budget(layers, ratio, config)
         orders = [_Order(layer, config, self.block) for layer in layers]
@@ -69,13 +78,20 @@ class Tetris:
             after = sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True))
             if after <= most * (1 + LEAST):
                 break
-            most, best = after, {order.layer.name: order.pack(one) for order, one in zip(orders, kept, strict=True)}
+            most, best = (
+                after,
+                {order.layer.name: order.pack(one) for order, one in zip(orders, kept, strict=True)},
+            )
             for order, one in zip(orders, kept, strict=True):
                 order.improve(one)
         return {name: LayerPlan.of(packed) for name, packed in best.items()}
 
-    def choose(self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int) -> list[Mask]:
-        """The blocks of each layer that stay, bool [tiles, blocks], of this `saliency`, in at most so many lanes in all."""
+    def choose(
+        self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int
+    ) -> list[Mask]:
+        """The blocks of each layer that stay, bool [tiles, blocks], of this `saliency`, in at most so many
+        lanes in all.
+        """
         return most_salient_blocks(saliency, [order.lanes() for order in orders], lanes)
 
 
@@ -91,16 +107,24 @@ class TetrisPass(Tetris):
     def __init__(self) -> None:
         super().__init__()
 
-    def choose(self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int) -> list[Mask]:
+    def choose(
+        self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int
+    ) -> list[Mask]:
         layers = [order.layer for order in orders]
         tiles = {order.layer.name: order.tiles() for order in orders}
-        worth = {order.layer.name: list(-np.sort(-one, axis=1)) for order, one in zip(orders, saliency, strict=True)}
+        worth = {
+            order.layer.name: list(-np.sort(-one, axis=1))
+            for order, one in zip(orders, saliency, strict=True)
+        }
         shares = hand_out_lanes(worth, lanes, orders[0].size, residual_lanes(layers, tiles))
         return [_best(one, shares[order.layer.name]) for order, one in zip(orders, saliency, strict=True)]
 
 
-def most_salient_blocks(saliency: Sequence[npt.NDArray[np.floating]], cost: Sequence[Array], lanes: int) -> list[Mask]:
-    """Which blocks stay, bool [tiles, blocks] for each layer: those of the largest `saliency` for each lane of their `cost`, as long as lanes last.
+def most_salient_blocks(
+    saliency: Sequence[npt.NDArray[np.floating]], cost: Sequence[Array], lanes: int
+) -> list[Mask]:
+    """Which blocks stay, bool [tiles, blocks] for each layer: those of the largest `saliency` for each lane
+    of their `cost`, as long as lanes last.
 
     A block of no saliency is never kept.
     """
@@ -115,7 +139,9 @@ def most_salient_blocks(saliency: Sequence[npt.NDArray[np.floating]], cost: Sequ
 
 
 def _best(saliency: npt.NDArray[np.floating], counts: Array) -> Mask:
-    """Of each tile so many blocks of the largest saliency, as long as they have some: bool [tiles, blocks]."""
+    """Of each tile so many blocks of the largest saliency, as long as they have some: bool [tiles,
+    blocks].
+    """
     kept = np.zeros(saliency.shape, bool)
     for mine, worth, count in zip(kept, saliency, counts, strict=True):
         mine[np.argsort(-worth, kind="stable")[:count]] = True
@@ -144,7 +170,9 @@ class _Order:
         return [np.flatnonzero(self.tile == t) for t in range(int(self.tile.max()) + 1)]
 
     def improve(self, kept: Mask) -> None:
-        """Exchanges filters, then inputs, such that the blocks `kept` bool [tiles, blocks] hold more saliency."""
+        """Exchanges filters, then inputs, such that the blocks `kept` bool [tiles, blocks] hold more
+        saliency.
+        """
         least = LEAST * float(self.layer.saliency.sum())
         # what a filter holds if it is in a tile, [F, tiles]; an input if it is in a block, [K, blocks]
         _exchange(self._by_block(self.layer.saliency) @ kept.T, self.tile, least)
@@ -152,7 +180,9 @@ class _Order:
             _exchange(self._by_tile().T @ kept, self.block, least)
 
     def pack(self, kept: Mask) -> PackedMatrix:
-        """Slots, each with the placeholder weight 1; every input that some tile keeps has a group of its own."""
+        """Slots, each with the placeholder weight 1; every input that some tile keeps has a group
+        of its own.
+        """
         inputs = kept[:, self.block]  # [tiles, K]
         used = np.flatnonzero(inputs.any(axis=0))
         groups = np.full((len(used), self.group), -1, np.int64)

@@ -1,7 +1,9 @@
-"""Tight Compression (Chen et al., arXiv 2104.01303): prune without structure, then permute and pack without loss.
+"""Tight Compression (Chen et al., arXiv 2104.01303): prune without structure, then permute and pack without
+loss.
 
-Filters go to tiles and inputs to groups by `pymodel.permute`. Which weights stay is decided before, over all layers at once, by saliency
-alone; how many may stay so that the packed matrix has the size that was asked for is found by bisection.
+Filters go to tiles and inputs to groups by `pymodel.packing.permute`. Which weights stay is decided before,
+over all layers at once, by saliency alone; how many may stay so that the packed matrix has the size that was
+asked for is found by bisection.
 """
 
 from __future__ import annotations
@@ -11,34 +13,50 @@ from typing import ClassVar
 
 import numpy as np
 
-from pymodel.config import ArrayConfig
-from pymodel.pack import pack
-from pymodel.permute import Permutation, Table, lane_count
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, slot_budget
+from pymodel.machine.config import ArrayConfig
+from pymodel.packing.pack import pack
+from pymodel.packing.permute import Permutation, Table, lane_count
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
 from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
 
 
-class Tight:
+class Tight(Scheme):
     """One table of groups for a layer, which all its tiles share."""
 
     name: ClassVar[str] = "tight"
-    summary: ClassVar[str] = "unstructured mask, permuted and packed without loss; one group table a layer (arXiv 2104.01303)"
+    summary: ClassVar[str] = (
+        "unstructured mask, permuted and packed without loss; one group table a layer (arXiv 2104.01303)"
+    )
     table: ClassVar[Table] = "layer"
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         budget = slot_budget(layers, ratio, config)
         seed = int(rng.integers(2**32))
 
         def try_out(keep: int, moves: int) -> tuple[int, tuple[dict[str, Mask], list[Permutation]]]:
             masks = most_salient(layers, keep)
-            found = permute_all([(masks[layer.name], layer.bank) for layer in layers], config.size, config.group, self.table, moves, seed)
-            lanes = sum(lane_count(masks[layer.name], permutation) for layer, permutation in zip(layers, found, strict=True))
+            found = permute_all(
+                [(masks[layer.name], layer.bank) for layer in layers],
+                config.size,
+                config.group,
+                self.table,
+                moves,
+                seed,
+            )
+            lanes = sum(
+                lane_count(masks[layer.name], permutation)
+                for layer, permutation in zip(layers, found, strict=True)
+            )
             return lanes, (masks, found)
 
         masks, found = most_that_fit(try_out, budget, budget * config.size)  # at most one weight a slot
         return {
-            layer.name: LayerPlan.of(pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group))
+            layer.name: LayerPlan.of(
+                pack(masks[layer.name].astype(np.int8), layer.bank, permutation, config.size, config.group)
+            )
             for layer, permutation in zip(layers, found, strict=True)
         }
 

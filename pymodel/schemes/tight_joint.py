@@ -1,17 +1,19 @@
-"""Joint pruning and packing: the lanes are given, and inputs are grouped so that the slots hold as much saliency as they can.
+"""Joint pruning and packing: the lanes are given, and inputs are grouped so that the slots hold as much
+saliency as they can.
 
-Lossless packing of an unstructured mask leaves a third of the slots empty, because two weights of a filter that meet in a group cost a lane
-for all. Here no lane is added: every filter keeps its best weight in every lane, so all slots are full, and what is searched for is the
-grouping in which the best weights meet as little as possible. Three choices, from the outside in:
+Lossless packing of an unstructured mask leaves a third of the slots empty, because two weights of a filter
+that meet in a group cost a lane for all. Here no lane is added: every filter keeps its best weight in every
+lane, so all slots are full, and what is searched for is the grouping in which the best weights meet as little
+as possible. Three choices, from the outside in:
 
-1. *Tiles*: filters in order of how many of their weights a pruning without structure would keep, so that those of a tile want equally
-   many lanes.
-2. *Lanes*: a tile of filters with n lanes cannot keep more than the n best weights of each filter. The n-th lane adds the sum of the
-   filters' n-th best, which falls with n, so handing the lanes out one by one, each to the tile of any layer where it adds most, is
-   optimal for this bound.
-3. *Groups*: each lane has a group of its own, at most one input from each bank. Simulated annealing moves an input to another lane, or
-   exchanges it with the input of the same bank there; the energy is the saliency that all slots hold. An input that no lane has is pruned
-   in the whole tile.
+1. *Tiles*: filters in order of how many of their weights a pruning without structure would keep, so that
+   those of a tile want equally many lanes.
+2. *Lanes*: a tile of filters with n lanes cannot keep more than the n best weights of each filter. The n-th
+   lane adds the sum of the filters' n-th best, which falls with n, so handing the lanes out one by one, each
+   to the tile of any layer where it adds most, is optimal for this bound.
+3. *Groups*: each lane has a group of its own, at most one input from each bank. Simulated annealing moves an
+   input to another lane, or exchanges it with the input of the same bank there; the energy is the saliency
+   that all slots hold. An input that no lane has is pruned in the whole tile.
 
 On a public ResNet-20 at 14x and G = 16 the search ends within half a percent of the bound in (2).
 """
@@ -25,21 +27,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import njit
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import PackedMatrix, Tile
-from pymodel.permute import Array
-from pymodel.schemes.base import LayerPlan, LayerWeights, slot_budget
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import PackedMatrix, Tile
+from pymodel.packing.permute import Array
+from pymodel.packing.plan import LayerPlan, LayerWeights, Scheme, slot_budget
 from pymodel.schemes.search import each, hand_out_lanes, residual_lanes
 from pymodel.schemes.unstructured import most_salient
 
-# Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of a tile.
-# Tuned on a public ResNet-20 (CIFAR-10) at 14x.
+# Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of
+# a tile. Tuned on a public ResNet-20 (CIFAR-10) at 14x.
 HOT, COLD = 0.1, 0.003
 MOVES = 1000
 
 
-class TightJoint:
+class TightJoint(Scheme):
     """`moves`: of the search, for every input of a tile."""
 
     name: ClassVar[str] = "tight_joint"
@@ -50,7 +52,9 @@ class TightJoint:
             raise TatamiError(f"{self.name}: moves is {moves}, must be at least 0")
         self.moves = moves
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         lanes = slot_budget(layers, ratio, config)
         wanted = most_salient(layers, lanes * config.size)
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
@@ -63,25 +67,43 @@ class TightJoint:
             for index, (filters, count) in enumerate(zip(tiles[layer.name], shares[layer.name], strict=True))
         ]
         found = iter(each(_fill, jobs))
-        return {layer.name: LayerPlan.of(_join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)) for layer in layers}
+        return {
+            layer.name: LayerPlan.of(
+                _join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)
+            )
+            for layer in layers
+        }
 
-    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
+    def share_out(
+        self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig
+    ) -> dict[str, Array]:
         """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all."""
         del config
         return hand_out_lanes(best_of_filters(layers, tiles), lanes)
 
 
 class TightPass(TightJoint):
-    """Every tile gets whole passes, so that no row of the array idles: less freedom for the lanes, fewer cycles at the same compression.
+    """Every tile gets whole passes, so that no row of the array idles: less freedom for the lanes, fewer
+    cycles at the same compression.
 
     Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
     """
 
     name: ClassVar[str] = "tight_pass"
-    summary: ClassVar[str] = "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
+    summary: ClassVar[str] = (
+        "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
+    )
 
-    def share_out(self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig) -> dict[str, Array]:
-        return hand_out_lanes(best_of_filters(layers, tiles), lanes, config.size, residual_lanes(layers, tiles), self.cost(layers))
+    def share_out(
+        self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig
+    ) -> dict[str, Array]:
+        return hand_out_lanes(
+            best_of_filters(layers, tiles),
+            lanes,
+            config.size,
+            residual_lanes(layers, tiles),
+            self.cost(layers),
+        )
 
     def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int] | None:
         """What a lane of each layer costs; None if that does not matter."""
@@ -90,7 +112,8 @@ class TightPass(TightJoint):
 
 
 class TightCycle(TightPass):
-    """The budget is of lanes, but a pass of a layer with many pixels takes many cycles: passes go to where a cycle adds most saliency.
+    """The budget is of lanes, but a pass of a layer with many pixels takes many cycles: passes go to where a
+    cycle adds most saliency.
 
     No other choice of passes keeps more saliency (by the bound of best weights) in as few cycles.
     """
@@ -127,7 +150,9 @@ def _fill(job: _Job) -> tuple[Array, Tile]:
     select = value.argmax(axis=2).T
     full = value.max(axis=2).T > 0  # a weight that is zero already is not worth a slot
     used = (full[:, :, None] & (select[:, :, None] == np.arange(group))).any(axis=1)
-    return np.where(used, table, -1), Tile(job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8))
+    return np.where(used, table, -1), Tile(
+        job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8)
+    )
 
 
 def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatrix:
@@ -140,23 +165,40 @@ def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatr
 
 
 def sort_into_tiles(wanted: Array, size: int) -> list[Array]:
-    """Filters, those that want most slots first, `size` to a tile: `wanted` int [F] -> int64 arrays of filters."""
+    """Filters, those that want most slots first, `size` to a tile:
+
+    `wanted` int [F] -> int64 arrays of filters.
+    """
     order = np.argsort(-wanted, kind="stable")
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def best_of_filters(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]) -> dict[str, list[Array]]:
-    """What a tile's n-th lane can hold, whatever the groups: the n-th best weight of each of its filters. Float [K] for each tile of a layer."""
-    return {layer.name: [-np.sort(-layer.saliency[filters], axis=1).sum(axis=0) for filters in tiles[layer.name]] for layer in layers}
+    """What a tile's n-th lane can hold, whatever the groups: the n-th best weight of each of its filters.
+
+    Float [K] for each tile of a layer.
+    """
+    return {
+        layer.name: [-np.sort(-layer.saliency[filters], axis=1).sum(axis=0) for filters in tiles[layer.name]]
+        for layer in layers
+    }
 
 
 def lane_limit(best: dict[str, list[Array]], shares: dict[str, Array]) -> float:
-    """The most saliency that so many lanes can hold: of `best_of_filters`, of each tile as many as it has lanes."""
-    return sum(float(tile[:count].sum()) for name, tiles in best.items() for tile, count in zip(tiles, shares[name], strict=True))
+    """The most saliency that so many lanes can hold: of `best_of_filters`, of each tile as many as it has
+    lanes.
+    """
+    return sum(
+        float(tile[:count].sum())
+        for name, tiles in best.items()
+        for tile, count in zip(tiles, shares[name], strict=True)
+    )
 
 
 def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.random.Generator) -> Array:
-    """A table int64 [lanes, G]: of each bank the inputs of the largest `worth` [K], at most one a lane, in lanes drawn at random."""
+    """A table int64 [lanes, G]: of each bank the inputs of the largest `worth` [K], at most one a lane, in
+    lanes drawn at random.
+    """
     table = np.full((lanes, group), -1, np.int64)
     for b in range(group):
         inputs = np.flatnonzero(bank == b)
@@ -167,7 +209,9 @@ def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.rand
 
 @njit(cache=True, nogil=True)
 def _survey(saliency: Array, table: Array, lane: int, top: Array, second: Array, holder: Array) -> None:
-    """Notes for every filter the largest and the second saliency in a lane, and the bank that holds the largest (-1: none)."""
+    """Notes for every filter the largest and the second saliency in a lane, and the bank that holds the
+    largest (-1: none).
+    """
     for f in range(saliency.shape[1]):
         top[lane, f] = 0
         second[lane, f] = 0
@@ -197,11 +241,13 @@ def _change(saliency: Array, lane: int, bank: int, new: int, top: Array, second:
 
 
 @njit(cache=True, nogil=True)
-def _anneal(saliency: Array, bank: Array, table: Array, moves: int, hot: float, cold: float, rng: Any) -> None:
+def _anneal(
+    saliency: Array, bank: Array, table: Array, moves: int, hot: float, cold: float, rng: Any
+) -> None:
     """Simulated annealing of one tile's `table` int64 [lanes, G], in place.
 
-    `saliency` float32 [K + 1, C]: row K is zero and stands for no input. Cooled to where hardly a move to the worse is taken: the last state
-    is the result.
+    `saliency` float32 [K + 1, C]: row K is zero and stands for no input. Cooled to where hardly a move to the
+    worse is taken: the last state is the result.
     """
     lanes, group = table.shape
     none = saliency.shape[0] - 1

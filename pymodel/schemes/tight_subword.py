@@ -1,12 +1,15 @@
-"""Tight Compression with subword pruning (Chen et al., arXiv 2104.01303): digits of weights are pruned, permuted and packed, one by one.
+"""Tight Compression with subword pruning (Chen et al., arXiv 2104.01303): digits of weights are pruned,
+permuted and packed, one by one.
 
-An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.pack.split_digits`). A digit takes a slot of its own, half as wide, that
-says by one bit which of the two it is; a weight of which both digits are left takes two slots, a small one or a multiple of 16 only one. So the
-machine must have slots of digits (`ArrayConfig.weight_bits` 4).
+An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.packing.pack.split_digits`). A
+digit takes a slot of its own, half as wide, that says by one bit which of the two it is; a weight of which
+both digits are left takes two slots, a small one or a multiple of 16 only one. So the machine must have slots
+of digits (`ArrayConfig.weight_bits` 4).
 
-Real weights become integers by the peak of their filter; what a digit is worth is by how much it brings the weight nearer (`by_digit`). Which digits
-stay is decided over all layers at once, the rest is as in `tight_tile`. The ratio counts slots, whatever their width, against weights; counted
-against the two digits of every weight, it is twice as high.
+Real weights become integers by the peak of their filter; what a digit is worth is by how much it brings the
+weight nearer (`by_digit`). Which digits stay is decided over all layers at once, the rest is as in
+`tight_tile`. The ratio counts slots, whatever their width, against weights; counted against the two digits of
+every weight, it is twice as high.
 """
 
 from __future__ import annotations
@@ -17,26 +20,38 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack
-from pymodel.permute import Array, Permutation, lane_count
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask, Plans, slot_budget
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack
+from pymodel.packing.permute import Array, Permutation, lane_count
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Plans, Scheme, slot_budget
 from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
 
 HIGH_FIRST = 1e-9  # of equal halves, the high digit's is larger by this part
 
 
-class TightSubword:
-    """Needs a configuration whose slots are 4 bits wide. `project` brings trained weights to what the slots of a plan can hold."""
+class TightSubword(Scheme):
+    """Needs a configuration whose slots are 4 bits wide.
+
+    `project` brings trained weights to what the slots of a plan can hold.
+    """
 
     name: ClassVar[str] = "tight_subword"
-    summary: ClassVar[str] = "4-bit digits of weights pruned one by one, as tight_tile; for slots of 4 bits (arXiv 2104.01303)"
+    summary: ClassVar[str] = (
+        "4-bit digits of weights pruned one by one, as tight_tile; for slots of 4 bits (arXiv 2104.01303)"
+    )
+    slot_bits: ClassVar[int] = DIGIT_BITS
+    trainer: ClassVar[str] = "pymodel.training.subword:SubwordTrainer"
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         if config.weight_bits != DIGIT_BITS:
-            raise TatamiError(f"tight_subword: config '{config.name}' has slots of {config.weight_bits} bits, must be {DIGIT_BITS}")
+            raise TatamiError(
+                f"tight_subword: config '{config.name}' has slots of {config.weight_bits} bits, must be"
+                f" {DIGIT_BITS}"
+            )
         budget = slot_budget(layers, ratio, config)
         digits = [by_digit(layer) for layer in layers]
         seed = int(rng.integers(2**32))
@@ -48,18 +63,24 @@ class TightSubword:
             slots = [masks[layer.name].sum(axis=2) for layer in layers]
             matrices = [(count, layer.bank) for count, layer in zip(slots, layers, strict=True)]
             found = permute_all(matrices, config.size, config.group, "tile", moves, seed, slots)
-            return sum(lane_count(count, permutation, count) for count, permutation in zip(slots, found, strict=True)), (masks, found)
+            return sum(
+                lane_count(count, permutation, count) for count, permutation in zip(slots, found, strict=True)
+            ), (masks, found)
 
         masks, permutations = most_that_fit(try_out, budget, budget * config.size)
         plans = {}
         for layer, permutation in zip(layers, permutations, strict=True):
             ones = masks[layer.name] @ np.array([1, 1 << DIGIT_BITS])
-            plans[layer.name] = LayerPlan.of(pack(ones, layer.bank, permutation, config.size, config.group, DIGIT_BITS))
+            plans[layer.name] = LayerPlan.of(
+                pack(ones, layer.bank, permutation, config.size, config.group, DIGIT_BITS)
+            )
         return plans
 
 
 def integers(weight: npt.NDArray[np.generic]) -> Array:
-    """`weight` [F, K] in int64 steps: as it is if it holds integers, else the largest of each filter becomes 119, what two digits hold."""
+    """`weight` [F, K] in int64 steps: as it is if it holds integers, else the largest of each filter becomes
+    119, what two digits hold.
+    """
     if np.issubdtype(weight.dtype, np.integer):
         return weight.astype(np.int64)
     real = weight.astype(np.float64)
@@ -70,9 +91,9 @@ def integers(weight: npt.NDArray[np.generic]) -> Array:
 def by_digit(layer: LayerWeights) -> LayerWeights:
     """The layer with its digits as inputs, low and high side by side: [F, 2 K].
 
-    A digit's saliency is the share that it has in its weight's, which goes with the square of the weight w: of w^2, the high digit brings
-    w^2 - low^2, for low is what it leaves as error, and the low digit brings low^2 after it. Where that would put the low digit first, of no use
-    without the high one, both bring half.
+    A digit's saliency is the share that it has in its weight's, which goes with the square of the weight w:
+    of w^2, the high digit brings w^2 - low^2, for low is what it leaves as error, and the low digit brings
+    low^2 after it. Where that would put the low digit first, of no use without the high one, both bring half.
     """
     whole = integers(layer.weight)
     try:
@@ -82,22 +103,32 @@ def by_digit(layer: LayerWeights) -> LayerWeights:
     square, low = np.square(whole), np.square(digits[:, :, 0])
     high = np.where(digits[:, :, 1] != 0, square - low, 0)
     wrong_way = (digits[:, :, 1] != 0) & (high < low)
-    share = np.stack([np.where(wrong_way, square / 2, low), np.where(wrong_way, square / 2 * (1 + HIGH_FIRST), high)], axis=-1)
+    share = np.stack(
+        [np.where(wrong_way, square / 2, low), np.where(wrong_way, square / 2 * (1 + HIGH_FIRST), high)],
+        axis=-1,
+    )
     saliency = layer.saliency[:, :, None] * share / np.where(whole == 0, 1, square)[:, :, None]
-    return LayerWeights(layer.name, digits.reshape(len(whole), -1), np.repeat(layer.bank, 2), saliency.reshape(len(whole), -1))
+    return LayerWeights(
+        layer.name, digits.reshape(len(whole), -1), np.repeat(layer.bank, 2), saliency.reshape(len(whole), -1)
+    )
 
 
 def project(packed: PackedMatrix, weight: Array) -> Array:
-    """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed`, a plan's placeholders, has slots for them."""
+    """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed`, a plan's
+    placeholders, has slots for them.
+    """
     slots = unpack(packed, packed.filters, packed.inputs).reshape(weight.shape)
     low, high = slots & 1 == 1, slots >> DIGIT_BITS == 1
     sixteens = np.clip(np.rint(weight / 16), -8, 7) * 16
-    nearest = np.select([low & high, high, low], [np.clip(weight, -128, MAX_DIGITS), sixteens, np.clip(weight, -8, 7)], 0)
+    nearest = np.select(
+        [low & high, high, low], [np.clip(weight, -128, MAX_DIGITS), sixteens, np.clip(weight, -8, 7)], 0
+    )
     return nearest.astype(np.int8)
 
 
 def digit_saliency_kept(layers: Sequence[LayerWeights], plans: Plans) -> float:
-    """Share of the squared weights, in the steps of `integers`, that remains if every weight is brought to what its slots can hold.
+    """Share of the squared weights, in the steps of `integers`, that remains if every weight is brought to
+    what its slots can hold.
 
     The rest is the squared error. (`base.saliency_kept` counts a weight as kept if one of its digits is.)
     """

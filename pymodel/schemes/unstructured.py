@@ -1,4 +1,7 @@
-"""Unstructured pruning: the weights of the largest saliency, wherever they are. No array runs it at its own size: it is the bound for all that do."""
+"""Unstructured pruning: the weights of the largest saliency, wherever they are.
+
+No array runs it at its own size: it is the bound for all that do.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,32 @@ from typing import ClassVar
 
 import numpy as np
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.schemes.base import LayerPlan, LayerWeights, Mask
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme
 
 
 def most_salient(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
-    """Masks of the `keep` weights of all layers with the largest saliency; of equal ones the earlier stays."""
+    """Masks of the `keep` weights of all layers with the largest saliency; of equal ones the
+    earlier stays.
+    """
     saliency = np.concatenate([layer.saliency.ravel() for layer in layers])
     kept = np.zeros(len(saliency), bool)
     kept[np.argsort(-saliency, kind="stable")[:keep]] = True
     ends = np.cumsum([layer.saliency.size for layer in layers])
-    return {layer.name: part.reshape(layer.weight.shape) for layer, part in zip(layers, np.split(kept, ends[:-1]), strict=True)}
+    return {
+        layer.name: part.reshape(layer.weight.shape)
+        for layer, part in zip(layers, np.split(kept, ends[:-1]), strict=True)
+    }
 
 
-class Unstructured:
+class Unstructured(Scheme):
     name: ClassVar[str] = "unstructured"
     summary: ClassVar[str] = "global pruning, no packing: the bound that no array runs"
 
-    def plan(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator) -> dict[str, LayerPlan]:
+    def plan(
+        self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
+    ) -> dict[str, LayerPlan]:
         """Keeps 1 / `ratio` of the weights, counting a slot for each."""
         weights = sum(layer.weight.size for layer in layers)
         if not 1 <= ratio <= weights:

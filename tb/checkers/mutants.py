@@ -1,7 +1,8 @@
-"""One-line faults of the RTL, and of what the host sends, each of which must make an assertion of the inside fire.
+"""One-line faults of the RTL, and of what the host sends, each of which must make an assertion of the inside
+fire.
 
-`mutate` writes a copy of the sources in which every fault waits behind a number: `mutant` of `psa_checked` chooses one, 0 none. So one
-build serves them all.
+`mutate` writes a copy of the sources in which every fault waits behind a number: `mutant` of `psa_checked`
+chooses one, 0 none. So one build serves them all.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pymodel.config import CONFIGS
-from pymodel.errors import TatamiError
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
 
-# Depths that are no powers of two: there are addresses that a memory's address bits can name and the memory does not have.
+# Depths that are no powers of two: there are addresses that a memory's address bits can name and the memory
+# does not have.
 CONFIG = replace(
     CONFIGS["4x2"],
     name="odd",
@@ -53,7 +55,8 @@ class Spoil:
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is wrong, and the messages that it must provoke. `stimulus` is the way in which the machine is used (test_inside.py).
+    """What is wrong, and the messages that it must provoke. `stimulus` is the way in which the machine is
+    used (test_inside.py).
 
     `packets` are destination, bank and address of packets of one word that are sent before.
     """
@@ -82,9 +85,22 @@ DEPTHS = {
 OUT_RECORD = 2  # the network's program has two layers before it
 
 
-def unchecked(names: Sequence[str], module: str, check: str, checked: str, spoils: Sequence[Spoil] = (), stimulus: str = "run") -> Mutant:
+def unchecked(
+    names: Sequence[str],
+    module: str,
+    check: str,
+    checked: str,
+    spoils: Sequence[Spoil] = (),
+    stimulus: str = "run",
+) -> Mutant:
     """A bound that is taken for kept, `checked`, without a look, and a program that breaks it."""
-    return Mutant(f"unchecked: {names[0]}", [f"{name} {OUT_OF_RANGE}" for name in names], Fault(module, check, checked), spoils, stimulus=stimulus)
+    return Mutant(
+        f"unchecked: {names[0]}",
+        [f"{name} {OUT_OF_RANGE}" for name in names],
+        Fault(module, check, checked),
+        spoils,
+        stimulus=stimulus,
+    )
 
 
 MEMORIES = (
@@ -109,7 +125,13 @@ MEMORIES = (
         packets=[(destination, 0, depth) for destination, depth in enumerate(DEPTHS.values())],
         stimulus="nothing",
     ),
-    unchecked(["PROGRAM read"], "psa_sequencer", "pc_reg >= PROGRAM_DEPTH", "1'b0", stimulus="start past the program"),
+    unchecked(
+        ["PROGRAM read"],
+        "psa_sequencer",
+        "pc_reg >= PROGRAM_DEPTH",
+        "1'b0",
+        stimulus="start past the program",
+    ),
     unchecked(
         ["TILE read"],
         "psa_sequencer",
@@ -208,7 +230,10 @@ MEMORIES = (
         "{1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH",
         "1'b1",
         # first word and count of an OUT record
-        [Spoil("PROGRAM", OUT_RECORD, "phases", CONFIG.feature_depth - 1), Spoil("PROGRAM", OUT_RECORD, "chunk_words", 10)],
+        [
+            Spoil("PROGRAM", OUT_RECORD, "phases", CONFIG.feature_depth - 1),
+            Spoil("PROGRAM", OUT_RECORD, "chunk_words", 10),
+        ],
     ),
 )
 
@@ -298,7 +323,9 @@ WRITES = (
 
 # that the checkers of the interfaces are connected; every rule of theirs is provoked by test_interfaces.py
 WIRING = (
-    Mutant("irq is X", ["irq is X"], Fault("psa_regs", "irq_reg", "1'bx", line="assign irq "), four_state=True),
+    Mutant(
+        "irq is X", ["irq is X"], Fault("psa_regs", "irq_reg", "1'bx", line="assign irq "), four_state=True
+    ),
     Mutant(
         "a waiting word changes",
         ["m_axis: payload changed before ready came"],
@@ -321,7 +348,12 @@ WIRING = (
         Fault("psa_regs", "rvalid_reg", "1'b1", line="assign s_axil_rvalid"),
         stimulus="nothing",
     ),
-    Mutant("the host withdraws a beat", ["s_axis: valid fell before ready came"], packets=[(200, 0, 0)], stimulus="withdraw a beat"),
+    Mutant(
+        "the host withdraws a beat",
+        ["s_axis: valid fell before ready came"],
+        packets=[(200, 0, 0)],
+        stimulus="withdraw a beat",
+    ),
 )
 
 MUTANTS = (Mutant("nothing is wrong", []), *MEMORIES, *SLOTS, *TOKENS, *WRITES, *WIRING)
@@ -336,24 +368,35 @@ def mutate(sources: Sequence[Path], folder: Path) -> list[Path]:
     for number, mutant in enumerate(MUTANTS):
         if mutant.fault:
             fault = mutant.fault
-            faults.setdefault((fault.module, fault.line or fault.old, fault.old), []).append((number, fault.new))
+            faults.setdefault((fault.module, fault.line or fault.old, fault.old), []).append(
+                (number, fault.new)
+            )
     for (module, line, old), choices in faults.items():
         expression = old
         for number, new in choices:
             expression = f"(psa_checked.mutant == 8'd{number} ? ({new}) : ({expression}))"
         texts[module] = replace_in_line(texts[module], line, old, expression, f"{module}.v")
     texts["psa_checked"] = replace_in_line(
-        texts["psa_checked"], "reg active_reg;", "reg active_reg;", "reg active_reg; reg [7:0] mutant; initial mutant = 8'd0;", "psa_checked.v"
+        texts["psa_checked"],
+        "reg active_reg;",
+        "reg active_reg;",
+        "reg active_reg; reg [7:0] mutant; initial mutant = 8'd0;",
+        "psa_checked.v",
     )
     # every mutant is to show, not the first five
-    texts["psa_assert"] = replace_in_line(texts["psa_assert"], "parameter SHOWN", "5", "100000", "psa_assert.v")
+    texts["psa_assert"] = replace_in_line(
+        texts["psa_assert"], "parameter SHOWN", "5", "100000", "psa_assert.v"
+    )
     for stem, text in texts.items():
         (folder / f"{stem}.v").write_text(text)
     return [folder / f"{path.stem}.v" for path in sources]
 
 
 def replace_in_line(text: str, line: str, old: str, new: str, where: str) -> str:
-    """`text` with `old` replaced in the one line that holds `line`. Raises `TatamiError` if it is not there exactly once."""
+    """`text` with `old` replaced in the one line that holds `line`.
+
+    Raises `TatamiError` if it is not there exactly once.
+    """
     lines = text.split("\n")
     found = [i for i, candidate in enumerate(lines) if line in candidate]
     if len(found) != 1 or lines[found[0]].count(old) != 1:

@@ -1,4 +1,6 @@
-"""Uses a machine with faults (mutants.py), one after another, and reports when each was chosen: pytest holds the log against it."""
+"""Uses a machine with faults (mutants.py), one after another, and reports when each was chosen: pytest holds
+the log against it.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,16 @@ from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeo
 from cocotb.utils import get_sim_time
 from cocotb_bus.drivers.amba import AXI4LiteMaster
 
-from pymodel.compile import compile_network
-from pymodel.config import ArrayConfig
-from pymodel.image import BEAT_BITS, Image, Section, header_beat, memories, packet
-from pymodel.network import Conv, GlobalPool, Network, Requant
+from pymodel.compiler.compile import compile_network
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.image import Image
+from pymodel.machine.memory import BEAT_BITS, Section, header_beat, memories, packet
+from pymodel.machine.registers import REGISTERS
+from pymodel.network.integer import Conv, GlobalPool, Network, Requant
 from tb.checkers.mutants import MUTANTS, Spoil
 from tb.common import settings
-from tb.common.registers import REGISTERS
 from tb.common.seeding import numpy_rng
-from tb.common.stream import Beats, StreamSource, StreamStalledError
+from tb.plain.stream import Beats, StreamSource, StreamStalledError
 
 PERIOD_NS = 10
 RUN_CYCLES = 6000  # longer than any run that ends
@@ -30,11 +33,20 @@ START = 1
 class Bench:
     """The pins of the machine, for use that is not legal: nothing here minds what comes back."""
 
-    def __init__(self, dut: Any, config: ArrayConfig, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]) -> None:
+    def __init__(
+        self, dut: Any, config: ArrayConfig, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]
+    ) -> None:
         self.dut, self.config, self.image = dut, config, image
         self.inputs = image.tensor_packets("input", pixels)
         self.axil = AXI4LiteMaster(dut, "s_axil", dut.clk)
-        self.source = StreamSource(dut, "s_axis", dut.clk, numpy_rng("source"), four_state=settings.simulator() == "icarus", patience=200)
+        self.source = StreamSource(
+            dut,
+            "s_axis",
+            dut.clk,
+            numpy_rng("source"),
+            four_state=settings.simulator() == "icarus",
+            patience=200,
+        )
         dut.m_axis_tready.value = 0
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
         cocotb.start_soon(self._take_now_and_then())
@@ -63,7 +75,9 @@ class Bench:
         return np.array([header_beat(destination, bank, 1, address), *[0] * beats], dtype=np.uint64)
 
     async def load(self, spoils: Any) -> None:
-        await self.send(*(p.beats for p in spoiled(self.image, spoils).packets()), *(p.beats for p in self.inputs))
+        await self.send(
+            *(p.beats for p in spoiled(self.image, spoils).packets()), *(p.beats for p in self.inputs)
+        )
 
     async def start(self, address: int) -> None:
         await self.axil.write(REGISTERS["IRQ_ENABLE"].address, 3)
@@ -89,7 +103,9 @@ class Bench:
                 await ClockCycles(self.dut.clk, 4)
         else:
             await self.load(spoils)
-            await self.start(self.config.program_depth if stimulus == "start past the program" else self.image.run_start)
+            await self.start(
+                self.config.program_depth if stimulus == "start past the program" else self.image.run_start
+            )
             if stimulus == "load while busy":
                 spec, words = memories(self.config)["FEATURE"], self.config.feature_depth // 2
                 await self.send(packet(spec, Section("FEATURE", words, spec.zeros(words), 1)).beats)
@@ -104,7 +120,9 @@ def spoiled(image: Image, spoils: Any) -> Image:
         words = section.words.copy()
         for s in spoils:
             if isinstance(s, Spoil) and s.memory == section.memory:
-                words[slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)] = s.value
+                words[slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)] = (
+                    s.value
+                )
         return replace(section, words=words)
 
     return replace(image, sections=tuple(words_of(section) for section in image.sections))
@@ -114,7 +132,12 @@ def small_network(rng: np.random.Generator) -> Network:
     """Two layers: a convolution with taps in all directions and more filters than columns, and a pool."""
 
     def requant(filters: int) -> Requant:
-        return Requant(np.zeros(filters, dtype=np.int64), np.full(filters, 256, dtype=np.int64), np.full(filters, 16, dtype=np.int64), relu=False)
+        return Requant(
+            np.zeros(filters, dtype=np.int64),
+            np.full(filters, 256, dtype=np.int64),
+            np.full(filters, 16, dtype=np.int64),
+            relu=False,
+        )
 
     convolution = Conv("conv", "input", rng.integers(1, 100, (5, 3, 3, 3)), requant(5), 1, 1, None)
     return Network("small", (3, 5, 5), (convolution, GlobalPool("pool", "conv", requant(5))))
@@ -135,5 +158,12 @@ async def every_mutant(dut: Any) -> None:
         begin = get_sim_time("ns")
         await bench.send(*(bench.one_word(*p) for p in mutant.packets))
         await bench.use(mutant.stimulus, mutant.spoils)
-        played.append({"case": mutant.name, "begin": begin, "end": get_sim_time("ns"), "provokes": list(mutant.provokes)})
+        played.append(
+            {
+                "case": mutant.name,
+                "begin": begin,
+                "end": get_sim_time("ns"),
+                "provokes": list(mutant.provokes),
+            }
+        )
     settings.report({"cases": played})

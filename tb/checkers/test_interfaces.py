@@ -1,7 +1,8 @@
 """Traffic that keeps the rules of AXI4-Stream and AXI4-Lite, and traffic that breaks each of them once.
 
-The checker is the design under test: every port of it is driven from here. A case is a list of cycles; the time that it took and the
-messages that it must provoke go to the report, and pytest holds the log against them.
+The checker is the design under test: every port of it is driven from here. A case is a list of cycles; the
+time that it took and the messages that it must provoke go to the report, and pytest holds the log against
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Cycle = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Case:
-    """Cycles, each with the inputs that it changes, and the broken rules that they must provoke: none for legal traffic."""
+    """Cycles, each with the inputs that it changes, and the broken rules that they must provoke: none for
+    legal traffic.
+    """
 
     name: str
     cycles: Sequence[Cycle]
@@ -57,26 +60,66 @@ STREAM = (
             {"tvalid": 0},
         ),
     ),
-    Case("a beat that waits is withdrawn in a reset", announced(1, {"tvalid": 1, "tready": 0, "tlast": 1}, {"withdraw": 1}, {"tvalid": 0})),
-    Case("a word goes away", announced(2, {"tvalid": 1, "tready": 0}, {"tvalid": 0}), ["valid fell before ready came"]),
-    Case("a word changes", announced(2, {"tvalid": 1, "tready": 0}, {"tdata": 5}), ["payload changed before ready came"]),
-    Case("a waiting word becomes the last", announced(2, {"tvalid": 1, "tready": 0, "tlast": 0}, {"tready": 1, "tlast": 1}, {"tlast": 1}), [
-        "payload changed before ready came",
-        "tlast must mark the last beat of a packet and no other",
-    ]),
-    Case("valid in the cycle after a reset", [{"rst": 1}, {"tvalid": 1}, {"rst": 0}], ["valid in the cycle after reset", "a beat outside a packet"]),
-    Case("a beat that no packet has room for", announced(1, {"tvalid": 1, "tlast": 1}, {}), ["a beat outside a packet"]),
-    Case("the last beat is not marked", announced(1, {"tvalid": 1, "tlast": 0}), ["tlast must mark the last beat of a packet and no other"]),
-    Case("a packet in a packet", [*announced(2, {"tvalid": 1}), *announced(1, {"tvalid": 0})], ["a packet begins inside another"]),
+    Case(
+        "a beat that waits is withdrawn in a reset",
+        announced(1, {"tvalid": 1, "tready": 0, "tlast": 1}, {"withdraw": 1}, {"tvalid": 0}),
+    ),
+    Case(
+        "a word goes away",
+        announced(2, {"tvalid": 1, "tready": 0}, {"tvalid": 0}),
+        ["valid fell before ready came"],
+    ),
+    Case(
+        "a word changes",
+        announced(2, {"tvalid": 1, "tready": 0}, {"tdata": 5}),
+        ["payload changed before ready came"],
+    ),
+    Case(
+        "a waiting word becomes the last",
+        announced(2, {"tvalid": 1, "tready": 0, "tlast": 0}, {"tready": 1, "tlast": 1}, {"tlast": 1}),
+        [
+            "payload changed before ready came",
+            "tlast must mark the last beat of a packet and no other",
+        ],
+    ),
+    Case(
+        "valid in the cycle after a reset",
+        [{"rst": 1}, {"tvalid": 1}, {"rst": 0}],
+        ["valid in the cycle after reset", "a beat outside a packet"],
+    ),
+    Case(
+        "a beat that no packet has room for",
+        announced(1, {"tvalid": 1, "tlast": 1}, {}),
+        ["a beat outside a packet"],
+    ),
+    Case(
+        "the last beat is not marked",
+        announced(1, {"tvalid": 1, "tlast": 0}),
+        ["tlast must mark the last beat of a packet and no other"],
+    ),
+    Case(
+        "a packet in a packet",
+        [*announced(2, {"tvalid": 1}), *announced(1, {"tvalid": 0})],
+        ["a packet begins inside another"],
+    ),
     Case("valid is X", announced(1, {"tvalid": X}), ["valid is X"]),
     Case("ready is X", announced(1, {"tvalid": 1, "tlast": 1, "tready": X}), ["ready is X while valid"]),
     Case("data hold X", announced(1, {"tvalid": 1, "tlast": 1, "tdata": X}), ["payload holds X while valid"]),
-    Case("data hold X where no word is", announced(1, {"tdata": X, "tlast": X}, {}, {"tdata": 1, "tlast": 1, "tvalid": 1})),
-)  # fmt: skip
+    Case(
+        "data hold X where no word is",
+        announced(1, {"tdata": X, "tlast": X}, {}, {"tdata": 1, "tlast": 1, "tvalid": 1}),
+    ),
+)
 
 WRITE = ({"awvalid": 1, "wvalid": 1}, {"awvalid": 0, "wvalid": 0, "bvalid": 1}, {"bvalid": 0})
 READ = ({"arvalid": 1}, {"arvalid": 0, "rvalid": 1}, {"rvalid": 0})
-CHANNELS = {"AW": ("aw", "awaddr"), "W": ("w", "wstrb"), "B": ("b", "bresp"), "AR": ("ar", "araddr"), "R": ("r", "rdata")}
+CHANNELS = {
+    "AW": ("aw", "awaddr"),
+    "W": ("w", "wstrb"),
+    "B": ("b", "bresp"),
+    "AR": ("ar", "araddr"),
+    "R": ("r", "rdata"),
+}
 
 
 def broken_channel(name: str, prefix: str, payload: str) -> list[Case]:
@@ -89,25 +132,53 @@ def broken_channel(name: str, prefix: str, payload: str) -> list[Case]:
         Case(f"{name} goes away", [*waiting, {valid: 0}], [f"{name}: valid fell before ready came"]),
         Case(f"{name} changes", [*waiting, {payload: 2}], [f"{name}: payload changed before ready came"]),
         Case(f"{name} valid is X", [*asked, {**quiet, valid: X}], [f"{name}: valid is X"]),
-        Case(f"{name} ready is X", [*asked, {**quiet, valid: 1, ready: X}], [f"{name}: ready is X while valid"]),
-        Case(f"{name} payload is X", [*waiting, {payload: X, ready: 1}], [f"{name}: payload holds X while valid"]),
+        Case(
+            f"{name} ready is X", [*asked, {**quiet, valid: 1, ready: X}], [f"{name}: ready is X while valid"]
+        ),
+        Case(
+            f"{name} payload is X",
+            [*waiting, {payload: X, ready: 1}],
+            [f"{name}: payload holds X while valid"],
+        ),
     ]
 
 
 LITE = (
     Case("writes and reads", [*WRITE, *WRITE, *READ, *READ]),
-    Case("data before the address", [{"wvalid": 1}, {"wvalid": 0, "awvalid": 1}, {"awvalid": 0, "bvalid": 1, "bresp": 2}, {"bvalid": 0}]),
+    Case(
+        "data before the address",
+        [{"wvalid": 1}, {"wvalid": 0, "awvalid": 1}, {"awvalid": 0, "bvalid": 1, "bresp": 2}, {"bvalid": 0}],
+    ),
     Case("an answer to no write", [{"bvalid": 1}, {"bvalid": 0}], ["B: answers no write"]),
     Case("an answer to half a write", [{"awvalid": 1}, {"awvalid": 0, "bvalid": 1}], ["B: answers no write"]),
     Case("two answers to one write", [*WRITE, {"bvalid": 1}], ["B: answers no write"]),
     Case("an answer to no read", [{"rvalid": 1}], ["R: answers no read"]),
-    Case("a write answered with DECERR", [WRITE[0], {**WRITE[1], "bresp": 3}], ["B: response is neither OKAY nor SLVERR"]),
-    Case("a read answered with EXOKAY", [READ[0], {**READ[1], "rresp": 1}], ["R: response is neither OKAY nor SLVERR"]),
-    Case("B valid after a reset", [{"rst": 1}, {"bvalid": 1}, {"rst": 0}], ["B: valid in the cycle after reset", "B: answers no write"]),
-    Case("R valid after a reset", [{"rst": 1}, {"rvalid": 1}, {"rst": 0}], ["R: valid in the cycle after reset", "R: answers no read"]),
-    Case("requests in a reset, which is not the host's", [{"rst": 1}, {"arvalid": 1}, {"rst": 0}, {"arvalid": 0, "rvalid": 1}, {"rvalid": 0}]),
+    Case(
+        "a write answered with DECERR",
+        [WRITE[0], {**WRITE[1], "bresp": 3}],
+        ["B: response is neither OKAY nor SLVERR"],
+    ),
+    Case(
+        "a read answered with EXOKAY",
+        [READ[0], {**READ[1], "rresp": 1}],
+        ["R: response is neither OKAY nor SLVERR"],
+    ),
+    Case(
+        "B valid after a reset",
+        [{"rst": 1}, {"bvalid": 1}, {"rst": 0}],
+        ["B: valid in the cycle after reset", "B: answers no write"],
+    ),
+    Case(
+        "R valid after a reset",
+        [{"rst": 1}, {"rvalid": 1}, {"rst": 0}],
+        ["R: valid in the cycle after reset", "R: answers no read"],
+    ),
+    Case(
+        "requests in a reset, which is not the host's",
+        [{"rst": 1}, {"arvalid": 1}, {"rst": 0}, {"arvalid": 0, "rvalid": 1}, {"rvalid": 0}],
+    ),
     *(case for name, pins in CHANNELS.items() for case in broken_channel(name, *pins)),
-)  # fmt: skip
+)
 
 
 async def play(dut: Any, cases: Sequence[Case], idle: Cycle) -> None:
@@ -136,7 +207,9 @@ async def play(dut: Any, cases: Sequence[Case], idle: Cycle) -> None:
             drive(cycle)
         await edge
         drive({"active": 0})
-        played.append({"case": case.name, "begin": begin, "end": get_sim_time("ns"), "provokes": list(case.provokes)})
+        played.append(
+            {"case": case.name, "begin": begin, "end": get_sim_time("ns"), "provokes": list(case.provokes)}
+        )
     settings.report({"cases": played})
 
 

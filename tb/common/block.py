@@ -19,15 +19,18 @@ RESET_CYCLES = 3
 
 
 def pack(values: Iterable[int], bits: int) -> int:
-    """Numbers of `bits` bits each, signed ones in two's complement, as one vector: the first in its lowest bits."""
+    """Numbers of `bits` bits each, signed ones in two's complement, as one vector: the first in its lowest
+    bits.
+    """
     return sum((int(value) & ((1 << bits) - 1)) << (place * bits) for place, value in enumerate(values))
 
 
 class Bench:
     """Drives `inputs` and checks outputs of a block, with its clock `clk` if it has one.
 
-    An input that a cycle does not name carries garbage in it: a random value, or X where the simulator knows X. A cycle's outputs are
-    those that the clock edge at its end sees, so a register written in one cycle shows in the next.
+    An input that a cycle does not name carries garbage in it: a random value, or X where the simulator knows
+    X. A cycle's outputs are those that the clock edge at its end sees, so a register written in one cycle
+    shows in the next.
     """
 
     def __init__(self, dut: Any, *inputs: str) -> None:
@@ -46,12 +49,16 @@ class Bench:
             self.edge = RisingEdge(self.clock)
 
     async def reset(self, **values: int) -> None:
-        """Holds `rst` for a few cycles, with `values` on the inputs that must not be garbage during a reset."""
+        """Holds `rst` for a few cycles, with `values` on the inputs that must not be garbage during
+        a reset.
+        """
         for _ in range(RESET_CYCLES):
             await self.cycle(rst=1, **values)
 
     async def cycle(self, **values: int) -> None:
-        """One cycle with `values` on the inputs; without a clock, the time in which a combinational block settles."""
+        """One cycle with `values` on the inputs; without a clock, the time in which a combinational block
+        settles.
+        """
         for name, handle in self.inputs.items():
             handle.value = values[name] & self.mask(name) if name in values else self.garbage(name)
         await (self.edge if self.clock is not None else Timer(PERIOD_NS, "ns"))
@@ -68,7 +75,9 @@ class Bench:
             try:
                 number = int(seen)
             except ValueError:
-                raise AssertionError(f"cycle {self.number}: {name}: expected {value:#x}, seen {seen}") from None
+                raise AssertionError(
+                    f"cycle {self.number}: {name}: expected {value:#x}, seen {seen}"
+                ) from None
             assert number == value, f"cycle {self.number}: {name}: expected {value:#x}, seen {number:#x}"
 
     def expect_parts(self, name: str, bits: int, parts: Mapping[int, int]) -> None:
@@ -77,7 +86,9 @@ class Bench:
         for place, value in parts.items():
             seen, want = text[len(text) - (place + 1) * bits : len(text) - place * bits], pack([value], bits)
             self.compared += 1
-            assert seen == f"{want:0{bits}b}", f"cycle {self.number}: {name}: expected {want:#x}, seen {seen} in part {place}"
+            assert seen == f"{want:0{bits}b}", (
+                f"cycle {self.number}: {name}: expected {want:#x}, seen {seen} in part {place}"
+            )
 
     def done(self, **counts: int) -> None:
         """Ends a test: reports `counts`, the things that it is about, each of which must have occurred."""
@@ -92,8 +103,13 @@ class Bench:
 
     def garbage(self, name: str) -> Any:
         mask = self.mask(name)
-        if self.four_state and chance(self.rng, 0.5):  # an enable that is X may pass for one that is low: a number does not
-            return Logic("X") if isinstance(self.inputs[name], LogicObject) else LogicArray("X" * self.widths[name])
+        # an enable that is X may pass for one that is low: a number does not
+        if self.four_state and chance(self.rng, 0.5):
+            return (
+                Logic("X")
+                if isinstance(self.inputs[name], LogicObject)
+                else LogicArray("X" * self.widths[name])
+            )
         return int.from_bytes(self.rng.bytes(self.widths[name] // 8 + 1), "little") & mask
 
 

@@ -1,4 +1,6 @@
-"""Random numbers of a test, all drawn from its seed. cocotb seeds only Python's `random`, and draws a seed of its own for each test of a module."""
+"""Random numbers of a test, all drawn from its seed. cocotb seeds only Python's `random`, and draws a seed of
+its own for each test of a module.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ def seed_of_test() -> int:
 
 
 def generator(seed: int, stream: str = "") -> np.random.Generator:
-    """A generator for a seed; different `stream` names give independent ones, so that one knob does not disturb another."""
+    """A generator for a seed; different `stream` names give independent ones, so that one knob does not
+    disturb another.
+    """
     return np.random.default_rng([seed, zlib.crc32(stream.encode())])
 
 

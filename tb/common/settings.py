@@ -1,4 +1,7 @@
-"""What the runner tells a test module, and what a test module tells the runner. Read from the environment of the simulation."""
+"""What the runner tells a test module, and what a test module tells the runner.
+
+Read from the environment of the simulation.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pymodel.config import ArrayConfig
+from pymodel.machine.config import ArrayConfig
+
+# the variable that names the folder of a prepared network, with these files
+NETWORK_FOLDER = "TATAMI_NETWORK"
+NETWORK_FILE, IMAGE_FILE = "network.npz", "image.tatami"
 
 
 def config() -> ArrayConfig:
@@ -33,7 +40,10 @@ def images() -> int:
 
 
 def report(result: Mapping[str, Any]) -> None:
-    """Hand `result` to the runner: flat values for the RESULT line, lists of flat dicts for tables. A later call adds to an earlier one."""
+    """Hand `result` to the runner: flat values for the RESULT line, lists of flat dicts for tables.
+
+    A later call adds to an earlier one.
+    """
     path = Path(os.environ["TATAMI_RESULT"])
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps({**earlier, **result}, default=_plain))

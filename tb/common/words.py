@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pymodel.config import DEPTHS, ArrayConfig
-from pymodel.image import Memory
+from pymodel.machine.config import DEPTHS, ArrayConfig
+from pymodel.machine.memory import Memory
 
 
 def word(memory: Memory, *entries: Sequence[int]) -> int:
     """One word: an entry for each repeat of the memory's fields, the values in their order."""
     contents = np.array(entries, dtype=np.int64)[None]
-    assert contents.shape == (1, memory.repeat, len(memory.fields)), f"memory {memory.name}: shape {contents.shape}"
+    assert contents.shape == (1, memory.repeat, len(memory.fields)), (
+        f"memory {memory.name}: shape {contents.shape}"
+    )
     return int.from_bytes(memory.encode(contents)[0].tobytes(), "little")
 
 
 def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
-    """The configuration that a block's Verilog parameters belong to; what they do not say is as in the default."""
+    """The configuration that a block's Verilog parameters belong to; what they do not say is as in the
+    default.
+    """
     depths = {name: parameters[name.upper()] for name in DEPTHS if name.upper() in parameters}
     size = parameters.get("ROWS") or parameters.get("T") or ArrayConfig.size
     return ArrayConfig("block", size=size, group=parameters.get("GROUP", ArrayConfig.group), **depths)

@@ -1,4 +1,6 @@
-"""Collects functional coverage in a simulation, and writes it to `coverage.xml` in the folder of the run when the simulation ends."""
+"""Collects functional coverage in a simulation, and writes it to `coverage.xml` in the folder of the run when
+the simulation ends.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,16 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cocotb_coverage.coverage import coverage_db, coverage_section
 
-from pymodel.config import ArrayConfig
+from pymodel.machine.config import ArrayConfig
 from tb.common import settings
 from tb.coverage.observe import Observation
 from tb.coverage.points import POINTS, build
 
-if TYPE_CHECKING:
-    from tb.coverage.sample import Timeline
-
 VARIABLE = "TATAMI_COVERAGE"
 FILE = "coverage.xml"
-
-# The programs that were sampled last, by their start.
-PROGRAMS: dict[int, Timeline] = {}
 
 
 def enabled() -> bool:
@@ -31,7 +26,10 @@ def enabled() -> bool:
 
 
 class Database:
-    """All points for a configuration. Equal observations count once in a simulation, and cost nothing when they come again."""
+    """All points for a configuration.
+
+    Equal observations count once in a simulation, and cost nothing when they come again.
+    """
 
     def __init__(self, config: ArrayConfig) -> None:
         # cocotb-coverage decorates a function: one that does nothing, for each group
@@ -52,7 +50,10 @@ _databases: list[Database] = []
 
 
 def database(config: ArrayConfig | None = None) -> Database:
-    """The database of this simulation, which has one configuration. It is written when the simulation ends."""
+    """The database of this simulation, which has one configuration.
+
+    It is written when the simulation ends.
+    """
     if not _databases:
         _databases.append(Database(config or settings.config()))
         atexit.register(write, Path(os.environ["TATAMI_RESULT"]).parent / FILE)

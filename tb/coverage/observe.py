@@ -1,4 +1,7 @@
-"""What can be observed: one class for each group of points. `tb/coverage/sample.py` and `tb/coverage/watch.py` fill them."""
+"""What can be observed: one class for each group of points.
+
+`tb/coverage/sample.py` and `tb/coverage/watch.py` fill them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class ProgramSeen(Observation):
-    """A program that ran, once for each two records that follow each other. `error` is (code, state) where it ended in one."""
+    """A program that ran, once for each two records that follow each other.
+
+    `error` is (code, state) where it ended in one.
+    """
 
     group: ClassVar[str] = "program"
     start: int
@@ -31,7 +37,10 @@ class ProgramSeen(Observation):
 
 @dataclass(frozen=True)
 class LayerSeen(Observation):
-    """A LAYER record that ran. `size` is T; `passes` the most of a tile; `lanes` those with an input; `stride` 0 where it does not show."""
+    """A LAYER record that ran.
+
+    `size` is T; `passes` the most of a tile; `lanes` those with an input; `stride` 0 where it does not show.
+    """
 
     group: ClassVar[str] = "layer"
     size: int
@@ -67,7 +76,9 @@ class SlotSeen(Observation):
 
 @dataclass(frozen=True)
 class RowSeen(Observation):
-    """A row of slots as an XOR decoder got it: how many patches, or "as it is", and where it lies in the words of its tile."""
+    """A row of slots as an XOR decoder got it: how many patches, or "as it is", and where it lies in the
+    words of its tile.
+    """
 
     group: ClassVar[str] = "row"
     patches: int | str
@@ -80,7 +91,9 @@ class RowSeen(Observation):
 
 @dataclass(frozen=True)
 class LaneSeen(Observation):
-    """A lane: its weights, the members of its group, the distinct selects of its slots, and the lanes of its layer that share its group."""
+    """A lane: its weights, the members of its group, the distinct selects of its slots, and the lanes of its
+    layer that share its group.
+    """
 
     group: ClassVar[str] = "lane"
     size: int
@@ -113,7 +126,9 @@ class RequantSeen(Observation):
 
 @dataclass(frozen=True)
 class TapSeen(Observation):
-    """A tap that masks valid pixels of a word: at which edge of the plane, how far the tap reaches over it, and how much of the word."""
+    """A tap that masks valid pixels of a word: at which edge of the plane, how far the tap reaches over it,
+    and how much of the word.
+    """
 
     group: ClassVar[str] = "tap"
     edge: str
@@ -133,7 +148,9 @@ class ReadSeen(Observation):
 
 @dataclass(frozen=True)
 class EventSeen(Observation):
-    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a packet or a pass it was."""
+    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a
+    packet or a pass it was.
+    """
 
     group: ClassVar[str] = "event"
     kind: str

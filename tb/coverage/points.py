@@ -1,7 +1,8 @@
-"""The functional coverage points. To add one, add a `Point` (or a `Cross` of two of its group) to `POINTS`; docs/how-to/add-a-coverpoint.md.
+"""The functional coverage points. To add one, add a `Point` (or a `Cross` of two of its group) to `POINTS`;
+docs/how-to/add-a-coverpoint.md.
 
-A point looks at one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and says into which bin it falls. A value
-that is none of the bins is not counted.
+A point looks at one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and says
+into which bin it falls. A value that is none of the bins is not counted.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
 
-from pymodel.config import XOR_PATCHES, ArrayConfig
-from pymodel.errors import ErrorCode
+from pymodel.machine.config import XOR_PATCHES, ArrayConfig
+from pymodel.machine.errors import ErrorCode
 from tb.coverage.observe import (
     RECORDS,
     STATES,
@@ -43,7 +44,10 @@ SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
 
 @dataclass(frozen=True)
 class Point:
-    """`value` puts an observation of the group `of` into a bin. Bins that depend on the build make it a point for each configuration."""
+    """`value` puts an observation of the group `of` into a bin.
+
+    Bins that depend on the build make it a point for each configuration.
+    """
 
     of: type[Observation]
     name: str
@@ -97,7 +101,8 @@ def activity(state: str) -> str:
 WORDS = ("first word", "middle word", "last word", "only word")
 KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
 PIPELINE = tuple(code.name for code in ErrorCode if code >= ErrorCode.GROUP_RANGE)
-# A program error, and the states of the sequencer in which it can be found. A lane is in the pipeline while the sequencer runs or drains.
+# A program error, and the states of the sequencer in which it can be found. A lane is in the pipeline while
+# the sequencer runs or drains.
 ERROR_STATES: Bins = (
     ("PROGRAM_RANGE", "FETCH"),
     ("PROGRAM_OPCODE", "DECODE"),
@@ -111,7 +116,8 @@ ERROR_STATES: Bins = (
 LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
 LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
 ACTIVITIES = ("IDLE", "busy", "ERROR")
-# All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md, "Invariants").
+# All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md,
+# "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
 ENDS = ("lowest", "negative", "positive", "highest")
 ROW_KINDS = ("no patch", "patched", "as it is")
@@ -121,7 +127,9 @@ POINTS: tuple[Point | Cross, ...] = (
     # the shape of a layer: filters, pixels and lanes against the size of the array
     Point(LayerSeen, "cp_filters", lambda s: size_class(s.filters, s.size), SIZES),
     Point(LayerSeen, "cp_pixels", lambda s: size_class(s.pixels, s.size), SIZES),
-    Point(LayerSeen, "cp_lanes", lambda s: "0" if s.lanes == 0 else size_class(s.lanes, s.size), ("0", *SIZES)),
+    Point(
+        LayerSeen, "cp_lanes", lambda s: "0" if s.lanes == 0 else size_class(s.lanes, s.size), ("0", *SIZES)
+    ),
     Cross(LayerSeen, "cp_filters_x_pixels", ("cp_filters", "cp_pixels")),
     Cross(LayerSeen, "cp_filters_x_lanes", ("cp_filters", "cp_lanes")),
     # how the sequencer cuts it
@@ -131,7 +139,12 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
     Point(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
     Point(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
-    Point(LayerSeen, "cp_gap", lambda s: "none" if s.gap == 0 else "one cycle" if s.gap == 1 else "more", ("none", "one cycle", "more")),
+    Point(
+        LayerSeen,
+        "cp_gap",
+        lambda s: "none" if s.gap == 0 else "one cycle" if s.gap == 1 else "more",
+        ("none", "one cycle", "more"),
+    ),
     Cross(LayerSeen, "cp_gap_x_tiles", ("cp_gap", "cp_tiles")),
     Cross(LayerSeen, "cp_gap_x_passes", ("cp_gap", "cp_passes")),
     Point(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
@@ -153,16 +166,35 @@ POINTS: tuple[Point | Cross, ...] = (
     # slots
     Point(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
     Point(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
-    Point(SlotSeen, "cp_digit", lambda s: (s.digit, limits(s.weight, *DIGIT)), tuple((d, e) for d in ("low", "high") for e in ENDS)),
+    Point(
+        SlotSeen,
+        "cp_digit",
+        lambda s: (s.digit, limits(s.weight, *DIGIT)),
+        tuple((d, e) for d in ("low", "high") for e in ENDS),
+    ),
     # rows of slots where there is an XOR decoder
     Point(RowSeen, "cp_row_patches", lambda s: s.patches, (*range(XOR_PATCHES + 1), "as it is")),
     Point(RowSeen, "cp_row_kind", lambda s: s.kind, ROW_KINDS),
-    Point(RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "into a new word")),
+    Point(
+        RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "into a new word")
+    ),
     # what is stored as it is takes a whole word
-    Cross(RowSeen, "cp_row_kind_x_place", ("cp_row_kind", "cp_row_place"), without=(("as it is", "inside a word"),)),
+    Cross(
+        RowSeen,
+        "cp_row_kind_x_place",
+        ("cp_row_kind", "cp_row_place"),
+        without=(("as it is", "inside a word"),),
+    ),
     # lanes and groups
-    Point(LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")),
-    Point(LaneSeen, "cp_lane_members", lambda s: "all" if s.members == s.group_size else few(s.members), (*FEW, "all")),
+    Point(
+        LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")
+    ),
+    Point(
+        LaneSeen,
+        "cp_lane_members",
+        lambda s: "all" if s.members == s.group_size else few(s.members),
+        (*FEW, "all"),
+    ),
     Point(LaneSeen, "cp_lane_selects", lambda s: few(s.selects), FEW),
     Point(LaneSeen, "cp_lanes_per_group", lambda s: count(s.sharing), COUNT),
     # columns and filters
@@ -170,11 +202,26 @@ POINTS: tuple[Point | Cross, ...] = (
     Point(ColumnSeen, "cp_filter_passes", lambda s: count(s.passes), COUNT),
     Point(ColumnSeen, "cp_filter_write", lambda s: s.write, (False, True)),
     Cross(ColumnSeen, "cp_filter_weights_x_passes", ("cp_filter_weights", "cp_filter_passes")),
-    Point(RequantSeen, "cp_bias", lambda s: limits(s.bias, *BIAS), ("lowest", "negative", "zero", "positive", "highest")),
-    Point(RequantSeen, "cp_multiplier", lambda s: limits(s.multiplier, *MULTIPLIER), ("lowest", "positive", "highest")),
+    Point(
+        RequantSeen,
+        "cp_bias",
+        lambda s: limits(s.bias, *BIAS),
+        ("lowest", "negative", "zero", "positive", "highest"),
+    ),
+    Point(
+        RequantSeen,
+        "cp_multiplier",
+        lambda s: limits(s.multiplier, *MULTIPLIER),
+        ("lowest", "positive", "highest"),
+    ),
     Point(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
     # taps against the edges of the plane: a pixel that is masked, by which edge and for how far a reach
-    Point(TapSeen, "cp_mask", lambda s: (s.edge, s.reach), tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4))),
+    Point(
+        TapSeen,
+        "cp_mask",
+        lambda s: (s.edge, s.reach),
+        tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4)),
+    ),
     Point(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
     Point(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),
     Point(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
@@ -187,30 +234,81 @@ POINTS: tuple[Point | Cross, ...] = (
     # programs
     Point(ProgramSeen, "cp_layers", lambda s: few(s.layers), FEW),
     Point(ProgramSeen, "cp_outs", lambda s: few(s.outs), FEW),
-    Point(ProgramSeen, "cp_start", lambda s: "word 0" if s.start == 0 else "a later word", ("word 0", "a later word")),
-    Point(ProgramSeen, "cp_record_order", lambda s: s.order, tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS)),
+    Point(
+        ProgramSeen,
+        "cp_start",
+        lambda s: "word 0" if s.start == 0 else "a later word",
+        ("word 0", "a later word"),
+    ),
+    Point(
+        ProgramSeen,
+        "cp_record_order",
+        lambda s: s.order,
+        tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS),
+    ),
     Point(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
     # events on the pins, with the state that the model says the sequencer is in
-    Point(EventSeen, "cp_reset_x_state", lambda s: (s.kind, s.state), tuple((k, s) for k in ("soft_reset", "hard_reset") for s in STATES)),
-    Point(EventSeen, "cp_load_error", lambda s: (s.kind, s.where), tuple((e, w) for e in LOAD_ERRORS for w in LOAD_STATES)),
-    Point(EventSeen, "cp_load_error_x_state", lambda s: (s.kind, activity(s.state)), tuple((e, a) for e in LOAD_ERRORS for a in ACTIVITIES)),
-    Point(EventSeen, "cp_start_refused", lambda s: (s.kind, s.state), tuple(("start_refused", s) for s in ("RUN", "DRAIN", "OUT", "ERROR"))),
-    Point(EventSeen, "cp_packet_offered", lambda s: (s.kind, s.state), tuple(("packet", s) for s in ("IDLE", "RUN", "OUT"))),
-    Point(EventSeen, "cp_in_gap", lambda s: (s.kind, s.where), (("gap", "inside a packet"), ("gap", "between packets"))),
+    Point(
+        EventSeen,
+        "cp_reset_x_state",
+        lambda s: (s.kind, s.state),
+        tuple((k, s) for k in ("soft_reset", "hard_reset") for s in STATES),
+    ),
+    Point(
+        EventSeen,
+        "cp_load_error",
+        lambda s: (s.kind, s.where),
+        tuple((e, w) for e in LOAD_ERRORS for w in LOAD_STATES),
+    ),
+    Point(
+        EventSeen,
+        "cp_load_error_x_state",
+        lambda s: (s.kind, activity(s.state)),
+        tuple((e, a) for e in LOAD_ERRORS for a in ACTIVITIES),
+    ),
+    Point(
+        EventSeen,
+        "cp_start_refused",
+        lambda s: (s.kind, s.state),
+        tuple(("start_refused", s) for s in ("RUN", "DRAIN", "OUT", "ERROR")),
+    ),
+    Point(
+        EventSeen,
+        "cp_packet_offered",
+        lambda s: (s.kind, s.state),
+        tuple(("packet", s) for s in ("IDLE", "RUN", "OUT")),
+    ),
+    Point(
+        EventSeen,
+        "cp_in_gap",
+        lambda s: (s.kind, s.where),
+        (("gap", "inside a packet"), ("gap", "between packets")),
+    ),
     Point(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
-    Point(EventSeen, "cp_stall_x_pass_edge", lambda s: (s.kind, s.where), tuple((k, w) for k in STALLS for w in PASS_PLACES)),
+    Point(
+        EventSeen,
+        "cp_stall_x_pass_edge",
+        lambda s: (s.kind, s.where),
+        tuple((k, w) for k in STALLS for w in PASS_PLACES),
+    ),
 )
 
 
 def path(point: Point | Cross, config: ArrayConfig | None = None) -> str:
     """`tatami.<group>.cp_...`, and `.on_<configuration>` for a point that is one for each."""
     base = f"{ROOT}.{point.of.group}.{point.name}"
-    return f"{base}.on_{config.name}" if config and isinstance(point, Point) and callable(point.bins) else base
+    return (
+        f"{base}.on_{config.name}" if config and isinstance(point, Point) and callable(point.bins) else base
+    )
 
 
 def build(point: Point | Cross, config: ArrayConfig) -> CoverItem:
     """The point as an object of cocotb-coverage."""
     if isinstance(point, Cross):
-        return CoverCross(path(point), items=[f"{ROOT}.{point.of.group}.{item}" for item in point.items], ign_bins=list(point.without))
+        return CoverCross(
+            path(point),
+            items=[f"{ROOT}.{point.of.group}.{item}" for item in point.items],
+            ign_bins=list(point.without),
+        )
     bins = point.bins(config) if callable(point.bins) else point.bins
     return CoverPoint(path(point, config), xf=point.value, bins=list(bins))

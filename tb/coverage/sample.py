@@ -1,7 +1,9 @@
-"""From the model's state to observations: what a program made the machine do, and when the sequencer was in which state.
+"""From the model's state to observations: what a program made the machine do, and when the sequencer was in
+which state.
 
-Everything is found from the memories of a `Machine` and the counts of a `Run`, once a program, not once a pixel. `sample_program` is what a
-test or a scoreboard calls; without TATAMI_COVERAGE=1 in the environment it does nothing.
+Everything is found from the memories of a `Machine` and the counts of a `Run`, once a program, not once a
+pixel. `sample_program` is what a test or a scoreboard calls; without TATAMI_COVERAGE=1 in the environment it
+does nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +15,19 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.array import OUT_LATENCY, RECORD_CYCLES, LayerRun, Machine, MachineError, Run, drain_cycles
-from pymodel.errors import ErrorCode
-from pymodel.formats.slot_rows import RAW
-from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
+from pymodel.machine.memory import PROGRAM_FIELDS
+from pymodel.machine.model import (
+    OUT_LATENCY,
+    RECORD_CYCLES,
+    LayerRun,
+    Machine,
+    MachineError,
+    Run,
+    drain_cycles,
+)
+from pymodel.machine.slot_rows import RAW
 from tb.coverage import collect
 from tb.coverage.observe import (
     ColumnSeen,
@@ -41,11 +52,16 @@ NEVER = 2**62
 HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 KERNELS = {1: 1, 9: 3, 25: 5}  # taps of a phase -> side of the kernel
 
+# The programs that were sampled last, by their start.
+PROGRAMS: dict[int, Timeline] = {}
+
 
 def sample_program(machine: Machine, start: int, run_or_error: Run | MachineError) -> None:
-    """Count what a program reached that ran from word `start` of `machine`'s memories: to its end (`Run`) or into an error.
+    """Count what a program reached that ran from word `start` of `machine`'s memories: to its end (`Run`) or
+    into an error.
 
-    Call it before or while the RTL runs the same, so that events on the pins meanwhile are seen in the right state.
+    Call it before or while the RTL runs the same, so that events on the pins meanwhile are seen in the right
+    state.
     """
     if not collect.enabled():
         return
@@ -58,7 +74,7 @@ def sample_program(machine: Machine, start: int, run_or_error: Run | MachineErro
         database.add([ProgramSeen(start, 0, 0, None, (run_or_error.code.name, state))])
     else:
         database.add(observations(machine, start, run_or_error))
-    collect.PROGRAMS[start] = timeline
+    PROGRAMS[start] = timeline
 
 
 def sample_event(kind: str, *, state: str = "", where: str = "") -> None:
@@ -69,7 +85,9 @@ def sample_event(kind: str, *, state: str = "", where: str = "") -> None:
 
 @dataclass(frozen=True)
 class Passes:
-    """How a layer's cycles in RUN are cut: each chunk of its words is gone over `passes` times, a word in `size` cycles."""
+    """How a layer's cycles in RUN are cut: each chunk of its words is gone over `passes` times, a word in
+    `size` cycles.
+    """
 
     words: int
     chunk_words: int
@@ -81,16 +99,24 @@ class Passes:
         return self.words * self.passes * self.size
 
     def place(self, cycle: int) -> str:
-        """Where in its pass a cycle is. Only the last chunk may be shorter, so all before it take the same time."""
+        """Where in its pass a cycle is.
+
+        Only the last chunk may be shorter, so all before it take the same time.
+        """
         chunk, into_chunk = divmod(cycle, self.passes * self.chunk_words * self.size)
         length = min(self.chunk_words, self.words - chunk * self.chunk_words) * self.size
         into_pass = into_chunk % length
-        return "first cycle" if into_pass == 0 else "last cycle" if into_pass == length - 1 else "middle cycle"
+        return (
+            "first cycle" if into_pass == 0 else "last cycle" if into_pass == length - 1 else "middle cycle"
+        )
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """States of the sequencer from the write of START on: `ends[i]` is the first cycle after `states[i]`; `layers[i]` goes with a RUN."""
+    """States of the sequencer from the write of START on:
+
+    `ends[i]` is the first cycle after `states[i]`; `layers[i]` goes with a RUN.
+    """
 
     states: tuple[str, ...]
     ends: IntArray
@@ -104,9 +130,19 @@ class Timeline:
         for _, record in records(machine, start):
             parts += [("FETCH", 1), ("DECODE", RECORD_CYCLES - 1)]
             if record["opcode"] == OPCODE_LAYER:
-                layer = Passes(record["words"] * record["phases"], record["chunk_words"], _passes(machine, record), machine.config.size)
+                layer = Passes(
+                    record["words"] * record["phases"],
+                    record["chunk_words"],
+                    _passes(machine, record),
+                    machine.config.size,
+                )
                 layers[len(parts) + 2] = layer
-                parts += [("TILE", 1), ("TILE_WAIT", 1), ("RUN", layer.cycles), ("DRAIN", drain_cycles(machine.config.size, record["gap"]))]
+                parts += [
+                    ("TILE", 1),
+                    ("TILE_WAIT", 1),
+                    ("RUN", layer.cycles),
+                    ("DRAIN", drain_cycles(machine.config.size, record["gap"])),
+                ]
             elif record["opcode"] == OPCODE_OUT:
                 parts.append(("OUT", record["chunk_words"] + OUT_LATENCY))
         ends = np.cumsum([cycles for _, cycles in parts])
@@ -118,12 +154,16 @@ class Timeline:
         return Timeline(tuple(states), ends, layers)
 
     def at(self, cycle: int) -> str:
-        """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream waited."""
+        """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream
+        waited.
+        """
         index = self._index(cycle)
         return self.states[index] if index < len(self.states) else "IDLE"
 
     def place(self, cycle: int) -> str:
-        """Where such a cycle is in a pass, or that it is between the passes of two layers; empty before the first and after the last pass."""
+        """Where such a cycle is in a pass, or that it is between the passes of two layers; empty before the
+        first and after the last pass.
+        """
         index = self._index(cycle)
         if self.states[index : index + 1] == ("RUN",):
             return self.layers[index].place(cycle - int(self.ends[index - 1]))
@@ -134,7 +174,9 @@ class Timeline:
 
 
 def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
-    """The records of a program up to END, with their addresses; one more where the program runs past its memory."""
+    """The records of a program up to END, with their addresses; one more where the program runs past its
+    memory.
+    """
     for pc in range(start, machine.config.program_depth):
         record = dict(zip(PROGRAM_FIELDS, machine.memory["PROGRAM"][pc, 0].tolist(), strict=True))
         yield pc, record
@@ -145,7 +187,9 @@ def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
 
 def _passes(machine: Machine, record: Record) -> int:
     """The passes of all tiles of a layer, each of which goes over all its words."""
-    return int(machine.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0, 1].sum())
+    return int(
+        machine.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0, 1].sum()
+    )
 
 
 def observations(machine: Machine, start: int, run: Run) -> set[Observation]:
@@ -168,16 +212,27 @@ class _Layer:
         self.record = record
         self.run = run
         t = self.config.size
-        self.tiles = self.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0]  # [tiles, fields]
+        # [tiles, fields]
+        self.tiles = self.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0]
         self.lanes = [slice(base, base + passes * t) for base, passes in self.tiles[:, :2].tolist()]
         named = np.concatenate([self.memory["LANE"][lanes, 0, 0] for lanes in self.lanes])
-        self.groups, self.group_of_lane, self.lanes_of_group = np.unique(named, return_inverse=True, return_counts=True)
+        self.groups, self.group_of_lane, self.lanes_of_group = np.unique(
+            named, return_inverse=True, return_counts=True
+        )
         self.members = self.memory["GROUP"][self.groups]  # [groups, G, fields]
-        self.stored = [machine.rows(tile) for tile in range(record["tile_base"], record["tile_base"] + record["tiles"])]
+        self.stored = [
+            machine.rows(tile) for tile in range(record["tile_base"], record["tile_base"] + record["tiles"])
+        ]
         self.slots = np.concatenate([rows.rows for rows in self.stored])  # [lanes, C, fields]
-        self.filters = np.stack([self.memory["FILTER"][base : base + t, 0] for base in self.tiles[:, 2].tolist()])  # [tiles, C, fields]
+        # [tiles, C, fields]
+        self.filters = np.stack(
+            [self.memory["FILTER"][base : base + t, 0] for base in self.tiles[:, 2].tolist()]
+        )
         phases = np.arange(record["phases"])[:, None]
-        self.edges = self.memory["EDGE"][record["edge_base"] + phases * record["edge_stride"] + np.arange(record["words"])]  # [P, words, T, fields]
+        # [P, words, T, fields]
+        self.edges = self.memory["EDGE"][
+            record["edge_base"] + phases * record["edge_stride"] + np.arange(record["words"])
+        ]
         valid = self.members[:, :, 0] == 1
         self.reads = np.unique(self.members[valid][:, 1:], axis=0)  # [reads, (base, tap)]
         rows = record["tap_base"] + phases * record["tap_stride"]
@@ -200,7 +255,13 @@ class _Layer:
         writes = self.filters[:, :, 4] == 1
         total, chunk = r["words"] * r["phases"], r["chunk_words"]
         rest = total - (run.chunks - 1) * chunk
-        edges = "" if run.chunks == 1 or r["phases"] == 1 else "at a phase edge" if chunk % r["words"] == 0 else "inside a phase"
+        edges = (
+            ""
+            if run.chunks == 1 or r["phases"] == 1
+            else "at a phase edge"
+            if chunk % r["words"] == 0
+            else "inside a phase"
+        )
         # the last chunk is the shortest; a pass takes T cycles a word, to fill the array with slots T in all
         t = reload = self.config.size
         return LayerSeen(
@@ -225,7 +286,9 @@ class _Layer:
         )
 
     def kind(self) -> str:
-        """What the layer was in the network, as far as its tables tell: a residual is one tap more than its kernel has."""
+        """What the layer was in the network, as far as its tables tell: a residual is one tap more than its
+        kernel has.
+        """
         taps = self.record["tap_stride"]
         if taps in KERNELS:
             return f"conv {KERNELS[taps]}"
@@ -235,7 +298,9 @@ class _Layer:
         return "pool" if set(np.unique(weight).tolist()) <= {0, 1} else "linear"
 
     def stride(self) -> int:
-        """With stride 2 the k rows of a kernel lie in two sub-planes, so their `dy` are fewer than k. 0 where that does not show."""
+        """With stride 2 the k rows of a kernel lie in two sub-planes, so their `dy` are fewer than k. 0 where
+        that does not show.
+        """
         taps, phases = self.record["tap_stride"], self.record["phases"]
         side = KERNELS.get(taps, KERNELS.get(taps - 1, 1))
         if side == 1 or phases > 1:
@@ -249,7 +314,10 @@ class _Layer:
         row = lane % self.config.size
         if self.config.weight_bits == 8:
             return {SlotSeen(r, s, w) for r, s, w in distinct(row, select, ends(weight, *WEIGHT))}
-        return {SlotSeen(r, s, w, ("low", "high")[position]) for r, s, w, position in distinct(row, select, ends(weight, *DIGIT), above)}
+        return {
+            SlotSeen(r, s, w, ("low", "high")[position])
+            for r, s, w, position in distinct(row, select, ends(weight, *DIGIT), above)
+        }
 
     def row_set(self) -> set[RowSeen]:
         if not self.config.xor_inputs:
@@ -259,14 +327,24 @@ class _Layer:
             words = (stored.ends - 1) // self.config.slot_word_bits
             before = np.concatenate([[0], stored.ends[:-1] - 1]) // self.config.slot_word_bits
             for number, patches in enumerate(stored.patches.tolist()):
-                place = "first of its tile" if number == 0 else "inside a word" if words[number] == before[number] else "into a new word"
+                place = (
+                    "first of its tile"
+                    if number == 0
+                    else "inside a word"
+                    if words[number] == before[number]
+                    else "into a new word"
+                )
                 seen.add(RowSeen("as it is" if patches == RAW else patches, place))
         return seen
 
     def lane_set(self) -> set[LaneSeen]:
         used = self.slots[:, :, 0] != 0
         members = self.members[:, :, 0].sum(axis=1)
-        selects = (used[:, :, None] & (self.slots[:, :, -1, None] == np.arange(self.config.group))).any(axis=1).sum(axis=1)
+        selects = (
+            (used[:, :, None] & (self.slots[:, :, -1, None] == np.arange(self.config.group)))
+            .any(axis=1)
+            .sum(axis=1)
+        )
         sharing = np.where(members > 0, self.lanes_of_group, 0)
         rows = distinct(used.sum(axis=1), members[self.group_of_lane], selects, sharing[self.group_of_lane])
         return {LaneSeen(self.config.size, self.config.group, *row) for row in rows}
@@ -281,7 +359,12 @@ class _Layer:
 
     def requant_set(self) -> set[RequantSeen]:
         written = self.filters[self.filters[:, :, 4] == 1]
-        return {RequantSeen(*row) for row in distinct(*(ends(written[:, i], *limits) for i, limits in enumerate((BIAS, MULTIPLIER, SHIFT))))}
+        return {
+            RequantSeen(*row)
+            for row in distinct(
+                *(ends(written[:, i], *limits) for i, limits in enumerate((BIAS, MULTIPLIER, SHIFT)))
+            )
+        }
 
     def tap_set(self) -> set[TapSeen]:
         seen: set[TapSeen] = set()
@@ -290,24 +373,40 @@ class _Layer:
             _, dy, dx = np.unique(self.taps[phase] * (0, 1, 1), axis=0).T[:, :, None, None]
             valid, left, right, top, bottom = np.moveaxis(self.edges[phase], 2, 0)
             valid = valid == 1
-            over = {"left": (-dx > left, -dx), "right": (dx > right, dx), "top": (-dy > top, -dy), "bottom": (dy > bottom, dy)}
-            masks = {edge: (mask & valid, reach[:, 0, 0]) for edge, (mask, reach) in over.items()}  # [taps, words, T]
+            over = {
+                "left": (-dx > left, -dx),
+                "right": (dx > right, dx),
+                "top": (-dy > top, -dy),
+                "bottom": (dy > bottom, dy),
+            }
+            # [taps, words, T]
+            masks = {edge: (mask & valid, reach[:, 0, 0]) for edge, (mask, reach) in over.items()}
             across, along = masks["left"][0] | masks["right"][0], masks["top"][0] | masks["bottom"][0]
             masks["corner"] = (across & along, np.maximum(np.abs(dx), np.abs(dy))[:, 0, 0])
             for edge, (mask, reach) in masks.items():
                 tap, word = np.nonzero(mask.any(axis=2))
                 whole = (mask == valid).all(axis=2)[tap, word]
-                seen |= {TapSeen(edge, r, "all pixels" if w else "some pixels", phases) for r, w in distinct(reach[tap], whole)}
+                seen |= {
+                    TapSeen(edge, r, "all pixels" if w else "some pixels", phases)
+                    for r, w in distinct(reach[tap], whole)
+                }
         return seen
 
     def read_set(self) -> set[ReadSeen]:
         t = self.config.size
-        first = (self.reads[:, 0] * t + self.taps[:, :, 0])[..., None] + np.arange(min(2, self.record["words"])) * t
-        return {ReadSeen(bool(a), bool(odd)) for a, odd in distinct(first.ravel() % t == 0, first.ravel() // t % 2)}
+        first = (self.reads[:, 0] * t + self.taps[:, :, 0])[..., None] + np.arange(
+            min(2, self.record["words"])
+        ) * t
+        return {
+            ReadSeen(bool(a), bool(odd))
+            for a, odd in distinct(first.ravel() % t == 0, first.ravel() // t % 2)
+        }
 
 
 def ends(values: IntArray, low: int, high: int) -> IntArray:
-    """Values as they matter to `points.limits`: the ends of the range as they are, of all others the sign, away from both ends."""
+    """Values as they matter to `points.limits`: the ends of the range as they are, of all others the sign,
+    away from both ends.
+    """
     inner = np.clip(values, low + 1, high - 1)
     middle = np.clip(inner, max(low + 1, -1), 1)
     return np.where(values == low, low, np.where(values == high, high, middle))
@@ -317,5 +416,7 @@ def distinct(*columns: npt.NDArray[np.generic]) -> list[list[int]]:
     """The distinct rows of equally long columns, as Python's own integers."""
     if not len(columns[0]):
         return []
-    rows: list[list[int]] = np.unique(np.stack([c.astype(np.int64) for c in columns], axis=1), axis=0).tolist()
+    rows: list[list[int]] = np.unique(
+        np.stack([c.astype(np.int64) for c in columns], axis=1), axis=0
+    ).tolist()
     return rows

@@ -1,5 +1,5 @@
-"""Watches the pins of `psa_top` for resets, refused starts, packets, their errors, gaps and stalls, beside any driver, and samples them with
-the state in which the model has the sequencer at that moment.
+"""Watches the pins of `psa_top` for resets, refused starts, packets, their errors, gaps and stalls, beside
+any driver, and samples them with the state in which the model has the sequencer at that moment.
 
 Observes only: it drives nothing and sleeps while nothing moves.
 """
@@ -13,28 +13,33 @@ import cocotb
 from cocotb.triggers import ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
+from pymodel.machine.registers import REGISTERS
 from tb.common import settings
-from tb.common.registers import REGISTERS
+from tb.common.loader import Loader
 from tb.coverage import collect
 from tb.coverage.points import WORDS
-from tb.coverage.sample import Timeline, sample_event
-from tb.env.loader import Loader
+from tb.coverage.sample import PROGRAMS, Timeline, sample_event
 
 START, SOFT_RESET = 1, 2  # bits of CONTROL
 OKAY = 0
-PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), WORDS, strict=True))  # by (first, last)
+# by (first, last)
+PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), WORDS, strict=True))
 
 
 def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
-    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew some time after each START, not
-    before; what needs its states and comes earlier is not counted."""
+    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew
+    some time after each START, not before; what needs its states and comes earlier is not counted.
+    """
     if collect.enabled():
         _Watch(dut, period_ns, programs_follow)
 
 
 @dataclass
 class Started:
-    """A program whose START was taken in `cycle`; `stalled` are the cycles since then in which a word waited to be sent."""
+    """A program whose START was taken in `cycle`;
+
+    `stalled` are the cycles since then in which a word waited to be sent.
+    """
 
     program: int
     cycle: int
@@ -43,7 +48,7 @@ class Started:
     @property
     def timeline(self) -> Timeline | None:
         """None for a program that the model has not run."""
-        return collect.PROGRAMS.get(self.program)
+        return PROGRAMS.get(self.program)
 
     def state(self, cycle: int) -> str | None:
         """The state of the sequencer in a cycle, if it is known."""
@@ -74,20 +79,27 @@ class _Watch:
         return int(get_sim_time("ns")) // self.period_ns
 
     def sample(self, kind: str, where: str = "", before: int = 0) -> None:
-        """Counts an event of `before` cycles ago in the state of that cycle, if the state is known. What a clock edge shows is of the cycle
-        that it ends."""
+        """Counts an event of `before` cycles ago in the state of that cycle, if the state is known. What a
+        clock edge shows is of the cycle that it ends.
+        """
         state = self.started.state(self.cycle() - before) if self.started else "IDLE" if self.known else None
         if state is not None:
             sample_event(kind, state=state, where=where)
 
     async def writes(self) -> None:
-        """A write is answered in the cycle after it was taken; both reset and START act one cycle later still."""
+        """A write is answered in the cycle after it was taken; both reset and START act one cycle later
+        still.
+        """
         dut = self.dut
         while True:
             await RisingEdge(dut.s_axil_bvalid)
             await ReadOnly()  # bresp follows
             # the master changes address and data on the next clock edge at the earliest
-            address, data, refused = int(dut.s_axil_awaddr.value), int(dut.s_axil_wdata.value), int(dut.s_axil_bresp.value) != OKAY
+            address, data, refused = (
+                int(dut.s_axil_awaddr.value),
+                int(dut.s_axil_wdata.value),
+                int(dut.s_axil_bresp.value) != OKAY,
+            )
             if address == REGISTERS["PROGRAM_START"].address and not refused:
                 self.program_start = data & 0xFFFF
             elif address == REGISTERS["CONTROL"].address and data == START:
@@ -96,7 +108,7 @@ class _Watch:
                 else:
                     self.started = Started(self.program_start, self.cycle())
                     if self.programs_follow:
-                        collect.PROGRAMS.pop(self.program_start, None)  # of an earlier run
+                        PROGRAMS.pop(self.program_start, None)  # of an earlier run
             elif address == REGISTERS["CONTROL"].address and data == SOFT_RESET:
                 self.reset("soft_reset")
                 self.loader.soft_reset()
@@ -113,7 +125,9 @@ class _Watch:
         self.known = True
 
     async def in_stream(self) -> None:
-        """Packets as they are offered, their errors, and cycles in which they wait, or in which no beat comes inside or between them."""
+        """Packets as they are offered, their errors, and cycles in which they wait, or in which no beat comes
+        inside or between them.
+        """
         dut, clock = self.dut, RisingEdge(self.dut.clk)
         while True:
             await RisingEdge(dut.s_axis_tvalid)
@@ -132,7 +146,10 @@ class _Watch:
             sample_event("gap", where="between packets")
 
     def beat(self) -> None:
-        """A beat that was taken at this clock edge. The header alone says how the packet must go on: no other data are looked at."""
+        """A beat that was taken at this clock edge.
+
+        The header alone says how the packet must go on: no other data are looked at.
+        """
         dut, loader = self.dut, self.loader
         place = "HEADER" if not loader.inside else "DROP" if loader.dropping else "PAYLOAD"
         error = loader.beat(0 if loader.inside else int(dut.s_axis_tdata.value), dut.s_axis_tlast.value == 1)
@@ -140,7 +157,9 @@ class _Watch:
             self.sample(error.name, before=1, where=place)
 
     def stall(self, kind: str) -> None:
-        """A cycle, ended by this clock edge, in which something waited: it counts if it was in a pass or between two layers of a program."""
+        """A cycle, ended by this clock edge, in which something waited: it counts if it was in a pass or
+        between two layers of a program.
+        """
         place = self.started.place(self.cycle() - 1) if self.started else ""
         if place:
             sample_event(kind, where=place)

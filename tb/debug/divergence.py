@@ -1,4 +1,6 @@
-"""The first value inside the machine that differs from the model's: of which layer, chunk, tile, pass, lane, column, filter and pixel."""
+"""The first value inside the machine that differs from the model's: of which layer, chunk, tile, pass, lane,
+column, filter and pixel.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +11,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.array import LayerRun, Machine, MachineError, PassTrace
-from pymodel.image import Image
+from pymodel.machine.image import Image
+from pymodel.machine.model import LayerRun, Machine, MachineError, PassTrace
 from tb.debug.probe import Sample, Samples
 from tb.debug.suspect import Suspect, copy_of
 
-# Where a value was seen, in the order in which it comes about, and what lies before that point and behind the one before.
+# Where a value was seen, in the order in which it comes about, and what lies before that point and behind the
+# one before.
 STAGES = {
-    "bundle": "the bundle that enters the array: memories of groups, taps, edges and features, psa_fetch, psa_lane, or an earlier layer's result",
-    "partial sum": "the sum below a row of the array; its bundle is right: the slot memory, psa_slots or psa_pe",
-    "accumulator": "the column's sum over the passes; the pass's own sums are right: psa_column_control or psa_accumulator",
+    "bundle": (
+        "the bundle that enters the array: memories of groups, taps, edges and features, psa_fetch, psa_lane,"
+        " or an earlier layer's result"
+    ),
+    "partial sum": (
+        "the sum below a row of the array; its bundle is right: the slot memory, psa_slots or psa_pe"
+    ),
+    "accumulator": (
+        "the column's sum over the passes; the pass's own sums are right: psa_column_control or"
+        " psa_accumulator"
+    ),
     "result": "the word that is written; its sums are right: filter memory, psa_requant or psa_writeback",
 }
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where machine and model part. What does not apply is None. `seen` is None where the machine had X, or nothing at all (`what`)."""
+    """Where machine and model part.
+
+    What does not apply is None. `seen` is None where the machine had X, or nothing at all (`what`).
+    """
 
     stage: str
     what: str
@@ -45,8 +59,19 @@ class Divergence:
 
     def line(self) -> str:
         """All of it in one line."""
-        places: list[tuple[str, Any]] = [("layer", self.layer), ("chunk", self.chunk), ("tile", self.tile), ("pass", self.pass_number)]
-        places += [("lane", self.lane), ("row", self.row), ("bank", self.bank), ("column", self.column), ("filter", self.filter)]
+        places: list[tuple[str, Any]] = [
+            ("layer", self.layer),
+            ("chunk", self.chunk),
+            ("tile", self.tile),
+            ("pass", self.pass_number),
+        ]
+        places += [
+            ("lane", self.lane),
+            ("row", self.row),
+            ("bank", self.bank),
+            ("column", self.column),
+            ("filter", self.filter),
+        ]
         where = ", ".join(f"{name} {value}" for name, value in places if value is not None)
         seen = self.what or f"expected {self.expected}, seen {'X' if self.seen is None else self.seen}"
         return f"{where}, {self.pixel}: {self.stage}: {seen}, at {self.time_ns} ns"
@@ -101,10 +126,14 @@ class Comparison:
                 return self.found("bundle", layer, trace, pixel, expected, sample, row=row, bank=bank)
         for row in range(self.size):
             for column in range(self.size):
-                found = difference(self.samples.sums[row][column][span], trace.rows[row, 0, column][:, None], kept)
+                found = difference(
+                    self.samples.sums[row][column][span], trace.rows[row, 0, column][:, None], kept
+                )
                 if found:
                     pixel, _, expected, sample = found
-                    return self.found("partial sum", layer, trace, pixel, expected, sample, row=row, column=column)
+                    return self.found(
+                        "partial sum", layer, trace, pixel, expected, sample, row=row, column=column
+                    )
         for column in range(self.size):
             found = difference(self.samples.totals[column][span], self.totals[column][:, None], kept)
             if found:
@@ -123,13 +152,23 @@ class Comparison:
                 self.words += 1
                 first = index * self.size
                 if sample is None or sample.values[:2] != place:
-                    seen = "nothing is written" if sample is None else "bank {}, word {} is written".format(*sample.values)
+                    seen = (
+                        "nothing is written"
+                        if sample is None
+                        else "bank {}, word {} is written".format(*sample.values)
+                    )
                     what = f"{seen}, expected bank {place[0]}, word {place[1]}"
-                    return self.found("result", layer, trace, first, None, sample, column=write.column, what=what)
-                found = difference([Sample(sample.time, (v,)) for v in sample.values[2:]], pixels[:, None], range(self.size))
+                    return self.found(
+                        "result", layer, trace, first, None, sample, column=write.column, what=what
+                    )
+                found = difference(
+                    [Sample(sample.time, (v,)) for v in sample.values[2:]], pixels[:, None], range(self.size)
+                )
                 if found:
                     pixel, _, expected, one = found
-                    return self.found("result", layer, trace, first + pixel, expected, one, column=write.column)
+                    return self.found(
+                        "result", layer, trace, first + pixel, expected, one, column=write.column
+                    )
         return None
 
     def found(
@@ -168,7 +207,12 @@ class Comparison:
 
     def last_time(self) -> int:
         """Of anything that was seen."""
-        kinds = (*self.samples.bundles, *(column for row in self.samples.sums for column in row), *self.samples.totals, self.samples.writes)
+        kinds = (
+            *self.samples.bundles,
+            *(column for row in self.samples.sums for column in row),
+            *self.samples.totals,
+            self.samples.writes,
+        )
         return max((samples[-1].time for samples in kinds if samples), default=0)
 
     # names
@@ -180,11 +224,21 @@ class Comparison:
 
     def filter_of(self, layer: str, entry: int) -> int | None:
         """The filter that an entry of FILTER belongs to; None if it belongs to none, or nobody knows."""
-        fields = dict(zip((f.name for f in self.machine.specs["FILTER"].fields), self.machine.memory["FILTER"][entry, 0], strict=True))
+        fields = dict(
+            zip(
+                (f.name for f in self.machine.specs["FILTER"].fields),
+                self.machine.memory["FILTER"][entry, 0],
+                strict=True,
+            )
+        )
         place = self.image.placements.get(layer) if self.image is not None else None
         if place is None or not fields["write"]:
             return None
-        channels = (c for c in range(place.shape[0]) if (place.bank[c], place.base[c]) == (fields["bank"], fields["base"]))
+        channels = (
+            c
+            for c in range(place.shape[0])
+            if (place.bank[c], place.base[c]) == (fields["bank"], fields["base"])
+        )
         return next(channels, None)
 
     def pixel_name(self, layer: str, n: int) -> str:
@@ -208,7 +262,9 @@ def with_last(passes: Sequence[PassTrace]) -> Iterator[tuple[PassTrace, bool]]:
 def difference(
     samples: Sequence[Sample], wanted: npt.NDArray[Any], kept: Sequence[int] | npt.NDArray[np.int64]
 ) -> tuple[int, int, int, Sample | None] | None:
-    """The first of the pixels `kept` that differs from `wanted` [pixels, values]: pixel, which of its values, that value, what was seen."""
+    """The first of the pixels `kept` that differs from `wanted` [pixels, values]: pixel, which of its values,
+    that value, what was seen.
+    """
     for n in kept:
         if n >= len(samples):
             return int(n), 0, int(wanted[n][0]), None

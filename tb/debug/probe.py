@@ -1,12 +1,14 @@
-"""Reads what psa_probe.v wrote: bundles, partial sums, accumulators and results of a run, each with its time."""
+"""Reads what psa_probe.v wrote: bundles, partial sums, accumulators and results of a run, each with
+its time.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
 
 # A value is None where the simulator had X.
 Value = int | None
@@ -22,7 +24,10 @@ class Sample:
 
 @dataclass
 class Samples:
-    """Everything that was seen, in order of time. `bundles` per row, one value a bank; `sums` per row and column; `totals` per column."""
+    """Everything that was seen, in order of time.
+
+    `bundles` per row, one value a bank; `sums` per row and column; `totals` per column.
+    """
 
     bundles: list[list[Sample]]
     sums: list[list[list[Sample]]]
@@ -31,9 +36,14 @@ class Samples:
 
 
 def read_samples(path: Path, config: ArrayConfig) -> Samples:
-    """The file that a probed run left. Raises `TatamiError` if there is none, or for the line that makes no sense."""
+    """The file that a probed run left.
+
+    Raises `TatamiError` if there is none, or for the line that makes no sense.
+    """
     t = config.size
-    samples = Samples([[] for _ in range(t)], [[[] for _ in range(t)] for _ in range(t)], [[] for _ in range(t)])
+    samples = Samples(
+        [[] for _ in range(t)], [[[] for _ in range(t)] for _ in range(t)], [[] for _ in range(t)]
+    )
     try:
         lines = path.read_text().splitlines()
     except OSError as error:

@@ -1,4 +1,6 @@
-"""What a simulation leaves in its folder when a run of the machine went wrong: all that is needed to run the model on it again."""
+"""What a simulation leaves in its folder when a run of the machine went wrong: all that is needed to run the
+model on it again.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.array import Machine
-from pymodel.config import ArrayConfig
-from pymodel.errors import TatamiError
-from pymodel.image import Image
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
 
 FOLDER = "suspect"
 RECORD, STATE, IMAGE, INPUTS = "suspect.json", "state.npz", "image.tatami", "inputs.npz"
@@ -26,8 +28,9 @@ Int8Array = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Suspect:
-    """A run in which something was wrong: the model with the memories as they should have been before it, the program word at which it
-    was started, and the time in ns in which it took place. `image` names layers and filters, if the memories came from one.
+    """A run in which something was wrong: the model with the memories as they should have been before it, the
+    program word at which it was started, and the time in ns in which it took place. `image` names layers and
+    filters, if the memories came from one.
     """
 
     machine: Machine
@@ -46,11 +49,17 @@ class Attempt:
             ... compare ...
             attempt.differs = ...
 
-    `model` gives the model with the memories as they are before the run; it is called only if the run is noted. An exception counts as a
-    difference. Only the first run of a simulation that goes wrong is noted.
+    `model` gives the model with the memories as they are before the run; it is called only if the run is
+    noted. An exception counts as a difference. Only the first run of a simulation that goes wrong is noted.
     """
 
-    def __init__(self, model: Callable[[], Machine], start: int, image: Image | None = None, inputs: Int8Array | None = None) -> None:
+    def __init__(
+        self,
+        model: Callable[[], Machine],
+        start: int,
+        image: Image | None = None,
+        inputs: Int8Array | None = None,
+    ) -> None:
         self.model, self.start, self.image, self.inputs = model, start, image, inputs
         self.differs = False
         self.end: int | None = None
@@ -63,7 +72,9 @@ class Attempt:
         """The run is over: what follows is not part of it."""
         self.end = now_ns()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None or self.differs:
             end = now_ns() if self.end is None else self.end
             note(Suspect(self.model(), self.start, self.begin, end, self.image), self.inputs)
@@ -82,7 +93,10 @@ def copy_of(machine: Machine) -> Machine:
 
 
 def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path()) -> None:
-    """Writes a suspect below `folder`, by default that of the simulation, unless it has one. Its model holds one image."""
+    """Writes a suspect below `folder`, by default that of the simulation, unless it has one.
+
+    Its model holds one image.
+    """
     place = folder / FOLDER
     if place.exists():
         return
@@ -92,11 +106,16 @@ def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path(
         suspect.image.save(place / IMAGE)
     if inputs is not None:
         np.savez_compressed(place / INPUTS, inputs=inputs)
-    (place / RECORD).write_text(json.dumps({"start": suspect.start, "begin": suspect.begin, "end": suspect.end}))
+    (place / RECORD).write_text(
+        json.dumps({"start": suspect.start, "begin": suspect.begin, "end": suspect.end})
+    )
 
 
 def load(folder: Path, config: ArrayConfig) -> Suspect | None:
-    """What `note` wrote below `folder`; None if it wrote nothing. Raises `TatamiError` naming the file if it is damaged."""
+    """What `note` wrote below `folder`;
+
+    None if it wrote nothing. Raises `TatamiError` naming the file if it is damaged.
+    """
     place = folder / FOLDER
     if not place.is_dir():
         return None

@@ -1,1 +1,3 @@
-"""The pyuvm environment of the whole machine: agents at its pins, a register model, a scoreboard that predicts from what the monitors saw."""
+"""The pyuvm environment of the whole machine: agents at its pins, a register model, a scoreboard that
+predicts from what the monitors saw.
+"""

@@ -1,4 +1,6 @@
-"""The agents: a sequencer and a driver for each side that the host drives, and a monitor for each interface."""
+"""The agents: a sequencer and a driver for each side that the host drives, and a monitor for each
+interface.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,39 @@ from typing import Any
 from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 from cocotb_bus.monitors import BusMonitor
-from pyuvm import uvm_agent, uvm_analysis_port, uvm_component, uvm_driver, uvm_monitor, uvm_sequence_item, uvm_sequencer
+from pyuvm import (
+    uvm_agent,
+    uvm_analysis_port,
+    uvm_component,
+    uvm_driver,
+    uvm_monitor,
+    uvm_sequence_item,
+    uvm_sequencer,
+)
 
-from tb.common.host import PERIOD_NS
-from tb.common.stream import Beats, StreamStalledError
-from tb.env.bus import IrqMonitor, LoadDriver, LoadMonitor, OutMonitor, ReadyDriver, RegisterMonitor, ResetMonitor, Transfer, UnknownMonitor
+from tb.env.bus import (
+    IrqMonitor,
+    LoadDriver,
+    LoadMonitor,
+    OutMonitor,
+    ReadyDriver,
+    RegisterMonitor,
+    ResetMonitor,
+    Transfer,
+    UnknownMonitor,
+)
 from tb.env.config import EnvConfig, RegisterKnobs
+from tb.plain.host import PERIOD_NS
+from tb.plain.stream import Beats, StreamStalledError
 
-PATIENCE = 2000  # cycles for the answer to a register access, which needs a few and waits for the host at most some dozens
+# cycles for the answer to a register access, which needs a few and waits for the host at most some dozens
+PATIENCE = 2000
 
 
 class RegisterItem(uvm_sequence_item):
-    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was answered with OKAY. `error` is set if
-    no answer came."""
+    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was
+    answered with OKAY. `error` is set if no answer came.
+    """
 
     def __init__(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> None:
         super().__init__("register")
@@ -74,7 +96,10 @@ class Agent(uvm_agent):
 
 
 class RegisterDriver(uvm_driver):
-    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master. That waits for the ready of B and R and leaves it to others."""
+    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master.
+
+    That waits for the ready of B and R and leaves it to others.
+    """
 
     def start_of_simulation_phase(self) -> None:
         config: EnvConfig = self.cdb_get("config")
@@ -91,7 +116,9 @@ class RegisterDriver(uvm_driver):
             try:
                 await with_timeout(self.access(item), PATIENCE * PERIOD_NS, "ns")
             except SimTimeoutError:
-                item.error = StreamStalledError(f"no answer to an access of register {item.address:#04x} within {PATIENCE} cycles")
+                item.error = StreamStalledError(
+                    f"no answer to an access of register {item.address:#04x} within {PATIENCE} cycles"
+                )
             self.seq_item_port.item_done()
 
     async def access(self, item: RegisterItem) -> None:
@@ -135,7 +162,14 @@ class RegisterAgent(Agent):
         self.monitor.watch(self.pins(RegisterMonitor, "s_axil"))
         config, dut = self.config, self.config.dut
         self.answers = [
-            ReadyDriver(dut, f"s_axil_{channel}", dut.clk, config.rng(f"ready of {channel}"), profile=config.registers.answers) for channel in "br"
+            ReadyDriver(
+                dut,
+                f"s_axil_{channel}",
+                dut.clk,
+                config.rng(f"ready of {channel}"),
+                profile=config.registers.answers,
+            )
+            for channel in "br"
         ]
 
     def use(self, knobs: RegisterKnobs) -> None:
@@ -150,7 +184,14 @@ class StreamInDriver(uvm_driver):
 
     def start_of_simulation_phase(self) -> None:
         config: EnvConfig = self.cdb_get("config")
-        self.bus = LoadDriver(config.dut, "s_axis", config.dut.clk, config.rng("in stream"), four_state=config.four_state, knobs=config.in_stream)
+        self.bus = LoadDriver(
+            config.dut,
+            "s_axis",
+            config.dut.clk,
+            config.rng("in stream"),
+            four_state=config.four_state,
+            knobs=config.in_stream,
+        )
 
     async def run_phase(self) -> None:
         while True:
@@ -182,12 +223,17 @@ class StreamOutAgent(Agent):
 
     def start_of_simulation_phase(self) -> None:
         config = self.config
-        self.ready = ReadyDriver(config.dut, "m_axis_t", config.dut.clk, config.rng("out stream"), profile=config.out_stream)
+        self.ready = ReadyDriver(
+            config.dut, "m_axis_t", config.dut.clk, config.rng("out stream"), profile=config.out_stream
+        )
         self.monitor.watch(self.pins(OutMonitor, "m_axis"))
 
 
 class PinAgent(Agent):
-    """Pins that are watched and not driven here: `Level`, `Reset`, and, where the simulator knows X, `Broken`."""
+    """Pins that are watched and not driven here:
+
+    `Level`, `Reset`, and, where the simulator knows X, `Broken`.
+    """
 
     def build_phase(self) -> None:
         super().build_phase()

@@ -1,4 +1,7 @@
-"""`BaseTest`: what every pyuvm test of the machine is made from. A test gives `stimulus`, and may turn the knobs in `configure`."""
+"""`BaseTest`: what every pyuvm test of the machine is made from.
+
+A test gives `stimulus`, and may turn the knobs in `configure`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from cocotb.triggers import Timer
 from pyuvm import ConfigDB, uvm_root, uvm_test
 
 from tb.common import settings
-from tb.common.host import PERIOD_NS
 from tb.env.config import EnvConfig, from_settings, random_knobs
 from tb.env.env import Environment, Faulty
 from tb.env.scoreboard import Scoreboard
+from tb.plain.host import PERIOD_NS
 
 
 class BaseTest(uvm_test):
@@ -73,5 +76,6 @@ class BaseTest(uvm_test):
 
 async def run(test: type[BaseTest]) -> None:
     """Runs a pyuvm test inside a cocotb test."""
-    await Timer(PERIOD_NS - int(get_sim_time("ns")) % PERIOD_NS, "ns")  # clock edges at whole multiples of the period
+    # clock edges at whole multiples of the period
+    await Timer(PERIOD_NS - int(get_sim_time("ns")) % PERIOD_NS, "ns")
     await uvm_root().run_test(test)

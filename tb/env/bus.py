@@ -1,6 +1,8 @@
-"""Drivers and monitors at the pins, on cocotb-bus. A monitor looks at the pins alone and knows nothing of the drivers.
+"""Drivers and monitors at the pins, on cocotb-bus. A monitor looks at the pins alone and knows nothing of the
+drivers.
 
-All act on a rising clock edge: they read what this edge sees, and drive what the next one will see. All sleep while nothing moves.
+All act on a rising clock edge: they read what this edge sees, and drive what the next one will see. All sleep
+while nothing moves.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from cocotb.types import Logic, LogicArray
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
-from tb.common.host import PERIOD_NS
-from tb.common.stream import Beats, StreamStalledError
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Reset, Stall, Words
+from tb.plain.host import PERIOD_NS
+from tb.plain.stream import Beats, StreamStalledError
 
 OKAY = 0
 LOW, HIGH = Logic("0"), Logic("1")  # comparing with these is cheaper than with integers
@@ -67,7 +69,9 @@ class MachineMonitor(BusMonitor):
             return 0
 
     async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int, int], None]) -> None:
-        """Calls `taken` with the cycle of every transfer of a channel and the cycles that it has waited, for ever."""
+        """Calls `taken` with the cycle of every transfer of a channel and the cycles that it has waited, for
+        ever.
+        """
         edge, rises = RisingEdge(self.clock), RisingEdge(valid)
         waited = 0
         while True:
@@ -105,7 +109,8 @@ class IrqMonitor(MachineMonitor):
         level: bool | None = None
         while True:
             await changes
-            await ReadOnly()  # of several assignments to a register in one instant the last counts, and Icarus shows them all
+            # of several assignments to a register in one instant the last counts, and Icarus shows them all
+            await ReadOnly()
             now = self.bus.irq.value != LOW
             if now is not level:
                 level = now
@@ -174,17 +179,32 @@ class OutMonitor(MachineMonitor):
         try:
             return data.to_bytes(byteorder="little"), bool(last)
         except ValueError:
-            self._recv(Broken(this_cycle(), f"{self.bus.tdata._name} = {data}, {self.bus.tlast._name} = {last} while valid"))
+            self._recv(
+                Broken(
+                    this_cycle(),
+                    f"{self.bus.tdata._name} = {data}, {self.bus.tlast._name} = {last} while valid",
+                )
+            )
             return bytes(len(data) // 8), last == HIGH
 
 
 class RegisterMonitor(MachineMonitor):
-    """The register bus, as `Access` and `Answer` events. Address and data of a write may come in any order."""
+    """The register bus, as `Access` and `Answer` events.
 
-    _signals = tuple(f"{c}{s}" for c, names in {
-        "aw": ("addr", "valid", "ready"), "w": ("data", "strb", "valid", "ready"), "b": ("resp", "valid", "ready"),
-        "ar": ("addr", "valid", "ready"), "r": ("data", "resp", "valid", "ready"),
-    }.items() for s in names)  # fmt: skip
+    Address and data of a write may come in any order.
+    """
+
+    _signals = tuple(
+        f"{c}{s}"
+        for c, names in {
+            "aw": ("addr", "valid", "ready"),
+            "w": ("data", "strb", "valid", "ready"),
+            "b": ("resp", "valid", "ready"),
+            "ar": ("addr", "valid", "ready"),
+            "r": ("data", "resp", "valid", "ready"),
+        }.items()
+        for s in names
+    )
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.addresses: deque[int] = deque()
@@ -193,8 +213,15 @@ class RegisterMonitor(MachineMonitor):
 
     async def _monitor_recv(self) -> None:
         bus = self.bus
-        for channel, taken in (("aw", self.address), ("w", self.payload), ("b", self.written), ("ar", self.asked)):
-            cocotb.start_soon(self.handshakes(getattr(bus, f"{channel}valid"), getattr(bus, f"{channel}ready"), taken))
+        for channel, taken in (
+            ("aw", self.address),
+            ("w", self.payload),
+            ("b", self.written),
+            ("ar", self.asked),
+        ):
+            cocotb.start_soon(
+                self.handshakes(getattr(bus, f"{channel}valid"), getattr(bus, f"{channel}ready"), taken)
+            )
         await self.handshakes(bus.rvalid, bus.rready, self.read)
 
     def forget(self) -> None:
@@ -227,9 +254,21 @@ class RegisterMonitor(MachineMonitor):
 
 
 class UnknownMonitor(MachineMonitor):
-    """X or Z on an output that must never show it, from the end of the first reset on, as `Broken` events. For a simulator that knows X."""
+    """X or Z on an output that must never show it, from the end of the first reset on, as `Broken` events.
 
-    _signals = ("irq", "s_axil_awready", "s_axil_wready", "s_axil_bvalid", "s_axil_arready", "s_axil_rvalid", "s_axis_tready", "m_axis_tvalid")
+    For a simulator that knows X.
+    """
+
+    _signals = (
+        "irq",
+        "s_axil_awready",
+        "s_axil_wready",
+        "s_axil_bvalid",
+        "s_axil_arready",
+        "s_axil_rvalid",
+        "s_axis_tready",
+        "m_axis_tvalid",
+    )
 
     async def _monitor_recv(self) -> None:
         while self._reset.value != HIGH:
@@ -256,11 +295,23 @@ class Transfer:
 
 
 class LoadDriver(BusDriver):
-    """Drives packets of 64-bit beats. While tvalid is low the payload is X where the simulator knows X (`four_state`), else random."""
+    """Drives packets of 64-bit beats.
+
+    While tvalid is low the payload is X where the simulator knows X (`four_state`), else random.
+    """
 
     _signals = ("tdata", "tvalid", "tready", "tlast")
 
-    def __init__(self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, four_state: bool, knobs: StreamKnobs) -> None:
+    def __init__(
+        self,
+        entity: Any,
+        name: str,
+        clock: Any,
+        rng: np.random.Generator,
+        *,
+        four_state: bool,
+        knobs: StreamKnobs,
+    ) -> None:
         super().__init__(entity, name, clock)
         self.rng = rng
         self.knobs = knobs
@@ -272,7 +323,10 @@ class LoadDriver(BusDriver):
     def idle(self) -> None:
         """No beat, and garbage where one would be."""
         self.bus.tvalid.value = 0
-        garbage = self.unknown or (int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)), int(self.rng.integers(2)))
+        garbage = self.unknown or (
+            int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
+            int(self.rng.integers(2)),
+        )
         self.bus.tdata.value, self.bus.tlast.value = garbage
 
     def stop(self) -> None:
@@ -319,11 +373,16 @@ class LoadDriver(BusDriver):
 
 
 class ReadyDriver(BusDriver):
-    """Drives the ready of a channel by a backpressure profile, which may be changed at any time. `name` is what comes before `valid` and `ready`."""
+    """Drives the ready of a channel by a backpressure profile, which may be changed at any time.
+
+    `name` is what comes before `valid` and `ready`.
+    """
 
     _signals = ("valid", "ready")
 
-    def __init__(self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, profile: Backpressure) -> None:
+    def __init__(
+        self, entity: Any, name: str, clock: Any, rng: np.random.Generator, *, profile: Backpressure
+    ) -> None:
         super().__init__(entity, name, clock, bus_separator="")
         self.rng = rng
         self.profile = profile

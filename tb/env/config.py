@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pymodel.config import ArrayConfig
+from pymodel.machine.config import ArrayConfig
 from tb.common import settings
 from tb.common.seeding import generator, seed_of_test
 
@@ -18,8 +18,9 @@ Range = tuple[int, int]  # both ends included
 
 @dataclass(frozen=True)
 class StreamKnobs:
-    """How the in stream is driven. After `burst` beats it pauses for `idle` cycles; inside a burst, `rate` is the probability that a cycle
-    carries a beat."""
+    """How the in stream is driven. After `burst` beats it pauses for `idle` cycles; inside a burst, `rate` is
+    the probability that a cycle carries a beat.
+    """
 
     rate: float = 1.0
     burst: Range = (1, 64)
@@ -28,8 +29,9 @@ class StreamKnobs:
 
 @dataclass(frozen=True)
 class Backpressure:
-    """When the receiver of a channel is ready: for `on` cycles, then not for `off`, counting the cycles in which something is there for it.
-    No `off`: always."""
+    """When the receiver of a channel is ready: for `on` cycles, then not for `off`, counting the cycles in
+    which something is there for it. No `off`: always.
+    """
 
     on: Range = (1, 1)
     off: Range = (0, 0)
@@ -55,8 +57,10 @@ BACKPRESSURE = {
 
 @dataclass(frozen=True)
 class RegisterKnobs:
-    """How registers are accessed. `address_delay` and `data_delay` are the largest delays, in cycles, of a write's address and of its data, each
-    drawn for every write. After `burst` accesses there are none for `idle` cycles. `answers` is when the host takes those on B and R."""
+    """How registers are accessed. `address_delay` and `data_delay` are the largest delays, in cycles, of a
+    write's address and of its data, each drawn for every write. After `burst` accesses there are none for
+    `idle` cycles. `answers` is when the host takes those on B and R.
+    """
 
     address_delay: int = 0
     data_delay: int = 0
@@ -67,8 +71,9 @@ class RegisterKnobs:
 
 @dataclass
 class EnvConfig:
-    """What an environment is built from. `seed` is the test's own unless a test turns it; `fault` names an injection of tb/env/faults.py, empty for
-    none."""
+    """What an environment is built from. `seed` is the test's own unless a test turns it; `fault` names an
+    injection of tb/env/faults.py, empty for none.
+    """
 
     dut: Any
     array: ArrayConfig
@@ -90,14 +95,20 @@ class EnvConfig:
 
 def from_settings(dut: Any) -> EnvConfig:
     """The configuration that the runner asks for: build, simulator, and the fault named by TATAMI_FAULT."""
-    return EnvConfig(dut, settings.config(), settings.simulator() == "icarus", fault=os.environ.get("TATAMI_FAULT", ""))
+    return EnvConfig(
+        dut, settings.config(), settings.simulator() == "icarus", fault=os.environ.get("TATAMI_FAULT", "")
+    )
 
 
 def random_knobs(config: EnvConfig, rng: np.random.Generator) -> tuple[str, str, str]:
-    """Draws streams and register knobs for a test; returns the names of the profiles: in stream, out stream, answers to register accesses."""
+    """Draws streams and register knobs for a test; returns the names of the profiles: in stream, out stream,
+    answers to register accesses.
+    """
     stream = str(rng.choice(["full", "gaps", "bursts", "starved"], p=[0.45, 0.25, 0.25, 0.05]))
     pressure, answers = map(str, rng.choice(["ready", "half", "trickle", "storm"], 2, p=[0.4, 0.3, 0.2, 0.1]))
     config.in_stream, config.out_stream = STREAMS[stream], BACKPRESSURE[pressure]
     address_delay, data_delay, idle = map(int, rng.integers(0, 4, 3))
-    config.registers = RegisterKnobs(address_delay, data_delay, burst=(1, 8), idle=(0, 5 * idle), answers=BACKPRESSURE[answers])
+    config.registers = RegisterKnobs(
+        address_delay, data_delay, burst=(1, 8), idle=(0, 5 * idle), answers=BACKPRESSURE[answers]
+    )
     return stream, pressure, answers

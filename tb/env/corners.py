@@ -7,19 +7,24 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.config import ArrayConfig
-from pymodel.image import OPCODE_END, OPCODE_OUT, Packet, Section, memories, packet
-from pymodel.network import Conv, GlobalPool, Linear, Network, Requant, Residual
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.image import OPCODE_END, OPCODE_OUT
+from pymodel.machine.memory import Packet, Section, memories, packet
+from pymodel.network.integer import Conv, GlobalPool, Linear, Network, Requant, Residual
 
 Weights = npt.NDArray[np.int64]
 
 
-def requant(filters: int, *, multiplier: int = 1, shift: int = 0, bias: int = 0, relu: bool = False) -> Requant:
+def requant(
+    filters: int, *, multiplier: int = 1, shift: int = 0, bias: int = 0, relu: bool = False
+) -> Requant:
     """The same for every filter."""
     return Requant(np.full(filters, bias), np.full(filters, multiplier), np.full(filters, shift), relu)
 
 
-def conv(name: str, source: str, weight: Weights, scale: Requant | None = None, stride: int = 1, padding: int = 0) -> Conv:
+def conv(
+    name: str, source: str, weight: Weights, scale: Requant | None = None, stride: int = 1, padding: int = 0
+) -> Conv:
     return Conv(name, source, weight, scale or requant(len(weight), multiplier=3, shift=9), stride, padding)
 
 
@@ -31,20 +36,54 @@ def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[t
         return np.where(rng.random(shape) < keep, rng.integers(-128, 128, shape), 0)
 
     yield "one pixel, one weight", Network("one", (1, 1, 1), (conv("c", "input", some(1, 1, 1, 1)),))
-    yield "all filters empty", Network("empty", (2, 3, 3), (conv("c", "input", np.zeros((t + 1, 2, 3, 3), np.int64), padding=1),))
+    yield (
+        "all filters empty",
+        Network("empty", (2, 3, 3), (conv("c", "input", np.zeros((t + 1, 2, 3, 3), np.int64), padding=1),)),
+    )
     yield "one row", Network("row", (1, 1, 2 * t + 1), (conv("c", "input", some(2, 1, 3, 3), padding=1),))
-    yield "one column", Network("column", (1, 2 * t + 1, 1), (conv("c", "input", some(2, 1, 5, 5), padding=2),))
-    yield "one input, T + 1 filters", Network("narrow", (1, 2, 3), (conv("c", "input", some(t + 1, 1, 1, 1)),))
+    yield (
+        "one column",
+        Network("column", (1, 2 * t + 1, 1), (conv("c", "input", some(2, 1, 5, 5), padding=2),)),
+    )
+    yield (
+        "one input, T + 1 filters",
+        Network("narrow", (1, 2, 3), (conv("c", "input", some(t + 1, 1, 1, 1)),)),
+    )
     low = np.full((g, g, 3, 3), -128)
-    yield "lowest weights, no scale", Network("low", (g, 3, 3), (conv("c", "input", low, requant(g, bias=-(2**31)), padding=1), conv("d", "c", low)))
-    yield "highest multiplier", Network("high", (1, 2, 2), (conv("c", "input", some(t, 1, 1, 1), requant(t, multiplier=65535, shift=47)),))
-    yield "every select in every row", Network("selects", (g, 2, 2), (conv("c", "input", some(t, g, 3, 3), padding=1),))
-    yield "one lane more than a pass", Network("lanes", (t + 1, 1, 2), (conv("c", "input", some(1, t + 1, 1, 1)),))
+    yield (
+        "lowest weights, no scale",
+        Network(
+            "low",
+            (g, 3, 3),
+            (conv("c", "input", low, requant(g, bias=-(2**31)), padding=1), conv("d", "c", low)),
+        ),
+    )
+    yield (
+        "highest multiplier",
+        Network(
+            "high", (1, 2, 2), (conv("c", "input", some(t, 1, 1, 1), requant(t, multiplier=65535, shift=47)),)
+        ),
+    )
+    yield (
+        "every select in every row",
+        Network("selects", (g, 2, 2), (conv("c", "input", some(t, g, 3, 3), padding=1),)),
+    )
+    yield (
+        "one lane more than a pass",
+        Network("lanes", (t + 1, 1, 2), (conv("c", "input", some(1, t + 1, 1, 1)),)),
+    )
     side = int(np.ceil(np.sqrt(config.acc_words * t))) + 1
-    yield "several chunks", Network("chunks", (1, side, side), (conv("c", "input", some(2, 1, 3, 3, keep=0.4), padding=1),))
+    yield (
+        "several chunks",
+        Network("chunks", (1, side, side), (conv("c", "input", some(2, 1, 3, 3, keep=0.4), padding=1),)),
+    )
     half = conv("c", "input", some(3, 2, 3, 3), stride=2, padding=1)
     both = Conv(
-        "d", "c", some(3, 3, 1, 1), requant(3, multiplier=1, shift=8), residual=Residual("input", np.array([0, -1, 1]), np.array([300, 5, -128]), 2)
+        "d",
+        "c",
+        some(3, 3, 1, 1),
+        requant(3, multiplier=1, shift=8),
+        residual=Residual("input", np.array([0, -1, 1]), np.array([300, 5, -128]), 2),
     )
     yield "odd size, stride, residual", Network("stride", (2, 5, 7), (half, both))
     yield (
@@ -52,7 +91,10 @@ def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[t
         Network(
             "pool",
             (t + 1, 1, 1),
-            (GlobalPool("p", "input", requant(t + 1)), Linear("fc", "p", some(3, t + 1), requant(3, shift=4, multiplier=1, relu=True))),
+            (
+                GlobalPool("p", "input", requant(t + 1)),
+                Linear("fc", "p", some(3, t + 1), requant(3, shift=4, multiplier=1, relu=True)),
+            ),
         ),
     )
 

@@ -8,15 +8,15 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, SimTimeoutError, with_timeout
 from pyuvm import uvm_env
 
-from tb.common.host import PERIOD_NS
-from tb.common.stream import StreamRuleError
-from tb.coverage import subscriber as coverage
+from tb.env import coverage as coverage
 from tb.env import faults
 from tb.env.agents import PinAgent, RegisterAgent, StreamInAgent, StreamOutAgent
 from tb.env.config import EnvConfig
 from tb.env.events import Event
 from tb.env.register_model import RegisterAdapter, RegisterBlock
 from tb.env.scoreboard import Checker, Scoreboard
+from tb.plain.host import PERIOD_NS
+from tb.plain.stream import StreamRuleError
 
 RESET_CYCLES = 4
 SETTLE_CYCLES = 20  # after the last stimulus, so that nothing is under way
@@ -42,7 +42,10 @@ class Faulty(Scoreboard):
 
 
 class Environment(uvm_env):
-    """Everything around the machine. Tests reach it as `self.env`, sequences as the `env` that they are started with."""
+    """Everything around the machine.
+
+    Tests reach it as `self.env`, sequences as the `env` that they are started with.
+    """
 
     def build_phase(self) -> None:
         self.config: EnvConfig = self.cdb_get("config")
@@ -76,7 +79,10 @@ class Environment(uvm_env):
             await ClockCycles(self.dut.clk, count)
 
     async def reset(self, cycles: int = RESET_CYCLES) -> None:
-        """Reset by the pin. What the in stream was sending is given up; no register access may be under way."""
+        """Reset by the pin.
+
+        What the in stream was sending is given up; no register access may be under way.
+        """
         self.stream_in.driver.bus.stop()
         self.dut.rst.value = 1
         if self.config.fault == faults.SHORT_RESET:

@@ -43,7 +43,9 @@ class Stall:
 
 @dataclass(slots=True, frozen=True)
 class Words:
-    """The receiver took words of the out stream, one a cycle, the last of them in this cycle: their bytes, first pixel first."""
+    """The receiver took words of the out stream, one a cycle, the last of them in this cycle: their bytes,
+    first pixel first.
+    """
 
     cycle: int
     data: bytes
@@ -63,7 +65,10 @@ class Access:
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """The machine answered the oldest access of its kind. `data` is that of a read, `waited` the cycles in which the host was not ready for it."""
+    """The machine answered the oldest access of its kind.
+
+    `data` is that of a read, `waited` the cycles in which the host was not ready for it.
+    """
 
     cycle: int
     write: bool
@@ -82,6 +87,8 @@ class Broken:
 
 Event = Reset | Level | Beat | Stall | Words | Access | Answer | Broken
 
-# Events of one cycle in the order in which the scoreboard takes them: a register read sees the beat of its own cycle, and an answer
-# belongs to an earlier access.
-ORDER: dict[type, int] = {kind: order for order, kind in enumerate((Reset, Level, Stall, Words, Beat, Access, Answer, Broken))}
+# Events of one cycle in the order in which the scoreboard takes them: a register read sees the beat of its
+# own cycle, and an answer belongs to an earlier access.
+ORDER: dict[type, int] = {
+    kind: order for order, kind in enumerate((Reset, Level, Stall, Words, Beat, Access, Answer, Broken))
+}

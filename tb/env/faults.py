@@ -1,6 +1,8 @@
-"""Faults on purpose: what must make the scoreboard fail. Named by TATAMI_FAULT; the tests of the environment use them, nothing else does.
+"""Faults on purpose: what must make the scoreboard fail. Named by TATAMI_FAULT; the tests of the environment
+use them, nothing else does.
 
-Each stands between the monitors and the scoreboard and changes what the scoreboard sees, once: to it, the machine has misbehaved.
+Each stands between the monitors and the scoreboard and changes what the scoreboard sees, once: to it, the
+machine has misbehaved.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import cocotb
 from cocotb.handle import Force, Release
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from pymodel.errors import TatamiError
-from pymodel.image import header_beat
-from tb.common.host import SOFT_RESET, START
-from tb.common.registers import REGISTERS
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import header_beat
+from pymodel.machine.registers import REGISTERS
 from tb.env.events import Access, Answer, Beat, Event, Level, Stall, Words
+from tb.plain.host import SOFT_RESET, START
 
 Change = Callable[[Event], Iterable[Event]]
 
@@ -27,7 +29,9 @@ Change = Callable[[Event], Iterable[Event]]
 class Fault:
     """Applies `change` to the first event of a kind that `when` accepts, or to all of them if not `once`."""
 
-    def __init__(self, kind: Any, change: Change, when: Callable[[Event], bool] = lambda _: True, once: bool = True) -> None:
+    def __init__(
+        self, kind: Any, change: Change, when: Callable[[Event], bool] = lambda _: True, once: bool = True
+    ) -> None:
         self.kind = kind
         self.change = change
         self.when = when
@@ -133,7 +137,12 @@ def twice(event: Event) -> Iterable[Event]:
 
 
 def writes_control(event: Event, bits: int) -> bool:
-    return isinstance(event, Access) and event.write and event.address == REGISTERS["CONTROL"].address and event.data == bits
+    return (
+        isinstance(event, Access)
+        and event.write
+        and event.address == REGISTERS["CONTROL"].address
+        and event.data == bits
+    )
 
 
 def beat_after(event: Event, cycles: int) -> Iterable[Event]:
@@ -155,8 +164,12 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "endless_packet": lambda: Fault(Words, endless, is_last, once=False),
     "flipped_beat": lambda: PacketFault(flipped),
     "lost_beat": lambda: Fault(Beat, drop, is_last),
-    "beat_while_busy": lambda: Fault(Access, partial(beat_after, cycles=3), partial(writes_control, bits=START)),
-    "beat_in_reset": lambda: Fault(Access, partial(beat_after, cycles=1), partial(writes_control, bits=SOFT_RESET)),
+    "beat_while_busy": lambda: Fault(
+        Access, partial(beat_after, cycles=3), partial(writes_control, bits=START)
+    ),
+    "beat_in_reset": lambda: Fault(
+        Access, partial(beat_after, cycles=1), partial(writes_control, bits=SOFT_RESET)
+    ),
     "lost_stall": lambda: Fault(Stall, drop, once=False),
     "lost_irq": lambda: Fault(Level, drop),
     "late_irq": lambda: Fault(Level, late),
@@ -167,8 +180,9 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     **{f"read_{name}": partial(ReadFault, name, flipped) for name in REGISTERS},
 }
 
-# Faults of the stimulus. The reset pin goes up and down between two clock edges, so that the machine is never reset; a program sends a
-# word that nobody has written; a word changes while it waits to be taken (where the simulator can force a port).
+# Faults of the stimulus. The reset pin goes up and down between two clock edges, so that the machine is never
+# reset; a program sends a word that nobody has written; a word changes while it waits to be taken (where the
+# simulator can force a port).
 SHORT_RESET, UNWRITTEN, RESTLESS = "short_reset", "unwritten", "restless_word"
 STIMULUS = (SHORT_RESET, UNWRITTEN, RESTLESS)
 
@@ -192,7 +206,9 @@ async def restless_word(dut: Any) -> None:
 
 
 def find(name: str) -> Fault | None:
-    """The fault of that name between monitors and scoreboard, none for an empty one or a fault of the stimulus."""
+    """The fault of that name between monitors and scoreboard, none for an empty one or a fault of the
+    stimulus.
+    """
     if not name or name in STIMULUS:
         return None
     if name not in FAULTS:

@@ -1,7 +1,8 @@
 """The scoreboard's own memories: the array model's, and which words of the feature banks are certain.
 
-A run that ends by a reset or an error has written some of its words and not others. Such a word may hold what it held before (`either`), or,
-where the model stops inside a layer, anything (`vague`); the first packet that shows it settles the matter.
+A run that ends by a reset or an error has written some of its words and not others. Such a word may hold what
+it held before (`either`), or, where the model stops inside a layer, anything (`vague`); the first packet that
+shows it settles the matter.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.array import Machine, MachineError, Run
-from pymodel.config import ArrayConfig
-from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Section, Words
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT
+from pymodel.machine.memory import PROGRAM_FIELDS, Section, Words
+from pymodel.machine.model import Machine, MachineError, Run
 
 Int8Array = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]
@@ -23,7 +25,9 @@ PLANNED = ("PROGRAM", "TILE", "FILTER")  # the memories that decide which words 
 
 @dataclass
 class ExpectedPacket:
-    """A packet that the machine is to send: int8 [words, T], from word `base` of `bank`, by the OUT record at program word `record`."""
+    """A packet that the machine is to send: int8 [words, T], from word `base` of `bank`, by the OUT record at
+    program word `record`.
+    """
 
     record: int
     bank: int
@@ -33,7 +37,10 @@ class ExpectedPacket:
 
 @dataclass
 class LayersRun:
-    """A program with layers, and the memories as they were when it was started, in cycle `begin`. It ended in cycle `end`, if it has."""
+    """A program with layers, and the memories as they were when it was started, in cycle `begin`.
+
+    It ended in cycle `end`, if it has.
+    """
 
     start: int
     features: Int8Array
@@ -78,7 +85,9 @@ class Memories:
 
     def words(self) -> Int8Array:
         """The feature memory as [G, depth, T], a view."""
-        return self.machine.features[0].reshape(self.config.group, self.config.feature_depth, self.config.size)
+        return self.machine.features[0].reshape(
+            self.config.group, self.config.feature_depth, self.config.size
+        )
 
     def load(self, section: Section) -> None:
         tables, name = self.machine.memory, section.memory
@@ -119,9 +128,15 @@ class Memories:
             if record.writes is not None:
                 self.certain(record.writes)
             else:
-                packets.append(ExpectedPacket(record.address, record.fields["words"], record.fields["phases"], sent[len(packets)][0]))
+                packets.append(
+                    ExpectedPacket(
+                        record.address, record.fields["words"], record.fields["phases"], sent[len(packets)][0]
+                    )
+                )
         if any(record.writes is not None for record in self.plan(start)):
-            self.last = LayersRun(start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle)
+            self.last = LayersRun(
+                start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle
+            )
         return outcome, packets
 
     def finished(self, error: MachineError) -> int:
@@ -140,7 +155,9 @@ class Memories:
                 fields = dict(zip(PROGRAM_FIELDS, (int(v) for v in values), strict=True))
                 if fields["opcode"] not in (OPCODE_LAYER, OPCODE_OUT):
                     break
-                records.append(Record(address, fields, self.writes(fields) if fields["opcode"] == OPCODE_LAYER else None))
+                records.append(
+                    Record(address, fields, self.writes(fields) if fields["opcode"] == OPCODE_LAYER else None)
+                )
             self.plans[start] = records
         return self.plans[start]
 
@@ -156,7 +173,9 @@ class Memories:
         return mask
 
     def abort(self) -> None:
-        """The run that was started last was cut off: each word that it was to change may or may not have changed."""
+        """The run that was started last was cut off: each word that it was to change may or may not have
+        changed.
+        """
         changed = (self.words() != self.before).any(axis=2)
         closed = self.open_before & ~(self.either | self.vague)
         self.vague |= closed | (self.written & ~self.written_before)
@@ -165,9 +184,11 @@ class Memories:
         self.other[changed] = self.before[changed]
 
     def seen(self, packet: ExpectedPacket, words: Int8Array) -> tuple[Mask, Mask]:
-        """Compares the first words of a packet: (bool [words, T], true where a byte is right; bool [words], true where a word was ever written).
+        """Compares the first words of a packet: (bool [words, T], true where a byte is right; bool [words],
+        true where a word was ever written).
 
-        A word that may be either must be one of the two, all of it. A word that was never written must not be sent. Settles what was open.
+        A word that may be either must be one of the two, all of it. A word that was never written must not be
+        sent. Settles what was open.
         """
         where = packet.bank, slice(packet.base, packet.base + len(words))
         either, vague, known = self.either[where], self.vague[where], self.written[where] | self.vague[where]

@@ -1,6 +1,8 @@
-"""Second images that must give the same planes as the first: the machine's own symmetries, which need no model to tell right from wrong.
+"""Second images that must give the same planes as the first: the machine's own symmetries, which need no
+model to tell right from wrong.
 
-Every function derives an image from one that was compiled; `Image.placements` always says where the planes lie.
+Every function derives an image from one that was compiled; `Image.placements` always says where the planes
+lie.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.formats.slot_rows import image_rows, store_rows
-from pymodel.handover import with_gaps
-from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, Image, Words, memories
-from pymodel.planes import Placement
+from pymodel.machine.gaps import with_gaps
+from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT, Image
+from pymodel.machine.memory import PROGRAM_FIELDS, Words, memories
+from pymodel.machine.planes import Placement
+from pymodel.machine.slot_rows import image_rows, store_rows
 
 BANK, FIRST = PROGRAM_FIELDS.index("words"), PROGRAM_FIELDS.index("phases")  # the fields of an OUT record
 TILE_BASE, TILES = PROGRAM_FIELDS.index("tile_base"), PROGRAM_FIELDS.index("tiles")
 
 
 def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
-    """Every plane moves from its bank to another, all planes of a bank together; members, selects and filters follow."""
+    """Every plane moves from its bank to another, all planes of a bank together; members, selects and filters
+    follow.
+    """
     size = image.config.group
     shifted = (np.arange(size) + rng.integers(1, max(2, size))) % size  # no plane stays where it was
     order = rng.permutation(size)
@@ -38,7 +43,9 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     filters[written, 0, spec.index("bank")] = to[filters[written, 0, spec.index("bank")]]
     sends = program[:, 0, 0] == OPCODE_OUT
     program[sends, 0, BANK] = to[program[sends, 0, BANK]]
-    places = {name: replace(p, bank=tuple(int(to[b]) for b in p.bank)) for name, p in image.placements.items()}
+    places = {
+        name: replace(p, bank=tuple(int(to[b]) for b in p.bank)) for name, p in image.placements.items()
+    }
     dumps = tuple(replace(d, bank=int(to[d.bank])) for d in image.dumps)
     tiles, stored = store_rows(image.config, image.section("TILE").words, slots)
     words = {"GROUP": moved, "TILE": tiles, "SLOT": stored, "FILTER": filters, "PROGRAM": program}
@@ -46,7 +53,9 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
 
 
 def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
-    """The input channels of a bank change places within it, and the groups change their numbers; members and lanes follow."""
+    """The input channels of a bank change places within it, and the groups change their numbers; members and
+    lanes follow.
+    """
     place = image.placements["input"]
     base = np.array(place.base)
     group = image.section("GROUP").words.copy()
@@ -55,9 +64,12 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
         was = base[channels].copy()
         base[channels] = was[rng.permutation(len(channels))]
         for old, new in zip(was, base[channels], strict=True):
-            inside = (image.section("GROUP").words[:, bank, 1] >= old) & (image.section("GROUP").words[:, bank, 1] < old + place.channel_words)
+            inside = (image.section("GROUP").words[:, bank, 1] >= old) & (
+                image.section("GROUP").words[:, bank, 1] < old + place.channel_words
+            )
             group[inside, bank, 1] += new - old
-    order = np.concatenate([[0], 1 + rng.permutation(len(group) - 1)])  # group g becomes order[g]; the empty one stays
+    # group g becomes order[g]; the empty one stays
+    order = np.concatenate([[0], 1 + rng.permutation(len(group) - 1)])
     renumbered = np.zeros_like(group)
     renumbered[order] = group
     lanes = order[image.section("LANE").words]
@@ -66,7 +78,9 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
 
 
 def split_passes(image: Image, rng: np.random.Generator) -> Image:
-    """Every tile takes one pass more, and its lanes are strewn over the passes at random, empty lanes in between."""
+    """Every tile takes one pass more, and its lanes are strewn over the passes at random, empty lanes in
+    between.
+    """
     t = image.config.size
     tiles, lanes, slots = image.section("TILE").words, image.section("LANE").words, image_rows(image)
     new_tiles = tiles.copy()
@@ -86,7 +100,10 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
 
 
 def split_tiles(image: Image, rng: np.random.Generator) -> Image:
-    """Every tile becomes two, each with some of its filters in other columns; both run over all its lanes. Tiles change their order, too."""
+    """Every tile becomes two, each with some of its filters in other columns; both run over all its lanes.
+
+    Tiles change their order, too.
+    """
     t = image.config.size
     program = image.section("PROGRAM").words.copy()
     tiles, lanes, filters = (image.section(name).words for name in ("TILE", "LANE", "FILTER"))
@@ -100,7 +117,9 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
         if record[0] != OPCODE_LAYER:
             continue
         halves = []
-        for lane_base, passes, filter_base, _ in tiles[record[TILE_BASE] : record[TILE_BASE] + record[TILES], 0].tolist():
+        for lane_base, passes, filter_base, _ in tiles[
+            record[TILE_BASE] : record[TILE_BASE] + record[TILES], 0
+        ].tolist():
             first = rng.random(t) < 0.5
             halves += [
                 (slice(lane_base, lane_base + passes * t), filter_base, np.flatnonzero(first)),
@@ -134,7 +153,9 @@ def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]
     return found
 
 
-def fill(words: npt.NDArray[np.int8], place: Placement, bank: int, base: int, sent: npt.NDArray[np.int8]) -> None:
+def fill(
+    words: npt.NDArray[np.int8], place: Placement, bank: int, base: int, sent: npt.NDArray[np.int8]
+) -> None:
     """Puts the words of one bank, sent from word `base` on, into the channels that lie there."""
     for channel, (b, first) in enumerate(zip(place.bank, place.base, strict=True)):
         if b == bank:

@@ -1,7 +1,8 @@
-"""The machine as a host sees it, cycle by cycle: registers, interrupt, errors, runs and counters, from what was seen at the pins alone.
+"""The machine as a host sees it, cycle by cycle: registers, interrupt, errors, runs and counters, from what
+was seen at the pins alone.
 
-`settle(cycle)` brings everything that can be read to that cycle. A change that an event causes becomes visible a cycle or two later: it waits
-as an effect until then. The latencies are those of rtl/psa_regs.v.
+`settle(cycle)` brings everything that can be read to that cycle. A change that an event causes becomes
+visible a cycle or two later: it waits as an effect until then. The latencies are those of rtl/psa_regs.v.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
-from pymodel.array import Machine, MachineError, Run
-from pymodel.config import ArrayConfig
-from pymodel.errors import ErrorCode
-from tb.common.host import DONE, ERROR, SOFT_RESET, START
-from tb.common.registers import COUNTERS, REGISTERS, Register, build_values
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
+from tb.common.loader import Loader, LoadPacket
 from tb.env.events import Access, Answer, Beat, Level
-from tb.env.loader import Loader, LoadPacket
 from tb.env.memory import ExpectedPacket, Memories
 from tb.env.progress import Progress
+from tb.plain.host import DONE, ERROR, SOFT_RESET, START
 
 NEVER = 1 << 62
 BY_ADDRESS = {r.address: r for r in REGISTERS.values()}
@@ -33,14 +34,17 @@ CLEARED = 2  # a soft reset shows
 # Cycles after the last one of a run
 ENDED = 1
 
-# Effects of one cycle, in the order in which they take place: an event wins over a clear, a reset over everything.
+# Effects of one cycle, in the order in which they take place: an event wins over a clear, a reset over
+# everything.
 CLEAR, SET, RESET = range(3)
 
 
 @dataclass(frozen=True)
 class ResetSeen:
-    """A reset, for subscribers. `offset` is the cycle of the run that it met, those not counted in which a word waited to be sent; `run` is what
-    that run would have done; None if it met none. `stopped`: an error has stopped the run before."""
+    """A reset, for subscribers. `offset` is the cycle of the run that it met, those not counted in which a
+    word waited to be sent; `run` is what that run would have done; None if it met none. `stopped`: an error
+    has stopped the run before.
+    """
 
     hard: bool
     offset: int | None
@@ -51,7 +55,10 @@ class ResetSeen:
 
 
 class Subscriber:
-    """Whoever wants to know what the scoreboard saw and predicted, functional coverage above all. Each method may be left as it is."""
+    """Whoever wants to know what the scoreboard saw and predicted, functional coverage above all.
+
+    Each method may be left as it is.
+    """
 
     def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
         """A program was started and predicted. `machine` holds the memories as they are after it."""
@@ -71,7 +78,10 @@ class Subscriber:
 
 @dataclass
 class Prediction:
-    """The answer to come; `value` is that of a read. `run` is set where the value is a counter of a run that has ended."""
+    """The answer to come;
+
+    `value` is that of a read. `run` is set where the value is a counter of a run that has ended.
+    """
 
     access: Access
     register: Register | None
@@ -82,8 +92,9 @@ class Prediction:
 
 @dataclass
 class ActiveRun:
-    """A run. `accepted` is the cycle in which START was taken, `end` the one in which its end shows; `read` collects the counters that were read
-    after it."""
+    """A run. `accepted` is the cycle in which START was taken, `end` the one in which its end shows; `read`
+    collects the counters that were read after it.
+    """
 
     start: int
     accepted: int
@@ -113,7 +124,9 @@ class Predictor:
         self.memories = Memories(config)
         self.loader = Loader(config)
         self.subscribers: list[Subscriber] = []
-        self.fixed = {r.name: r.reset for r in REGISTERS.values() if r.reset is not None} | build_values(config)
+        self.fixed = {r.name: r.reset for r in REGISTERS.values() if r.reset is not None} | build_values(
+            config
+        )
         self.effects: list[tuple[int, int, int, Callable[[], None]]] = []
         self.number = count()
         self.answers: dict[bool, deque[Prediction]] = {True: deque(), False: deque()}
@@ -198,7 +211,10 @@ class Predictor:
             if error.cycles > error.cycle + 1:
                 return  # it goes on for a cycle
         if run.packets:
-            self.complain(self.cycle, f"the program at {run.start} has ended, and {len(run.packets)} packets of it never came")
+            self.complain(
+                self.cycle,
+                f"the program at {run.start} has ended, and {len(run.packets)} packets of it never came",
+            )
         if error is None:
             self.counters = self.cycles(run, self.cycle) | self.totals(run)
         else:
@@ -224,7 +240,10 @@ class Predictor:
         return {"BUSY_CYCLES": run.done.busy_cycles, "SLOT_ROWS": run.done.slot_rows, "WORDS": run.done.words}
 
     def progress(self, run: ActiveRun, cycle: int) -> dict[str, int]:
-        """The other counters as read in `cycle`, while the run lasts. While it does, no table that it uses can change."""
+        """The other counters as read in `cycle`, while the run lasts.
+
+        While it does, no table that it uses can change.
+        """
         if run.progress is None:
             written = run.outcome.cycle + 1 if isinstance(run.outcome, MachineError) else run.outcome.cycles
             run.progress = Progress(self.memories.machine, run.start, run.outcome.cycles, written)
@@ -301,7 +320,9 @@ class Predictor:
             run = self.ended  # the reset has met its last cycle
         offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
         stopped = self.ended is not None and isinstance(self.ended.outcome, MachineError)
-        seen = ResetSeen(hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped)
+        seen = ResetSeen(
+            hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped
+        )
         for subscriber in self.subscribers:
             subscriber.reset(seen)
 
@@ -313,7 +334,9 @@ class Predictor:
 
     def beat(self, event: Beat) -> None:
         if not self.loader.inside and (self.busy or self.error):
-            self.complain(event.cycle, f"a packet began while {'a program runs' if self.busy else 'an error stands'}")
+            self.complain(
+                event.cycle, f"a packet began while {'a program runs' if self.busy else 'an error stands'}"
+            )
         if event.cycle == self.closed:
             self.complain(event.cycle, "a beat was taken in the cycle of a soft reset")
         self.last_beat = event.cycle

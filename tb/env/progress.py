@@ -1,6 +1,8 @@
-"""How far a run has come in any of its cycles: what BUSY_CYCLES, SLOT_ROWS and WORDS count, from docs/machine.md ("Timing", "Sequencer").
+"""How far a run has come in any of its cycles: what BUSY_CYCLES, SLOT_ROWS and WORDS count, from
+docs/machine.md ("Timing", "Sequencer").
 
-The array model has these only for whole records; a host may read them while a program runs, or after an error in the middle of a layer.
+The array model has these only for whole records; a host may read them while a program runs, or after an error
+in the middle of a layer.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pymodel.array import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles, word_stage
-from pymodel.image import OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
+from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT
+from pymodel.machine.memory import PROGRAM_FIELDS
+from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles, word_stage
 
 SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
 
 
 class Progress:
-    """Of the program at `start`, which stops after `end` cycles, those in which a word waits to be sent not counted. After an error no word
-    is written: `written` is the first cycle without."""
+    """Of the program at `start`, which stops after `end` cycles, those in which a word waits to be sent not
+    counted. After an error no word is written: `written` is the first cycle without.
+    """
 
     def __init__(self, machine: Machine, start: int, end: int, written: int) -> None:
         self.machine = machine
@@ -31,7 +35,9 @@ class Progress:
                 break
             begin += RECORD_CYCLES
             if record["opcode"] == OPCODE_LAYER:
-                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config.size, record["gap"])
+                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(
+                    machine.config.size, record["gap"]
+                )
             else:
                 begin += record["chunk_words"] + OUT_LATENCY
         self.words = [cycle for cycle in self.words if cycle < written]
@@ -45,10 +51,14 @@ class Progress:
             yield record
 
     def layer(self, layer: dict[str, int], cycle: int) -> int:
-        """A layer whose first lane is issued in `cycle`; returns the cycle after its last, or after the end of the run."""
+        """A layer whose first lane is issued in `cycle`; returns the cycle after its last, or after the end
+        of the run.
+        """
         t = self.machine.config.size
         total = layer["words"] * layer["phases"]
-        tiles = self.machine.memory["TILE"][layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0].tolist()
+        tiles = self.machine.memory["TILE"][
+            layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0
+        ].tolist()
         first = 0
         while first < total and cycle < self.end:
             words = range(first, min(total, first + layer["chunk_words"]))
@@ -65,7 +75,9 @@ class Progress:
         return cycle
 
     def legal(self, layer: dict[str, int], words: range) -> int:
-        """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist: from there on no lane is issued."""
+        """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist: from
+        there on no lane is issued.
+        """
         config = self.machine.config
         phase, word = np.divmod(np.array(words), layer["words"])
         bad = layer["edge_base"] + phase * layer["edge_stride"] + word >= config.edge_depth
@@ -76,7 +88,9 @@ class Progress:
     def write(self, words: range, filter_base: int, cycle: int) -> None:
         """The results of a tile, whose last pass begins in `cycle`: those that are for a word that exists."""
         config = self.machine.config
-        for column, entry in enumerate(self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0].tolist()):
+        for column, entry in enumerate(
+            self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0].tolist()
+        ):
             *_, write, bank, base = entry
             if write and bank < config.group:
                 fit = range(min(len(words), config.feature_depth - base - words[0]))
@@ -89,4 +103,8 @@ class Progress:
         def of(spans: list[tuple[int, int]]) -> int:
             return sum(min(max(cycle - begin, 0), number) for begin, number in spans)
 
-        return {"BUSY_CYCLES": of(self.lanes), "SLOT_ROWS": of(self.rows), "WORDS": sum(each < cycle for each in self.words)}
+        return {
+            "BUSY_CYCLES": of(self.lanes),
+            "SLOT_ROWS": of(self.rows),
+            "WORDS": sum(each < cycle for each in self.words),
+        }

@@ -1,6 +1,8 @@
-"""The register model: pyuvm's register layer, built from the one table (tb/common/registers.py), and the register sequences that pyuvm lacks.
+"""The register model: pyuvm's register layer, built from the one table (pymodel/machine/registers.py), and
+the register sequences that pyuvm lacks.
 
-The sequences check against the table alone. The scoreboard, which sees the same accesses, checks them against the machine's state.
+The sequences check against the table alone. The scoreboard, which sees the same accesses, checks them against
+the machine's state.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from pyuvm import (
     uvm_status_e,
 )
 
-from pymodel.config import ArrayConfig
-from tb.common.registers import REGISTERS, Field, Register, build_values
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.registers import REGISTERS, Field, Register, build_values
 from tb.env.agents import RegisterItem
 
 BYTES = 4
@@ -103,7 +105,10 @@ class RegisterSequence(uvm_sequence):
     async def write(self, name: str, value: int, granted: bool = True) -> None:
         """A write that must be granted, or must not."""
         status = await self.model.registers[name].write(value)
-        self.check((status == uvm_status_e.UVM_IS_OK) == granted, f"write of {value:#x} to {name} was {'refused' if granted else 'granted'}")
+        self.check(
+            (status == uvm_status_e.UVM_IS_OK) == granted,
+            f"write of {value:#x} to {name} was {'refused' if granted else 'granted'}",
+        )
 
     async def raw(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> RegisterItem:
         """An access beside the model."""
@@ -124,7 +129,9 @@ class ResetValues(RegisterSequence):
 
 
 class AccessPolicies(RegisterSequence):
-    """RO refuses a write and keeps its value, RW keeps what was written, W1C does not take ones, WO reads as its reset value."""
+    """RO refuses a write and keeps its value, RW keeps what was written, W1C does not take ones, WO reads as
+    its reset value.
+    """
 
     async def body(self) -> None:
         policies: dict[str, Callable[[str], Awaitable[None]]] = {
@@ -148,7 +155,10 @@ class AccessPolicies(RegisterSequence):
         for value in (ALL, 0, 0x55555555, 0xAAAAAAAA, self.model.resets[name]):
             await self.write(name, value)
             seen = await self.read(name)
-            self.check(seen == value & mask, f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}")
+            self.check(
+                seen == value & mask,
+                f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}",
+            )
 
     async def clear_only(self, name: str) -> None:
         before = await self.read(name)
@@ -163,7 +173,9 @@ class AccessPolicies(RegisterSequence):
 
 
 class BitBash(RegisterSequence):
-    """Every bit of every register that keeps what is written is set and cleared alone; the others do not move."""
+    """Every bit of every register that keeps what is written is set and cleared alone; the others do not
+    move.
+    """
 
     async def body(self) -> None:
         for name, register in REGISTERS.items():
@@ -175,7 +187,10 @@ class BitBash(RegisterSequence):
                     value = base ^ 1 << bit
                     await self.write(name, value)
                     seen = await self.read(name)
-                    self.check(seen == value & mask, f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}")
+                    self.check(
+                        seen == value & mask,
+                        f"{name} is {seen:#x} after a write of {value:#x}, expected {value & mask:#x}",
+                    )
             await self.write(name, self.model.resets[name])
 
 
@@ -207,7 +222,11 @@ class Strobes(RegisterSequence):
                 item = await self.raw(True, register.address, value, strobe)
                 self.check(item.okay, f"write to {name} with strobe {strobe:#x} was refused")
                 seen = await self.read(name)
-                self.check(seen == held, f"{name} is {seen:#x} after a write of {value:#x} with strobe {strobe:#x}, expected {held:#x}")
+                self.check(
+                    seen == held,
+                    f"{name} is {seen:#x} after a write of {value:#x} with strobe {strobe:#x}, expected"
+                    f" {held:#x}",
+                )
             await self.write(name, self.model.resets[name])
 
 
@@ -216,17 +235,25 @@ class Unmapped(RegisterSequence):
 
     async def body(self) -> None:
         mapped = {r.address for r in REGISTERS.values()}
-        for address in sorted(set(range(0, ADDRESSES, BYTES)) - mapped) + [a + o for a in mapped for o in (1, 2, 3)]:
+        for address in sorted(set(range(0, ADDRESSES, BYTES)) - mapped) + [
+            a + o for a in mapped for o in (1, 2, 3)
+        ]:
             for write in (False, True):
                 item = await self.raw(write, address, ALL)
-                self.check(not item.okay, f"a {'write' if write else 'read'} at {address:#04x}, which is no register, was granted")
+                self.check(
+                    not item.okay,
+                    f"a {'write' if write else 'read'} at {address:#04x}, which is no register, was granted",
+                )
 
 
 SEQUENCES = (ResetValues, AccessPolicies, BitBash, ReservedBits, Strobes, Unmapped)
 
 
 class ClearedByOnes(RegisterSequence):
-    """A field of a W1C register is cleared by a one in it, and by nothing else. `raise_all` has the machine set every such field."""
+    """A field of a W1C register is cleared by a one in it, and by nothing else.
+
+    `raise_all` has the machine set every such field.
+    """
 
     def __init__(self, model: RegisterBlock, raise_all: Callable[[], Awaitable[None]]) -> None:
         super().__init__(model)
@@ -258,8 +285,9 @@ class ClearedByOnes(RegisterSequence):
 
 
 class SoftResetValues(RegisterSequence):
-    """After a soft reset every register holds its reset value, but for those that it keeps (docs/machine.md): what a host can write and read
-    back. `held` is what was written to them, where anything was."""
+    """After a soft reset every register holds its reset value, but for those that it keeps (docs/machine.md):
+    what a host can write and read back. `held` is what was written to them, where anything was.
+    """
 
     def __init__(self, model: RegisterBlock, held: Mapping[str, int]) -> None:
         super().__init__(model)

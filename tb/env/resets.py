@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pymodel.array import Machine, MachineError, Run
+from pymodel.machine.model import Machine, MachineError, Run
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline
 from tb.env.predictor import ResetSeen, Subscriber
 
 
 class ResetStates(Subscriber):
-    """Notes the state in which each reset has landed, as the model has it: `soft` and `hard`, in their order."""
+    """Notes the state in which each reset has landed, as the model has it:
+
+    `soft` and `hard`, in their order.
+    """
 
     def __init__(self) -> None:
         self.timeline: Timeline | None = None
@@ -31,10 +34,14 @@ class ResetStates(Subscriber):
         return self.timeline.at(1 + reset.offset)  # a timeline begins a cycle before its program
 
     def check(self, inside: Iterable[str] | None = None) -> None:
-        """Soft resets have hit every state, and resets by the pin one that is neither IDLE nor ERROR. `inside` are the states in which the
-        machine itself was seen at the soft ones, where a simulator shows them."""
+        """Soft resets have hit every state, and resets by the pin one that is neither IDLE nor ERROR.
+        `inside` are the states in which the machine itself was seen at the soft ones, where a simulator shows
+        them.
+        """
         missing = [state for state in STATES if state not in self.soft]
         assert not missing, f"no soft reset has landed in {', '.join(missing)}"
         assert set(self.hard) - {"IDLE", "ERROR"}, "no reset by the pin has met a program that runs"
-        for number, (seen, state) in enumerate(zip(inside, self.soft, strict=True) if inside is not None else ()):
+        for number, (seen, state) in enumerate(
+            zip(inside, self.soft, strict=True) if inside is not None else ()
+        ):
             assert seen == state, f"soft reset {number}: the sequencer was in {seen}, the model in {state}"

@@ -1,4 +1,7 @@
-"""Holds what the monitors saw against what the predictor says. Fails on any difference, on anything left over, and if nothing was compared."""
+"""Holds what the monitors saw against what the predictor says.
+
+Fails on any difference, on anything left over, and if nothing was compared.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 from pyuvm import uvm_component, uvm_scoreboard, uvm_subscriber
 
-from pymodel.array import Machine, MachineError, Run
-from pymodel.errors import ErrorCode
-from pymodel.image import Image
-from tb.common.check import pixel_name
-from tb.common.host import PERIOD_NS
-from tb.common.registers import COUNTERS
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.registers import COUNTERS
+from tb.common.loader import LoadPacket
 from tb.debug import suspect
 from tb.env.config import EnvConfig
 from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Reset, Stall, Words
-from tb.env.loader import LoadPacket
 from tb.env.memory import ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
 from tb.env.timeline import Timeline
+from tb.plain.check import pixel_name
+from tb.plain.host import PERIOD_NS
 
 SHOWN = 10  # messages of a failure
 SHOWN_BYTES = 4  # differing bytes of a packet that get a message
@@ -28,8 +31,9 @@ SHOWN_BYTES = 4  # differing bytes of a packet that get a message
 
 @dataclass
 class Compared:
-    """What was compared. `bytes` are those of the out stream; `errors` are the runs and packets that were to end in one; `late_writes` and
-    `late_reads` are the answers that the host let wait."""
+    """What was compared. `bytes` are those of the out stream; `errors` are the runs and packets that were to
+    end in one; `late_writes` and `late_reads` are the answers that the host let wait.
+    """
 
     bytes: int = 0
     answers: int = 0
@@ -46,7 +50,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Difference:
-    """A byte of the out stream that is wrong: pixel `pixel` of word `word` of `bank`, sent by the OUT record at program word `record`."""
+    """A byte of the out stream that is wrong: pixel `pixel` of word `word` of `bank`, sent by the OUT record
+    at program word `record`.
+    """
 
     cycle: int
     start: int
@@ -59,7 +65,10 @@ class Difference:
 
 
 class Checker(Subscriber):
-    """The scoreboard without its pyuvm shell. `subscribers` may be extended by anyone (tb/env/predictor.py)."""
+    """The scoreboard without its pyuvm shell.
+
+    `subscribers` may be extended by anyone (tb/env/predictor.py).
+    """
 
     def __init__(self, config: EnvConfig) -> None:
         self.predictor = Predictor(config.array, self.complain)
@@ -70,19 +79,30 @@ class Checker(Subscriber):
         self.differences: list[Difference] = []
         self.partial = bytearray()
         self.alive = False  # since the end of the first reset
-        self.image: Image | None = None  # names layers and filters where something is wrong; not used otherwise
+        # names layers and filters where something is wrong; not used otherwise
+        self.image: Image | None = None
         self.take_kind: dict[type, Callable[..., None]] = {
-            Reset: self.take_reset, Level: self.take_level, Beat: self.predictor.beat, Stall: self.take_stall,
-            Words: self.take_words, Access: self.predictor.access, Answer: self.take_answer, Broken: self.take_broken,
-        }  # fmt: skip
+            Reset: self.take_reset,
+            Level: self.take_level,
+            Beat: self.predictor.beat,
+            Stall: self.take_stall,
+            Words: self.take_words,
+            Access: self.predictor.access,
+            Answer: self.take_answer,
+            Broken: self.take_broken,
+        }
 
     def accuse(self, cycle: int) -> None:
-        """Notes the last program with layers as the one in which something went wrong, for the search of the first wrong value."""
+        """Notes the last program with layers as the one in which something went wrong, for the search of the
+        first wrong value.
+        """
         last = self.predictor.memories.last
         if last is not None:
             end = last.end or cycle
             machine = last.machine(self.predictor.config)
-            suspect.note(suspect.Suspect(machine, last.start, last.begin * PERIOD_NS, end * PERIOD_NS, self.image))
+            suspect.note(
+                suspect.Suspect(machine, last.start, last.begin * PERIOD_NS, end * PERIOD_NS, self.image)
+            )
 
     def complain(self, cycle: int, what: str) -> None:
         self.messages.append(f"cycle {cycle}: {what}")
@@ -117,7 +137,11 @@ class Checker(Subscriber):
             edges.popleft()
             self.compared.edges += 1
         else:
-            nearest = f"expected to {'rise' if edges[0].high else 'fall'} in cycle {edges[0].cycle}" if edges else "which nothing explains"
+            nearest = (
+                f"expected to {'rise' if edges[0].high else 'fall'} in cycle {edges[0].cycle}"
+                if edges
+                else "which nothing explains"
+            )
             self.complain(event.cycle, f"irq {'rose' if event.high else 'fell'}, {nearest}")
 
     # registers
@@ -125,7 +149,9 @@ class Checker(Subscriber):
     def take_answer(self, event: Answer) -> None:
         queue = self.predictor.answers[event.write]
         if not queue:
-            self.complain(event.cycle, f"an answer to a {'write' if event.write else 'read'} that nobody made")
+            self.complain(
+                event.cycle, f"an answer to a {'write' if event.write else 'read'} that nobody made"
+            )
             return
         predicted = queue.popleft()
         self.compared.answers += 1
@@ -133,7 +159,9 @@ class Checker(Subscriber):
         self.compared.late_reads += not event.write and event.waited > 0
         where = f"{'write' if event.write else 'read'} of {name_of(predicted)}"
         if event.okay != predicted.okay:
-            self.complain(event.cycle, f"{where} was {'granted' if event.okay else 'refused'}, expected the opposite")
+            self.complain(
+                event.cycle, f"{where} was {'granted' if event.okay else 'refused'}, expected the opposite"
+            )
         elif event.okay and not event.write:
             if event.data != predicted.value:
                 self.complain(event.cycle, f"{where} gave {event.data:#x}, expected {predicted.value:#x}")
@@ -180,9 +208,15 @@ class Checker(Subscriber):
         """What came of a packet, all of it or as much as a reset has left."""
         t, size, wanted = self.predictor.config.size, len(self.partial), expected.words.size
         if size > wanted or (whole and size < wanted):
-            self.complain(cycle, f"packet of the OUT record at program word {expected.record}: {size} bytes came, expected {wanted}")
+            self.complain(
+                cycle,
+                f"packet of the OUT record at program word {expected.record}: {size} bytes came, expected"
+                f" {wanted}",
+            )
             self.compared.mismatches += abs(size - wanted)
-        words = np.frombuffer(bytes(self.partial[: size // t * t]), np.int8).reshape(-1, t)[: len(expected.words)]
+        words = np.frombuffer(bytes(self.partial[: size // t * t]), np.int8).reshape(-1, t)[
+            : len(expected.words)
+        ]
         right, known = self.predictor.memories.seen(expected, words)
         self.compared.bytes += words.size
         self.compared.mismatches += int(np.count_nonzero(~right))
@@ -191,16 +225,24 @@ class Checker(Subscriber):
             self.accuse(cycle)
         for number, (word, pixel) in enumerate(np.argwhere(~right).tolist()):
             found = Difference(
-                cycle, run.start if run else 0, expected.record, expected.bank, expected.base + word, pixel,
-                int(expected.words[word, pixel]), int(words[word, pixel]),
-            )  # fmt: skip
+                cycle,
+                run.start if run else 0,
+                expected.record,
+                expected.bank,
+                expected.base + word,
+                pixel,
+                int(expected.words[word, pixel]),
+                int(words[word, pixel]),
+            )
             self.differences.append(found)
             if number < SHOWN_BYTES:
                 wish = str(found.expected) if known[word] else "nothing, for nobody wrote it"
                 self.complain(cycle, f"{self.place_of(found)}: expected {wish}, seen {found.seen}")
 
     def place_of(self, found: Difference) -> str:
-        """Layer, filter and pixel, if the image that was loaded last is known, and in any case where the byte lies."""
+        """Layer, filter and pixel, if the image that was loaded last is known, and in any case where the byte
+        lies.
+        """
         address = f"bank {found.bank}, word {found.word}, pixel {found.pixel}"
         if self.image is not None:
             for name, place in self.image.placements.items():
@@ -224,7 +266,9 @@ class Checker(Subscriber):
         if self.partial:
             run = self.predictor.run
             if run is None or not run.packets:
-                self.complain(self.predictor.cycle, f"{len(self.partial)} bytes of a packet that nobody expected")
+                self.complain(
+                    self.predictor.cycle, f"{len(self.partial)} bytes of a packet that nobody expected"
+                )
             else:
                 self.compare(self.predictor.cycle, run.packets[0], whole=False)
             self.close(False)
@@ -249,8 +293,12 @@ class Checker(Subscriber):
                 self.complain(cycle, f"left over: {number} {what}")
 
     def verdict(self, wanted: tuple[str, ...]) -> str:
-        """Empty if all is well: no complaint, and of each of the `wanted` things (fields of `Compared`) something was compared."""
-        messages = [f"no {what} were compared" for what in wanted if not getattr(self.compared, what)] + self.messages
+        """Empty if all is well: no complaint, and of each of the `wanted` things (fields of `Compared`)
+        something was compared.
+        """
+        messages = [
+            f"no {what} were compared" for what in wanted if not getattr(self.compared, what)
+        ] + self.messages
         if len(messages) > SHOWN:
             messages[SHOWN:] = [f"and {len(messages) - SHOWN} more complaints"]
         if self.compared.mismatches:
@@ -263,7 +311,10 @@ def name_of(predicted: Prediction) -> str:
 
 
 class Scoreboard(uvm_scoreboard):
-    """Listens to all monitors through `export`. `checker` holds the state; `wanted` is what must have been compared."""
+    """Listens to all monitors through `export`.
+
+    `checker` holds the state; `wanted` is what must have been compared.
+    """
 
     class Inlet(uvm_subscriber):
         """Where the monitors' ports are connected."""

@@ -1,7 +1,8 @@
-"""Stimulus for the whole machine. A sequence says what happens at the pins and never what must come of it: that is the scoreboard's.
+"""Stimulus for the whole machine. A sequence says what happens at the pins and never what must come of it:
+that is the scoreboard's.
 
-`MachineSequence` has the verbs of a host; the sequences below are made of them, and `corners.py`, `spoil.py` and `metamorphic.py` hold the
-images and packets that they send.
+`MachineSequence` has the verbs of a host; the sequences below are made of them, and `corners.py`, `spoil.py`
+and `metamorphic.py` hold the images and packets that they send.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ import cocotb
 import numpy as np
 from pyuvm import uvm_sequence
 
-from pymodel.image import OPCODE_END, OPCODE_OUT, Image, Packet, Section, memories, packet
-from pymodel.network import Network
-from pymodel.networks.random_network import random_images
-from tb.common.host import DONE, ERROR, SOFT_RESET, START
-from tb.common.registers import COUNTERS, REGISTERS
-from tb.common.stream import Beats
+from pymodel.machine.image import OPCODE_END, OPCODE_OUT, Image
+from pymodel.machine.memory import Packet, Section, memories, packet
+from pymodel.machine.registers import COUNTERS, REGISTERS
+from pymodel.network.integer import Network
+from pymodel.zoo.random_network import random_images
 from tb.env.agents import LoadItem, RegisterItem
 from tb.env.corners import bare_programs
 from tb.env.env import Environment
 from tb.env.register_model import SoftResetValues
 from tb.env.spoil import Spoiled
+from tb.plain.host import DONE, ERROR, SOFT_RESET, START
+from tb.plain.stream import Beats
 
 TIMEOUT_CYCLES = 200_000
 LOAD_POLLS = 20
@@ -96,9 +98,14 @@ class MachineSequence(uvm_sequence):
         await self.load(image.packets())
 
     async def blank(self, *names: str) -> None:
-        """Writes zeros to all words of some memories, for programs that use words which nothing else writes."""
+        """Writes zeros to all words of some memories, for programs that use words which nothing
+        else writes.
+        """
         for spec in (memories(self.config)[name] for name in names):
-            await self.load(packet(spec, Section(spec.name, 0, spec.zeros(spec.depth), bank)) for bank in range(spec.banks))
+            await self.load(
+                packet(spec, Section(spec.name, 0, spec.zeros(spec.depth), bank))
+                for bank in range(spec.banks)
+            )
 
     async def bad_packet(self) -> None:
         """Of a destination that does not exist."""
@@ -172,7 +179,9 @@ class Inference(MachineSequence):
 
 
 class BackToBack(MachineSequence):
-    """Programs loaded over each other, without a reset and with whatever the ones before have left in memory."""
+    """Programs loaded over each other, without a reset and with whatever the ones before have left
+    in memory.
+    """
 
     def __init__(self, programs: Sequence[tuple[Network, Image]]) -> None:
         super().__init__()
@@ -187,7 +196,10 @@ class BackToBack(MachineSequence):
 
 
 class EveryStatus(MachineSequence):
-    """Has the machine set every bit of IRQ_STATUS: a run that ends, then a bad packet. A soft reset before that ends an earlier error."""
+    """Has the machine set every bit of IRQ_STATUS: a run that ends, then a bad packet.
+
+    A soft reset before that ends an earlier error.
+    """
 
     async def body(self) -> None:
         await self.soft_reset()
@@ -212,7 +224,9 @@ class BarePrograms(MachineSequence):
 
 
 class Unwritten(MachineSequence):
-    """A program sends a word that nobody has written: a fault of the stimulus, which the scoreboard must name."""
+    """A program sends a word that nobody has written: a fault of the stimulus, which the scoreboard must
+    name.
+    """
 
     async def body(self) -> None:
         await self.power_up()
@@ -222,7 +236,10 @@ class Unwritten(MachineSequence):
 
 
 class WhileBusy(MachineSequence):
-    """What a host must not or need not do while a program runs: START, every register read and written, a packet, a masked interrupt."""
+    """What a host must not or need not do while a program runs:
+
+    START, every register read and written, a packet, a masked interrupt.
+    """
 
     def __init__(self, network: Network, image: Image) -> None:
         super().__init__()
@@ -240,7 +257,9 @@ class WhileBusy(MachineSequence):
         await self.unmasked_late()
 
     async def registers_while_busy(self) -> None:
-        """Every register read while the program runs, refused STARTs, and a new PROGRAM_START that must not reach the run."""
+        """Every register read while the program runs, refused STARTs, and a new PROGRAM_START that must not
+        reach the run.
+        """
         await self.begin(self.image.run_start)
         await self.write("CONTROL", START)
         for name in self.rng.permutation(list(REGISTERS)):
@@ -265,7 +284,9 @@ class WhileBusy(MachineSequence):
         await self.execute(self.image.dump_start)
 
     async def masked(self) -> None:
-        """Without its enable bit the interrupt stays away, and comes when it is enabled; clearing the other bit leaves it."""
+        """Without its enable bit the interrupt stays away, and comes when it is enabled; clearing the other
+        bit leaves it.
+        """
         for enable in (0, ERROR):
             await self.write("IRQ_ENABLE", enable)
             await self.begin(self.image.run_start)
@@ -288,8 +309,9 @@ class WhileBusy(MachineSequence):
 
 
 class ResetSweep(MachineSequence):
-    """Soft resets so many cycles after START was answered, and one when DONE stands; a reset by the pin in the middle. A run each, and then a
-    run that must be as good as new."""
+    """Soft resets so many cycles after START was answered, and one when DONE stands; a reset by the pin in
+    the middle. A run each, and then a run that must be as good as new.
+    """
 
     def __init__(self, image: Image, tensor: np.ndarray, delays: Sequence[int]) -> None:
         super().__init__()
@@ -361,11 +383,16 @@ class ResetsElsewhere(MachineSequence):
         await self.infer(self.image, self.tensor)
 
     async def inside_packet(self, hard: bool) -> None:
-        """The packet is cut after any of its beats. After a soft reset its rest is sent, and dropped; after the pin it is forgotten."""
+        """The packet is cut after any of its beats.
+
+        After a soft reset its rest is sent, and dropped; after the pin it is forgotten.
+        """
         spec = memories(self.config)["FEATURE"]
         pixels = self.rng.integers(-128, 128, (6, self.config.size, 1))
         bank = int(self.rng.integers(self.config.group))
-        beats = packet(spec, Section("FEATURE", int(self.rng.integers(self.config.feature_depth - 6)), pixels, bank)).beats
+        beats = packet(
+            spec, Section("FEATURE", int(self.rng.integers(self.config.feature_depth - 6)), pixels, bank)
+        ).beats
         cut = int(self.rng.integers(1, len(beats)))
         await self.send([beats[:cut]], last=False)
         await self.status()
@@ -396,7 +423,10 @@ class ResetsElsewhere(MachineSequence):
 
 
 class BadPackets(MachineSequence):
-    """Packets that break a rule, one after the other: what stands, what is refused meanwhile, a soft reset. Then all of memory, and a run."""
+    """Packets that break a rule, one after the other: what stands, what is refused meanwhile, a soft reset.
+
+    Then all of memory, and a run.
+    """
 
     def __init__(self, image: Image, tensor: np.ndarray, cases: Sequence[tuple[str, Beats]]) -> None:
         super().__init__()
@@ -431,7 +461,9 @@ class PacketBehindAnError(MachineSequence):
 
     async def body(self) -> None:
         spec = memories(self.config)["FEATURE"]
-        good = packet(spec, Section("FEATURE", 1, self.rng.integers(-128, 128, (2, self.config.size, 1)))).beats
+        good = packet(
+            spec, Section("FEATURE", 1, self.rng.integers(-128, 128, (2, self.config.size, 1)))
+        ).beats
         sending = cocotb.start_soon(self.send([self.bad, good]))
         await self.env.interrupt(TIMEOUT_CYCLES)
         await self.env.cycles(100)
@@ -443,7 +475,8 @@ class PacketBehindAnError(MachineSequence):
 
 
 class BadPrograms(MachineSequence):
-    """Programs that break a bound. Each: the packets that spoil the image, a run, what stands, a soft reset, the packets that mend it, a run.
+    """Programs that break a bound. Each: the packets that spoil the image, a run, what stands, a soft reset,
+    the packets that mend it, a run.
 
     Every tensor is sent after every fifth.
     """

@@ -7,26 +7,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymodel.array import EarlyReadError, Machine, MachineError
-from pymodel.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
-from pymodel.formats.slot_rows import row_length
-from pymodel.image import BEAT_BITS, OPCODE_OUT, PROGRAM_FIELDS, Image, Memory, Packet, Section, header_beat, memories, packet, parse_packet
-from tb.common.stream import Beats
+from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
+from pymodel.machine.image import OPCODE_OUT, Image
+from pymodel.machine.memory import (
+    BEAT_BITS,
+    PROGRAM_FIELDS,
+    Memory,
+    Packet,
+    Section,
+    header_beat,
+    memories,
+    packet,
+    parse_packet,
+)
+from pymodel.machine.model import EarlyReadError, Machine, MachineError
+from pymodel.machine.slot_rows import row_length
+from tb.plain.stream import Beats
 
 
 def payload(rng: np.random.Generator, memory: Memory, words: int) -> list[int]:
     """Random beats of so many words."""
-    return [int(v) for v in rng.integers(0, 2**64 - 1, words * -(-memory.width // BEAT_BITS), dtype=np.uint64, endpoint=True)]
+    return [
+        int(v)
+        for v in rng.integers(
+            0, 2**64 - 1, words * -(-memory.width // BEAT_BITS), dtype=np.uint64, endpoint=True
+        )
+    ]
 
 
 def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str, Beats]]:
-    """Each rule of a load packet broken for each memory: destination, bank, words, address, too short, too long, and good words before.
+    """Each rule of a load packet broken for each memory: destination, bank, words, address, too short, too
+    long, and good words before.
 
-    The words are random, so only FEATURE words may be written: elsewhere the packets name words at the end of a memory, or none.
+    The words are random, so only FEATURE words may be written: elsewhere the packets name words at the end of
+    a memory, or none.
     """
     cases: list[tuple[str, list[int]]] = []
     for destination in (9, 15, 16, 128, 255):
-        cases.append((f"destination {destination}", [header_beat(destination, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))]))
+        cases.append(
+            (
+                f"destination {destination}",
+                [header_beat(destination, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))],
+            )
+        )
     cases.append(("a bad header alone", [header_beat(int(rng.integers(9, 256)), 0, 1, 0)]))
     specs = memories(config)
     for memory in specs.values():
@@ -37,7 +60,9 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
         cases.append((f"{memory.name} no words", [header_beat(number, bank, 0, last), *one]))
         for address in (last + 1, 65536, 2**32 - 1):
             cases.append((f"{memory.name} address {address}", [header_beat(number, bank, 1, address), *one]))
-        cases.append((f"{memory.name} two words from the last", [header_beat(number, bank, 2, last), *one, *one]))
+        cases.append(
+            (f"{memory.name} two words from the last", [header_beat(number, bank, 2, last), *one, *one])
+        )
         cases.append((f"{memory.name} words 65535", [header_beat(number, bank, 65535, 1), *one]))
         cases.append((f"{memory.name} a header alone", [header_beat(number, bank, 1, last)]))
         if len(one) > 1:
@@ -45,14 +70,19 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
     feature = specs["FEATURE"]
     for words, sent in ((5, 3), (5, 1), (5, 4), (2, 3), (2, 6), (1, 2)):
         bank, address = int(rng.integers(config.group)), int(rng.integers(config.feature_depth - 8))
-        cases.append((f"{sent} of {words} words", [header_beat(0, bank, words, address), *payload(rng, feature, sent)]))
+        cases.append(
+            (f"{sent} of {words} words", [header_beat(0, bank, words, address), *payload(rng, feature, sent)])
+        )
     beats = [(name, np.array(values, dtype=np.uint64)) for name, values in cases]
     return [beats[i] for i in rng.permutation(len(beats))]
 
 
 @dataclass(frozen=True)
 class Spoiled:
-    """A program with one thing wrong. `spoil` are the packets that bring it about, `mend` those that undo it, `start` where to begin."""
+    """A program with one thing wrong.
+
+    `spoil` are the packets that bring it about, `mend` those that undo it, `start` where to begin.
+    """
 
     name: str
     spoil: list[Packet]
@@ -63,7 +93,8 @@ class Spoiled:
 def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     """An image with one field changed, for every bound that a program can break, at a place drawn at random.
 
-    A change by which nothing breaks is among them, but none by which a layer would read a word that is not written yet.
+    A change by which nothing breaks is among them, but none by which a layer would read a word that is not
+    written yet.
     """
     return (case for case in _bad_programs(rng, image) if _defined(image, case))
 
@@ -86,7 +117,9 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     specs = memories(config)
     layers = len(image.layers)
     layer = int(rng.integers(layers))
-    record = dict(zip(PROGRAM_FIELDS, (int(v) for v in image.section("PROGRAM").words[layer, 0]), strict=True))
+    record = dict(
+        zip(PROGRAM_FIELDS, (int(v) for v in image.section("PROGRAM").words[layer, 0]), strict=True)
+    )
     tile = record["tile_base"] + int(rng.integers(record["tiles"]))
     lane_base, passes, filter_base, _ = (int(v) for v in image.section("TILE").words[tile, 0])
     lane = lane_base + int(rng.integers(passes * config.size))
@@ -123,11 +156,19 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         ("FILTER", filter_base + column, "bank", 15, 0),
     ]
     for group, bank in used_members(image, lane_base, passes):
-        changes += [("GROUP", group, "base", config.feature_depth - 1, bank), ("GROUP", group, "base", 0, bank), ("GROUP", group, "tap", 31, bank)]
+        changes += [
+            ("GROUP", group, "base", config.feature_depth - 1, bank),
+            ("GROUP", group, "base", 0, bank),
+            ("GROUP", group, "tap", 31, bank),
+        ]
     if config.group_depth < 1 << config.group_id_bits:
         changes.append(("LANE", lane, "group", config.group_depth, 0))
     for memory, word, field, value, repeat in changes:
-        yield Spoiled(f"{memory}[{word}].{field} = {value}", *changed(specs[memory], image, word, field, value, repeat), image.run_start)
+        yield Spoiled(
+            f"{memory}[{word}].{field} = {value}",
+            *changed(specs[memory], image, word, field, value, repeat),
+            image.run_start,
+        )
     if config.xor_inputs:
         yield from bad_rows(image, tile)
 
@@ -140,7 +181,9 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
 
 
 def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
-    """The first row of a tile's slots with more patches than there can be, with one behind its end, and with two in the wrong order."""
+    """The first row of a tile's slots with more patches than there can be, with one behind its end, and with
+    two in the wrong order.
+    """
     config, spec = image.config, memories(image.config)["SLOT"]
     base = int(image.section("TILE").words[tile, 0, 3])
     words = image.section("SLOT").words[base : base + 1]
@@ -149,10 +192,15 @@ def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
 
     def with_patches(name: str, *positions: int, count: int) -> Spoiled:
         spoiled = words.copy()
-        fields = [(0, XOR_COUNT_BITS, count), *((patches + n * config.patch_bits, config.patch_bits, p) for n, p in enumerate(positions))]
+        fields = [
+            (0, XOR_COUNT_BITS, count),
+            *((patches + n * config.patch_bits, config.patch_bits, p) for n, p in enumerate(positions)),
+        ]
         for at, bits, value in fields:
             spoiled[0, at : at + bits, 0] = value >> np.arange(bits) & 1
-        return Spoiled(f"SLOT[{base}]: {name}", [packet(spec, Section("SLOT", base, spoiled))], mend, image.run_start)
+        return Spoiled(
+            f"SLOT[{base}]: {name}", [packet(spec, Section("SLOT", base, spoiled))], mend, image.run_start
+        )
 
     yield with_patches("too many patches", count=XOR_PATCHES + 1)
     yield with_patches("far too many patches", count=XOR_PATCHES + 2)
@@ -169,7 +217,9 @@ def used_members(image: Image, lane_base: int, passes: int) -> list[tuple[int, i
     return [(int(g), int(b)) for g in lanes for b in np.flatnonzero(members[g, :, 0])][:1]
 
 
-def changed(spec: Memory, image: Image, word: int, field: str, value: int, repeat: int) -> tuple[list[Packet], list[Packet]]:
+def changed(
+    spec: Memory, image: Image, word: int, field: str, value: int, repeat: int
+) -> tuple[list[Packet], list[Packet]]:
     """The packet that changes one field in the machine, and the one that brings it back."""
     words = image.section(spec.name).words[word : word + 1]
     spoiled = words.copy()

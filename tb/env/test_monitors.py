@@ -1,6 +1,7 @@
 """The register monitor alone, at pins that this test drives by itself, and the seeds of an environment.
 
-The machine takes address and data of a write together. The monitor must not count on that: its test has no machine, only the pins of a checker.
+The machine takes address and data of a write together. The monitor must not count on that: its test has no
+machine, only the pins of a checker.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
 
-from pymodel.config import CONFIGS
+from pymodel.machine.config import CONFIGS
 from tb.common import settings
-from tb.common.host import PERIOD_NS
 from tb.env.bus import RegisterMonitor
 from tb.env.config import EnvConfig
 from tb.env.events import Access, Answer, Event
+from tb.plain.host import PERIOD_NS
 
 
 class Pins:
@@ -25,7 +26,10 @@ class Pins:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
-        for handle in (dut.active, *(getattr(dut, f"{c}{s}") for c in ("aw", "w", "b", "ar", "r") for s in ("valid", "ready"))):
+        for handle in (
+            dut.active,
+            *(getattr(dut, f"{c}{s}") for c in ("aw", "w", "b", "ar", "r") for s in ("valid", "ready")),
+        ):
             handle.value = 0
         dut.rst.value = 1
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
@@ -52,7 +56,9 @@ class Pins:
 
 @cocotb.test()
 async def halves_of_a_write(dut: Any) -> None:
-    """Address and data in either order; a half that a reset meets is forgotten, though nobody but the pin tells the monitor."""
+    """Address and data in either order; a half that a reset meets is forgotten, though nobody but the pin
+    tells the monitor.
+    """
     pins = Pins(dut)
     await pins.reset()
     for first, second in (("aw", "w"), ("w", "aw")):
@@ -79,8 +85,14 @@ async def answers_that_wait(dut: Any) -> None:
     await pins.channel("r", 4, resp=0, data=8)
     await pins.reset()
     await pins.channel("r", 1, resp=0, data=9)
-    seen = [(event.write, event.okay, event.data, event.waited) for event in pins.seen if isinstance(event, Answer)]
-    assert seen == [answer for late in waits for answer in ((True, True, 0, late), (False, False, late, late))] + [(False, True, 9, 1)]
+    seen = [
+        (event.write, event.okay, event.data, event.waited)
+        for event in pins.seen
+        if isinstance(event, Answer)
+    ]
+    assert seen == [
+        answer for late in waits for answer in ((True, True, 0, late), (False, False, late, late))
+    ] + [(False, True, 9, 1)]
     settings.report({"compared": len(seen)})
 
 

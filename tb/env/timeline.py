@@ -8,12 +8,15 @@ from itertools import count
 
 from tb.env.events import ORDER, Event
 
-# A change behind a clock edge is reported with the number of the next one, before some monitor has reported what the first edge saw.
+# A change behind a clock edge is reported with the number of the next one, before some monitor has reported
+# what the first edge saw.
 LAG = 1
 
 
 class Timeline:
-    """Collects events and hands them on by cycle, and within a cycle by kind (tb/env/events.py), once no earlier one can come."""
+    """Collects events and hands them on by cycle, and within a cycle by kind (tb/env/events.py), once no
+    earlier one can come.
+    """
 
     def __init__(self, take: Callable[[Event], None]) -> None:
         self.take = take

@@ -1,8 +1,9 @@
 """The accumulators against a table of sums.
 
-Corners: the same pixel again after exactly four cycles; a tile of one pass (first and last at once); first and last pass of different
-pixels in neighbouring cycles; partial sums at both ends; gaps with garbage; the first and the last pixel of a depth that is no power of two;
-a tile that begins anew over old sums; a sum given out is not stored; resets, which keep the sums of the pixels that had gone through.
+Corners: the same pixel again after exactly four cycles; a tile of one pass (first and last at once); first
+and last pass of different pixels in neighbouring cycles; partial sums at both ends; gaps with garbage; the
+first and the last pixel of a depth that is no power of two; a tile that begins anew over old sums; a sum
+given out is not stored; resets, which keep the sums of the pixels that had gone through.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The array against a matrix product: column c of a pixel is the sum over the rows of weight x selected input.
+"""The array against a matrix product: column c of a pixel is the sum over the rows of weight x selected
+input.
 
-Corners: passes of exactly T pixels, so that the reload is as long as the pass; longer ones; a row of slots that arrives in the last
-possible cycle, in the first, and in between; slots right after those of the pass before; gaps before any pixel, with garbage in them; weights and
-pixels all at one end (the largest sums there are); empty slots; every select in every row; a reset in the middle of a pass.
+Corners: passes of exactly T pixels, so that the reload is as long as the pass; longer ones; a row of slots
+that arrives in the last possible cycle, in the first, and in between; slots right after those of the pass
+before; gaps before any pixel, with garbage in them; weights and pixels all at one end (the largest sums there
+are); empty slots; every select in every row; a reset in the middle of a pass.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ class Cycle:
 
 
 class Plan:
-    """A run of passes, cycle by cycle: pixel n enters row r in its own cycle + r and leaves column c ROWS + c cycles after it entered row 0."""
+    """A run of passes, cycle by cycle: pixel n enters row r in its own cycle + r and leaves column c ROWS + c
+    cycles after it entered row 0.
+    """
 
-    def __init__(self, rng: np.random.Generator, size: int, group: int, weight_bits: int, slot_bits: int) -> None:
+    def __init__(
+        self, rng: np.random.Generator, size: int, group: int, weight_bits: int, slot_bits: int
+    ) -> None:
         self.rng, self.size, self.group = rng, size, group
         self.weight_bits, self.slot_bits = weight_bits, slot_bits
         self.positions = 8 // weight_bits  # of a digit in its weight
@@ -57,7 +63,10 @@ class Plan:
     def add_pass(self) -> None:
         rng, size = self.rng, self.size
         pixels = size * int(rng.choice([1, 1, 2, 3]))
-        weight, select = self.numbers(self.weight_bits, size, size), rng.integers(self.group, size=(size, size))
+        weight, select = (
+            self.numbers(self.weight_bits, size, size),
+            rng.integers(self.group, size=(size, size)),
+        )
         position = rng.integers(self.positions, size=(size, size))
         bundles = self.numbers(8, pixels, size, self.group)
         gaps = rng.integers(0, 3, size=pixels) if chance(rng, 0.3) else np.zeros(pixels, dtype=np.int64)
@@ -71,7 +80,10 @@ class Plan:
         self.earliest += early == slack > 0
         for row in range(size):
             above = (select[row] * self.positions + position[row]).tolist()
-            slots = [pack([w], self.weight_bits) | a << self.weight_bits for w, a in zip(weight[row].tolist(), above, strict=True)]
+            slots = [
+                pack([w], self.weight_bits) | a << self.weight_bits
+                for w, a in zip(weight[row].tolist(), above, strict=True)
+            ]
             self.at(int(entry[0]) - 1 - early + row).slots = row, pack(slots, self.slot_bits)
 
         for n, cycle in enumerate(entry.tolist()):
@@ -108,11 +120,16 @@ async def columns_are_sums_of_products(dut: Any) -> None:
 
 
 async def drive(bench: Bench, cycle: Cycle, size: int, group: int) -> None:
-    inputs = {"rst": 0, "row_valid": int(cycle.slots is not None), "x_valid": sum(1 << row for row in cycle.pixels)}
+    inputs = {
+        "rst": 0,
+        "row_valid": int(cycle.slots is not None),
+        "x_valid": sum(1 << row for row in cycle.pixels),
+    }
     if cycle.slots is not None:
         inputs["row_index"], inputs["row_slots"] = cycle.slots
     if cycle.pixels:
-        bits = int.from_bytes(bench.rng.bytes(size * group), "little")  # rows without a pixel keep random bits
+        # rows without a pixel keep random bits
+        bits = int.from_bytes(bench.rng.bytes(size * group), "little")
         first = 0
         for row, (begins, bundle) in cycle.pixels.items():
             place = row * group * 8

@@ -1,11 +1,12 @@
 """psa_column_control: what each column is told, as arithmetic of cycle numbers.
 
-Pixel i of a word that enters in cycle n is column c's in cycle n + 1 + T + i + c: it enters row 0 in n + 1 + i, takes T cycles down the
-array and c across. A word that a tile's last pass completes starts in column c with its first pixel, in cycle n + 1 + T + c.
+Pixel i of a word that enters in cycle n is column c's in cycle n + 1 + T + i + c: it enters row 0 in n + 1 +
+i, takes T cycles down the array and c across. A word that a tile's last pass completes starts in column c
+with its first pixel, in cycle n + 1 + T + c.
 
-Corners: words without a gap, one cycle and more apart; first pass, last pass, both (a tile of one pass) and neither; the last word of a
-layer; every pixel kept, none, any; the first and last word of the accumulators; reset with words in the array and in the cycle that a
-word enters; garbage on all fields where no word enters.
+Corners: words without a gap, one cycle and more apart; first pass, last pass, both (a tile of one pass) and
+neither; the last word of a layer; every pixel kept, none, any; the first and last word of the accumulators;
+reset with words in the array and in the cycle that a word enters; garbage on all fields where no word enters.
 """
 
 from __future__ import annotations
@@ -27,13 +28,33 @@ async def tokens_and_starts(dut: Any) -> None:
     t, columns = size["ROWS"], size["COLS"]
     index_bits = (size["ACC_DEPTH"] - 1).bit_length()
     rng = numpy_rng("words")
-    fields = ("word_index", "word_keep", "word_first", "word_last", "word_out", "word_filter_base", "word_layer_last")
+    fields = (
+        "word_index",
+        "word_keep",
+        "word_first",
+        "word_last",
+        "word_out",
+        "word_filter_base",
+        "word_layer_last",
+    )
     bench = Bench(dut, "rst", "word_valid", *fields)
     await bench.reset(word_valid=0)
 
-    tokens: dict[int, dict[int, tuple[int, int, int, int]]] = {}  # cycle -> column -> index, first, last, keep
+    # cycle -> column -> index, first, last, keep
+    tokens: dict[int, dict[int, tuple[int, int, int, int]]] = {}
     starts: dict[int, tuple[int, int, int, int]] = {}
-    seen = dict.fromkeys(("words", "starts", "resets_with_tokens", "dropped_at_the_door", "first_and_last", "layer_last", "back_to_back"), 0)
+    seen = dict.fromkeys(
+        (
+            "words",
+            "starts",
+            "resets_with_tokens",
+            "dropped_at_the_door",
+            "first_and_last",
+            "layer_last",
+            "back_to_back",
+        ),
+        0,
+    )
     sent, next_word, last_entry = 0, bench.number + 1, 0
 
     while sent < WORDS or tokens:
@@ -52,14 +73,22 @@ async def tokens_and_starts(dut: Any) -> None:
 
         now = tokens.pop(bench.number, {})
         bench.expect(pixel_valid=sum(1 << c for c in now))
-        for place, (name, bits) in enumerate((("pixel_index", index_bits), ("pixel_first", 1), ("pixel_last", 1), ("pixel_keep", 1))):
+        for place, (name, bits) in enumerate(
+            (("pixel_index", index_bits), ("pixel_first", 1), ("pixel_last", 1), ("pixel_keep", 1))
+        ):
             bench.expect_parts(name, bits, {c: token[place] for c, token in now.items()})
         start = starts.pop(bench.number, None)
         if start is None:
             bench.expect(start_valid=0)
         else:
             column, out, filter_base, layer_last = start
-            bench.expect(start_valid=1, start_column=column, start_out=out, start_filter_base=filter_base, start_layer_last=layer_last)
+            bench.expect(
+                start_valid=1,
+                start_column=column,
+                start_out=out,
+                start_filter_base=filter_base,
+                start_layer_last=layer_last,
+            )
             seen["starts"] += 1
 
         if reset:
@@ -70,10 +99,20 @@ async def tokens_and_starts(dut: Any) -> None:
         elif enter:
             for c in range(columns):
                 for i in range(t):
-                    token = (word["word_index"] * t + i, word["word_first"], word["word_last"], word["word_keep"] >> i & 1)
+                    token = (
+                        word["word_index"] * t + i,
+                        word["word_first"],
+                        word["word_last"],
+                        word["word_keep"] >> i & 1,
+                    )
                     tokens.setdefault(bench.number + 1 + t + i + c, {})[c] = token
                 if word["word_last"]:
-                    starts[bench.number + 1 + t + c] = (c, word["word_out"], word["word_filter_base"], word["word_layer_last"])
+                    starts[bench.number + 1 + t + c] = (
+                        c,
+                        word["word_out"],
+                        word["word_filter_base"],
+                        word["word_layer_last"],
+                    )
             seen["words"] += 1
             seen["first_and_last"] += word["word_first"] and word["word_last"]
             seen["layer_last"] += word["word_last"] and word["word_layer_last"]

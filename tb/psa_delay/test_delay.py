@@ -1,7 +1,8 @@
 """The delay line against a queue.
 
-Corners: one stage and several; resets at any time, which drop every valid bit on its way and those given beside them; data that moves on
-without a valid bit (the machine has delay lines of data alone); garbage data in between.
+Corners: one stage and several; resets at any time, which drop every valid bit on its way and those given
+beside them; data that moves on without a valid bit (the machine has delay lines of data alone); garbage data
+in between.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The edge mask against the sentence of docs/formats.md: outside if `-dx > left`, `dx > right`, `-dy > top` or `dy > bottom`.
+"""The edge mask against the sentence of docs/formats.md: outside if `-dx > left`, `dx > right`, `-dy > top`
+or `dy > bottom`.
 
-Corners: each of the 81 taps, with pixels at every distance 0..4 from each edge; a tap that reaches over two edges at once; the tap (0, 0), which
-never does; words in which all pixels, or none, are at an edge.
+Corners: each of the 81 taps, with pixels at every distance 0..4 from each edge; a tap that reaches over two
+edges at once; the tap (0, 0), which never does; words in which all pixels, or none, are at an edge.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ async def every_tap(dut: Any) -> None:
         distance = {edge: rng.integers(REACH + 1, size=t) for edge in EDGES}
         if chance(rng, 0.2):
             distance[str(rng.choice(EDGES))][:] = rng.choice([0, REACH])
-        under = {f"{edge}_under": pack([d <= n for n in range(REACH) for d in distance[edge]], 1) for edge in EDGES}
+        under = {
+            f"{edge}_under": pack([d <= n for n in range(REACH) for d in distance[edge]], 1) for edge in EDGES
+        }
         await bench.cycle(dx=dx, dy=dy, **under)
         over_x = (-dx > distance["left"]) | (dx > distance["right"])
         over_y = (-dy > distance["top"]) | (dy > distance["bottom"])

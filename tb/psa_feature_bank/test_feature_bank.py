@@ -1,8 +1,9 @@
 """The feature bank against a row of pixels.
 
-Corners: every shift from an even and from an odd word; the last pixels of the bank; a word written while it is read, as the first or the
-second of the two that a read straddles (the old pixels come), and read in the next cycle (the new ones); reads in every cycle; garbage on
-addresses without an enable; a bank of four words; a depth that is no power of two.
+Corners: every shift from an even and from an odd word; the last pixels of the bank; a word written while it
+is read, as the first or the second of the two that a read straddles (the old pixels come), and read in the
+next cycle (the new ones); reads in every cycle; garbage on addresses without an enable; a bank of four words;
+a depth that is no power of two.
 """
 
 from __future__ import annotations

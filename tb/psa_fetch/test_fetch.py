@@ -1,12 +1,13 @@
 """psa_fetch: T pixels of each input of a lane's group, exactly five cycles after its issue.
 
-Two models. `planes_with_padding` knows coordinates only: taps of a map, zero where they reach over its edge. `tables` looks lane, group,
-tap, edge and word up in dictionaries of random contents and knows the bounds.
+Two models. `planes_with_padding` knows coordinates only: taps of a map, zero where they reach over its edge.
+`tables` looks lane, group, tap, edge and word up in dictionaries of random contents and knows the bounds.
 
-Corners: an issue in every cycle and gaps; taps that reach nowhere, one pixel, four, over each edge and corner, also beyond the whole map;
-reads that begin in any pixel of a word, in even and odd words, in the first and the last; members that are not valid, groups of
-none; pixels that the output plane does not have; banks never written where only padding is read (no X may come through); a group, a
-tap, a word beyond its memory, by one and by far; two errors in one lane, and of two lanes in one cycle (the older one is told); a
+Corners: an issue in every cycle and gaps; taps that reach nowhere, one pixel, four, over each edge and
+corner, also beyond the whole map; reads that begin in any pixel of a word, in even and odd words, in the
+first and the last; members that are not valid, groups of none; pixels that the output plane does not have;
+banks never written where only padding is read (no X may come through); a group, a tap, a word beyond its
+memory, by one and by far; two errors in one lane, and of two lanes in one cycle (the older one is told); a
 result written while its bank is read; reset with lanes on their way; reads of the out stream.
 """
 
@@ -19,9 +20,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.config import HALO, ArrayConfig
-from pymodel.errors import ErrorCode
-from pymodel.image import memories
+from pymodel.machine.config import HALO, ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, pack
 from tb.common.seeding import numpy_rng
@@ -43,7 +44,9 @@ class Fetch:
         out = ("out_rd_en", "out_rd_bank", "out_rd_word")
         write = ("wr_valid", "wr_bank", "wr_word", "wr_data")
         self.loads = ("ld_lane", "ld_group", "ld_tap", "ld_edge")
-        self.bench = Bench(dut, "rst", *issue, *out, *write, *self.loads, "ld_addr", *(f"{name}_data" for name in self.loads))
+        self.bench = Bench(
+            dut, "rst", *issue, *out, *write, *self.loads, "ld_addr", *(f"{name}_data" for name in self.loads)
+        )
         self.config: ArrayConfig = config_of(settings.parameters())
         self.memories = memories(self.config)
         self.idle = dict.fromkeys(("rst", "issue_valid", "out_rd_en", "wr_valid", *self.loads), 0)
@@ -61,7 +64,9 @@ class Fetch:
 
     async def load(self, memory: str, address: int, *entries: Sequence[int]) -> None:
         port = f"ld_{memory.lower()}"
-        await self.cycle(**{port: 1, "ld_addr": address, f"{port}_data": word(self.memories[memory], *entries)})
+        await self.cycle(
+            **{port: 1, "ld_addr": address, f"{port}_data": word(self.memories[memory], *entries)}
+        )
 
     async def load_tables(self) -> None:
         for address, group in self.lanes.items():
@@ -80,7 +85,11 @@ class Fetch:
     def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int) -> None:
         """`pixels`: (pixel of the word, bank) -> value; others may be anything."""
         self.bench.expect(bundle_valid=1, bundle_keep=keep)
-        self.bench.expect_parts("bundle_data", 8, {pixel * self.config.group + bank: value & 0xFF for (pixel, bank), value in pixels.items()})
+        self.bench.expect_parts(
+            "bundle_data",
+            8,
+            {pixel * self.config.group + bank: value & 0xFF for (pixel, bank), value in pixels.items()},
+        )
 
 
 # a map, its taps and its padding
@@ -132,7 +141,10 @@ async def planes_with_padding(dut: Any) -> None:
             flat[: height * width] = plane.pixels.reshape(-1)
             for w, pixels in enumerate(flat.reshape(words, t)):
                 await fetch.write(bank, plane.base + w, pixels.tolist())
-        fetch.edges = {w: [edge_of(w * t + i, height, width) for i in range(t)] for w in range(min(words, config.edge_depth))}
+        fetch.edges = {
+            w: [edge_of(w * t + i, height, width) for i in range(t)]
+            for w in range(min(words, config.edge_depth))
+        }
         # taps that stay in the bank whatever the word
         steps = [(dy, dx) for dy in range(-HALO, HALO + 1) for dx in range(-HALO, HALO + 1)]
         legal = []
@@ -141,7 +153,9 @@ async def planes_with_padding(dut: Any) -> None:
             if all(0 <= p.base * t + offset and (p.base + words) * t + offset <= room for p in planes):
                 legal.append((offset, dy, dx))
         near = [tap for tap in legal if abs(tap[1]) <= 1 and abs(tap[2]) <= 1]
-        chosen = [random_tap(rng, near if chance(rng, 0.5) else legal) for _ in range(min(config.tap_depth, 32))]
+        chosen = [
+            random_tap(rng, near if chance(rng, 0.5) else legal) for _ in range(min(config.tap_depth, 32))
+        ]
         fetch.taps = dict(enumerate(chosen))
         fetch.groups = {0: [(1, p.base, 0) for p in planes]}
         for address in range(1, config.group_depth):
@@ -151,7 +165,11 @@ async def planes_with_padding(dut: Any) -> None:
         due: dict[int, tuple[int, int]] = {}  # cycle -> lane, word
         issues = [(n, w) for n in fetch.lanes for w in fetch.edges]
         for n, w in [*issues, *[(-1, -1)] * LATENCY]:
-            values = {"issue_valid": 1, "issue_lane": n, "issue_word": w, "issue_tap_row": 0, "issue_edge": w} if n >= 0 else {}
+            values = (
+                {"issue_valid": 1, "issue_lane": n, "issue_word": w, "issue_tap_row": 0, "issue_edge": w}
+                if n >= 0
+                else {}
+            )
             await fetch.cycle(**values)
             fetch.bench.expect(err_valid=0)
             if n >= 0:
@@ -180,7 +198,9 @@ async def planes_with_padding(dut: Any) -> None:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What an issue comes to: per bank the pixel address, tap reach or None, the errors by stage, the pixels kept."""
+    """What an issue comes to: per bank the pixel address, tap reach or None, the errors by stage, the pixels
+    kept.
+    """
 
     edge: Sequence[Edge]
     reads: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # bank -> pixel address, dy, dx
@@ -188,7 +208,11 @@ class Lookup:
 
     def words(self, t: int) -> list[tuple[int, int]]:
         """The words that it reads, as bank and address."""
-        return [(bank, at) for bank, (pixel, _, _) in self.reads.items() for at in (pixel // t, (pixel + t - 1) // t)]
+        return [
+            (bank, at)
+            for bank, (pixel, _, _) in self.reads.items()
+            for at in (pixel // t, (pixel + t - 1) // t)
+        ]
 
 
 def look_up(fetch: Fetch, issue_lane: int, issue_word: int, issue_tap_row: int, issue_edge: int) -> Lookup:
@@ -235,14 +259,23 @@ def random_tables(fetch: Fetch, rng: np.random.Generator) -> None:
         members = []
         for _ in range(config.group):
             base = edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1)
-            members.append((int(chance(rng, 0.85)), base, edgy(rng, 0, 31) if chance(rng, 0.05) else int(rng.integers(4))))
+            members.append(
+                (
+                    int(chance(rng, 0.85)),
+                    base,
+                    edgy(rng, 0, 31) if chance(rng, 0.05) else int(rng.integers(4)),
+                )
+            )
         fetch.groups[address] = members
     for address in range(config.tap_depth):
         far = chance(rng, 0.05)
         offset = edgy(rng, -pixels, pixels - 1) if far else edgy(rng, -2 * config.size, 2 * config.size)
         fetch.taps[address] = (offset, edgy(rng, -HALO, HALO), edgy(rng, -HALO, HALO))
     for address in range(config.edge_depth):
-        fetch.edges[address] = [(int(chance(rng, 0.8)), *(edgy(rng, 0, HALO) for _ in range(4))) for _ in range(config.size)]  # type: ignore[misc]
+        fetch.edges[address] = [
+            (int(chance(rng, 0.8)), *[edgy(rng, 0, HALO) for _ in range(4)])  # type: ignore[misc]
+            for _ in range(config.size)
+        ]
 
 
 def random_issue(rng: np.random.Generator, config: ArrayConfig) -> dict[str, int]:
@@ -254,7 +287,9 @@ def random_issue(rng: np.random.Generator, config: ArrayConfig) -> dict[str, int
     }
 
 
-def random_write(rng: np.random.Generator, config: ArrayConfig, reading: Lookup | None) -> tuple[int, int, list[int]]:
+def random_write(
+    rng: np.random.Generator, config: ArrayConfig, reading: Lookup | None
+) -> tuple[int, int, list[int]]:
     """Bank, word and pixels; often a word that is read in the same cycle."""
     words = reading.words(config.size) if reading is not None and chance(rng, 0.5) else []
     words = words or [(int(rng.integers(config.group)), edgy(rng, 0, config.feature_depth - 1))]
@@ -267,8 +302,13 @@ async def tables(dut: Any) -> None:
     fetch = Fetch(dut)
     config, t = fetch.config, fetch.config.size
     await fetch.reset()
-    codes = [ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ] + [ErrorCode.GROUP_RANGE] * (config.group_depth < 1 << config.group_id_bits)
-    seen = dict.fromkeys((*(code.name for code in codes), "bundles", "resets", "written_while_read", "two_errors_in_a_cycle"), 0)
+    codes = [ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ] + [ErrorCode.GROUP_RANGE] * (
+        config.group_depth < 1 << config.group_id_bits
+    )
+    seen = dict.fromkeys(
+        (*(code.name for code in codes), "bundles", "resets", "written_while_read", "two_errors_in_a_cycle"),
+        0,
+    )
     for bank in range(config.group):
         for address in range(config.feature_depth):
             await fetch.write(bank, address, rng.integers(-128, 128, t).tolist())
@@ -282,13 +322,21 @@ async def tables(dut: Any) -> None:
             reset, reading = chance(rng, 0.01), flight.get(fetch.bench.number + 1 - READ_STAGE)
             write = random_write(rng, config, reading) if chance(rng, 0.2) else None
             pins = {} if issue is None else {"issue_valid": 1, **issue}
-            pins |= {} if write is None else {"wr_valid": 1, "wr_bank": write[0], "wr_word": write[1], "wr_data": pack(write[2], 8)}
+            pins |= (
+                {}
+                if write is None
+                else {"wr_valid": 1, "wr_bank": write[0], "wr_word": write[1], "wr_data": pack(write[2], 8)}
+            )
             await fetch.cycle(rst=int(reset), **pins)
             now = fetch.bench.number
             if issue is not None:
                 flight[now] = look_up(fetch, **issue)
 
-            errors = [flight[then].errors[now - then] for then in sorted(flight) if now - then in flight[then].errors]
+            errors = [
+                flight[then].errors[now - then]
+                for then in sorted(flight)
+                if now - then in flight[then].errors
+            ]
             if errors:  # the oldest lane's
                 fetch.bench.expect(err_valid=1, err_code=errors[0][0], err_info=errors[0][1])
                 seen[errors[0][0].name] += 1

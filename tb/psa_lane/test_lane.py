@@ -1,7 +1,8 @@
 """The lane serialiser against a list of pixels.
 
-Corners: the next load in the earliest cycle, one later, and long after; words that begin a pass and words that do not; resets in the middle
-of a word, after which nothing more of it comes, and a load right after; garbage on the load pins in between.
+Corners: the next load in the earliest cycle, one later, and long after; words that begin a pass and words
+that do not; resets in the middle of a word, after which nothing more of it comes, and a load right after;
+garbage on the load pins in between.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ async def pixels_one_by_one(dut: Any) -> None:
         back_to_back += load and bool(left)
         left = left[1:]
         if load:
-            left = [{"pixel_valid": 1, "pixel_first": int(first and n == 0), "pixel_bundle": pixel} for n, pixel in enumerate(pixels)]
+            left = [
+                {"pixel_valid": 1, "pixel_first": int(first and n == 0), "pixel_bundle": pixel}
+                for n, pixel in enumerate(pixels)
+            ]
             firsts += first
         if rst:
             cut += bool(left)

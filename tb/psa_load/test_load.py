@@ -1,12 +1,14 @@
 """psa_load: what a packet writes and which error it is, as a function of the packet, beat by beat.
 
-Model: `judge` reads the whole packet. A word is written in the cycle after the beat that completes it, an error comes with its beat, and
-nothing else is ever written or reported. Ready is high, unless a soft reset is on or `hold` meets the start of a packet.
+Model: `judge` reads the whole packet. A word is written in the cycle after the beat that completes it, an
+error comes with its beat, and nothing else is ever written or reported. Ready is high, unless a soft reset is
+on or `hold` meets the start of a packet.
 
-Corners: every destination; one word, many; the first and last address; each error alone and the first of two (destination, range, short,
-long): destination 9 and 255, a bank beyond the group and a bank where there are none, no words, one word past the end, an address of
-more than 16 bits, one that wraps in 32; a header with tlast, payloads cut at any beat, one beat too long and many; bits above a word's
-own left to chance; gaps and garbage in them; hold at the start of a packet (it waits) and inside (it goes on); soft reset between packets,
+Corners: every destination; one word, many; the first and last address; each error alone and the first of two
+(destination, range, short, long): destination 9 and 255, a bank beyond the group and a bank where there are
+none, no words, one word past the end, an address of more than 16 bits, one that wraps in 32; a header with
+tlast, payloads cut at any beat, one beat too long and many; bits above a word's own left to chance; gaps and
+garbage in them; hold at the start of a packet (it waits) and inside (it goes on); soft reset between packets,
 in a payload, after a whole word, in a packet that is dropped, twice; hard reset inside a packet.
 """
 
@@ -19,15 +21,29 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.errors import ErrorCode
-from pymodel.image import BEAT_BITS, header_beat, memories
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import BEAT_BITS, header_beat, memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of
 
 HEADER_BEATS = 1
-KINDS = ("good", "good", "good", "destination", "bank", "no_words", "past_the_end", "high_address", "wrap", "header_only", "short", "long", "several")
+KINDS = (
+    "good",
+    "good",
+    "good",
+    "destination",
+    "bank",
+    "no_words",
+    "past_the_end",
+    "high_address",
+    "wrap",
+    "header_only",
+    "short",
+    "long",
+    "several",
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +76,19 @@ class Verdict:
 def targets() -> dict[int, Target]:
     parameters = settings.parameters()
     specs = memories(config_of(parameters)).values()
-    return {m.destination: Target(m.destination, m.depth, parameters[f"{m.name}_BEATS"], m.banks) for m in specs}
+    return {
+        m.destination: Target(m.destination, m.depth, parameters[f"{m.name}_BEATS"], m.banks) for m in specs
+    }
 
 
 def judge(beats: Sequence[int], known: dict[int, Target]) -> Verdict:
     """The packet as docs/formats.md has it; `beats` end with tlast."""
-    destination, bank, words, address = beats[0] & 0xFF, beats[0] >> 8 & 0xFF, beats[0] >> 16 & 0xFFFF, beats[0] >> 32
+    destination, bank, words, address = (
+        beats[0] & 0xFF,
+        beats[0] >> 8 & 0xFF,
+        beats[0] >> 16 & 0xFFFF,
+        beats[0] >> 32,
+    )
     target = known.get(destination)
     if target is None or bank >= target.banks:
         return Verdict(destination, error=(0, ErrorCode.LOAD_DESTINATION))
@@ -75,7 +98,9 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> Verdict:
     whole = min(words, len(payload) // target.beats)
     verdict = Verdict(destination)
     for n in range(whole):
-        data = sum(beat << BEAT_BITS * i for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats]))
+        data = sum(
+            beat << BEAT_BITS * i for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats])
+        )
         verdict.writes[(n + 1) * target.beats] = Write(destination, bank, address + n, data)
     if len(payload) < words * target.beats:
         verdict.error = (len(beats) - 1, ErrorCode.LOAD_SHORT)
@@ -135,15 +160,23 @@ class Loader:
         await self.bench.reset(soft_reset=0, s_axis_tvalid=0, hold=0)
         self.place, self.due = 0, None
 
-    async def cycle(self, packet: Sequence[int] | None = None, *, soft_reset: bool = False, hold: bool = False) -> bool:
+    async def cycle(
+        self, packet: Sequence[int] | None = None, *, soft_reset: bool = False, hold: bool = False
+    ) -> bool:
         """One cycle that offers the next beat of `packet`, if there is one. True if the beat was taken."""
         ready = not soft_reset and (self.inside or not hold)
         taken = ready and packet is not None
         place = self.place
         if taken and packet is not None and place == 0:
             self.verdict = judge(packet, self.targets)
-        pins = {} if packet is None else {"s_axis_tdata": packet[place], "s_axis_tlast": int(place == len(packet) - 1)}
-        await self.bench.cycle(rst=0, soft_reset=int(soft_reset), hold=int(hold), s_axis_tvalid=int(packet is not None), **pins)
+        pins = (
+            {}
+            if packet is None
+            else {"s_axis_tdata": packet[place], "s_axis_tlast": int(place == len(packet) - 1)}
+        )
+        await self.bench.cycle(
+            rst=0, soft_reset=int(soft_reset), hold=int(hold), s_axis_tvalid=int(packet is not None), **pins
+        )
         self.check(ready, taken)
         if taken and packet is not None:
             self.due = self.verdict.writes.get(place)
@@ -154,7 +187,9 @@ class Loader:
 
     def check(self, ready: bool, taken: bool) -> None:
         bench = self.bench
-        bench.expect(s_axis_tready=int(ready), loading=int(self.inside or taken), ld_valid=int(self.due is not None))
+        bench.expect(
+            s_axis_tready=int(ready), loading=int(self.inside or taken), ld_valid=int(self.due is not None)
+        )
         if self.due is not None:
             target = self.targets[self.due.destination]
             bench.expect(ld_dest=self.due.destination, ld_bank=self.due.bank, ld_addr=self.due.address)
@@ -170,7 +205,9 @@ class Loader:
         else:
             bench.expect(err_valid=0)
 
-    async def send(self, packet: Sequence[int], beats: int | None = None, *, rng: np.random.Generator | None = None) -> None:
+    async def send(
+        self, packet: Sequence[int], beats: int | None = None, *, rng: np.random.Generator | None = None
+    ) -> None:
         """Sends a packet, or its next `beats` beats. With `rng`, gaps and holds fall where they may."""
         left = len(packet) - self.place if beats is None else beats
         while left:
@@ -209,7 +246,8 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
         await loader.cycle(good, soft_reset=True)  # the header waits
         await loader.send(good)
         packet = random_packet(rng, loader.targets, kind)
-        for _ in range(int(rng.integers(1, 3, endpoint=True))):  # the second and third meet a packet that is being dropped
+        # the second and third meet a packet that is being dropped
+        for _ in range(int(rng.integers(1, 3, endpoint=True))):
             part = int(rng.integers(len(packet) - loader.place))
             await loader.send(packet, part, rng=rng)
             await loader.cycle(packet if chance(rng, 0.5) else None, soft_reset=True, hold=chance(rng, 0.5))

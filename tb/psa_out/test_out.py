@@ -1,12 +1,14 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
-Model: a dictionary memory that answers a read in the next cycle, and the count of words taken. The first word is valid three cycles after
-`start`; from then on valid stays high until the last word is taken, with the next word of the bank on it: a packet takes its words and
-the cycles in which the stream was not ready, and no more.
+Model: a dictionary memory that answers a read in the next cycle, and the count of words taken. The first word
+is valid three cycles after `start`; from then on valid stays high until the last word is taken, with the next
+word of the bank on it: a packet takes its words and the cycles in which the stream was not ready, and no
+more.
 
-Corners: one word, words fewer than the queue, as many, one more, a whole bank; the first and last word of a bank; ready always, never for
-long, every second cycle, rarely, only before valid, only after it; the next packet at once; reset in a packet; garbage on the memory's
-data where nothing was read, and on bank, base and words where nothing starts.
+Corners: one word, words fewer than the queue, as many, one more, a whole bank; the first and last word of a
+bank; ready always, never for long, every second cycle, rarely, only before valid, only after it; the next
+packet at once; reset in a packet; garbage on the memory's data where nothing was read, and on bank, base and
+words where nothing starts.
 """
 
 from __future__ import annotations
@@ -48,14 +50,30 @@ async def packets_under_backpressure(dut: Any) -> None:
     bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
     await bench.reset(start=0, m_axis_tready=0)
     memory: dict[tuple[int, int], int] = {}
-    seen = dict.fromkeys(("packets", "words", "stalls", "single_words", "whole_banks", "ends_of_bank", "longer_than_the_queue", "resets"), 0)
+    seen = dict.fromkeys(
+        (
+            "packets",
+            "words",
+            "stalls",
+            "single_words",
+            "whole_banks",
+            "ends_of_bank",
+            "longer_than_the_queue",
+            "resets",
+        ),
+        0,
+    )
     patterns = list(PATTERNS)
     asked: tuple[int, int] | None = None  # by the read of the last cycle
 
     async def cycle(ready: bool, reset: bool = False, **start: int) -> tuple[int, int] | None:
         """One cycle; the read that it asks for, as bank and word."""
         nonlocal asked
-        data = {"rd_data": memory.setdefault(asked, int.from_bytes(rng.bytes(width), "little"))} if asked is not None else {}
+        data = (
+            {"rd_data": memory.setdefault(asked, int.from_bytes(rng.bytes(width), "little"))}
+            if asked is not None
+            else {}
+        )
         await bench.cycle(rst=int(reset), m_axis_tready=int(ready), **({"start": 0} | start), **data)
         asked = None
         if dut.rd_en.value == 1:
@@ -64,7 +82,9 @@ async def packets_under_backpressure(dut: Any) -> None:
 
     for number in range(PACKETS):
         ready = PATTERNS[patterns[number % len(patterns)]]
-        words = int(rng.choice([1, 2, QUEUE - 1, QUEUE, QUEUE + 1, depth, int(rng.integers(1, depth, endpoint=True))]))
+        words = int(
+            rng.choice([1, 2, QUEUE - 1, QUEUE, QUEUE + 1, depth, int(rng.integers(1, depth, endpoint=True))])
+        )
         base = edgy(rng, 0, depth - words, 0.6)
         bank = edgy(rng, 0, 15)
         cut = int(rng.integers(FIRST, FIRST + words + 4)) if chance(rng, 0.15) else None
@@ -82,7 +102,12 @@ async def packets_under_backpressure(dut: Any) -> None:
                 bench.expect(m_axis_tvalid=0, done=0)
             else:
                 last = int(taken == words - 1)
-                bench.expect(m_axis_tvalid=1, m_axis_tdata=memory[bank, base + taken], m_axis_tlast=last, done=int(last and is_ready))
+                bench.expect(
+                    m_axis_tvalid=1,
+                    m_axis_tdata=memory[bank, base + taken],
+                    m_axis_tlast=last,
+                    done=int(last and is_ready),
+                )
                 seen["stalls"] += not is_ready
                 seen["words"] += is_ready
                 taken += is_ready

@@ -1,8 +1,9 @@
 """The processing element against a sum of products.
 
-Corners: a slot that arrives with the `first` of the pass before, one cycle after it, every cycle, and long before its own; a pass of one
-pixel; gaps, with garbage in them, before any pixel; every select; weight, or digit in either position, and pixel at both ends; a zero
-weight; the largest sums that a column can have; resets in the middle of a pass, which keep the slots.
+Corners: a slot that arrives with the `first` of the pass before, one cycle after it, every cycle, and long
+before its own; a pass of one pixel; gaps, with garbage in them, before any pixel; every select; weight, or
+digit in either position, and pixel at both ends; a zero weight; the largest sums that a column can have;
+resets in the middle of a pass, which keep the slots.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ async def sums_and_slots(dut: Any) -> None:
         psum = edgy(rng, -limit, limit - 1)
         inputs: dict[str, int] = {"rst": rst, "slot_load": load, "x_valid": valid}
         if load:
-            inputs["slot_data"] = pack([slot[0]], weight_bits) | (slot[2] * positions + slot[1]) << weight_bits
+            inputs["slot_data"] = (
+                pack([slot[0]], weight_bits) | (slot[2] * positions + slot[1]) << weight_bits
+            )
         if valid:
             inputs |= {"x_first": first, "x_bundle": pack(bundle, 8), "psum": psum}
         await bench.cycle(**inputs)
@@ -58,7 +61,11 @@ async def sums_and_slots(dut: Any) -> None:
             assert active is not None
             weight, position, select = active
             if not rst:
-                expected |= {"x_out_first": first, "x_out_bundle": pack(bundle, 8), "psum_out": psum + weight * 16**position * bundle[select]}
+                expected |= {
+                    "x_out_first": first,
+                    "x_out_bundle": pack(bundle, 8),
+                    "psum_out": psum + weight * 16**position * bundle[select],
+                }
                 selects.add(select)
                 places.add(position)
                 with_first += first and load

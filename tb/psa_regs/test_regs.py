@@ -1,16 +1,21 @@
-"""psa_regs: a dictionary of registers with access policies (`tb/common/registers.py`), and the events that change it.
+"""psa_regs: a dictionary of registers with access policies (`pymodel/machine/registers.py`), and the events
+that change it.
 
-Model: `Registers` is told which accesses the bus has done and which events there were in a cycle, and says what every output must be in
-the next. An access is done in the cycle in which the block takes it, answered in the next, and the answer stays until it is taken.
+Model: `Registers` is told which accesses the bus has done and which events there were in a cycle, and says
+what every output must be in the next. An access is done in the cycle in which the block takes it, answered in
+the next, and the answer stays until it is taken.
 
-Corners: AW before W, W before AW, both at once; the next access offered before the answer to the last is taken; bready and rready low for
-long, high before there is an answer; a read and a write in one cycle, of one register too (the read gets the old value); every byte strobe;
-every one of the 256 addresses read and written; START refused while busy, loading, in error, together with SOFT_RESET, each alone, and
-without its strobe no START at all; BUSY from the cycle of START on; the interrupt's event in the cycle of its clear (the event stays),
-masked, enabled later; errors of all sources at once, a second error (the first stays), an error in the cycle of a soft reset (which clears
-it); counters cleared by START and SOFT_RESET, stopped while not busy.
+Corners: AW before W, W before AW, both at once; the next access offered before the answer to the last is
+taken; bready and rready low for long, high before there is an answer; a read and a write in one cycle, of one
+register too (the read gets the old value); every byte strobe; every one of the 256 addresses read and
+written; START refused while busy, loading, in error, together with SOFT_RESET, each alone, and without its
+strobe no START at all; BUSY from the cycle of START on; the interrupt's event in the cycle of its clear (the
+event stays), masked, enabled later; errors of all sources at once, a second error (the first stays), an error
+in the cycle of a soft reset (which clears it); counters cleared by START and SOFT_RESET, stopped while not
+busy.
 
-Counters stop at 2^32 - 1: no test gets there by counting, so that one alone puts a value into the block's own counter registers.
+Counters stop at 2^32 - 1: no test gets there by counting, so that one alone puts a value into the block's own
+counter registers.
 """
 
 from __future__ import annotations
@@ -22,9 +27,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from pymodel.machine.registers import COUNTERS, REGISTERS, build_values
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, pack
-from tb.common.registers import COUNTERS, REGISTERS, build_values
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of
 
@@ -35,13 +40,21 @@ SOURCES = 4
 MAX_COUNT = 2**32 - 1
 PATIENCE = 50  # cycles that an access may take beyond its own delays
 BY_ADDRESS = {register.address: register for register in REGISTERS.values()}
-COUNT_EVENTS = {"BUSY_CYCLES": "count_group", "STALL_CYCLES": "count_stall", "SLOT_ROWS": "count_slot_row", "WORDS": "count_word"}
+COUNT_EVENTS = {
+    "BUSY_CYCLES": "count_group",
+    "STALL_CYCLES": "count_stall",
+    "SLOT_ROWS": "count_slot_row",
+    "WORDS": "count_word",
+}
 EVENTS = ("busy", "loading", "done", *COUNT_EVENTS.values())
 
 
 @dataclass
 class Access:
-    """A read or write and when its channels move. Delays are in cycles: of the address, the write data, and of taking the answer."""
+    """A read or write and when its channels move.
+
+    Delays are in cycles: of the address, the write data, and of taking the answer.
+    """
 
     address: int
     data: int | None = None  # None: a read
@@ -90,10 +103,17 @@ class Registers:
             return SLVERR, 0
         if register.name == "STATUS":
             busy = events["busy"] or self.start
-            return OKAY, sum(part.put(int(on)) for part, on in zip(register.fields.values(), (busy, events["loading"], self.error), strict=True))
+            return OKAY, sum(
+                part.put(int(on))
+                for part, on in zip(
+                    register.fields.values(), (busy, events["loading"], self.error), strict=True
+                )
+            )
         return OKAY, self.values[register.name]
 
-    def cycle(self, write: Access | None, events: Mapping[str, int], errors: Mapping[int, tuple[int, int]]) -> int:
+    def cycle(
+        self, write: Access | None, events: Mapping[str, int], errors: Mapping[int, tuple[int, int]]
+    ) -> int:
         """A cycle's write, events and errors (source -> code, info); the write's response."""
         values, was_error = self.values, self.error
         irq = bool(values["IRQ_STATUS"] & values["IRQ_ENABLE"])
@@ -101,7 +121,9 @@ class Registers:
         response = OKAY
         register = None if write is None else BY_ADDRESS.get(write.address)
         data = 0 if write is None or write.data is None else write.data
-        strobes = 0 if write is None else sum(0xFF << 8 * byte for byte in range(4) if write.strobe >> byte & 1)
+        strobes = (
+            0 if write is None else sum(0xFF << 8 * byte for byte in range(4) if write.strobe >> byte & 1)
+        )
         if write is not None and (register is None or not register.writable):
             response = SLVERR
         elif register is not None and register.name == "CONTROL":
@@ -115,7 +137,9 @@ class Registers:
             values[register.name] = (values[register.name] & ~strobes | data & strobes) & fields
         for name in COUNTERS:
             happens = name == "CYCLES" or events[COUNT_EVENTS[name]]
-            values[name] = 0 if self.start else min(values[name] + bool(events["busy"] and happens), MAX_COUNT)
+            values[name] = (
+                0 if self.start else min(values[name] + bool(events["busy"] and happens), MAX_COUNT)
+            )
         if events["done"]:
             values["IRQ_STATUS"] |= DONE
         if errors and not was_error:
@@ -130,11 +154,20 @@ class Registers:
 
 
 class Bus:
-    """The block, the model, and the reads and writes under way: the first taken or offered, the next offered behind it."""
+    """The block, the model, and the reads and writes under way: the first taken or offered, the next offered
+    behind it.
+    """
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
-        write = ("s_axil_awaddr", "s_axil_awvalid", "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid", "s_axil_bready")
+        write = (
+            "s_axil_awaddr",
+            "s_axil_awvalid",
+            "s_axil_wdata",
+            "s_axil_wstrb",
+            "s_axil_wvalid",
+            "s_axil_bready",
+        )
         read = ("s_axil_araddr", "s_axil_arvalid", "s_axil_rready")
         self.bench = Bench(dut, "rst", *write, *read, *EVENTS, "err_valid", "err_code", "err_info")
         self.model = Registers(settings.parameters())
@@ -144,7 +177,17 @@ class Bus:
         self.taken_together = 0
 
     async def reset(self) -> None:
-        valids = dict.fromkeys(("s_axil_awvalid", "s_axil_wvalid", "s_axil_bready", "s_axil_arvalid", "s_axil_rready", "err_valid"), 0)
+        valids = dict.fromkeys(
+            (
+                "s_axil_awvalid",
+                "s_axil_wvalid",
+                "s_axil_bready",
+                "s_axil_arvalid",
+                "s_axil_rready",
+                "err_valid",
+            ),
+            0,
+        )
         await self.bench.reset(**valids, **self.quiet)
         self.model = Registers(settings.parameters())
         self.writes, self.reads = [], []
@@ -152,7 +195,9 @@ class Bus:
     async def cycle(self, errors: Mapping[int, tuple[int, int]] | None = None, /, **events: int) -> None:
         """One cycle of whatever is under way, with these events; all outputs are compared."""
         happens, errors = self.quiet | events, errors or {}
-        await self.bench.cycle(rst=0, **happens, **self._error_pins(errors), **self._write_pins(), **self._read_pins())
+        await self.bench.cycle(
+            rst=0, **happens, **self._error_pins(errors), **self._write_pins(), **self._read_pins()
+        )
         self._check()
         write = self._take(self.writes, "s_axil_awready", "s_axil_wready")
         read = self._take(self.reads, "s_axil_arready")
@@ -188,7 +233,12 @@ class Bus:
 
     def _check(self) -> None:
         model, expect = self.model, self.bench.expect
-        expect(start=int(model.start), soft_reset=int(model.soft_reset), irq=int(model.irq), error=int(model.error))
+        expect(
+            start=int(model.start),
+            soft_reset=int(model.soft_reset),
+            irq=int(model.irq),
+            error=int(model.error),
+        )
         expect(program_start=model.values["PROGRAM_START"])
         for queue, valid, response, data in (
             (self.writes, "s_axil_bvalid", "s_axil_bresp", None),
@@ -223,7 +273,9 @@ class Bus:
         return taken
 
     async def finish(self, *accesses: Access, **events: int) -> None:
-        """Runs these accesses, and what is under way, to their ends, with `events` in every cycle until they are taken."""
+        """Runs these accesses, and what is under way, to their ends, with `events` in every cycle until they
+        are taken.
+        """
         for access in accesses:
             (self.reads if access.data is None else self.writes).append(access)
         for _ in range(PATIENCE + sum(a.address_delay + a.data_delay + a.answer_delay for a in accesses)):
@@ -252,7 +304,11 @@ class Bus:
 
 
 def random_errors(rng: np.random.Generator) -> dict[int, tuple[int, int]]:
-    return {source: (int(rng.integers(1, 256)), int(rng.integers(1 << 24))) for source in range(SOURCES) if chance(rng, 0.5)}
+    return {
+        source: (int(rng.integers(1, 256)), int(rng.integers(1 << 24)))
+        for source in range(SOURCES)
+        if chance(rng, 0.5)
+    }
 
 
 @cocotb.test()
@@ -271,7 +327,9 @@ async def reset_values_and_every_address(dut: Any) -> None:
         refused += (read.answer[0] == SLVERR) + (write.answer[0] == SLVERR)
     for register in REGISTERS.values():  # what a refused write leaves is in the model: nothing
         await bus.read(register.name)
-    bus.compare("refused accesses", refused, 2 * 256 - len(REGISTERS) - sum(r.writable for r in REGISTERS.values()))
+    bus.compare(
+        "refused accesses", refused, 2 * 256 - len(REGISTERS) - sum(r.writable for r in REGISTERS.values())
+    )
     await bus.reset()
     for register in REGISTERS.values():
         seen = await bus.read(register.name)
@@ -285,11 +343,23 @@ async def orders_of_the_channels(dut: Any) -> None:
     rng = numpy_rng("orders")
     bus = Bus(dut)
     await bus.reset()
-    orders = [(a, d, b, early) for a in (0, 1, 5) for d in (0, 1, 5) for b in (0, 1, 7) for early in (False, True)]
+    orders = [
+        (a, d, b, early) for a in (0, 1, 5) for d in (0, 1, 5) for b in (0, 1, 7) for early in (False, True)
+    ]
     for address_delay, data_delay, answer_delay, early in orders:
         value = int(rng.integers(65536))
-        write = Access(REGISTERS["PROGRAM_START"].address, value, 0b1111, address_delay, data_delay, answer_delay, early)
-        read = Access(REGISTERS["PROGRAM_START"].address, None, 0, max(address_delay, data_delay), 0, answer_delay, early)
+        write = Access(
+            REGISTERS["PROGRAM_START"].address, value, 0b1111, address_delay, data_delay, answer_delay, early
+        )
+        read = Access(
+            REGISTERS["PROGRAM_START"].address,
+            None,
+            0,
+            max(address_delay, data_delay),
+            0,
+            answer_delay,
+            early,
+        )
         before = bus.model.values["PROGRAM_START"]
         await bus.finish(write, read)
         assert read.answer is not None
@@ -412,7 +482,16 @@ async def everything_at_once(dut: Any) -> None:
     rng = numpy_rng("traffic")
     bus = Bus(dut)
     await bus.reset()
-    names = ("IRQ_STATUS", "IRQ_ENABLE", "PROGRAM_START", "STATUS", "ERROR", "CYCLES", "WORDS", *["CONTROL"] * 5)
+    names = (
+        "IRQ_STATUS",
+        "IRQ_ENABLE",
+        "PROGRAM_START",
+        "STATUS",
+        "ERROR",
+        "CYCLES",
+        "WORDS",
+        *["CONTROL"] * 5,
+    )
     interesting = [REGISTERS[name].address for name in names]
     seen = dict.fromkeys(("starts", "soft_resets", "interrupts", "errors"), 0)
     busy = False
@@ -420,9 +499,21 @@ async def everything_at_once(dut: Any) -> None:
     def access(write: bool) -> Access:
         address = int(rng.choice(interesting)) if chance(rng, 0.7) else edgy(rng, 0, 0x54)
         address_delay, data_delay, answer_delay = rng.choice([0, 0, 0, 1, 2, 6], 3).tolist()
-        data = edgy(rng, 0, 2**32 - 1) if chance(rng, 0.3) else int(rng.choice([START, START, SOFT_RESET, START | SOFT_RESET, 0]))
+        data = (
+            edgy(rng, 0, 2**32 - 1)
+            if chance(rng, 0.3)
+            else int(rng.choice([START, START, SOFT_RESET, START | SOFT_RESET, 0]))
+        )
         strobe = 0b1111 if chance(rng, 0.8) else int(rng.integers(16))
-        return Access(address, data if write else None, strobe, address_delay, data_delay, answer_delay, chance(rng, 0.5))
+        return Access(
+            address,
+            data if write else None,
+            strobe,
+            address_delay,
+            data_delay,
+            answer_delay,
+            chance(rng, 0.5),
+        )
 
     for _ in range(2500):
         if len(bus.writes) < 2 and chance(rng, 0.3):
@@ -432,7 +523,9 @@ async def everything_at_once(dut: Any) -> None:
         busy ^= chance(rng, 0.2 if busy else 0.05)
         counts = {name: int(chance(rng, 0.5)) for name in COUNT_EVENTS.values()}
         errors = random_errors(rng) if chance(rng, 0.005) else {}
-        await bus.cycle(errors, busy=int(busy), loading=int(chance(rng, 0.2)), done=int(chance(rng, 0.1)), **counts)
+        await bus.cycle(
+            errors, busy=int(busy), loading=int(chance(rng, 0.2)), done=int(chance(rng, 0.1)), **counts
+        )
         seen["starts"] += bus.model.start
         seen["soft_resets"] += bus.model.soft_reset
         seen["interrupts"] += bus.model.irq

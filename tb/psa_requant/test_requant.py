@@ -1,9 +1,11 @@
-"""Requantisation against the formula of docs/formats.md in exact fractions, and the word register against a list of pixels.
+"""Requantisation against the formula of docs/formats.md in exact fractions, and the word register against a
+list of pixels.
 
-Corners: a shift of 0 (no rounding term), 1 and 47; ties, positive and negative; saturation at both ends, and just inside them; ReLU; a pixel
-that the plane does not have; bias and sum both at one end (33 bits); multiplier 0 and 65535; words back to back, where each parameter of the
-next word arrives while the last pixels of this one are on their way; gaps within a word; parameters as garbage in every other cycle;
-a reset in the middle of a word, after which nothing more of it arrives.
+Corners: a shift of 0 (no rounding term), 1 and 47; ties, positive and negative; saturation at both ends, and
+just inside them; ReLU; a pixel that the plane does not have; bias and sum both at one end (33 bits);
+multiplier 0 and 65535; words back to back, where each parameter of the next word arrives while the last
+pixels of this one are on their way; gaps within a word; parameters as garbage in every other cycle; a reset
+in the middle of a word, after which nothing more of it arrives.
 """
 
 from __future__ import annotations
@@ -56,7 +58,11 @@ def any_sum(rng: np.random.Generator, f: Filter) -> int:
     """Mostly one whose pixel is near or within -128..127; else any."""
     if chance(rng, 0.15):
         return edgy(rng, *INT32, probability=0.5)
-    halves = int(rng.choice([-257, -256, -255, 253, 254, 255])) if chance(rng, 0.3) else int(rng.integers(-300, 300))
+    halves = (
+        int(rng.choice([-257, -256, -255, 253, 254, 255]))
+        if chance(rng, 0.3)
+        else int(rng.integers(-300, 300))
+    )
     exact = Fraction(halves << f.shift, 2 * max(f.multiplier, 1)) - f.bias
     return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT32[0]), INT32[1])
 
@@ -66,7 +72,9 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     t = settings.parameters()["T"]
     rng = numpy_rng()
     names = ("bias", "multiplier", "shift")
-    bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *(f"{name}_load" for name in names), *names, "relu")
+    bench = Bench(
+        dut, "rst", "sum_valid", "sum", "sum_keep", *(f"{name}_load" for name in names), *names, "relu"
+    )
     idle = {"rst": 0, "sum_valid": 0} | {f"{name}_load": 0 for name in names}
 
     # cycle by cycle: what the pins get, and the pixel that this adds to the word register
@@ -112,6 +120,8 @@ async def every_pixel_of_every_word(dut: Any) -> None:
         if n in shifted:
             word = [*word[1:], shifted[n]]
         if None not in word:
-            bench.expect(word=int.from_bytes(bytes(pixel & 0xFF for pixel in word if pixel is not None), "little"))
+            bench.expect(
+                word=int.from_bytes(bytes(pixel & 0xFF for pixel in word if pixel is not None), "little")
+            )
             whole += 1
     bench.done(whole=whole, ties=ties, low=low, high=high, resets=resets)

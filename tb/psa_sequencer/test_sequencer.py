@@ -1,14 +1,16 @@
 """psa_sequencer: every cycle of a program, listed beforehand by nested loops.
 
-Model: `timeline` walks the program as docs/formats.md, "Program words" has it, and gives what the block must say in each cycle from START
-to END or to the first error. The bench ends layers without a gap, and packets, when the timeline says, in a number of cycles of its own choice.
+Model: `timeline` walks the program as docs/formats.md, "Program words" has it, and gives what the block must
+say in each cycle from START to END or to the first error. The bench ends layers without a gap, and packets,
+when the timeline says, in a number of cycles of its own choice.
 
-Corners: chunks of one word, that divide the layer, that leave a rest, longer than the layer, as long as the accumulators; a chunk across
-phases; one phase and several, strides of zero; one tile and several, tiles of one pass and of many; the last word, tap row and edge of each
-memory, the last tile, lane and filter; gaps of 1, of the largest and between, a `layer_done` meanwhile, which must not count; layers and
-packets in any order; a program that begins anywhere and one that ends in the last word; every bad value of every field, alone, behind a
-record that is good, tiles as the first and as a later one of their layer; an error elsewhere in any cycle, END included; reset in any cycle;
-START after an error, which must do nothing.
+Corners: chunks of one word, that divide the layer, that leave a rest, longer than the layer, as long as the
+accumulators; a chunk across phases; one phase and several, strides of zero; one tile and several, tiles of
+one pass and of many; the last word, tap row and edge of each memory, the last tile, lane and filter; gaps of
+1, of the largest and between, a `layer_done` meanwhile, which must not count; layers and packets in any
+order; a program that begins anywhere and one that ends in the last word; every bad value of every field,
+alone, behind a record that is good, tiles as the first and as a later one of their layer; an error elsewhere
+in any cycle, END included; reset in any cycle; START after an error, which must do nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import ErrorCode
-from pymodel.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS, memories
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
+from pymodel.machine.memory import PROGRAM_FIELDS, memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy
 from tb.common.seeding import numpy_rng
@@ -112,7 +115,9 @@ def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) ->
         pc, followed = pc + 1, record.opcode == OPCODE_LAYER and record.gap > 0
 
 
-def packet(record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
+def packet(
+    record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator
+) -> Iterator[Step]:
     bank, base, words = record.words, record.phases, record.chunk_words
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
         yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
@@ -124,15 +129,23 @@ def packet(record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig,
     yield Step(inputs={"out_done": 1})
 
 
-def layer(record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
+def layer(
+    record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator
+) -> Iterator[Step]:
     field_error = error(ErrorCode.PROGRAM_FIELD, pc)
     total, t = record.words * record.phases, config.size
-    if not total or not record.tiles or not 0 < record.chunk_words <= config.acc_words or record.tile_base + record.tiles > config.tile_depth:
+    if (
+        not total
+        or not record.tiles
+        or not 0 < record.chunk_words <= config.acc_words
+        or record.tile_base + record.tiles > config.tile_depth
+    ):
         yield Step().also(**field_error)
         return
     yield Step()
     yield Step()
-    # in the order they run, each checked when it is taken: the first before its first cycle, another in the last cycle of the one before
+    # in the order they run, each checked when it is taken: the first before its first cycle, another in the
+    # last cycle of the one before
     order = [(chunk, tile) for chunk in range(0, total, record.chunk_words) for tile in range(record.tiles)]
     bad = tile_error(record, 0, tiles, config)
     yield Step().also(**bad)
@@ -142,7 +155,10 @@ def layer(record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, r
         for index in range(tile.passes):
             for at in chunk_words:
                 phase, inner = divmod(at, record.words)
-                edge, tap_row = record.edge_base + phase * record.edge_stride + inner, record.tap_base + phase * record.tap_stride
+                edge, tap_row = (
+                    record.edge_base + phase * record.edge_stride + inner,
+                    record.tap_base + phase * record.tap_stride,
+                )
                 if edge >= config.edge_depth or tap_row >= config.tap_depth or at >= config.feature_depth:
                     yield Step().also(**field_error)
                     return
@@ -195,12 +211,17 @@ def place(rng: np.random.Generator, highest: int, at_the_end: bool = False) -> i
 
 def random_tile(rng: np.random.Generator, config: ArrayConfig) -> Tile:
     passes = int(rng.choice([1, 1, 2, 3]))
-    lane_base, filter_base = place(rng, config.lane_depth - passes * config.size), place(rng, config.filter_depth - config.size)
+    lane_base, filter_base = (
+        place(rng, config.lane_depth - passes * config.size),
+        place(rng, config.filter_depth - config.size),
+    )
     return Tile(lane_base, passes, filter_base, int(rng.integers(MAX_16, endpoint=True)))
 
 
 def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Record:
-    """`at_the_end`: it uses the last word of every memory that the record points into, and its chunks do not keep to phases or divide it."""
+    """`at_the_end`: it uses the last word of every memory that the record points into, and its chunks do not
+    keep to phases or divide it.
+    """
     phases = 2 if at_the_end else int(rng.choice([1, 1, 2, 4]))
     words = 3 if at_the_end else edgy(rng, 1, min(5, config.feature_depth // phases, config.edge_depth))
     tiles = int(rng.integers(1, 4))
@@ -225,19 +246,30 @@ def random_out(rng: np.random.Generator, config: ArrayConfig) -> Record:
     return out_record(edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - words, 0.5), words)
 
 
-def random_program(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False, gap: int | None = None) -> Program:
+def random_program(
+    rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False, gap: int | None = None
+) -> Program:
     """With a `gap` it begins with two layers with that between them."""
-    body = [random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config) for _ in range(int(rng.integers(1, 4)))]
+    body = [
+        random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config)
+        for _ in range(int(rng.integers(1, 4)))
+    ]
     if at_the_end:
         body[-1] = random_layer(rng, config, at_the_end)
     for number, (record, following) in enumerate(pairwise(body)):
         if record.opcode == following.opcode == OPCODE_LAYER and chance(rng, 0.7):
-            body[number] = replace(record, gap=edgy(rng, 1, MAX_GAP, 0.4) if chance(rng, 0.5) else int(rng.integers(1, 20)))
+            body[number] = replace(
+                record, gap=edgy(rng, 1, MAX_GAP, 0.4) if chance(rng, 0.5) else int(rng.integers(1, 20))
+            )
     if gap is not None:
         body = [replace(random_layer(rng, config), gap=gap), random_layer(rng, config), *body]
     start = place(rng, config.program_depth - len(body) - 1, at_the_end)
     table = [*body, Record(OPCODE_END)]
-    return Program({start + n: r for n, r in enumerate(table)}, [random_tile(rng, config) for _ in range(config.tile_depth)], start)
+    return Program(
+        {start + n: r for n, r in enumerate(table)},
+        [random_tile(rng, config) for _ in range(config.tile_depth)],
+        start,
+    )
 
 
 def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Program]]:
@@ -246,7 +278,9 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
 
     def with_record(record: Record, tiles: Sequence[Tile] = good.tiles) -> Program:
         start = int(rng.integers(config.program_depth - 2))
-        return Program({start: random_out(rng, config), start + 1: record, start + 2: Record(OPCODE_END)}, tiles, start)
+        return Program(
+            {start: random_out(rng, config), start + 1: record, start + 2: Record(OPCODE_END)}, tiles, start
+        )
 
     for opcode in (0, 4, 255, 256 + OPCODE_LAYER, MAX_16):
         yield f"opcode {opcode}", with_record(replace(random_layer(rng, config), opcode=opcode))
@@ -269,7 +303,14 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         {"tap_base": MAX_16},
         {"phases": 2, "edge_base": 0, "edge_stride": 0, "tap_base": 1, "tap_stride": config.tap_depth - 1},
         {"phases": 2, "edge_base": 0, "edge_stride": 0, "tap_base": 1, "tap_stride": MAX_16},
-        {"words": 1, "phases": config.feature_depth + 1, "edge_stride": 0, "tap_stride": 0, "tiles": 1, "chunk_words": config.acc_words},
+        {
+            "words": 1,
+            "phases": config.feature_depth + 1,
+            "edge_stride": 0,
+            "tap_stride": 0,
+            "tiles": 1,
+            "chunk_words": config.acc_words,
+        },
     )
     for values in fields:
         yield f"layer {values}", with_record(Record(**(vars(random_layer(rng, config)) | values)))
@@ -286,14 +327,26 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         first = replace(random_layer(rng, config), gap=edgy(rng, 1, MAX_GAP))
         yield f"a gap before {following}", Program({0: first, 1: following}, good.tiles, 0)
     lanes, filters = config.lane_depth - config.size, config.filter_depth - config.size
-    bad_lanes = (Tile(0, 0, 0), Tile(lanes + 1, 1, 0), Tile(lanes, 2, 0), Tile(0, MAX_16, 0), Tile(MAX_16, 1, 0))
+    bad_lanes = (
+        Tile(0, 0, 0),
+        Tile(lanes + 1, 1, 0),
+        Tile(lanes, 2, 0),
+        Tile(0, MAX_16, 0),
+        Tile(MAX_16, 1, 0),
+    )
     for tile in (*bad_lanes, Tile(0, 1, filters + 1), Tile(0, 1, MAX_16)):
         for number in (0, 1):
             tiles = list(good.tiles)
             tiles[2 + number] = tile
-            yield f"{number}: {tile}", with_record(replace(random_layer(rng, config), tile_base=2, tiles=2), tiles)
+            yield (
+                f"{number}: {tile}",
+                with_record(replace(random_layer(rng, config), tile_base=2, tiles=2), tiles),
+            )
     for start in (config.program_depth - 1, config.program_depth, MAX_16):  # no END
-        yield f"start {start}", Program({config.program_depth - 1: random_out(rng, config)}, good.tiles, start)
+        yield (
+            f"start {start}",
+            Program({config.program_depth - 1: random_out(rng, config)}, good.tiles, start),
+        )
 
 
 class Sequencer:
@@ -302,9 +355,22 @@ class Sequencer:
     def __init__(self, dut: Any) -> None:
         self.config = config_of(settings.parameters())
         self.memories = memories(self.config)
-        inputs = ("rst", "start", "program_start", "error", "ld_program", "ld_tile", "ld_addr", "ld_data", "layer_done", "out_done")
+        inputs = (
+            "rst",
+            "start",
+            "program_start",
+            "error",
+            "ld_program",
+            "ld_tile",
+            "ld_addr",
+            "ld_data",
+            "layer_done",
+            "out_done",
+        )
         self.bench = Bench(dut, *inputs)
-        self.idle = dict.fromkeys(("rst", "start", "error", "ld_program", "ld_tile", "layer_done", "out_done"), 0)
+        self.idle = dict.fromkeys(
+            ("rst", "start", "error", "ld_program", "ld_tile", "layer_done", "out_done"), 0
+        )
         self.rng = numpy_rng("programs")
 
     async def cycle(self, outputs: Mapping[str, int], **inputs: int) -> None:
@@ -320,7 +386,9 @@ class Sequencer:
             await self.cycle(STOPPED, ld_tile=1, ld_addr=address, ld_data=word(self.memories["TILE"], entry))
         for address, record in program.records.items():
             values = tuple(getattr(record, name) for name in PROGRAM_FIELDS)
-            await self.cycle(STOPPED, ld_program=1, ld_addr=address, ld_data=word(self.memories["PROGRAM"], values))
+            await self.cycle(
+                STOPPED, ld_program=1, ld_addr=address, ld_data=word(self.memories["PROGRAM"], values)
+            )
 
     async def start(self, program: Program) -> None:
         await self.cycle(STOPPED, start=1, program_start=program.start)
@@ -348,10 +416,22 @@ async def programs(dut: Any) -> None:
     sequencer = Sequencer(dut)
     config = sequencer.config
     await sequencer.reset()
-    kinds = ("layers", "packets", "with_a_rest", "one_chunk", "phases", "across_phases", "gaps", "least_gap", "largest_gap")
+    kinds = (
+        "layers",
+        "packets",
+        "with_a_rest",
+        "one_chunk",
+        "phases",
+        "across_phases",
+        "gaps",
+        "least_gap",
+        "largest_gap",
+    )
     seen = dict.fromkeys((*kinds, "last_edge", "last_tap", "last_tile", "last_word"), 0)
     for number in range(20):
-        program = random_program(sequencer.rng, config, at_the_end=number % 4 == 0, gap={1: 1, 2: MAX_GAP}.get(number % 4))
+        program = random_program(
+            sequencer.rng, config, at_the_end=number % 4 == 0, gap={1: 1, 2: MAX_GAP}.get(number % 4)
+        )
         last = await sequencer.run(program)
         assert last.outputs["done"]
         for address, record in program.records.items():
@@ -368,8 +448,13 @@ async def programs(dut: Any) -> None:
                 seen["largest_gap"] += record.gap == MAX_GAP
                 seen["phases"] += record.phases > 1
                 seen["across_phases"] += record.phases > 1 and record.words % record.chunk_words != 0
-                seen["last_edge"] += record.edge_base + (record.phases - 1) * record.edge_stride + record.words == config.edge_depth
-                seen["last_tap"] += record.tap_base + (record.phases - 1) * record.tap_stride == config.tap_depth - 1
+                seen["last_edge"] += (
+                    record.edge_base + (record.phases - 1) * record.edge_stride + record.words
+                    == config.edge_depth
+                )
+                seen["last_tap"] += (
+                    record.tap_base + (record.phases - 1) * record.tap_stride == config.tap_depth - 1
+                )
                 seen["last_tile"] += record.tile_base + record.tiles == config.tile_depth
     sequencer.bench.done(**seen)
 
@@ -400,7 +485,11 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
         steps = list(timeline(program, sequencer.config, rng))
         issuing = [n for n, step in enumerate(steps) if step.outputs["issue_valid"]]
         waiting = [n for n, step in enumerate(steps) if not step.outputs["issue_valid"]]
-        cut = int(rng.choice(issuing if issuing and chance(rng, 0.5) else waiting)) if number % 6 else len(steps) - 1
+        cut = (
+            int(rng.choice(issuing if issuing and chance(rng, 0.5) else waiting))
+            if number % 6
+            else len(steps) - 1
+        )
         stop = steps[cut]
         await sequencer.load(program)
         await sequencer.start(program)

@@ -1,10 +1,12 @@
-"""psa_slot_stream: rows of differing length out of the words in which they lie end to end, each two cycles after it was asked for.
+"""psa_slot_stream: rows of differing length out of the words in which they lie end to end, each two cycles
+after it was asked for.
 
 Model: the bits of a tile as one long number, of which each row is the next slice.
 
-Corners: rows of every length, the shortest and the longest in a row and in turn; a row that ends with its word, one that begins with it; asked for
-in every cycle and with gaps; a tile behind another without a gap; tiles of one row and of many; a tile that begins in the last word; a tile that
-ends with the memory, and rows that end beyond it; reset with rows on their way; garbage where nothing is asked.
+Corners: rows of every length, the shortest and the longest in a row and in turn; a row that ends with its
+word, one that begins with it; asked for in every cycle and with gaps; a tile behind another without a gap;
+tiles of one row and of many; a tile that begins in the last word; a tile that ends with the memory, and rows
+that end beyond it; reset with rows on their way; garbage where nothing is asked.
 """
 
 from __future__ import annotations
@@ -38,11 +40,17 @@ def whole_words(size: dict[str, int]) -> list[int]:
 def random_tile(rng: np.random.Generator, size: dict[str, int]) -> list[int]:
     """Rows as numbers, each as long as its count says."""
     kinds = ([0], [RAW], [0, RAW], [0, 1, 2, 3, 4, 5, 6, RAW])
-    counts = whole_words(size) if chance(rng, 0.1) else [int(c) for c in rng.choice(kinds[int(rng.integers(4))], int(rng.choice([1, 2, 5, 16])))]
+    counts = (
+        whole_words(size)
+        if chance(rng, 0.1)
+        else [int(c) for c in rng.choice(kinds[int(rng.integers(4))], int(rng.choice([1, 2, 5, 16])))]
+    )
     rows = []
     for count in rng.permutation(counts):
         bits = length(int(count), size)
-        rows.append((int.from_bytes(rng.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)) >> 3 << 3 | int(count))
+        rows.append(
+            (int.from_bytes(rng.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)) >> 3 << 3 | int(count)
+        )
     return rows
 
 
@@ -69,7 +77,20 @@ async def rows_out_of_words(dut: Any) -> None:
     stream = Stream(dut)
     bench = stream.bench
     await bench.reset(ask_valid=0)
-    seen = dict.fromkeys(("rows", "whole_words", "words_skipped", "back_to_back_tiles", "last_word", "beyond", "resets", "shortest", "longest"), 0)
+    seen = dict.fromkeys(
+        (
+            "rows",
+            "whole_words",
+            "words_skipped",
+            "back_to_back_tiles",
+            "last_word",
+            "beyond",
+            "resets",
+            "shortest",
+            "longest",
+        ),
+        0,
+    )
     due: dict[int, tuple[bool, int, int, int]] = {}
     beyond: dict[int, int] = {}
 
@@ -82,7 +103,9 @@ async def rows_out_of_words(dut: Any) -> None:
             first, row, bits, word = due.pop(bench.number)
             bench.expect(out_first=int(first), out_word=word)
             text = str(dut.out_row.value)
-            assert text[len(text) - bits :] == f"{row:0{bits}b}", f"cycle {bench.number}: out_row: expected {row:#x}, seen {text}"
+            assert text[len(text) - bits :] == f"{row:0{bits}b}", (
+                f"cycle {bench.number}: out_row: expected {row:#x}, seen {text}"
+            )
             seen["rows"] += 1
 
     for _ in range(TILES):
@@ -94,7 +117,13 @@ async def rows_out_of_words(dut: Any) -> None:
         words = -(-bits // width)
         # anywhere, at the end, or so that the last rows are beyond it
         place = int(rng.integers(4))
-        base = depth - words if place == 0 else max(0, depth - words + 1) if place == 1 else int(rng.integers(max(1, depth - words)))
+        base = (
+            depth - words
+            if place == 0
+            else max(0, depth - words + 1)
+            if place == 1
+            else int(rng.integers(max(1, depth - words)))
+        )
         base = max(0, base)
         for n in range(words):
             if base + n < depth:
@@ -110,7 +139,8 @@ async def rows_out_of_words(dut: Any) -> None:
             word = base + (at - 1) // width
             now = bench.number + 1
             if word >= depth:
-                # of the row's own count only the part that lies in the memory is known: its error is that it reaches beyond
+                # of the row's own count only the part that lies in the memory is known: its error is that it
+                # reaches beyond
                 beyond[now + 1] = depth
             else:
                 due[now + LATENCY] = (number == 0, row, row_bits, word)

@@ -1,11 +1,12 @@
 """psa_slots: a row of slots comes out five cycles after the first issue of its lane, and for no other issue.
 
-Model: a dictionary of rows, and a cycle number for each row that must come; with an XOR decoder the rows are those that the encoder was given.
+Model: a dictionary of rows, and a cycle number for each row that must come; with an XOR decoder the rows are
+those that the encoder was given.
 
-Corners: rows in every cycle and with gaps; issues that are not the first of a pass; lane 0 and the last lane; a lane overwritten; reset
-with rows on their way, and in the cycle of an issue; garbage on lane and row where no row is read. With a decoder: tiles with hardly a slot in
-use, with all, and with some; one that ends with the memory, one that goes on beyond it, one whose code is
-broken; both at once, of which the code is reported.
+Corners: rows in every cycle and with gaps; issues that are not the first of a pass; lane 0 and the last lane;
+a lane overwritten; reset with rows on their way, and in the cycle of an issue; garbage on lane and row where
+no row is read. With a decoder: tiles with hardly a slot in use, with all, and with some; one that ends with
+the memory, one that goes on beyond it, one whose code is broken; both at once, of which the code is reported.
 """
 
 from __future__ import annotations
@@ -16,20 +17,31 @@ import cocotb
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.config import XOR_PATCHES, ArrayConfig
-from pymodel.errors import ErrorCode
-from pymodel.formats.slot_rows import RAW, encode_tile, row_length
-from pymodel.image import slot_row
-from tb import blocks
+from pymodel.machine.config import XOR_PATCHES, ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import slot_row
+from pymodel.machine.slot_rows import RAW, encode_tile, row_length
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy
 from tb.common.seeding import numpy_rng
+from tb.common.sizes import XOR, XOR_DIGITS, machine_parameters
 
 IntArray = npt.NDArray[np.int64]
 
 LATENCY = 5
 CYCLES = 400
-INPUTS = ("rst", "issue_valid", "issue_first", "issue_tile_first", "issue_row", "issue_lane", "issue_slot_base", "ld_slot", "ld_addr", "ld_data")
+INPUTS = (
+    "rst",
+    "issue_valid",
+    "issue_first",
+    "issue_tile_first",
+    "issue_row",
+    "issue_lane",
+    "issue_slot_base",
+    "ld_slot",
+    "ld_addr",
+    "ld_data",
+)
 
 
 @cocotb.test(skip=bool(settings.parameters()["XOR_INPUTS"]))
@@ -45,7 +57,9 @@ async def a_row_five_cycles_after_its_issue(dut: Any) -> None:
             if lane in memory and chance(rng, 0.5):
                 continue
             overwritten += lane in memory
-            memory[lane] = int.from_bytes(rng.bytes(size["ROW_WIDTH"] // 8 + 1), "little") & bench.mask("ld_data")
+            memory[lane] = int.from_bytes(rng.bytes(size["ROW_WIDTH"] // 8 + 1), "little") & bench.mask(
+                "ld_data"
+            )
             await bench.cycle(rst=0, issue_valid=0, ld_slot=1, ld_addr=lane, ld_data=memory[lane])
         due: dict[int, tuple[int, int]] = {}
         for n in range(CYCLES):
@@ -70,7 +84,12 @@ async def a_row_five_cycles_after_its_issue(dut: Any) -> None:
                 due[bench.number + LATENCY] = (row, memory[lane])
             other_passes += issue and not first
         assert not due
-    bench.done(rows=rows, resets_with_rows_in_flight=resets, issues_of_later_words=other_passes, lanes_overwritten=overwritten)
+    bench.done(
+        rows=rows,
+        resets_with_rows_in_flight=resets,
+        issues_of_later_words=other_passes,
+        lanes_overwritten=overwritten,
+    )
 
 
 def random_rows(rng: np.random.Generator, config: ArrayConfig) -> IntArray:
@@ -100,14 +119,25 @@ def first_outside(config: ArrayConfig, words: IntArray, rows: int, there: int) -
 @cocotb.test(skip=not settings.parameters()["XOR_INPUTS"])
 async def encoded_tiles(dut: Any) -> None:
     parameters = settings.parameters()
-    config = next(c for c in (blocks.XOR, blocks.XOR_DIGITS) if blocks.machine_parameters(c).items() >= parameters.items())
+    config = next(c for c in (XOR, XOR_DIGITS) if machine_parameters(c).items() >= parameters.items())
     row_spec = slot_row(config)
     depth, t = config.lane_depth, config.size
     rng = numpy_rng("tiles")
     bench = Bench(dut, *INPUTS)
     await bench.reset(issue_valid=0, ld_slot=0)
     due: dict[int, tuple[int, int]] = {}
-    seen = dict.fromkeys(("rows", "tiles_without_a_gap", "at_the_end", "beyond_the_memory", "broken", "broken_at_the_end", "other_words"), 0)
+    seen = dict.fromkeys(
+        (
+            "rows",
+            "tiles_without_a_gap",
+            "at_the_end",
+            "beyond_the_memory",
+            "broken",
+            "broken_at_the_end",
+            "other_words",
+        ),
+        0,
+    )
     error: tuple[int, int, int] | None = None  # cycle, code, info
 
     async def cycle(**pins: int) -> None:
@@ -122,7 +152,9 @@ async def encoded_tiles(dut: Any) -> None:
             bench.expect(row_index=here[0], row_slots=here[1])
             seen["rows"] += 1
 
-    for kind in rng.permutation(6 * ["right"] + 5 * ["at_the_end", "beyond_the_memory", "broken", "broken_at_the_end"]):
+    for kind in rng.permutation(
+        6 * ["right"] + 5 * ["at_the_end", "beyond_the_memory", "broken", "broken_at_the_end"]
+    ):
         # two tiles in the memory, one after the other in the program
         tiles = []
         base = 0
@@ -147,8 +179,12 @@ async def encoded_tiles(dut: Any) -> None:
             tiles[-1] = (start, rows, words)
         for start, _, words in tiles:
             for n, word in enumerate(words[: depth - start]):
-                await cycle(ld_slot=1, ld_addr=start + n, ld_data=sum(int(bit) << at for at, bit in enumerate(word)))
-        outside = first_outside(config, words, len(rows), depth - start) if kind == "beyond_the_memory" else -1
+                await cycle(
+                    ld_slot=1, ld_addr=start + n, ld_data=sum(int(bit) << at for at, bit in enumerate(word))
+                )
+        outside = (
+            first_outside(config, words, len(rows), depth - start) if kind == "beyond_the_memory" else -1
+        )
         stopped = False
         for number, (start, rows, _) in enumerate(tiles):
             wrong = number == len(tiles) - 1

@@ -1,7 +1,7 @@
 """The trained digits network on held-out images: every output plane of every layer, every counter.
 
-With TATAMI_MODE=dense each weight has a slot of its own: the baseline on the same RTL. With TATAMI_FLIP=1 one bit of one slot is
-wrong in the image that the RTL gets, and the test must fail.
+With TATAMI_MODE=dense each weight has a slot of its own: the baseline on the same RTL. With TATAMI_FLIP=1 one
+bit of one slot is wrong in the image that the RTL gets, and the test must fail.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.array import Machine
-from pymodel.compile import clip_weights, compile_network
-from pymodel.formats.slot_rows import image_rows, store_rows
-from pymodel.image import Image
-from pymodel.networks import digits
-from pymodel.networks.kept import accuracy
-from pymodel.planes import ceil_div
+from pymodel.compiler.compile import clip_weights, compile_network
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
+from pymodel.machine.planes import ceil_div
+from pymodel.machine.slot_rows import image_rows, store_rows
+from pymodel.network.network_file import accuracy
+from pymodel.zoo import digits
 from tb.common import settings
-from tb.common.check import Expected, Outcome, expect, output_of, run_image
-from tb.common.host import Host
 from tb.common.seeding import numpy_rng
+from tb.plain.check import Expected, Outcome, expect, output_of, run_image
+from tb.plain.host import Host
 
 SEED = 0  # of the packing: a seed of the test must not change what is measured
 
@@ -77,7 +77,10 @@ def cycles_of(image: Image) -> int:
 
 
 def ratios(image: Image, dense: Image, packed: Image, count: int) -> dict[str, float | int]:
-    """Dense and packed side by side on the same RTL; `digits_dense` shows that the machine takes the cycles predicted for dense."""
+    """Dense and packed side by side on the same RTL;
+
+    `digits_dense` shows that the machine takes the cycles predicted for dense.
+    """
     dense_cycles, packed_cycles = cycles_of(dense), cycles_of(packed)
     return {
         "dense_cycles": dense_cycles * count,
@@ -93,12 +96,18 @@ def lanes(image: Image) -> int:
 
 
 def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str, Any]]:
-    """A row a layer. `bound` is the sum over passes of the output's pixels rounded up to T: no schedule of these lanes is faster."""
+    """A row a layer.
+
+    `bound` is the sum over passes of the output's pixels rounded up to T: no schedule of these lanes is
+    faster.
+    """
     t = image.config.size
     machine = Machine(dense.config)
     machine.load(dense.sections)
     rows = []
-    for stats, run, base in zip(image.stats["layers"], expected.run.layers, machine.run(dense.run_start).layers, strict=True):
+    for stats, run, base in zip(
+        image.stats["layers"], expected.run.layers, machine.run(dense.run_start).layers, strict=True
+    ):
         _, height, width = image.placements[stats["name"]].shape
         bound = run.passes // run.chunks * ceil_div(height * width, t) * t
         rows.append(
@@ -118,12 +127,16 @@ def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str,
 
 
 def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
-    """The image with the top bit of one used slot's weight flipped, and where that slot is and what it belongs to."""
+    """The image with the top bit of one used slot's weight flipped, and where that slot is and what it
+    belongs to.
+    """
     slots, tiles = image_rows(image), image.section("TILE").words[:, 0]
     lane, column = rng.choice(np.argwhere(slots[:, :, 0] != 0))
     tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
     record = next(r for r in image.section("PROGRAM").words[::-1, 0] if r[0] == 1 and r[8] <= tile)
-    layer = image.layers[int((image.section("PROGRAM").words[: len(image.layers), 0, 8] == record[8]).argmax())]
+    layer = image.layers[
+        int((image.section("PROGRAM").words[: len(image.layers), 0, 8] == record[8]).argmax())
+    ]
     bank, base = image.section("FILTER").words[tiles[tile, 2] + column, 0, -2:]
     place = image.placements[layer]
     flipped_filter = next(c for c in range(place.shape[0]) if (place.bank[c], place.base[c]) == (bank, base))
@@ -131,5 +144,10 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     top = 1 << image.config.weight_bits - 1
     changed[lane, column, 0] += top if changed[lane, column, 0] < 0 else -top
     tiles_of_them, stored = store_rows(image.config, image.section("TILE").words, changed)
-    where = {"flipped_layer": layer, "flipped_filter": int(flipped_filter), "flipped_lane": int(lane), "flipped_column": int(column)}
+    where = {
+        "flipped_layer": layer,
+        "flipped_filter": int(flipped_filter),
+        "flipped_lane": int(lane),
+        "flipped_column": int(column),
+    }
     return image.with_words(TILE=tiles_of_them, SLOT=stored), where

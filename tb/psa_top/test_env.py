@@ -1,4 +1,7 @@
-"""Tests of the whole machine in its pyuvm environment. The scoreboard predicts everything from the pins; a test here only says what to do."""
+"""Tests of the whole machine in its pyuvm environment.
+
+The scoreboard predicts everything from the pins; a test here only says what to do.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from cocotb.triggers import ReadOnly, RisingEdge
 
-from pymodel.array import Machine
-from pymodel.compile import CapacityError, clip_weights, compile_network
-from pymodel.errors import TatamiError
-from pymodel.image import Image
-from pymodel.network import Conv, Network
-from pymodel.networks import digits
-from pymodel.networks.kept import accuracy
-from pymodel.networks.random_network import random_images, random_network, random_program
+from pymodel.compiler.compile import CapacityError, clip_weights, compile_network
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
+from pymodel.network.integer import Conv, Network
+from pymodel.network.network_file import accuracy
+from pymodel.zoo import digits
+from pymodel.zoo.random_network import random_images, random_network, random_program
 from tb.common import settings
-from tb.common.check import Expected, Outcome, compare_tensor, expect
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline
 from tb.env import faults, metamorphic
@@ -47,6 +49,7 @@ from tb.env.sequences import (
     WhileBusy,
 )
 from tb.env.spoil import bad_packets, bad_programs
+from tb.plain.check import Expected, Outcome, compare_tensor, expect
 from tb.psa_top.test_digits import SEED, flip_slot
 
 Int8Array = npt.NDArray[np.int8]
@@ -66,17 +69,24 @@ class Recorder(Subscriber):
 
 
 def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 2500) -> tuple[Network, Image]:
-    """A random program of at least two convolutions with real weights; all its tensors together have fewer than so many pixels.
+    """A random program of at least two convolutions with real weights; all its tensors together have fewer
+    than so many pixels.
 
     Small enough to be run a hundred times.
     """
     while True:
         network = random_network(rng, config.array)
-        convs = [layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8]
+        convs = [
+            layer
+            for layer in network.layers
+            if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8
+        ]
         if len(convs) < 2 or sum(int(np.prod(s)) for s in network.shapes.values()) >= pixels:
             continue
         try:
-            image = compile_network(network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9)))
+            image = compile_network(
+                network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9))
+            )
         except CapacityError:
             continue
         if len(image.section("LANE").words) <= LANES * config.array.size:
@@ -84,7 +94,9 @@ def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 250
 
 
 class RandomTest(BaseTest):
-    """Random legal programs, each loaded over the one before; streams and register delays drawn from the seed."""
+    """Random legal programs, each loaded over the one before; streams and register delays drawn from the
+    seed.
+    """
 
     PROGRAMS = 3
 
@@ -109,7 +121,9 @@ class CornerTest(BaseTest):
 
 
 class StreamTest(BaseTest):
-    """The same program under a storm of backpressure and a starved in stream, the profile changed at every image, and a slow host."""
+    """The same program under a storm of backpressure and a starved in stream, the profile changed at every
+    image, and a slow host.
+    """
 
     def configure(self, config: EnvConfig) -> None:
         config.in_stream, config.out_stream = STREAMS["starved"], BACKPRESSURE["storm"]
@@ -120,7 +134,9 @@ class StreamTest(BaseTest):
         first = True
         for profile in ("storm", "trickle", "half", "storm", "ready"):
             self.env.stream_out.ready.use(BACKPRESSURE[profile])
-            await Inference(image, random_images(self.config.rng(profile), network, 1), fresh=first).run(self.env)
+            await Inference(image, random_images(self.config.rng(profile), network, 1), fresh=first).run(
+                self.env
+            )
             first = False
 
 
@@ -128,7 +144,9 @@ class BusyTest(BaseTest):
     """What a host does while a program runs; masked interrupts."""
 
     def configure(self, config: EnvConfig) -> None:
-        """The host lets answers wait, but not for long, nor does it pause: a run is no longer than some fifty accesses."""
+        """The host lets answers wait, but not for long, nor does it pause: a run is no longer than some fifty
+        accesses.
+        """
         super().configure(config)
         config.registers = replace(config.registers, idle=(0, 0), answers=BACKPRESSURE["half"])
 
@@ -157,11 +175,12 @@ class ProgramTest(BaseTest):
 
 
 class ResetTest(BaseTest):
-    """A soft reset in every cycle of a short program, and resets of both kinds everywhere else. Soft resets must have met every state of the
-    sequencer.
+    """A soft reset in every cycle of a short program, and resets of both kinds everywhere else. Soft resets
+    must have met every state of the sequencer.
 
-    In the sweep neither the host nor the out stream has delays of its own, so that resets are a cycle apart. The first few cycles of a program are
-    over before a host can end it; a second layer goes through the same states.
+    In the sweep neither the host nor the out stream has delays of its own, so that resets are a cycle apart.
+    The first few cycles of a program are over before a host can end it; a second layer goes through the same
+    states.
     """
 
     LEAD = 3  # cycles from START to a soft reset that follows at once
@@ -170,7 +189,10 @@ class ResetTest(BaseTest):
     async def stimulus(self) -> None:
         rng = self.config.rng("resets")
         t = self.config.array.size
-        layers = (conv("c", "input", rng.integers(-128, 128, (t + 1, 1, 1, 1))), conv("d", "c", rng.integers(-128, 128, (1, t + 1, 1, 1))))
+        layers = (
+            conv("c", "input", rng.integers(-128, 128, (t + 1, 1, 1, 1))),
+            conv("d", "c", rng.integers(-128, 128, (1, t + 1, 1, 1))),
+        )
         network = clip_weights(Network("short", (1, 2, t + 1), layers), self.config.array)
         image = compile_network(network, self.config.array, seed=1)
         tensor = rng.integers(-128, 128, (1, 2, t + 1)).astype(np.int8)
@@ -184,7 +206,9 @@ class ResetTest(BaseTest):
             cocotb.start_soon(self.look_inside())
         self.env.registers.use(RegisterKnobs())
         self.env.stream_out.ready.use(BACKPRESSURE["ready"])
-        await ResetSweep(image, tensor, self.delays(Timeline.of(machine, image.run_start, run), length)).run(self.env)
+        await ResetSweep(image, tensor, self.delays(Timeline.of(machine, image.run_start, run), length)).run(
+            self.env
+        )
         self.env.registers.use(self.config.registers)
         self.env.stream_out.ready.use(self.config.out_stream)
         await ResetsElsewhere(image, tensor, length).run(self.env)
@@ -209,7 +233,9 @@ class ResetTest(BaseTest):
 
 
 class RegisterTest(BaseTest):
-    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that are none, bits cleared by ones."""
+    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that
+    are none, bits cleared by ones.
+    """
 
     wanted = ("answers",)
 
@@ -217,7 +243,10 @@ class RegisterTest(BaseTest):
         await PowerUp().run(self.env)
         self.checks = 0
         model = self.env.model
-        for sequence in (*(kind(model) for kind in SEQUENCES), ClearedByOnes(model, lambda: EveryStatus().run(self.env))):
+        for sequence in (
+            *(kind(model) for kind in SEQUENCES),
+            ClearedByOnes(model, lambda: EveryStatus().run(self.env)),
+        ):
             await sequence.start(self.env.registers.sequencer)
             assert sequence.checks, f"{sequence.get_name()} checked nothing"
             self.checks += sequence.checks
@@ -241,7 +270,9 @@ ORACLES: dict[str, Derive] = {
 
 
 class MetamorphicTest(BaseTest):
-    """Images that must give the same planes: channels and groups permuted, dense with zeros filled in, lanes over more passes, tiles split."""
+    """Images that must give the same planes: channels and groups permuted, dense with zeros filled in, lanes
+    over more passes, tiles split.
+    """
 
     async def stimulus(self) -> None:
         rng = self.config.rng("metamorphic")
@@ -263,7 +294,9 @@ class MetamorphicTest(BaseTest):
             try:
                 return network, {
                     "plain": image,
-                    "dense, zeros filled in": compile_network(network, self.config.array, packing="dense", seed=1),
+                    "dense, zeros filled in": compile_network(
+                        network, self.config.array, packing="dense", seed=1
+                    ),
                     **{name: derive(image, rng) for name, derive in ORACLES.items()},
                 }
             except TatamiError:
@@ -273,17 +306,21 @@ class MetamorphicTest(BaseTest):
         for tensor, plane in first.items():
             wrong = np.argwhere(plane != second[tensor])
             self.compared += plane.size
-            assert not len(wrong), f"{name}: tensor {tensor} differs at (filter, row, column) {wrong[0].tolist()}, one of {len(wrong)}"
+            assert not len(wrong), (
+                f"{name}: tensor {tensor} differs at (filter, row, column) {wrong[0].tolist()}, one of"
+                f" {len(wrong)}"
+            )
 
     def results(self) -> dict[str, Any]:
         return {"planes_compared": self.compared}
 
 
 class DigitsTest(BaseTest):
-    """The trained network. Besides the scoreboard, every plane is held against the reference, which knows nothing of images.
+    """The trained network. Besides the scoreboard, every plane is held against the reference, which knows
+    nothing of images.
 
-    With TATAMI_FLIP=1 the image that the machine gets has a wrong bit: the scoreboard, which sees the same image, has nothing to say to that,
-    and the reference must.
+    With TATAMI_FLIP=1 the image that the machine gets has a wrong bit: the scoreboard, which sees the same
+    image, has nothing to say to that, and the reference must.
     """
 
     def configure(self, config: EnvConfig) -> None:
@@ -318,12 +355,23 @@ class DigitsTest(BaseTest):
             dump = packets[index * each + 1 : (index + 1) * each]
             self.planes.append(metamorphic.planes(image, dump))
             for name in image.placements:
-                parts = [(d.bank, np.frombuffer(p, np.int8)) for d, p in zip(image.dumps, dump, strict=True) if d.tensor == name]
-                compare_tensor(image, name, [p for _, p in parts], expected, index, self.outcome, [b for b, _ in parts])
+                parts = [
+                    (d.bank, np.frombuffer(p, np.int8))
+                    for d, p in zip(image.dumps, dump, strict=True)
+                    if d.tensor == name
+                ]
+                compare_tensor(
+                    image, name, [p for _, p in parts], expected, index, self.outcome, [b for b, _ in parts]
+                )
             self.outcome.images += 1
 
     def results(self) -> dict[str, Any]:
-        return {"images": self.outcome.images, "accuracy": self.accuracy, "mismatches": self.outcome.mismatches, **self.flipped}
+        return {
+            "images": self.outcome.images,
+            "accuracy": self.accuracy,
+            "mismatches": self.outcome.mismatches,
+            **self.flipped,
+        }
 
     def check_phase(self) -> None:
         self.outcome.check()

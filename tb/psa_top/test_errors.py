@@ -1,4 +1,6 @@
-"""Bad packets, bad programs, and accesses at the wrong time: the code, the interrupt, nothing written, and a clean run afterwards."""
+"""Bad packets, bad programs, and accesses at the wrong time: the code, the interrupt, nothing written, and a
+clean run afterwards.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,21 @@ import pytest
 from cocotb.triggers import ClockCycles
 from cocotb_bus.drivers.amba import AXIProtocolError
 
-from pymodel.array import READ_STAGE, WRITE_STAGE, EarlyReadError, Machine
-from pymodel.array import MachineError as ModelError
-from pymodel.compile import CapacityError, compile_network
-from pymodel.config import ArrayConfig
-from pymodel.errors import ErrorCode
-from pymodel.image import OPCODE_END, OPCODE_OUT, PROGRAM_FIELDS, Image, Packet, Section, header_beat, memories, packet
-from pymodel.network import INPUT, Conv, GlobalPool, Network, Requant
-from pymodel.networks.random_network import random_images, random_network
+from pymodel.compiler.compile import CapacityError, compile_network
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.image import OPCODE_END, OPCODE_OUT, Image
+from pymodel.machine.memory import PROGRAM_FIELDS, Packet, Section, header_beat, memories, packet
+from pymodel.machine.model import READ_STAGE, WRITE_STAGE, EarlyReadError, Machine
+from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.registers import REGISTERS, build_values
+from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
+from pymodel.zoo.random_network import random_images, random_network
 from tb.common import settings
-from tb.common.check import Expected, Outcome, expect, run_image
-from tb.common.host import Host, MachineError, RegisterError
-from tb.common.registers import REGISTERS, build_values
 from tb.common.seeding import numpy_rng
 from tb.coverage.sample import Timeline, sample_program
+from tb.plain.check import Expected, Outcome, expect, run_image
+from tb.plain.host import Host, MachineError, RegisterError
 
 Beats = npt.NDArray[np.uint64]
 
@@ -46,26 +49,41 @@ class Bench:
     async def healthy(self) -> None:
         """The network runs and every byte and counter is right."""
         await run_image(self.host, self.image, self.expected, 0, OUTCOME)
-        settings.report({k: getattr(OUTCOME, k) for k in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")})
+        settings.report(
+            {
+                k: getattr(OUTCOME, k)
+                for k in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")
+            }
+        )
         OUTCOME.check()
 
     async def stops(self, packets: Iterable[Packet], start: int, wanted: ModelError) -> None:
-        """With these packets loaded the program at `start` ends in the model's error, from which the machine recovers."""
+        """With these packets loaded the program at `start` ends in the model's error, from which the machine
+        recovers.
+        """
         await self.host.load(packets)
         await self.host.start(start)
         with pytest.raises(MachineError):
             await self.host.wait_done()
         seen = await self.host.counters()
         cycles = seen.cycles - seen.stall_cycles
-        assert cycles == wanted.cycles, f"{wanted.code.name}: the machine stood still after {cycles} cycles, expected {wanted.cycles}: {wanted}"
+        assert cycles == wanted.cycles, (
+            f"{wanted.code.name}: the machine stood still after {cycles} cycles, expected {wanted.cycles}:"
+            f" {wanted}"
+        )
         await self.recover(wanted.code, wanted.info)
 
     async def recover(self, code: ErrorCode, info: int | None = None, *, waiting: bool = False) -> None:
-        """The machine stands with `code`, shows it everywhere, and comes back by soft reset. `waiting`: a packet waits to be let in."""
+        """The machine stands with `code`, shows it everywhere, and comes back by soft reset.
+
+        `waiting`: a packet waits to be let in.
+        """
         host = self.host
         fields = REGISTERS["ERROR"].decode(await host.read("ERROR"))
         assert fields["CODE"] == code, f"ERROR.CODE is {fields['CODE']}, expected {code} ({code.name})"
-        assert info is None or fields["INFO"] == info, f"{code.name}: ERROR.INFO is {fields['INFO']}, expected {info}"
+        assert info is None or fields["INFO"] == info, (
+            f"{code.name}: ERROR.INFO is {fields['INFO']}, expected {info}"
+        )
         assert host.dut.irq.value == 1, f"{code.name}: no interrupt"
         raised = await host.read("IRQ_STATUS")
         assert raised == 2, f"{code.name}: IRQ_STATUS is {raised}, expected 2"
@@ -76,14 +94,20 @@ class Bench:
         await host.soft_reset()
         for name in ("STATUS", "ERROR", "IRQ_STATUS"):
             seen = await host.read(name)
-            assert seen == 0 or (waiting and name == "STATUS"), f"{code.name}: {name} after a soft reset is {seen:#x}, expected 0"
+            assert seen == 0 or (waiting and name == "STATUS"), (
+                f"{code.name}: {name} after a soft reset is {seen:#x}, expected 0"
+            )
         assert host.dut.irq.value == 0, f"{code.name}: irq after a soft reset"
 
     async def features(self) -> dict[int, npt.NDArray[np.int8]]:
-        """All words of every feature bank, read by a program of OUT records that takes the place of the network's for a moment."""
+        """All words of every feature bank, read by a program of OUT records that takes the place of the
+        network's for a moment.
+        """
         config = self.image.config
         spec = memories(config)["PROGRAM"]
-        records = [[OPCODE_OUT, bank, 0, config.feature_depth] for bank in range(config.group)] + [[OPCODE_END]]
+        records = [[OPCODE_OUT, bank, 0, config.feature_depth] for bank in range(config.group)] + [
+            [OPCODE_END]
+        ]
         words = spec.zeros(len(records))
         for word, record in zip(words, records, strict=True):
             word[0, : len(record)] = record
@@ -92,7 +116,9 @@ class Bench:
         return {bank: p.reshape(-1, config.size) for bank, p in enumerate(run.packets)}
 
     def packets_of(self, memory: str) -> list[Packet]:
-        return [packet(memories(self.image.config)[memory], s) for s in self.image.sections if s.memory == memory]
+        return [
+            packet(memories(self.image.config)[memory], s) for s in self.image.sections if s.memory == memory
+        ]
 
     def feature_packet(self, bank: int, address: int, words: int) -> tuple[Beats, npt.NDArray[np.int64]]:
         """Beats of a legal packet of random pixels, and the pixels [words, T]."""
@@ -126,7 +152,9 @@ async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Genera
 
 def suitable(network: Network) -> bool:
     """Small, with at least two convolutions of real work."""
-    convs = [layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8]
+    convs = [
+        layer for layer in network.layers if isinstance(layer, Conv) and np.count_nonzero(layer.weight) > 8
+    ]
     small = sum(int(np.prod(s)) for s in network.shapes.values()) < 4000
     return len(convs) >= 2 and small and not isinstance(network.layers[0], GlobalPool)
 
@@ -140,7 +168,11 @@ async def registers(dut: Any) -> None:
     """Identity, parameters, reset values, and accesses that must be refused."""
     host = Host(dut, settings.config(), numpy_rng())
     await host.reset()
-    known = {name: r.reset for name, r in REGISTERS.items() if r.reset is not None} | build_values(host.config) | {"IRQ_ENABLE": 3}
+    known = (
+        {name: r.reset for name, r in REGISTERS.items() if r.reset is not None}
+        | build_values(host.config)
+        | {"IRQ_ENABLE": 3}
+    )
     for name, value in known.items():
         seen = await host.read(name)
         assert seen == value, f"{name} is {seen:#x} after reset, expected {value:#x}"
@@ -164,24 +196,54 @@ async def registers(dut: Any) -> None:
 
 @cocotb.test()
 async def bad_packets(dut: Any) -> None:
-    """Each rule of a load packet broken in turn. Feature memory outside the packet keeps every byte, and so do the other memories."""
+    """Each rule of a load packet broken in turn.
+
+    Feature memory outside the packet keeps every byte, and so do the other memories.
+    """
     b = await bench(dut)
     await b.healthy()
     config = b.image.config
     depth, beats_per_word = config.feature_depth, max(1, config.size * 8 // 64)
     bank = int(b.rng.integers(config.group))
     payload = [int(v) for v in b.rng.integers(0, 2**63, 4 * beats_per_word)]
-    group_beats = packet(memories(config)["GROUP"], Section("GROUP", 0, memories(config)["GROUP"].zeros(1))).beats
+    group_beats = packet(
+        memories(config)["GROUP"], Section("GROUP", 0, memories(config)["GROUP"].zeros(1))
+    ).beats
 
     cases: list[tuple[str, ErrorCode, int, Beats]] = [
         ("destination 9", ErrorCode.LOAD_DESTINATION, 9, beats_of(header_beat(9, 0, 1, 0), 1)),
         ("destination 255", ErrorCode.LOAD_DESTINATION, 255, beats_of(header_beat(255, 0, 1, 0), *payload)),
-        ("a bank too many", ErrorCode.LOAD_DESTINATION, 0, beats_of(header_beat(0, config.group, 1, 0), *payload)),
-        ("a bank where there is none", ErrorCode.LOAD_DESTINATION, 5, beats_of(header_beat(5, 1, 1, 0), *group_beats[1:].tolist())),
+        (
+            "a bank too many",
+            ErrorCode.LOAD_DESTINATION,
+            0,
+            beats_of(header_beat(0, config.group, 1, 0), *payload),
+        ),
+        (
+            "a bank where there is none",
+            ErrorCode.LOAD_DESTINATION,
+            5,
+            beats_of(header_beat(5, 1, 1, 0), *group_beats[1:].tolist()),
+        ),
         ("no words", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 0, 0), *payload)),
-        ("one word past the end", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 2, depth - 1), *payload[: 2 * beats_per_word])),
-        ("far past the end", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 1, 2**32 - 1), *payload[:beats_per_word])),
-        ("address beyond 16 bits", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 1, 65536), *payload[:beats_per_word])),
+        (
+            "one word past the end",
+            ErrorCode.LOAD_RANGE,
+            0,
+            beats_of(header_beat(0, bank, 2, depth - 1), *payload[: 2 * beats_per_word]),
+        ),
+        (
+            "far past the end",
+            ErrorCode.LOAD_RANGE,
+            0,
+            beats_of(header_beat(0, bank, 1, 2**32 - 1), *payload[:beats_per_word]),
+        ),
+        (
+            "address beyond 16 bits",
+            ErrorCode.LOAD_RANGE,
+            0,
+            beats_of(header_beat(0, bank, 1, 65536), *payload[:beats_per_word]),
+        ),
         ("a header alone", ErrorCode.LOAD_SHORT, 0, beats_of(header_beat(0, bank, 1, 0))),
         ("a bad header alone", ErrorCode.LOAD_DESTINATION, 77, beats_of(header_beat(77, 0, 1, 0))),
     ]
@@ -189,9 +251,23 @@ async def bad_packets(dut: Any) -> None:
         words = packet(memory, Section(memory.name, 0, memory.zeros(1))).beats
         if len(words) > 2:  # the word of this memory takes several beats: end it inside
             header = header_beat(memory.destination, 0, 1, memory.depth - 1)
-            cases.append((f"part of a {memory.name} word", ErrorCode.LOAD_SHORT, memory.destination, beats_of(header, *words[1:-1].tolist())))
+            cases.append(
+                (
+                    f"part of a {memory.name} word",
+                    ErrorCode.LOAD_SHORT,
+                    memory.destination,
+                    beats_of(header, *words[1:-1].tolist()),
+                )
+            )
         end = header_beat(memory.destination, 0, 1, memory.depth)
-        cases.append((f"{memory.name} past its end", ErrorCode.LOAD_RANGE, memory.destination, beats_of(end, *words[1:].tolist())))
+        cases.append(
+            (
+                f"{memory.name} past its end",
+                ErrorCode.LOAD_RANGE,
+                memory.destination,
+                beats_of(end, *words[1:].tolist()),
+            )
+        )
 
     before = await b.features()
     for name, code, info, beats in cases:
@@ -201,17 +277,25 @@ async def bad_packets(dut: Any) -> None:
         await b.recover(code, info)
     after = await b.features()
     for index in range(config.group):
-        assert (after[index] == before[index]).all(), f"bank {index} changed in words {np.argwhere(after[index] != before[index])[:, 0]}"
+        assert (after[index] == before[index]).all(), (
+            f"bank {index} changed in words {np.argwhere(after[index] != before[index])[:, 0]}"
+        )
     await b.healthy()
 
 
 @cocotb.test()
 async def short_and_long_packets(dut: Any) -> None:
-    """A packet that ends early has written its whole words, one that goes on has written those it named; nothing else changes."""
+    """A packet that ends early has written its whole words, one that goes on has written those it named;
+    nothing else changes.
+    """
     b = await bench(dut)
     config = b.image.config
     per_word = max(1, config.size * 8 // 64)
-    for words, sent, code in ((5, 3, ErrorCode.LOAD_SHORT), (5, 1, ErrorCode.LOAD_SHORT), (2, 4, ErrorCode.LOAD_LONG)):
+    for words, sent, code in (
+        (5, 3, ErrorCode.LOAD_SHORT),
+        (5, 1, ErrorCode.LOAD_SHORT),
+        (2, 4, ErrorCode.LOAD_LONG),
+    ):
         bank, address = int(b.rng.integers(config.group)), int(b.rng.integers(config.feature_depth - 8))
         before = await b.features()
         beats, pixels = b.feature_packet(bank, address, max(words, sent))
@@ -225,7 +309,9 @@ async def short_and_long_packets(dut: Any) -> None:
         want[bank][address : address + written] = pixels[:written]
         after = await b.features()
         for index in range(config.group):
-            assert (after[index] == want[index]).all(), f"{code.name}: bank {index}, words {np.argwhere(after[index] != want[index])[:, 0]}"
+            assert (after[index] == want[index]).all(), (
+                f"{code.name}: bank {index}, words {np.argwhere(after[index] != want[index])[:, 0]}"
+            )
     await b.healthy()
 
 
@@ -266,19 +352,26 @@ async def soft_reset_inside_a_packet(dut: Any) -> None:
     await b.healthy()
 
 
-def spoil(image: Image, memory: str, word: int, field: str, value: int, repeat: int = 0) -> tuple[Image, list[Packet]]:
+def spoil(
+    image: Image, memory: str, word: int, field: str, value: int, repeat: int = 0
+) -> tuple[Image, list[Packet]]:
     """The image with one field changed, and the packet that changes it in the machine."""
     spec = memories(image.config)[memory]
     section = image.section(memory)
     words = section.words.copy()
     words[word, repeat, spec.index(field)] = value
-    changed = tuple(Section(memory, section.address, words) if s.memory == memory else s for s in image.sections)
+    changed = tuple(
+        Section(memory, section.address, words) if s.memory == memory else s for s in image.sections
+    )
     spoiled = Image(**{**vars(image), "sections": changed})
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
 
 
 def run_model(image: Image) -> tuple[Machine, ModelError | None]:
-    """A model with the image, and the error in which its program ends; None if it does not, or if what it would do is not defined."""
+    """A model with the image, and the error in which its program ends;
+
+    None if it does not, or if what it would do is not defined.
+    """
     model = Machine(image.config)
     model.load(image.sections)
     with suppress(EarlyReadError):
@@ -302,7 +395,9 @@ def first_that_gives(image: Image, code: ErrorCode, cases: Iterable[Case]) -> li
 
 
 def outside_reads(image: Image) -> Iterator[Case]:
-    """Members that begin at an end of their bank, which is legal for planes of a single word, and taps that reach as far as they can."""
+    """Members that begin at an end of their bank, which is legal for planes of a single word, and taps that
+    reach as far as they can.
+    """
     config = image.config
     for group, member in np.argwhere(image.section("GROUP").words[:, :, 0]).tolist():
         for value in (config.feature_depth - 1, 0):
@@ -314,7 +409,9 @@ def outside_reads(image: Image) -> Iterator[Case]:
 
 
 def outside_writes(image: Image) -> Iterator[Case]:
-    """Planes that begin in the last word of a bank, legal for planes of a single word, and filters of a bank that a smaller machine does not have."""
+    """Planes that begin in the last word of a bank, legal for planes of a single word, and filters of a bank
+    that a smaller machine does not have.
+    """
     for word in range(len(image.section("FILTER").words)):
         yield "FILTER", word, "base", image.config.feature_depth - 1, 0
         yield "FILTER", word, "bank", 15, 0
@@ -322,7 +419,10 @@ def outside_writes(image: Image) -> Iterator[Case]:
 
 @cocotb.test()
 async def bad_programs(dut: Any) -> None:
-    """Each bound that a program can break, one field at a time. RTL and array model stop with the same code and information."""
+    """Each bound that a program can break, one field at a time.
+
+    RTL and array model stop with the same code and information.
+    """
     b = await bench(dut)
     image, config = b.image, b.image.config
     await b.healthy()
@@ -379,7 +479,12 @@ async def bad_programs(dut: Any) -> None:
         await b.host.load(b.packets_of(memory))
         await b.healthy()
     needed = {ErrorCode.SLOT_RANGE} if config.xor_inputs else set()
-    needed |= {ErrorCode.PROGRAM_OPCODE, ErrorCode.PROGRAM_FIELD, ErrorCode.TILE_FIELD, ErrorCode.FEATURE_READ}
+    needed |= {
+        ErrorCode.PROGRAM_OPCODE,
+        ErrorCode.PROGRAM_FIELD,
+        ErrorCode.TILE_FIELD,
+        ErrorCode.FEATURE_READ,
+    }
     if any(place.channel_words > 1 for name, place in image.placements.items() if name != INPUT):
         needed.add(ErrorCode.FEATURE_WRITE)
     assert needed <= stopped, f"never provoked: {needed - stopped}"
@@ -387,7 +492,10 @@ async def bad_programs(dut: Any) -> None:
 
 @cocotb.test()
 async def errors_of_a_layer_behind(dut: Any) -> None:
-    """A layer's last word has no place in its bank; by then the next layer is being fetched or runs. The error is the first one's."""
+    """A layer's last word has no place in its bank; by then the next layer is being fetched or runs.
+
+    The error is the first one's.
+    """
     b = await bench(dut)
     image, config = b.image, b.image.config
     await b.healthy()
@@ -401,7 +509,11 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
             if not image.section("FILTER").words[first + column, 0, 4]:
                 continue
             base = config.feature_depth - total + 1  # all words but the last fit
-            case = ("FILTER", first + column, "base", base, 0) if total > 1 else ("FILTER", first + column, "bank", 15, 0)
+            case = (
+                ("FILTER", first + column, "base", base, 0)
+                if total > 1
+                else ("FILTER", first + column, "bank", 15, 0)
+            )
             if total == 1 and config.group > 15:
                 continue
             spoiled, packets = spoil(image, *case)
@@ -419,7 +531,10 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
 
 
 def two_tiles(config: ArrayConfig) -> tuple[Network, Image]:
-    """A 1 x 1 convolution over planes of three words, in two tiles of one pass: T inputs of one bank, each with a lane and a group of its own."""
+    """A 1 x 1 convolution over planes of three words, in two tiles of one pass:
+
+    T inputs of one bank, each with a lane and a group of its own.
+    """
     t = config.size
     weight = np.zeros((2 * t, t * config.group, 1, 1), np.int8)
     weight[:, :: config.group] = 1
@@ -429,24 +544,35 @@ def two_tiles(config: ArrayConfig) -> tuple[Network, Image]:
 
 
 def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
-    """Spoilt fields by which sequencer and pipeline find an error in the same cycle, and the code of the pipeline's."""
+    """Spoilt fields by which sequencer and pipeline find an error in the same cycle, and the code of the
+    pipeline's.
+    """
     config = image.config
     words = image.placements["c"].channel_words
     # a column finds no place for the last word while the next record, whose opcode is unknown, is decoded
     first = int(image.section("TILE").words[1, 0, 2])
     for column in range(config.size):
         write = ("FILTER", first + column, "base", config.feature_depth - words + 1, 0)
-        yield ErrorCode.FEATURE_WRITE, (write, ("PROGRAM", 0, "gap", column + WRITE_STAGE - 1, 0), ("PROGRAM", 1, "opcode", 0, 0))
-    # a lane reads a word that is not there, in the last cycle of a tile, while the sequencer takes the next one, which has no passes
+        yield (
+            ErrorCode.FEATURE_WRITE,
+            (write, ("PROGRAM", 0, "gap", column + WRITE_STAGE - 1, 0), ("PROGRAM", 1, "opcode", 0, 0)),
+        )
+    # a lane reads a word that is not there, in the last cycle of a tile, while the sequencer takes the next
+    # one, which has no passes
     word, lane = divmod(words * config.size - 1 - READ_STAGE, config.size)
     group = int(image.section("LANE").words[lane, 0, 0])
     member = int(image.section("GROUP").words[group, :, 0].argmax())
-    yield ErrorCode.FEATURE_READ, (("GROUP", group, "base", config.feature_depth - word, member), ("TILE", 1, "passes", 0, 0))
+    yield (
+        ErrorCode.FEATURE_READ,
+        (("GROUP", group, "base", config.feature_depth - word, member), ("TILE", 1, "passes", 0, 0)),
+    )
 
 
 @cocotb.test()
 async def two_errors_in_one_cycle(dut: Any) -> None:
-    """The sequencer finds one and the pipeline the other: the pipeline's is reported, and the sequencer stops for its own at once."""
+    """The sequencer finds one and the pipeline the other: the pipeline's is reported, and the sequencer stops
+    for its own at once.
+    """
     config = settings.config()
     b = await loaded(dut, *two_tiles(config), numpy_rng())
     await b.healthy()
@@ -512,7 +638,9 @@ def layer_of_group(image: Image, group: int) -> int:
 
 @cocotb.test()
 async def busy_machine(dut: Any) -> None:
-    """START while busy is refused and disturbs nothing; soft reset in the middle of a run leaves a machine that runs the same again."""
+    """START while busy is refused and disturbs nothing; soft reset in the middle of a run leaves a machine
+    that runs the same again.
+    """
     b = await bench(dut)
     place = b.image.placements["input"]
     inputs = b.image.tensor_packets("input", b.expected.tensors["input"][0])

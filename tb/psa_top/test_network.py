@@ -1,4 +1,6 @@
-"""A network compiled by tb/networks.py, from one load of the program: every output plane of every layer, every counter, and where the cycles go."""
+"""A network compiled by tb/flow/prepare.py, from one load of the program: every output plane of every layer,
+every counter, and where the cycles go.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +11,23 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.cost import fewest_cycles, image_cost
-from pymodel.image import Image
-from pymodel.networks import kept
-from pymodel.networks.kept import Kept
+from pymodel.cost.counts import fewest_cycles, image_cost
+from pymodel.machine.image import Image
+from pymodel.network import network_file
+from pymodel.network.network_file import Kept
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
-from tb.common.check import Expected, Outcome, expect, output_of, run_image
-from tb.common.host import Host
 from tb.common.seeding import numpy_rng
-from tb.networks import IMAGE, NETWORK, VARIABLE
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.plain.check import Expected, Outcome, expect, output_of, run_image
+from tb.plain.host import Host
 
 
 @cocotb.test()
 async def network_on_the_array(dut: Any) -> None:
     config = settings.config()
-    folder = Path(os.environ[VARIABLE])
-    data, image = kept.load(folder / NETWORK), Image.load(folder / IMAGE, config)
+    folder = Path(os.environ[NETWORK_FOLDER])
+    data, image = network_file.load(folder / NETWORK_FILE), Image.load(folder / IMAGE_FILE, config)
     count = settings.images()
     expected = expect(image, data.network, data.images[:count])
     host = Host(dut, config, numpy_rng())
@@ -40,17 +42,20 @@ async def network_on_the_array(dut: Any) -> None:
     outcome.check()
 
 
-def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]) -> dict[str, Any]:
+def figures(
+    data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]
+) -> dict[str, Any]:
     """For the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
 
-    Totals are against the network before compression, in slots of 8 bits; a layer's `dense` is the same layer, nothing skipped, in the slots of
-    this build.
+    Totals are against the network before compression, in slots of 8 bits; a layer's `dense` is the same
+    layer, nothing skipped, in the slots of this build.
     """
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     rows, weighted = [], []
     for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
-        whole = not stats["name"].endswith(BASIS)  # most of a basis layer's matrix is zero by its making: dense it says nothing
+        # most of a basis layer's matrix is zero by its making: dense it says nothing
+        whole = not stats["name"].endswith(BASIS)
         if stats["weights"]:
             weighted.append((filters, height * width, base["lanes"]))
         rows.append(
@@ -84,16 +89,20 @@ def figures(data: Kept, image: Image, expected: Expected, outcome: Outcome, logi
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
-        # what no other choice of lanes, as many in all, could go beyond: a tile takes a pass however few they are
+        # what no other choice of lanes, as many in all, could go beyond: a tile takes a pass however few they
+        # are
         "fewest_cycles": round(fewest),
         "most_speedup_over_compression": round(dense["cycles"] / fewest / compression, 3),
         "cycles_over_bound": round(cycles / bound, 3),
-        # against the same program in the machine without a decoder, which has nothing to wait for; the gaps between layers go by the order of lanes
+        # against the same program in the machine without a decoder, which has nothing to wait for; the gaps
+        # between layers go by the order of lanes
         "decoder_stall_cycles": outcome.cycles - (data.meta["plain"]["cycles"] + cost.waits) * outcome.images,
         "slot_kbytes": round(image.bits()["SLOT"] / 8192, 2),
         "plain_slot_kbytes": round(data.meta["plain"]["slot_bits"] / 8192, 2),
         "image_kbytes": round(sum(image.bits().values()) / 8192, 2),
         "bits_per_weight": round(cost.bits_per_weight(dense["weights"]), 3),
-        "accuracy": kept.accuracy(logits, data.labels[: outcome.images]) if len(data.labels) else None,
+        "accuracy": network_file.accuracy(logits, data.labels[: outcome.images])
+        if len(data.labels)
+        else None,
         "layers": rows,
     }

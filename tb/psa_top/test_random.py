@@ -1,4 +1,6 @@
-"""Random programs: layers of every kind, every scheme, streams with gaps and backpressure; every byte and counter compared."""
+"""Random programs: layers of every kind, every scheme, streams with gaps and backpressure; every byte and
+counter compared.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,11 @@ from typing import Any
 
 import cocotb
 
-from pymodel.networks.random_network import random_images, random_program
+from pymodel.zoo.random_network import random_images, random_program
 from tb.common import settings
-from tb.common.check import Outcome, expect, run_image
-from tb.common.host import Host
 from tb.common.seeding import numpy_rng
+from tb.plain.check import Outcome, expect, run_image
+from tb.plain.host import Host
 
 IMAGES = 2
 
@@ -24,7 +26,12 @@ async def every_byte_and_counter(dut: Any) -> None:
     knobs = numpy_rng("streams")
     rates = [float(knobs.choice([1.0, 1.0, 0.5, 0.1])) for _ in range(2)]
     host = Host(dut, config, knobs, in_rate=rates[0], out_rate=rates[1])
-    cocotb.log.info("%s, scheme %s, stream rates %s", [type(layer).__name__ for layer in network.layers], image.scheme, rates)
+    cocotb.log.info(
+        "%s, scheme %s, stream rates %s",
+        [type(layer).__name__ for layer in network.layers],
+        image.scheme,
+        rates,
+    )
     await host.reset()
     await host.load(image.packets())
     outcome = Outcome()
@@ -39,7 +46,12 @@ async def every_byte_and_counter(dut: Any) -> None:
             "predicted_cycles": outcome.predicted_cycles,
             "scheme": image.scheme,
             "layers": [
-                {"layer": name, "shape": "x".join(map(str, network.shapes[name])), "passes": run.passes, "cycles": run.cycles}
+                {
+                    "layer": name,
+                    "shape": "x".join(map(str, network.shapes[name])),
+                    "passes": run.passes,
+                    "cycles": run.cycles,
+                }
                 for name, run in zip(image.layers, expected.run.layers, strict=True)
             ],
         }

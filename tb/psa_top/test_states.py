@@ -1,6 +1,8 @@
-"""Resets, refused starts and offered packets in every state of the sequencer, and programs and tap tables that no compiler writes.
+"""Resets, refused starts and offered packets in every state of the sequencer, and programs and tap tables
+that no compiler writes.
 
-The array model is the judge: it says in which cycle the sequencer is in which state, and what a program that stands for no network gives.
+The array model is the judge: it says in which cycle the sequencer is in which state, and what a program that
+stands for no network gives.
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ import pytest
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
-from pymodel.array import Machine
-from pymodel.array import MachineError as ModelError
-from pymodel.config import XOR_COUNT_BITS
-from pymodel.errors import ErrorCode
-from pymodel.formats.slot_rows import row_length, slot_words
-from pymodel.image import OPCODE_END, OPCODE_LAYER, Section, Words, memories, packet, slot_row
+from pymodel.machine.config import XOR_COUNT_BITS
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.image import OPCODE_END, OPCODE_LAYER
+from pymodel.machine.memory import Section, Words, memories, packet, slot_row
+from pymodel.machine.model import Machine
+from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
-from tb.common.check import Outcome, compare_counters
-from tb.common.host import PERIOD_NS, MachineError, RegisterError
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline, sample_program
 from tb.debug.suspect import Attempt, copy_of
+from tb.plain.check import Outcome, compare_counters
+from tb.plain.host import PERIOD_NS, MachineError, RegisterError
 from tb.psa_top.test_errors import OUTCOME, Bench, bench
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.
@@ -73,7 +76,9 @@ async def write_latency(b: Bench) -> int:
 
 
 async def fail(b: Bench) -> None:
-    """Runs into an illegal opcode, so that the sequencer stands in ERROR; the PROGRAM word after the network's is spoilt."""
+    """Runs into an illegal opcode, so that the sequencer stands in ERROR; the PROGRAM word after the
+    network's is spoilt.
+    """
     spec, at = memories(b.image.config)["PROGRAM"], len(b.image.section("PROGRAM").words)
     words = spec.zeros(1)
     section = Section("PROGRAM", at, words)
@@ -98,7 +103,9 @@ async def check_state(dut: Any, state: str) -> None:
 
 @cocotb.test()
 async def reset_in_every_state(dut: Any) -> None:
-    """Soft reset by CONTROL and hard reset by the pin, in each state: nothing stands afterwards, and the network runs as if nothing had been."""
+    """Soft reset by CONTROL and hard reset by the pin, in each state: nothing stands afterwards, and the
+    network runs as if nothing had been.
+    """
     b = await bench(dut)
     timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
     await b.healthy()
@@ -119,7 +126,9 @@ async def reset_in_every_state(dut: Any) -> None:
             else:
                 await b.host.soft_reset()
             for name in ("STATUS", "ERROR", "IRQ_STATUS", "CYCLES", "WORDS"):
-                assert await b.host.read(name) == 0, f"{name} after a {'hard' if hard else 'soft'} reset in {state}"
+                assert await b.host.read(name) == 0, (
+                    f"{name} after a {'hard' if hard else 'soft'} reset in {state}"
+                )
             await b.healthy()
 
 
@@ -144,7 +153,9 @@ async def start_in_every_state(dut: Any) -> None:
 
 @cocotb.test()
 async def packets_wait_while_a_program_runs(dut: Any) -> None:
-    """A packet that is offered while a program runs is taken afterwards: it changes neither the run nor is it lost."""
+    """A packet that is offered while a program runs is taken afterwards: it changes neither the run nor is it
+    lost.
+    """
     b = await bench(dut)
     timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
     b.host.source.patience = 2 * b.expected.run.cycles
@@ -181,7 +192,9 @@ async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
         outcome = Outcome()
         compare_counters(run, wanted, what, outcome)
         assert not outcome.messages, outcome.messages
-        assert len(run.packets) == len(wanted.packets), f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
+        assert len(run.packets) == len(wanted.packets), (
+            f"{what}: {len(run.packets)} packets came, expected {len(wanted.packets)}"
+        )
         for index, (seen, expected) in enumerate(zip(run.packets, wanted.packets, strict=True)):
             differ = np.flatnonzero(seen != expected[0].reshape(-1))
             assert not len(differ), f"{what}: packet {index} differs at bytes {differ[:5]}"
@@ -191,7 +204,10 @@ async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
 
 @cocotb.test()
 async def records_in_any_order(dut: Any) -> None:
-    """Programs that no compiler writes: END alone, OUT before and between layers with words that wait, a layer with no OUT after it."""
+    """Programs that no compiler writes:
+
+    END alone, OUT before and between layers with words that wait, a layer with no OUT after it.
+    """
     b = await bench(dut)
     b.host.sink.rate = 0.5
     await load_input(b)
@@ -203,7 +219,13 @@ async def records_in_any_order(dut: Any) -> None:
     first[0, spec.index("gap")] = 1
     end = spec.zeros(1)[0]
     end[0, 0] = OPCODE_END
-    for program in ([end], [layer, end], [out, layer, out, out, layer, end], [layer, layer, out, end], [first, layer, out, end]):
+    for program in (
+        [end],
+        [layer, end],
+        [out, layer, out, out, layer, end],
+        [layer, layer, out, end],
+        [first, layer, out, end],
+    ):
         section = Section("PROGRAM", len(records), np.stack(program))
         machine.load([section])
         await b.host.load([packet(spec, section)])
@@ -213,10 +235,12 @@ async def records_in_any_order(dut: Any) -> None:
 
 @cocotb.test()
 async def taps_of_every_reach(dut: Any) -> None:
-    """Taps that reach up to four pixels over every edge: a convolution's own never reach that far right or down.
+    """Taps that reach up to four pixels over every edge: a convolution's own never reach that far right or
+    down.
 
-    Each reaches as far as before or farther in the same direction. With less masked than the compiler has, a layer may read words that it writes
-    itself, and such a program is not defined (docs/machine.md, "Invariants").
+    Each reaches as far as before or farther in the same direction. With less masked than the compiler has, a
+    layer may read words that it writes itself, and such a program is not defined (docs/machine.md,
+    "Invariants").
     """
     b = await bench(dut)
     await load_input(b)
@@ -236,7 +260,9 @@ async def taps_of_every_reach(dut: Any) -> None:
 
 @cocotb.test()
 async def errors_of_the_last_lane(dut: Any) -> None:
-    """A layer of one word whose last lane is bad: the sequencer has issued everything when the error is found."""
+    """A layer of one word whose last lane is bad: the sequencer has issued everything when the error is
+    found.
+    """
     b = await bench(dut)
     config, specs = b.image.config, memories(b.image.config)
     t, program = config.size, len(b.image.section("PROGRAM").words)
@@ -245,8 +271,12 @@ async def errors_of_the_last_lane(dut: Any) -> None:
 
     rows = slot_words(config, slot_row(config).zeros(t))
 
-    def sections(group: int, tap: int, base: int, bank: int, slot_base: int = lane, slots: Words = rows) -> list[Section]:
-        """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter writes to `bank`."""
+    def sections(
+        group: int, tap: int, base: int, bank: int, slot_base: int = lane, slots: Words = rows
+    ) -> list[Section]:
+        """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter
+        writes to `bank`.
+        """
         words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
         layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1, 0)
         words["PROGRAM"][0, 0] = layer
@@ -274,7 +304,8 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     if config.group > 15:
         del cases[ErrorCode.FEATURE_WRITE]  # every bank that a filter can name is there
     if config.xor_inputs:
-        # the last row begins with a count of patches that there cannot be; and it needs a word that the memory does not have
+        # the last row begins with a count of patches that there cannot be; and it needs a word that the
+        # memory does not have
         broken = rows.copy()
         broken.reshape(-1)[(t - 1) * row_length(config, 0) + np.arange(XOR_COUNT_BITS)] = (1, 0, 1)
         cases[ErrorCode.SLOT_CODE] = sections(0, 0, 0, 0, slots=broken)

@@ -1,11 +1,12 @@
 """psa_writeback: a filter's parameters as its word starts, and the finished word into its plane.
 
-Model: a dictionary of filters. A start in cycle n gives column c's bias in n + 1, its multiplier in n + 2, shift and ReLU in n + 3, and
-its word is written in n + T + 5, to word base + out of the filter's bank.
+Model: a dictionary of filters. A start in cycle n gives column c's bias in n + 1, its multiplier in n + 2,
+shift and ReLU in n + 3, and its word is written in n + T + 5, to word base + out of the filter's bank.
 
-Corners: words without a gap and with gaps; filters that are not written; the last word of a bank, and one past it (for a depth that is no
-power of two also base and sum apart); a bank that does not exist, in a filter that is written and in one that is not; two errors in one
-wave; the layer's last word, whose last column ends it whether or not it is written; reset with words on their way.
+Corners: words without a gap and with gaps; filters that are not written; the last word of a bank, and one
+past it (for a depth that is no power of two also base and sum apart); a bank that does not exist, in a filter
+that is written and in one that is not; two errors in one wave; the layer's last word, whose last column ends
+it whether or not it is written; reset with words on their way.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.config import ArrayConfig
-from pymodel.errors import ErrorCode
-from pymodel.image import memories
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy
 from tb.common.seeding import numpy_rng
@@ -69,7 +70,18 @@ class Writeback:
         self.parameters: dict[int, dict[str, int]] = {}  # cycle -> what is on the buses
         self.writes: dict[int, tuple[int, int, int]] = {}  # cycle -> column, bank, word
         self.ends: set[int] = set()
-        self.seen = dict.fromkeys(("writes", "last_words_of_a_bank", "not_written", "outside", "bad_but_not_written", "layers", "resets"), 0)
+        self.seen = dict.fromkeys(
+            (
+                "writes",
+                "last_words_of_a_bank",
+                "not_written",
+                "outside",
+                "bad_but_not_written",
+                "layers",
+                "resets",
+            ),
+            0,
+        )
         if self.config.group < 16:
             self.seen["no_such_bank"] = 0
 
@@ -85,7 +97,9 @@ class Writeback:
             fields = word(self.memory, tuple(vars(entry).values()))
             await self.bench.cycle(rst=0, start_valid=0, ld_filter=1, ld_addr=address, ld_data=fields)
 
-    async def cycle(self, column: int | None = None, wave: Mapping[str, int] | None = None, *, reset: bool = False) -> None:
+    async def cycle(
+        self, column: int | None = None, wave: Mapping[str, int] | None = None, *, reset: bool = False
+    ) -> None:
         """One cycle, in which a column may start a word of `wave`."""
         number = self.bench.number + 1
         pins = {} if column is None else {"start_column": column, **(wave or {})}
@@ -125,7 +139,9 @@ class Writeback:
         failure = {"err_valid": 1, "err_code": ErrorCode.FEATURE_WRITE, "err_info": entry.bank} if bad else {}
         self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias, **failure)
         self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
-        self.parameters.setdefault(number + 3, {}).update(shift_load=strobe, shift=entry.shift, relu=entry.relu)
+        self.parameters.setdefault(number + 3, {}).update(
+            shift_load=strobe, shift=entry.shift, relu=entry.relu
+        )
         if entry.write and not bad:
             self.writes[number + self.t + 5] = (column, entry.bank, address)
         if wave["start_layer_last"] and column == self.columns - 1:

@@ -1,10 +1,14 @@
-"""psa_xor_decoder: rows as they are stored go in, slots come out a cycle later, and rows that break the format are reported at once.
+"""psa_xor_decoder: rows as they are stored go in, slots come out a cycle later, and rows that break the
+format are reported at once.
 
-Model: one bit at a time, as docs/formats.md, "Rows of slots", has it: the taps of a bit, the words of the rows before, then the patches.
+Model: one bit at a time, as docs/formats.md, "Rows of slots", has it: the taps of a bit, the words of the
+rows before, then the patches.
 
-Corners: rows in every cycle and with gaps; rows that are not encoded between others, also as the first of a tile; no patch, as many as there may
-be, at the first bit and at the last; words of zeros and of ones; slots all valid and none; the first row of a tile, after any history; every count
-that is none; a position behind the row, one that comes twice, two in the wrong order; reset with a row on its way; garbage behind a row's end.
+Corners: rows in every cycle and with gaps; rows that are not encoded between others, also as the first of a
+tile; no patch, as many as there may be, at the first bit and at the last; words of zeros and of ones; slots
+all valid and none; the first row of a tile, after any history; every count that is none; a position behind
+the row, one that comes twice, two in the wrong order; reset with a row on its way; garbage behind a row's
+end.
 """
 
 from __future__ import annotations
@@ -85,7 +89,11 @@ def random_row(rng: np.random.Generator, size: dict[str, int], bad: bool) -> Row
     if not bad and chance(rng, 0.2):
         return Row(RAW, slots=int.from_bytes(rng.bytes(row_bits // 8 + 1), "little") & ((1 << row_bits) - 1))
     ones = (1 << size["INPUTS"]) - 1
-    word = int(rng.choice([0, 1])) * ones if chance(rng, 0.2) else int.from_bytes(rng.bytes(size["INPUTS"] // 8 + 1), "little") & ones
+    word = (
+        int(rng.choice([0, 1])) * ones
+        if chance(rng, 0.2)
+        else int.from_bytes(rng.bytes(size["INPUTS"] // 8 + 1), "little") & ones
+    )
     valid = [int(v) for v in rng.random(size["COLS"]) < rng.choice([0.0, 0.5, 0.9, 1.0])]
     count = int(rng.integers(PATCHES, endpoint=True))
     positions = sorted({edgy(rng, 0, row_bits - 1, 0.3) for _ in range(count)})
@@ -98,7 +106,10 @@ def random_row(rng: np.random.Generator, size: dict[str, int], bad: bool) -> Row
         return Row(int(rng.integers(PATCHES + 1, RAW)), valid, word, spread)
     if kind == 1:
         return Row(
-            count + 1 if count < PATCHES else count, valid, word, [*spread[: max(0, count + (count < PATCHES) - 1)], edgy(rng, row_bits, last)]
+            count + 1 if count < PATCHES else count,
+            valid,
+            word,
+            [*spread[: max(0, count + (count < PATCHES) - 1)], edgy(rng, row_bits, last)],
         )
     if kind == 2:
         return Row(2, valid, word, [spread[0], spread[0]])
@@ -111,7 +122,11 @@ def stored(row: Row, size: dict[str, int], rng: np.random.Generator) -> int:
     if row.count == RAW:
         parts.append((row.slots, size["COLS"] * size["SLOT_BITS"]))
     else:
-        parts += [*((v, 1) for v in row.valid), (row.word, size["INPUTS"]), *((p, size["POSITION"]) for p in row.positions)]
+        parts += [
+            *((v, 1) for v in row.valid),
+            (row.word, size["INPUTS"]),
+            *((p, size["POSITION"]) for p in row.positions),
+        ]
     bits = length = 0
     for value, width in parts:
         bits |= value << length
@@ -129,7 +144,20 @@ async def rows_and_what_is_wrong_with_them(dut: Any) -> None:
     await bench.reset(in_valid=0)
     first = True
     due: int | None = None  # the slots that must come in this cycle
-    seen = dict.fromkeys(("rows", "raw", "raw_first", "patched", "full_patches", "first_rows", "back_to_back", "bad", "resets"), 0)
+    seen = dict.fromkeys(
+        (
+            "rows",
+            "raw",
+            "raw_first",
+            "patched",
+            "full_patches",
+            "first_rows",
+            "back_to_back",
+            "bad",
+            "resets",
+        ),
+        0,
+    )
     for _ in range(CYCLES):
         valid, reset = chance(rng, 0.7), chance(rng, 0.02)
         pins: dict[str, int] = {}

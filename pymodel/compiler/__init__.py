@@ -1,0 +1,1 @@
+"""From an integer network to the image that runs it."""

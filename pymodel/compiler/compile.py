@@ -1,0 +1,193 @@
+"""Compiler: an integer network -> the image that runs it.
+
+Lays the tensors out in the feature banks, turns every layer into one matrix over inputs (channel, tap), packs
+it, and writes the tables and the program. A network that does not fit is refused with what it needs and what
+there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pymodel.compiler.layout import IntArray, bank_words, dumps_of, place_tensors
+from pymodel.compiler.lower import Matrix, lower
+from pymodel.compiler.tables import Tables
+from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import OPCODE_END, Image
+from pymodel.network.integer import GlobalPool, Layer, Network
+from pymodel.packing.pack import (
+    MAX_DIGITS,
+    PackedMatrix,
+    append,
+    check,
+    digit_count,
+    pack,
+    pack_dense,
+    refill,
+)
+from pymodel.packing.permute import Table, permute
+from pymodel.packing.plan import Plans
+
+# Packs one layer without loss: (weights [F, K], bank of each input [K], config, generator) -> packed matrix
+Packing = Callable[[IntArray, IntArray, ArrayConfig, np.random.Generator], PackedMatrix]
+
+
+def max_weight(config: ArrayConfig) -> int:
+    """The largest weight of either sign."""
+    return 127 if config.weight_bits == 8 else MAX_DIGITS
+
+
+def clip_weights(network: Network, config: ArrayConfig) -> Network:
+    """The network with no weight above what the slots of `config` can hold, which for digits is less than
+    127.
+    """
+    limit = max_weight(config)
+    layers = (
+        one if isinstance(one, GlobalPool) else replace(one, weight=np.minimum(one.weight, limit))
+        for one in network.layers
+    )
+    return Network(network.name, network.input_shape, tuple(layers))
+
+
+def _tight(
+    weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator, table: Table
+) -> PackedMatrix:
+    slots = None if config.weight_bits == 8 else digit_count(weight)
+    found = permute(weight, bank, config.size, config.group, table=table, rng=rng, slots=slots)
+    return pack(weight, bank, found, config.size, config.group, config.weight_bits)
+
+
+PACKINGS: dict[str, Packing] = {
+    "tight": lambda w, b, c, rng: _tight(w, b, c, rng, "layer"),
+    "tight_tile": lambda w, b, c, rng: _tight(w, b, c, rng, "tile"),
+    "dense": lambda w, b, c, _: pack_dense(w, b, c.size, c.group, c.weight_bits),
+}
+
+
+class CapacityError(TatamiError):
+    """The network needs more of a memory than the configuration has."""
+
+
+def compile_network(
+    network: Network,
+    config: ArrayConfig,
+    *,
+    packing: str = "tight",
+    plans: Plans | None = None,
+    scheme: str | None = None,
+    seed: int = 0,
+    chunk_words: int | None = None,
+) -> Image:
+    """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read
+    afterwards.
+
+    Layers that `plans` names have the slots of their plan (`pymodel.schemes`), the others are packed as
+    `packing` says. `scheme` is the name that the image carries, by default that of the packing. `chunk_words`
+    is the most words of a chunk, if not all that the accumulators hold: shorter chunks are slower and give
+    the same.
+    """
+    if packing not in PACKINGS:
+        raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
+    rng = np.random.default_rng(seed)
+    places = place_tensors(network, config)
+    if bank_words(places) > config.feature_depth:
+        raise CapacityError(
+            f"network '{network.name}' does not fit: FEATURE needs {bank_words(places)} words per bank, "
+            f"config '{config.name}' has {config.feature_depth}"
+        )
+    tables = Tables(config, min(chunk_words or config.acc_words, config.acc_words))
+    stats = []
+    for layer in network.layers:
+        source, out = places[layer.source], places[layer.name]
+        if not isinstance(layer, GlobalPool) and layer.weight.max(initial=0) > max_weight(config):
+            text = (
+                f"weight holds {layer.weight.max()}, must be at most {max_weight(config)} for slots of"
+                f" {config.weight_bits} bits"
+            )
+            raise TatamiError(f"layer '{layer.name}': {text}")
+        matrix = lower(layer, source, out, places, max_weight(config))
+        plan = (plans or {}).get(layer.name)
+        if plan is not None and plan.packed is not None:
+            packed = _planned(layer, plan.packed, matrix)
+        else:
+            # a pooling layer has no weights to compress: it packs the same whatever the packing, so that the
+            # baseline is not made worse
+            packed = PACKINGS["tight" if isinstance(layer, GlobalPool) else packing](
+                matrix.weight, matrix.bank, config, rng
+            )
+        check(packed, config.size, config.group, matrix.bank, config.weight_bits)
+        tables.add_layer(layer, matrix, packed, source, out)
+        nonzero = int(np.count_nonzero(matrix.weight))
+        stats.append(
+            {"name": layer.name, "weights": int(_weights(layer)), "nonzero": nonzero, "lanes": packed.lanes}
+        )
+
+    last = places[network.layers[-1].name]
+    for dump in dumps_of(last):
+        tables.add_out(dump)
+    tables.program.append({"opcode": OPCODE_END})
+    dump_start = len(tables.program)
+    dumps = tuple(d for place in places.values() for d in dumps_of(place))
+    for dump in dumps:
+        tables.add_out(dump)
+    tables.program.append({"opcode": OPCODE_END})
+
+    try:
+        return Image(
+            config=config,
+            network=network.name,
+            scheme=scheme or packing,
+            sections=tables.sections(),
+            placements=places,
+            layers=tuple(layer.name for layer in network.layers),
+            output=last.name,
+            run_start=0,
+            dump_start=dump_start,
+            dumps=dumps,
+            stats={"layers": stats},
+        )
+    except TatamiError as error:
+        raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
+
+
+def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Image:
+    """As `compile_network`, for a machine of `config`'s array whose memories are as deep as the network
+    needs, the next power of two.
+
+    No memory is shallower than `config` has it; `acc_words`, which bounds a chunk, stays.
+    """
+    options = {"chunk_words": config.acc_words} | options
+    image = compile_network(network, _deep(config), **options)
+    need = {f"{s.memory.lower()}_depth": s.address + len(s.words) for s in image.sections} | {
+        "acc_words": config.acc_words
+    }
+    need["lane_depth"] = max(need["lane_depth"], need.pop("slot_depth"))
+    need["feature_depth"] = bank_words(image.placements)
+    fitted: dict[str, Any] = {
+        name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()
+    }
+    return replace(image, config=replace(config, **fitted))
+
+
+def _deep(config: ArrayConfig) -> ArrayConfig:
+    depths: dict[str, Any] = dict.fromkeys(DEPTHS, MAX_DEPTH)
+    return replace(config, **depths)
+
+
+def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
+    """The layer's weights in the slots that its plan has for them, and a residual's inputs behind them."""
+    inputs = slots.inputs
+    try:
+        packed = refill(slots, matrix.weight[:, :inputs])
+    except TatamiError as error:
+        raise TatamiError(f"layer '{layer.name}': the plan does not fit: {error}") from None
+    return append(packed, matrix.weight[:, inputs:], matrix.bank[inputs:])
+
+
+def _weights(layer: Layer) -> int:
+    return 0 if isinstance(layer, GlobalPool) else layer.weight.size

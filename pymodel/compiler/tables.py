@@ -1,0 +1,159 @@
+"""The contents of the memories, as layers are added to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pymodel.compiler.layout import IntArray
+from pymodel.compiler.lower import Matrix, Tap
+from pymodel.machine.config import HALO, ArrayConfig
+from pymodel.machine.gaps import set_gaps
+from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT, Dump
+from pymodel.machine.memory import PROGRAM_FIELDS, Section, Words, memories
+from pymodel.machine.planes import Placement, ceil_div
+from pymodel.machine.slot_rows import encode_tile, spread
+from pymodel.network.integer import Layer
+from pymodel.packing.pack import PackedMatrix
+
+# Tables
+
+
+class Tables:
+    """The growing contents of the memories."""
+
+    def __init__(self, config: ArrayConfig, chunk_words: int) -> None:
+        self.config = config
+        self.chunk_words = chunk_words
+        self.program: list[dict[str, int]] = []
+        self.tile: list[list[int]] = []
+        self.lane: list[int] = []
+        self.slot: list[IntArray] = []
+        self.group: list[IntArray] = [np.zeros((config.group, 3), dtype=np.int64)]
+        self.tap: list[list[int]] = []
+        self.edge: list[IntArray] = []
+        self.filter: list[list[int]] = []
+        self._edges_seen: dict[bytes, int] = {}
+        self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    def add_layer(
+        self, layer: Layer, matrix: Matrix, packed: PackedMatrix, source: Placement, out: Placement
+    ) -> None:
+        t = self.config.size
+        groups = self._add_groups(matrix, packed)
+        edge_base, edge_stride = self._add_edges(source, out)
+        tap_base, tap_stride = self._add_taps(matrix.taps)
+        tile_base = len(self.tile)
+        for tile in packed.tiles:
+            passes = max(1, ceil_div(len(tile.lanes), t))
+            lanes = np.zeros(passes * t, np.int64)  # group 0 is empty: it feeds the lanes that fill up a pass
+            lanes[: len(tile.lanes)] = groups + tile.lanes
+            slot = (
+                [tile.weight, tile.select]
+                if tile.position is None
+                else [tile.weight, tile.position, tile.select]
+            )
+            slots = np.zeros((passes * t, t, len(slot)), dtype=np.int64)
+            slots[: len(tile.lanes), : len(tile.filters)] = np.stack(slot, axis=2)
+            slot_base = 0
+            if self.config.xor_inputs:
+                order = spread(self.config, slots)
+                lanes, slots, slot_base = (
+                    lanes[order],
+                    encode_tile(self.config, slots[order]),
+                    sum(map(len, self.slot)),
+                )
+            self.tile.append([len(self.lane), passes, len(self.filter), slot_base])
+            self.lane += lanes.tolist()
+            self.slot.append(slots)
+            for f in tile.filters:
+                q = layer.requant
+                place = [out.bank[f], out.base[f]]
+                self.filter.append(
+                    [int(q.bias[f]), int(q.multiplier[f]), int(q.shift[f]), int(q.relu), 1, *place]
+                )
+            self.filter += [[0] * 7] * (t - len(tile.filters))
+
+        total = out.words * out.phase**2
+        chunks = ceil_div(total, self.chunk_words)
+        fields = (
+            OPCODE_LAYER,
+            out.words,
+            out.phase**2,
+            ceil_div(total, chunks),
+            edge_base,
+            edge_stride,
+            tap_base,
+            tap_stride,
+        )
+        self.program.append(
+            dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles), 0), strict=True))
+        )
+
+    def add_out(self, dump: Dump) -> None:
+        self.program.append(
+            dict(zip(PROGRAM_FIELDS, (OPCODE_OUT, dump.bank, dump.base, dump.words), strict=False))
+        )
+
+    def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
+        """Appends the layer's groups; returns the number of the first."""
+        first = len(self.group)
+        for members in packed.groups:
+            words = np.zeros((self.config.group, 3), dtype=np.int64)
+            for k in members[members >= 0]:
+                words[matrix.bank[k]] = (1, matrix.base[k], matrix.tap[k])
+            self.group.append(words)
+        return first
+
+    def _add_taps(self, taps: list[list[Tap]]) -> tuple[int, int]:
+        """Appends the tap rows unless they are there already; returns (base, stride)."""
+        rows = [[t.offset, t.dy, t.dx] for phase in taps for t in phase]
+        key = tuple(tuple(row) for row in rows)
+        if key not in self._taps_seen:
+            self._taps_seen[key] = len(self.tap)
+            self.tap += rows
+        return self._taps_seen[key], len(taps[0])
+
+    def _add_edges(self, source: Placement, out: Placement) -> tuple[int, int]:
+        """Appends the edge words of the output's phases unless they are there already; returns (base,
+        stride).
+        """
+        _, height, width = out.shape
+        n = np.arange(out.words * out.size)
+        y, x = n // out.pitch, n % out.pitch
+        phases = []
+        for qy in range(out.phase):
+            for qx in range(out.phase):
+                valid = (y < ceil_div(height - qy, out.phase)) & (x < ceil_div(width - qx, out.phase))
+                near = [np.clip(v, 0, HALO) for v in (x, out.pitch - 1 - x, y, source.rows - 1 - y)]
+                phases.append(
+                    np.stack([valid.astype(np.int64), *near], axis=1).reshape(out.words, out.size, 5)
+                )
+        stride = out.words
+        if all((p == phases[0]).all() for p in phases):
+            phases, stride = phases[:1], 0
+        block = np.concatenate(phases)
+        key = block.tobytes()
+        if key not in self._edges_seen:
+            self._edges_seen[key] = sum(len(e) for e in self.edge)
+            self.edge.append(block)
+        return self._edges_seen[key], stride
+
+    def sections(self) -> tuple[Section, ...]:
+        specs = memories(self.config)
+
+        def flat(rows: list[list[int]]) -> Words:
+            return np.array(rows, dtype=np.int64)[:, None, :]
+
+        program = flat([[record.get(name, 0) for name in PROGRAM_FIELDS] for record in self.program])
+        contents = {
+            "PROGRAM": program,
+            "TILE": flat(self.tile),
+            "LANE": flat([[g] for g in self.lane]),
+            "SLOT": np.concatenate(self.slot),
+            "GROUP": np.stack(self.group),
+            "TAP": flat(self.tap),
+            "EDGE": np.concatenate(self.edge),
+            "FILTER": flat(self.filter),
+        }
+        contents["PROGRAM"] = set_gaps(self.config, contents)
+        return tuple(Section(name, 0, words) for name, words in contents.items() if name in specs)

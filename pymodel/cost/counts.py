@@ -1,0 +1,296 @@
+"""What an image costs, read from its tables alone: cycles, events and energy, without an activation.
+
+The cycles are those of `pymodel.machine.model.Machine`, to the cycle; the events are what the RTL does,
+memory by memory (the enables of rtl/psa_fetch.v, psa_feature_bank.v, psa_slots.v, psa_accumulator.v,
+psa_writeback.v and psa_sequencer.v). Energy is events times a table of energies per operation
+(`data/energy.yaml`), in the manner of Horowitz (ISSCC 2014): an estimate for comparing images of one machine,
+and no more than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, Image
+from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, PROGRAM_FIELDS, Words, memories
+from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
+from pymodel.machine.planes import ceil_div
+from pymodel.machine.slot_rows import tile_rows
+from pymodel.network.integer import INPUT
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One LAYER record, for one image. Counts are events of the RTL; a word of a feature bank is T pixels.
+
+    `lanes`: with an input; those that only fill up a pass have none. `slots`: that hold a weight. `pixels`:
+    of the output map, `positions`: the same in whole words, which is what the array runs. `passes`: over all
+    chunks.
+
+    `cycles`: the whole record. `pass_cycles`: of these, those in which lanes are issued; the rest is the
+    pipeline filling and running empty. `bound_cycles`: lanes x pixels / T rounded up, so what is left if
+    passes were not filled up and words had no spare pixels.
+
+    `macs`: slots that hold a weight times positions. `steps`: PE by PE, pixels that went by, empty slots
+    included. A bank is read for the members of a group that are valid, and always both halves of it: two
+    words, aligned or not. TILE is read in every cycle (its read is always enabled).
+    """
+
+    name: str
+    lanes: int
+    slots: int
+    pixels: int
+    positions: int
+    chunks: int
+    passes: int
+    cycles: int
+    pass_cycles: int
+    bound_cycles: int
+    macs: int
+    steps: int
+    slot_rows: int
+    slots_loaded: int
+    bank_reads: int
+    bank_writes: int
+    accumulator_reads: int
+    accumulator_writes: int
+    requantised: int
+    lane_reads: int
+    group_reads: int
+    tap_reads: int
+    edge_reads: int
+    filter_reads: int
+    tile_reads: int
+    program_reads: int
+
+
+@dataclass(frozen=True)
+class ImageCost:
+    """A network on the machine of `config`. All counts are for one image, but for `load_bytes`: loading the
+    memories, once for `images` of them.
+
+    `cycles` are from START to END. `out_words`: words of the out stream. `stored_bits` by memory, each word
+    as wide as its memory is, the dump program included. `input_bytes` and `load_bytes`: whole beats of the in
+    stream, headers included.
+    """
+
+    config: ArrayConfig
+    images: int
+    layers: tuple[LayerCost, ...]
+    cycles: int
+    records: int
+    input_words: int
+    out_words: int
+    load_bytes: int
+    input_bytes: int
+    out_bytes: int
+    stored_bits: dict[str, int]
+
+    def total(self, count: str) -> int:
+        """Sum of a count of `LayerCost` over all layers."""
+        return sum(getattr(layer, count) for layer in self.layers)
+
+    @property
+    def pass_cycles(self) -> int:
+        return self.total("pass_cycles")
+
+    @property
+    def bound_cycles(self) -> int:
+        return self.total("bound_cycles")
+
+    @property
+    def macs(self) -> int:
+        return self.total("macs")
+
+    @property
+    def bank_reads(self) -> int:
+        """Words read of the feature banks, those for the out stream included: it, too, reads both halves."""
+        return self.total("bank_reads") + 2 * self.out_words
+
+    @property
+    def bank_writes(self) -> int:
+        """Words written into the feature banks, the input's included."""
+        return self.total("bank_writes") + self.input_words
+
+    @property
+    def waits(self) -> int:
+        """Cycles of the layers in which no lane is issued: their records and what comes between one and the
+        next.
+        """
+        return int(self.total("cycles") - self.total("pass_cycles"))
+
+    def bits_per_weight(self, weights: int) -> float:
+        """Stored bits of everything that the image holds, per weight of the dense network, which has
+        `weights` (infinite if it has none).
+
+        Of the network before compression: the image's own layers may be others (PENNI's, of which there are
+        two for one).
+        """
+        return sum(self.stored_bits.values()) / weights if weights else math.inf
+
+
+def image_cost(image: Image, images: int = 1) -> ImageCost:
+    """The cost of an image's program, with its load shared by `images` inputs.
+
+    Raises `TatamiError` for a program that the machine would not finish: an unknown opcode, a count of zero,
+    a table that it leaves.
+    """
+    if images < 1:
+        raise TatamiError(f"images is {images}, must be at least 1")
+    config = image.config
+    table = _contents(image)
+    layers: list[LayerCost] = []
+    records = out_words = 0
+    cycles = 0
+    for pc in range(image.run_start, config.program_depth):
+        record = dict(zip(PROGRAM_FIELDS, (int(v) for v in table["PROGRAM"][pc, 0]), strict=True))
+        records += 1
+        cycles += RECORD_CYCLES
+        if record["opcode"] == OPCODE_END:
+            break
+        if record["opcode"] == OPCODE_LAYER:
+            if len(layers) == len(image.layers):
+                raise TatamiError(
+                    f"image of '{image.network}': program word {pc} is a LAYER, the image names only"
+                    f" {len(layers)}"
+                )
+            layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
+            cycles += layers[-1].cycles - RECORD_CYCLES
+        elif record["opcode"] == OPCODE_OUT:
+            words = record["chunk_words"]
+            out_words += words
+            cycles += words + OUT_LATENCY
+        else:
+            raise TatamiError(
+                f"image of '{image.network}': program word {pc} has opcode {record['opcode']}, must be 1..3"
+            )
+    else:
+        raise TatamiError(f"image of '{image.network}': the program has no END")
+    place = image.placements[INPUT]
+    input_words = place.shape[0] * place.channel_words
+    return ImageCost(
+        config=config,
+        images=images,
+        layers=tuple(layers),
+        cycles=cycles,
+        records=records,
+        input_words=input_words,
+        out_words=out_words,
+        load_bytes=sum(
+            _section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections
+        ),
+        input_bytes=place.shape[0] * _section_bytes(place.channel_words, config.size * 8),
+        out_bytes=out_words * config.size,
+        stored_bits=image.bits(),
+    )
+
+
+def _contents(image: Image) -> dict[str, Words]:
+    """All tables as the machine has them once the image is loaded."""
+    specs = memories(image.config)
+    table = {name: spec.zeros(spec.depth) for name, spec in specs.items() if name != "FEATURE"}
+    for s in image.sections:
+        if s.memory in table:
+            table[s.memory][s.address : s.address + len(s.words)] = s.words
+    return table
+
+
+def _section_bytes(words: int, width: int) -> int:
+    """Bytes of the load packets that bring so many words of so many bits."""
+    return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
+
+
+def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str, Words]) -> LayerCost:
+    config = image.config
+    t = config.size
+    where = f"image of '{image.network}', layer '{name}'"
+    for count in ("words", "phases", "chunk_words", "tiles"):
+        if record[count] == 0:
+            raise TatamiError(f"{where}: {count} is 0, must be at least 1")
+    first_tile, tiles = record["tile_base"], record["tiles"]
+    if first_tile + tiles > config.tile_depth:
+        raise TatamiError(
+            f"{where}: tiles end at {first_tile + tiles}, config '{config.name}' has {config.tile_depth}"
+        )
+    words = record["words"] * record["phases"]
+    chunks = ceil_div(words, record["chunk_words"])
+    lanes = slots = passes = members = written = 0
+    for index in range(first_tile, first_tile + tiles):
+        lane_base, tile_passes, filter_base, _ = (int(v) for v in table["TILE"][index, 0])
+        rows = slice(lane_base, lane_base + tile_passes * t)
+        if tile_passes == 0 or rows.stop > config.lane_depth or filter_base + t > config.filter_depth:
+            raise TatamiError(
+                f"{where}, tile {index - first_tile}: {tile_passes} passes from lane {lane_base}, filters"
+                f" from {filter_base}"
+            )
+        groups = table["LANE"][rows, 0, 0]
+        if groups.max() >= config.group_depth:
+            raise TatamiError(
+                f"{where}, tile {index - first_tile}: group {groups.max()}, config '{config.name}' has"
+                f" {config.group_depth}"
+            )
+        valid = table["GROUP"][groups, :, 0].sum(axis=1)
+        lanes += int(np.count_nonzero(valid))
+        slots += int(
+            np.count_nonzero(tile_rows(config, table["SLOT"], table["TILE"][index, 0]).rows[:, :, 0])
+        )
+        passes += tile_passes
+        members += int(valid.sum())
+        written += int(np.count_nonzero(table["FILTER"][filter_base : filter_base + t, 0, 4]))
+    pass_cycles = passes * words * t
+    _, height, width = image.placements[name].shape
+    pixels, positions = height * width, words * t
+    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record["gap"])
+    return LayerCost(
+        name=name,
+        lanes=lanes,
+        slots=slots,
+        pixels=pixels,
+        positions=positions,
+        chunks=chunks,
+        passes=passes * chunks,
+        cycles=cycles,
+        pass_cycles=pass_cycles,
+        bound_cycles=ceil_div(lanes * pixels, t),
+        macs=slots * positions,
+        steps=pass_cycles * t * t,
+        slot_rows=passes * chunks * t,
+        slots_loaded=passes * chunks * t * t,
+        bank_reads=2 * members * words,
+        bank_writes=written * words,
+        # the first pass of a tile does not read its sums, the last one does not write them
+        accumulator_reads=(passes - tiles) * positions * t,
+        accumulator_writes=(passes - tiles) * positions * t,
+        requantised=tiles * positions * t,
+        lane_reads=pass_cycles,
+        group_reads=pass_cycles,
+        tap_reads=members * words,
+        edge_reads=pass_cycles,
+        filter_reads=tiles * words * t,
+        tile_reads=cycles,
+        program_reads=1,
+    )
+
+
+def fewest_cycles(layers: Sequence[tuple[int, int, int]], lanes: int, size: int) -> float:
+    """Cycles of passes that no program with so many lanes goes below, however they are shared out among the
+    layers.
+
+    A layer is (filters, pixels, lanes where nothing is skipped). Every tile takes a pass, whether its T lanes
+    are used or not; of the lanes beyond these each takes pixels / T cycles, so the fewest if they lie in the
+    layers of few pixels. Array of `size` x `size`.
+    """
+    firsts = [min(most, ceil_div(filters, size) * size) for filters, _, most in layers]
+    cycles = float(sum(ceil_div(filters, size) * pixels for filters, pixels, _ in layers))
+    left = max(0, lanes - sum(firsts))
+    for (_, pixels, most), first in sorted(zip(layers, firsts, strict=True), key=lambda item: item[0][1]):
+        more = min(left, most - first)
+        cycles += more * pixels / size
+        left -= more
+    return cycles

@@ -1,0 +1,197 @@
+"""The energy of an image: events of the RTL times energies of a process, `energy.yaml` beside this file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pymodel.cost.counts import ImageCost, LayerCost
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import memories
+
+ENERGY_TABLE = Path(__file__).with_name("energy.yaml")
+
+# Bits that an energy of a unit is for; an operation is what it is whatever its width.
+UNITS = {"operation": 1, "bit": 1, "32 bits": 32, "64 bits": 64}
+ENTRIES = {
+    "multiply_int8": "operation",
+    "multiply_int32": "operation",
+    "add": "bits",
+    "register": "bits",
+    "sram_8k": "bits",
+    "sram_32k": "bits",
+    "sram_1m": "bits",
+    "dram": "bits",
+}
+SRAM_KBYTES = {"sram_8k": 8, "sram_32k": 32, "sram_1m": 1024}
+MAX_PJ = 1e6
+
+
+# Energy
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """Energies per event in pJ:
+
+    `operation` of an entry, or for each bit. `name` is the file it was read from.
+    """
+
+    name: str
+    technology: str
+    pj: dict[str, float] = field(hash=False)
+    sources: dict[str, str] = field(hash=False)
+
+    def sram(self, bits: int) -> float:
+        """pJ for each bit of an access to a memory of so many bits: linear over the square root of the size,
+        held at either end.
+        """
+        size = [math.sqrt(kbytes) for kbytes in SRAM_KBYTES.values()]
+        return float(np.interp(math.sqrt(bits / 8192), size, [self.pj[name] for name in SRAM_KBYTES]))
+
+
+def load_energy(path: Path = ENERGY_TABLE) -> EnergyTable:
+    """Reads a table like `data/energy.yaml`; raises `TatamiError` naming file, field and limit."""
+
+    def refuse(what: str) -> TatamiError:
+        return TatamiError(f"energy table '{path}': {what}")
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise refuse(f"cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise refuse(f"is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
+        raise refuse("entries is missing, must be a mapping of " + ", ".join(ENTRIES))
+    if not isinstance(content.get("technology"), str):
+        raise refuse("technology is missing, must be a text")
+    entries: dict[Any, Any] = content["entries"]
+    for name in entries:
+        if name not in ENTRIES:
+            raise refuse(f"entry {name} is unknown; valid: {', '.join(ENTRIES)}")
+    pj, sources = {}, {}
+    for name, kind in ENTRIES.items():
+        entry = entries.get(name)
+        if not isinstance(entry, dict):
+            raise refuse(f"entry {name} is missing, must have pj, unit and source")
+        value, unit, source = (entry.get(key) for key in ("pj", "unit", "source"))
+        units = [u for u in UNITS if (u == "operation") == (kind == "operation")]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_PJ:
+            raise refuse(f"{name}.pj is {value}, must be a number in 0..{MAX_PJ:g}")
+        if unit not in units:
+            raise refuse(f"{name}.unit is {unit}, must be {' or '.join(units)}")
+        if not isinstance(source, str) or not source.strip():
+            raise refuse(f"{name}.source is missing, must say where the number is from")
+        pj[name], sources[name] = value / UNITS[unit], source
+    return EnergyTable(str(path), content["technology"], pj, sources)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """nJ for one image, by part.
+
+    `mac`: multiplications and the additions to partial sums and accumulators; `array`: the registers of the
+    PEs; `requantise`: its multiplication and additions; `slots`, `banks`, `accumulators`: these memories;
+    `tables`: LANE, GROUP, TAP, EDGE, FILTER, TILE and PROGRAM; `streams`: DRAM.
+    """
+
+    mac: float = 0.0
+    array: float = 0.0
+    requantise: float = 0.0
+    slots: float = 0.0
+    banks: float = 0.0
+    accumulators: float = 0.0
+    tables: float = 0.0
+    streams: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return math.fsum(self.parts().values())
+
+    def parts(self) -> dict[str, float]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def energy(cost: ImageCost, table: EnergyTable, machine: ArrayConfig | None = None) -> Energy:
+    """Energy for one image, with its share of loading the memories.
+
+    `machine`: whose memories are accessed, if not those of the image's own configuration; a larger memory
+    costs more an access, so images that are compared as programs of one machine need the same.
+    """
+    layers = [layer_energy(layer, cost.config, table, machine) for layer in cost.layers]
+    sram = _sram(cost.config, machine or cost.config, table)
+    rest = Energy(
+        banks=sram["FEATURE"] * (2 * cost.out_words + cost.input_words) / 1e3,
+        # all records but the layers', and TILE in the cycles between the layers
+        tables=(
+            sram["PROGRAM"] * (cost.records - len(layers))
+            + sram["TILE"] * (cost.cycles - cost.total("cycles"))
+        )
+        / 1e3,
+        streams=table.pj["dram"]
+        * 8
+        * (cost.load_bytes / cost.images + cost.input_bytes + cost.out_bytes)
+        / 1e3,
+    )
+    return _sum([*layers, rest])
+
+
+def layer_energy(
+    layer: LayerCost, config: ArrayConfig, table: EnergyTable, machine: ArrayConfig | None = None
+) -> Energy:
+    """Energy of one layer for one image; it has no part in the streams. `machine` as for `energy`."""
+    pj = table.pj
+    sram = _sram(config, machine or config, table)
+    # a PE passes its bundle, `valid`, `first` and the sum on; a slot goes through the shadow register into
+    # the active one
+    step_bits = config.group * 8 + config.psum_bits + 2
+    tables = {
+        "LANE": layer.lane_reads,
+        "GROUP": layer.group_reads,
+        "TAP": layer.tap_reads,
+        "EDGE": layer.edge_reads,
+        "FILTER": layer.filter_reads,
+        "TILE": layer.tile_reads,
+        "PROGRAM": layer.program_reads,
+    }
+    return Energy(
+        mac=(
+            pj["multiply_int8"] * layer.macs
+            + pj["add"] * (config.psum_bits * layer.macs + 32 * layer.accumulator_reads)
+        )
+        / 1e3,
+        array=pj["register"] * (step_bits * layer.steps + 2 * config.slot_bits * layer.slots_loaded) / 1e3,
+        requantise=(pj["multiply_int32"] + 2 * 32 * pj["add"]) * layer.requantised / 1e3,
+        slots=sram["SLOT"] * layer.slot_rows / 1e3,
+        banks=sram["FEATURE"] * (layer.bank_reads + layer.bank_writes) / 1e3,
+        accumulators=sram["ACCUMULATOR"] * (layer.accumulator_reads + layer.accumulator_writes) / 1e3,
+        tables=math.fsum(sram[name] * reads for name, reads in tables.items()) / 1e3,
+    )
+
+
+def _sram(config: ArrayConfig, machine: ArrayConfig, table: EnergyTable) -> dict[str, float]:
+    """pJ for a word of each memory of `config`, as large as `machine` has it: a feature bank is two halves, a
+    column has accumulators of its own.
+    """
+    per_word = {}
+    deep = memories(machine)
+    for name, memory in memories(config).items():
+        depth = deep[name].depth // (2 if name == "FEATURE" else 1)
+        per_word[name] = table.sram(depth * deep[name].width) * memory.width
+    per_word["ACCUMULATOR"] = table.sram(machine.acc_words * machine.size * 32) * 32
+    return per_word
+
+
+def _sum(parts: Iterable[Energy]) -> Energy:
+    total = Energy()
+    for part in parts:
+        total = replace(total, **{name: value + getattr(total, name) for name, value in part.parts().items()})
+    return total

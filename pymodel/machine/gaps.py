@@ -1,0 +1,149 @@
+"""When a layer may begin: the least `gap` between two layers such that no word is read before it is written.
+
+A layer that follows another need not wait until the pipeline is empty, only until what it reads is there.
+Nothing in the machine watches over that: the cycle of every read and write follows from the program, and the
+compiler counts them (docs/machine.md, "Timing").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.image import OPCODE_LAYER, Image
+from pymodel.machine.memory import PROGRAM_FIELDS, Words
+from pymodel.machine.model import READ_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
+
+GAP = PROGRAM_FIELDS.index("gap")
+
+Record = dict[str, int]
+Place = tuple[int, int]  # bank and word
+
+
+def with_gaps(image: Image) -> Image:
+    """The image with the least gaps in its programs."""
+    words = {s.memory: s.words for s in image.sections if s.memory != "FEATURE"}
+    return image.with_words(PROGRAM=set_gaps(image.config, words))
+
+
+def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
+    """The words of PROGRAM with the least gap in every LAYER that a LAYER follows;
+
+    `words` are the contents of the memories, from word 0 on.
+    """
+    program = words["PROGRAM"].copy()
+    records = [dict(zip(PROGRAM_FIELDS, values, strict=True)) for values in program[:, 0].tolist()]
+    # the cycle in which a word was last written; cycles count from the first lane of the first layer
+    written: dict[Place, int] = {}
+    begin = 0
+    for number, record in enumerate(records):
+        program[number, 0, GAP] = 0
+        if record["opcode"] != OPCODE_LAYER:
+            written, begin = {}, 0
+            continue
+        layer = _Layer(config, words, record)
+        for place, cycle in layer.late_writes():
+            written[place] = max(begin + cycle, written.get(place, 0))
+        end = begin + layer.cycles
+        following = records[number + 1] if number + 1 < len(records) else None
+        if following is None or following["opcode"] != OPCODE_LAYER:
+            continue
+        begin = end + RECORD_CYCLES + TILE_CYCLES + 1
+        written = {place: cycle for place, cycle in written.items() if cycle >= begin}
+        reads = _Layer(config, words, following).early_reads()
+        waits = [
+            written[place] + 2 - (begin + cycle + READ_STAGE) for place, cycle in reads if place in written
+        ]
+        gap = max([1, *waits])
+        if gap < drain_cycles(config.size):
+            program[number, 0, GAP] = gap
+            begin += gap - 1
+        else:
+            written, begin = {}, 0
+    return program
+
+
+class _Layer:
+    """A LAYER record, whose first lane is issued in cycle 0."""
+
+    def __init__(self, config: ArrayConfig, words: Mapping[str, Words], record: Record) -> None:
+        self.config, self.words, self.record = config, words, record
+        self.tiles = words["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0].tolist()
+        self.total = record["words"] * record["phases"]
+        self.cycles = self.total * sum(passes for _, passes, *_ in self.tiles) * config.size
+        # a write is this long after the issue of its word at most, so a longer wait than that is for nothing
+        self.horizon = word_stage(config.size) + config.size
+
+    def passes(self) -> Iterator[tuple[range, int, int, int | None]]:
+        """Every pass: the words of its chunk, its first cycle, its first lane, and of a tile's last pass the
+        first filter (else None).
+        """
+        cycle = 0
+        for first in range(0, self.total, self.record["chunk_words"]):
+            chunk = range(first, min(self.total, first + self.record["chunk_words"]))
+            for lane_base, passes, filter_base, _ in self.tiles:
+                for number in range(passes):
+                    yield (
+                        chunk,
+                        cycle,
+                        lane_base + number * self.config.size,
+                        filter_base if number == passes - 1 else None,
+                    )
+                    cycle += len(chunk) * self.config.size
+
+    def late_writes(self) -> Iterator[tuple[Place, int]]:
+        """The words that are written after the last lane was issued, and when."""
+        size = self.config.size
+        for chunk, begin, _, filter_base in self.passes():
+            if filter_base is None or begin + len(chunk) * size + self.horizon < self.cycles:
+                continue
+            for column, entry in enumerate(
+                self.words["FILTER"][filter_base : filter_base + size, 0].tolist()
+            ):
+                *_, write, bank, base = entry
+                for place, word in enumerate(chunk):
+                    cycle = begin + place * size + word_stage(size) + column
+                    if write and cycle >= self.cycles:
+                        yield (bank, base + word), cycle
+
+    def early_reads(self) -> Iterator[tuple[Place, int]]:
+        """The words of which a pixel is used that are read before every write of the layer before is done,
+        and the cycle of the lane.
+        """
+        size = self.config.size
+        for chunk, begin, lane_base, _ in self.passes():
+            if begin >= self.horizon:
+                return
+            for place, word in enumerate(chunk):
+                issued = begin + place * size
+                if issued >= self.horizon:
+                    break
+                for lane, reads in enumerate(self._reads(lane_base, word)):
+                    for where in reads:
+                        yield where, issued + lane
+
+    def _reads(self, lane_base: int, word: int) -> list[set[Place]]:
+        """For each lane of a pass the words that hold the pixels it uses, for one word of the output."""
+        size, record = self.config.size, self.record
+        phase, inner = divmod(word, record["words"])
+        groups = self.words["LANE"][lane_base : lane_base + size, 0, 0]
+        valid, base, tap = np.moveaxis(self.words["GROUP"][groups], 2, 0)  # [lanes, G]
+        row = record["tap_base"] + phase * record["tap_stride"]
+        offset, dy, dx = np.moveaxis(self.words["TAP"][np.where(valid == 1, row + tap, 0), 0], 2, 0)
+        keep, left, right, top, bottom = self.words["EDGE"][
+            record["edge_base"] + phase * record["edge_stride"] + inner
+        ].T
+        used = (valid[:, :, None] == 1) & (keep == 1)
+        used &= (
+            (-dx[:, :, None] <= left)
+            & (dx[:, :, None] <= right)
+            & (-dy[:, :, None] <= top)
+            & (dy[:, :, None] <= bottom)
+        )
+        pixels = ((base + inner) * size + offset)[:, :, None] + np.arange(size)
+        found: list[set[Place]] = [set() for _ in range(size)]
+        for lane, bank, at in zip(*np.nonzero(used), strict=True):
+            found[lane].add((int(bank), int(pixels[lane, bank, at]) // size))
+        return found

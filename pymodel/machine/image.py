@@ -1,0 +1,197 @@
+"""The image file: everything that the machine holds for a network. Its layout: docs/formats.md."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
+from pymodel.machine.planes import Placement
+
+OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Dump:
+    """One packet that the dump program sends: `words` words of `bank` from word `base`, all of one tensor."""
+
+    tensor: str
+    bank: int
+    base: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """Contents of the machine's memories for one network, and what the host needs to use them.
+
+    `layers` names the LAYER records in order. `run_start` and `dump_start` are program addresses: the network
+    itself, which sends the `output` tensor, and a program that sends every tensor as `dumps` lists.
+    """
+
+    config: ArrayConfig
+    network: str
+    scheme: str
+    sections: tuple[Section, ...]
+    placements: dict[str, Placement]
+    layers: tuple[str, ...]
+    output: str
+    run_start: int
+    dump_start: int
+    dumps: tuple[Dump, ...]
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        specs = memories(self.config)
+        for s in self.sections:
+            check_section(self.config, specs[s.memory], s, f"image of '{self.network}': ")
+
+    def with_words(self, **memory: Words) -> Image:
+        """The image with the contents of some memories replaced."""
+        return replace(
+            self,
+            sections=tuple(
+                Section(s.memory, 0, memory[s.memory]) if s.memory in memory else s for s in self.sections
+            ),
+        )
+
+    def section(self, memory: str) -> Section:
+        return next(s for s in self.sections if s.memory == memory)
+
+    def packets(self) -> Iterator[Packet]:
+        """Load packets of all sections."""
+        specs = memories(self.config)
+        for s in self.sections:
+            for start in range(0, len(s.words), MAX_PACKET_WORDS):
+                part = Section(s.memory, s.address + start, s.words[start : start + MAX_PACKET_WORDS], s.bank)
+                yield packet(specs[s.memory], part)
+
+    def tensor_packets(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Packet]:
+        """Load packets that put an int8 map [C, H, W] where the network expects it."""
+        place = self.placements[name]
+        memory = memories(self.config)["FEATURE"]
+        words = place.to_words(tensor).astype(np.int64)
+        return [
+            packet(memory, Section("FEATURE", place.base[c], words[c][:, :, None], place.bank[c]))
+            for c in range(place.shape[0])
+        ]
+
+    def bits(self) -> dict[str, int]:
+        """Stored bits by memory, words as wide as the memory is."""
+        specs = memories(self.config)
+        return {s.memory: len(s.words) * specs[s.memory].width for s in self.sections}
+
+    # file
+
+    def save(self, path: Path) -> None:
+        specs = memories(self.config)
+        blobs = [specs[s.memory].encode(s.words).tobytes() for s in self.sections]
+        header = {
+            "config": {"name": self.config.name, **self.config.fingerprint()},
+            "sections": [
+                {
+                    "memory": s.memory,
+                    "bank": s.bank,
+                    "address": s.address,
+                    "words": len(s.words),
+                    "width": specs[s.memory].width,
+                    "bytes": len(blob),
+                    "crc32": zlib.crc32(blob),
+                }
+                for s, blob in zip(self.sections, blobs, strict=True)
+            ],
+            "network": {
+                "name": self.network,
+                "scheme": self.scheme,
+                "placements": [p.to_json() for p in self.placements.values()],
+                "layers": list(self.layers),
+                "output": self.output,
+                "run_start": self.run_start,
+                "dump_start": self.dump_start,
+                "dumps": [vars(d) for d in self.dumps],
+                "stats": self.stats,
+            },
+        }
+        text = json.dumps(header).encode()
+        path.write_bytes(MAGIC + struct.pack("<II", len(text), zlib.crc32(text)) + text + b"".join(blobs))
+
+    @staticmethod
+    def load(path: Path, config: ArrayConfig) -> Image:
+        """Reads an image file made for `config`; raises `TatamiError` naming file and field for any other."""
+
+        def refuse(what: str) -> TatamiError:
+            return TatamiError(f"image file '{path}': {what}")
+
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise refuse(f"cannot be read: {error.strerror}") from None
+        if len(raw) < 16 or raw[:8] != MAGIC:
+            raise refuse(f"magic is {raw[:8]!r}, must be {MAGIC!r}")
+        length, crc = struct.unpack("<II", raw[8:16])
+        text = raw[16 : 16 + length]
+        if len(text) < length:
+            raise refuse(f"header is cut short: {len(text)} of {length} bytes")
+        if zlib.crc32(text) != crc:
+            raise refuse("header checksum (crc32) is wrong")
+        header = json.loads(text)
+        # files from before there was a decoder
+        found = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1, **header["config"]}
+        for name, value in config.fingerprint().items():
+            if found.get(name) != value:
+                raise refuse(
+                    f"config field {name} is {found.get(name)}, the machine '{config.name}' has {value}"
+                )
+        specs = memories(config)
+        sections = []
+        position = 16 + length
+        for entry in header["sections"]:
+            where = f"section {entry['memory']}"
+            blob = raw[position : position + entry["bytes"]]
+            position += entry["bytes"]
+            if len(blob) < entry["bytes"]:
+                raise refuse(f"{where} is cut short: {len(blob)} of {entry['bytes']} bytes")
+            if zlib.crc32(blob) != entry["crc32"]:
+                raise refuse(f"{where} checksum (crc32) is wrong")
+            memory = specs.get(entry["memory"])
+            if memory is None:
+                raise refuse(f"{where}: there is no such memory")
+            row = -(-memory.width // 8)
+            if entry["width"] != memory.width or entry["bytes"] != entry["words"] * row:
+                raise refuse(
+                    f"{where}: {entry['words']} words of {entry['width']} bits in {entry['bytes']} bytes, a"
+                    f" word has {memory.width}"
+                )
+            words = memory.decode(np.frombuffer(blob, dtype=np.uint8).reshape(-1, row))
+            section = Section(entry["memory"], entry["address"], words, entry["bank"])
+            check_section(config, memory, section, f"image file '{path}': ")
+            sections.append(section)
+        if position != len(raw):
+            raise refuse(f"{len(raw) - position} bytes follow the last section")
+        network = header["network"]
+        return Image(
+            config=config,
+            network=network["name"],
+            scheme=network["scheme"],
+            sections=tuple(sections),
+            placements={p["name"]: Placement.from_json(p) for p in network["placements"]},
+            layers=tuple(network["layers"]),
+            output=network["output"],
+            run_start=network["run_start"],
+            dump_start=network["dump_start"],
+            dumps=tuple(Dump(**d) for d in network["dumps"]),
+            stats=network["stats"],
+        )
+
+
+MAGIC = b"TATAMI\0\x01"

@@ -1,0 +1,238 @@
+"""The machine's memories, the one definition of their bit layout, and the load packets that fill them.
+
+Layout of memory words and load packets: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+
+Words = npt.NDArray[np.int64]
+BEAT_BITS = 64
+MAX_PACKET_WORDS = 65535
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    bits: int
+    signed: bool = False
+
+    @property
+    def low(self) -> int:
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        return (1 << (self.bits - int(self.signed))) - 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One of the machine's memories: a word is `repeat` times the same fields, the first in the lowest bits.
+
+    Contents are int64 [words, repeat, fields].
+    """
+
+    name: str
+    destination: int
+    depth: int
+    repeat: int
+    fields: tuple[Field, ...]
+    banks: int = 1
+
+    @property
+    def width(self) -> int:
+        """Bits of a word."""
+        return self.repeat * sum(f.bits for f in self.fields)
+
+    def index(self, field_name: str) -> int:
+        return [f.name for f in self.fields].index(field_name)
+
+    def zeros(self, words: int) -> Words:
+        return np.zeros((words, self.repeat, len(self.fields)), dtype=np.int64)
+
+    def encode(self, words: Words, where: str = "") -> npt.NDArray[np.uint8]:
+        """Contents -> bytes [words, ceil(width / 8)]; a value that its field cannot hold is an error, never
+        cut.
+        """
+        bits = []
+        for i, f in enumerate(self.fields):
+            value = words[:, :, i]
+            bad = np.argwhere((value < f.low) | (value > f.high))
+            if len(bad):
+                w, r = bad[0]
+                raise TatamiError(
+                    f"{where}memory {self.name}, word {w}: {f.name} is {value[w, r]}, must be in"
+                    f" {f.low}..{f.high}"
+                )
+            bits.append((value[:, :, None] >> np.arange(f.bits)) & 1)
+        flat = np.concatenate(bits, axis=2).reshape(len(words), self.width).astype(np.uint8)
+        return np.packbits(flat, axis=1, bitorder="little")
+
+    def decode(self, data: npt.NDArray[np.uint8]) -> Words:
+        """Bytes [words, ceil(width / 8)] -> contents."""
+        bits = np.unpackbits(data, axis=1, bitorder="little")[:, : self.width]
+        bits = bits.reshape(len(data), self.repeat, -1).astype(np.int64)
+        words = self.zeros(len(data))
+        start = 0
+        for i, f in enumerate(self.fields):
+            value = bits[:, :, start : start + f.bits] @ (1 << np.arange(f.bits, dtype=np.int64))
+            words[:, :, i] = np.where(value > f.high, value - (1 << f.bits), value) if f.signed else value
+            start += f.bits
+        return words
+
+
+PROGRAM_FIELDS = (
+    "opcode",
+    "words",
+    "phases",
+    "chunk_words",
+    "edge_base",
+    "edge_stride",
+    "tap_base",
+    "tap_stride",
+    "tile_base",
+    "tiles",
+    "gap",
+)
+
+
+def memories(config: ArrayConfig) -> dict[str, Memory]:
+    """The machine's memories by name."""
+    t, g = config.size, config.group
+    table = (
+        Memory("FEATURE", 0, config.feature_depth, t, (Field("pixel", 8, signed=True),), banks=g),
+        Memory(
+            "PROGRAM",
+            1,
+            config.program_depth,
+            1,
+            tuple(Field(name, 8 if name == "gap" else 16) for name in PROGRAM_FIELDS),
+        ),
+        Memory(
+            "TILE",
+            2,
+            config.tile_depth,
+            1,
+            (Field("lane_base", 16), Field("passes", 16), Field("filter_base", 16), Field("slot_base", 16)),
+        ),
+        Memory("LANE", 3, config.lane_depth, 1, (Field("group", config.group_id_bits),)),
+        slot_memory(config),
+        Memory(
+            "GROUP",
+            5,
+            config.group_depth,
+            g,
+            (Field("valid", 1), Field("base", config.base_bits), Field("tap", 5)),
+        ),
+        Memory(
+            "TAP",
+            6,
+            config.tap_depth,
+            1,
+            (
+                Field("offset", config.offset_bits, signed=True),
+                Field("dy", 4, signed=True),
+                Field("dx", 4, signed=True),
+            ),
+        ),
+        Memory(
+            "EDGE",
+            7,
+            config.edge_depth,
+            t,
+            (Field("valid", 1), Field("left", 3), Field("right", 3), Field("top", 3), Field("bottom", 3)),
+        ),
+        Memory(
+            "FILTER",
+            8,
+            config.filter_depth,
+            1,
+            (
+                Field("bias", 32, signed=True),
+                Field("multiplier", 16),
+                Field("shift", 6),
+                Field("relu", 1),
+                Field("write", 1),
+                Field("bank", 4),
+                Field("base", config.base_bits),
+            ),
+        ),
+    )
+    return {m.name: m for m in table}
+
+
+def slot_row(config: ArrayConfig) -> Memory:
+    """A row of slots as the array takes it; the SLOT memory itself, unless there is an XOR decoder
+    behind it.
+    """
+    return Memory("SLOT", 4, config.lane_depth, config.size, slot_fields(config))
+
+
+def slot_memory(config: ArrayConfig) -> Memory:
+    if not config.xor_inputs:
+        return slot_row(config)
+    return Memory("SLOT", 4, config.lane_depth, config.slot_word_bits, (Field("bit", 1),))
+
+
+def slot_fields(config: ArrayConfig) -> tuple[Field, ...]:
+    position = (Field("position", config.position_bits),) if config.position_bits else ()
+    return (Field("weight", config.weight_bits, signed=True), *position, Field("select", config.select_bits))
+
+
+@dataclass(frozen=True)
+class Section:
+    """Consecutive words of one memory. `words` is int64 [words, repeat, fields]."""
+
+    memory: str
+    address: int
+    words: Words
+    bank: int = 0
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One packet of the load stream; `beats` are uint64, the header first."""
+
+    beats: npt.NDArray[np.uint64]
+
+
+def header_beat(destination: int, bank: int, words: int, address: int) -> int:
+    return destination | bank << 8 | words << 16 | address << 32
+
+
+def packet(memory: Memory, section: Section, where: str = "") -> Packet:
+    """The load packet of a section of at most 65535 words."""
+    data = memory.encode(section.words, where)
+    beats = -(-memory.width // BEAT_BITS)
+    padded = np.zeros((len(data), beats * BEAT_BITS // 8), dtype=np.uint8)
+    padded[:, : data.shape[1]] = data
+    header = header_beat(memory.destination, section.bank, len(data), section.address)
+    return Packet(np.concatenate([np.array([header], dtype=np.uint64), padded.reshape(-1).view("<u8")]))
+
+
+def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
+    """A whole, legal packet -> its section (the inverse of `packet`)."""
+    header = int(beats[0])
+    destination, bank, words, address = header & 0xFF, header >> 8 & 0xFF, header >> 16 & 0xFFFF, header >> 32
+    memory = next(m for m in memories(config).values() if m.destination == destination)
+    data = np.ascontiguousarray(beats[1:]).view(np.uint8).reshape(words, -1)[:, : -(-memory.width // 8)]
+    return Section(memory.name, address, memory.decode(data), bank)
+
+
+def check_section(config: ArrayConfig, memory: Memory, section: Section, where: str) -> None:
+    """A section must lie inside its memory."""
+    end = section.address + len(section.words)
+    if not 0 <= section.address or end > memory.depth:
+        raise TatamiError(
+            f"{where}{memory.name} needs {end} words, config '{config.name}' has {memory.depth}"
+        )
+    if not 0 <= section.bank < memory.banks:
+        raise TatamiError(f"{where}{memory.name} bank is {section.bank}, must be in 0..{memory.banks - 1}")

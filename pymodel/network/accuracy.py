@@ -1,0 +1,141 @@
+"""Accuracy of an integer network over a whole test set: what `reference.evaluate` computes, bit for bit, in a
+tenth of its time.
+
+Convolutions run in torch: in float32 where every sum of products is below 2**24 in magnitude for any input
+(128 * sum of |weight|), so that no order of addition can round, else in float64 (below 2**53, as in
+`reference`). Torch asks oneDNN for direct convolution; one that transforms its operands (Winograd) would
+round, so the first images of every call are compared with `reference.evaluate`. Where other programs share
+the cores, `torch.set_num_threads(1)` is the faster: threads that wait for each other lose most of their time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from pymodel.machine.errors import TatamiError
+from pymodel.network.integer import INPUT, GlobalPool, IntArray, Linear, Network, Requant, Residual
+from pymodel.network.network_file import accuracy
+from pymodel.network.reference import INT32_MAX, INT32_MIN, evaluate
+
+Int8Array = npt.NDArray[np.int8]
+
+PEAK = 128  # of an int8 magnitude
+FLOAT32_WHOLE = 2**24  # float32 holds every whole number up to here
+COMPARED = 2  # images of each call
+
+
+def accuracy_int8(
+    network: Network, images: Int8Array, labels: npt.NDArray[np.integer], batch: int = 100
+) -> float:
+    """Share of images whose largest output of the last layer (the first of equals) is the label: images int8
+    [N, C, H, W], labels [N].
+
+    Raises TatamiError as `logits_int8`, and unless there is one label per image.
+    """
+    if not len(images) or labels.shape != (len(images),):
+        raise TatamiError(
+            f"network '{network.name}': labels have shape {labels.shape}, must be ({len(images)},), at"
+            " least one"
+        )
+    return accuracy(logits_int8(network, images, batch), labels)
+
+
+def logits_int8(network: Network, images: Int8Array, batch: int = 100) -> Int8Array:
+    """The last layer's output for images int8 [N, C, H, W], `batch` at a time: int8 [N, F, H', W'].
+
+    Raises TatamiError as `reference.evaluate` does, and if the first images differ from what it computes.
+    """
+    if batch < 1:
+        raise TatamiError(f"batch is {batch}, must be at least 1")
+    expected = evaluate(network, images[:COMPARED])  # checks dtype and shape as well
+    last = network.layers[-1].name
+    found = [tensors_int8(network, images[:COMPARED])]
+    for name, values in expected.items():
+        if not np.array_equal(values, found[0][name]):
+            raise TatamiError(
+                f"network '{network.name}', layer '{name}': torch's convolution is not exact on this machine;"
+                " use reference.evaluate"
+            )
+    rest = [
+        tensors_int8(network, images[start : start + batch], keep=(last,))[last]
+        for start in range(COMPARED, len(images), batch)
+    ]
+    return np.concatenate([found[0][last], *rest])
+
+
+def tensors_int8(
+    network: Network, images: Int8Array, keep: tuple[str, ...] | None = None
+) -> dict[str, Int8Array]:
+    """All tensors of one batch, or those named in `keep`: as `reference.evaluate`, name -> int8 [B,
+    C, H, W].
+    """
+    tensors = {INPUT: torch.from_numpy(images).float()}
+    with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK has Winograd
+        for layer in network.layers:
+            source = tensors[layer.source]
+            if isinstance(layer, GlobalPool):
+                total, bound = (
+                    source.sum(dim=(2, 3), keepdim=True, dtype=torch.float64),
+                    PEAK * source[0, 0].numel(),
+                )
+            elif isinstance(layer, Linear):
+                flat = source.reshape(len(source), -1, 1, 1)
+                total, bound = _convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+            else:
+                total, bound = _convolve(source, layer.weight, layer.stride, layer.padding)
+                if layer.residual is not None:
+                    total += _residual(tensors[layer.residual.source], layer.residual)
+                    bound += PEAK * int(np.abs(layer.residual.weight.astype(np.int64)).max())
+            # Most layers cannot leave the accumulator, whatever their input.
+            if bound > INT32_MAX and total.numel() and (total.min() < INT32_MIN or total.max() > INT32_MAX):
+                raise TatamiError(
+                    f"network '{network.name}', layer '{layer.name}': sum {int(total.abs().max())} leaves the"
+                    " int32 accumulator"
+                )
+            tensors[layer.name] = _requantise(total, layer.requant)
+    return {
+        name: values.to(torch.int8).numpy()
+        for name, values in tensors.items()
+        if keep is None or name in keep
+    }
+
+
+def _convolve(source: torch.Tensor, weight: IntArray, stride: int, padding: int) -> tuple[torch.Tensor, int]:
+    """Sums, exact, as float64 [B, F, H', W'], and a bound of their magnitude: float32 [B, C, H, W] x [F, C,
+    k, k].
+    """
+    bound = PEAK * int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max())
+    kind = torch.float32 if bound < FLOAT32_WHOLE else torch.float64
+    total = functional.conv2d(
+        source.to(kind), torch.from_numpy(weight.astype(np.float64)).to(kind), stride=stride, padding=padding
+    )
+    return total.double(), bound
+
+
+def _residual(source: torch.Tensor, residual: Residual) -> torch.Tensor:
+    weight = torch.from_numpy(np.where(residual.channel < 0, 0, residual.weight).astype(np.float64))
+    strided = source[:, :, :: residual.stride, :: residual.stride]
+    return strided[:, torch.from_numpy(residual.channel.clip(0).astype(np.int64))] * weight[:, None, None]
+
+
+def _requantise(total: torch.Tensor, requant: Requant) -> torch.Tensor:
+    """As `reference.requantise`, whole numbers in float64 [B, F, H, W] -> in float32; overwrites `total`.
+
+    The product has at most 50 bits and float64 holds 53; a power of two scales without rounding.
+    """
+    bias, multiplier, shift = (
+        np.asarray(part, dtype=np.int64) for part in (requant.bias, requant.multiplier, requant.shift)
+    )
+    rounding = (np.int64(1) << shift) >> 1
+    total += _column(bias)
+    total *= _column(multiplier)
+    total += _column(rounding)
+    total *= _column(2.0**-shift)
+    return total.floor_().clamp_(0 if requant.relu else -128, 127).float()
+
+
+def _column(values: npt.NDArray[np.generic]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float64))[:, None, None]

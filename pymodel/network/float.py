@@ -1,0 +1,171 @@
+"""A network in float, batch norms folded in: what a trained module becomes before it is quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.errors import TatamiError
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    GlobalPool,
+    IntArray,
+    Layer,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    Shape,
+)
+from pymodel.network.reference import correlate
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FloatResidual:
+    """`source[channel[f]]` added to filter f before its ReLU: channel int [F], -1 for none (a zero channel of
+    an option-A shortcut).
+    """
+
+    source: str
+    channel: IntArray
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class FloatConv:
+    """Convolution with batch norm folded in: weight [F, C, k, k], bias [F], in real units."""
+
+    name: str
+    source: str
+    weight: FloatArray
+    bias: FloatArray
+    stride: int = 1
+    padding: int = 0
+    relu: bool = True
+    residual: FloatResidual | None = None
+
+
+@dataclass(frozen=True)
+class FloatPool:
+    """Mean over all pixels of a channel."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class FloatLinear:
+    """Fully connected: weight [F, C * H * W] in the order of `torch.flatten`, bias [F], in real units."""
+
+    name: str
+    source: str
+    weight: FloatArray
+    bias: FloatArray
+    relu: bool = False
+
+
+FloatLayer = FloatConv | FloatPool | FloatLinear
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """As `pymodel.network.integer.Network`, in real numbers; checked by the same rules and with the same
+    messages.
+
+    `skeleton` is the integer network of the same layers with all numbers zero: its shapes and its layout in
+    the machine.
+    """
+
+    name: str
+    input_shape: Shape
+    layers: tuple[FloatLayer, ...]
+    shapes: dict[str, Shape] = field(init=False, compare=False)
+    skeleton: Network = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        checked = Network(self.name, self.input_shape, ())
+        for layer in self.layers:
+            if not isinstance(layer, FloatPool):
+                for part, value in (("weight", layer.weight), ("bias", layer.bias)):
+                    if not np.isfinite(value).all():
+                        raise TatamiError(
+                            f"network '{self.name}', layer '{layer.name}': {part} holds a value that is not"
+                            " finite"
+                        )
+            checked = Network(self.name, self.input_shape, (*checked.layers, _blank(layer, checked.shapes)))
+        object.__setattr__(self, "shapes", checked.shapes)
+        object.__setattr__(self, "skeleton", checked)
+
+
+def fold_batch_norm(
+    weight: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    gamma: FloatArray,
+    beta: FloatArray,
+    epsilon: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Weight [F, ...] and bias [F] of a layer with the batch norm after it folded in; the norm's four
+    parameters are [F].
+    """
+    factor = gamma / np.sqrt(variance + epsilon)
+    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), beta - mean * factor
+
+
+def evaluate_float(network: FloatNetwork, images: FloatArray) -> dict[str, FloatArray]:
+    """All tensors of a float network, name -> [B, C, H, W], for images [B, C, H, W].
+
+    Raises TatamiError for another shape.
+    """
+    if images.ndim != 4 or images.shape[1:] != network.input_shape:
+        raise TatamiError(
+            f"network '{network.name}': images have shape {images.shape}, must be (batch,"
+            f" {', '.join(map(str, network.input_shape))})"
+        )
+    tensors = {INPUT: images.astype(np.float64)}
+    for layer in network.layers:
+        source = tensors[layer.source]
+        if isinstance(layer, FloatPool):
+            tensors[layer.name] = source.mean(axis=(2, 3), keepdims=True)
+            continue
+        if isinstance(layer, FloatConv):
+            total = correlate(source, layer.weight, layer.stride, layer.padding)
+        else:
+            total = correlate(
+                source.reshape(len(source), -1, 1, 1), layer.weight[:, :, None, None], stride=1, padding=0
+            )
+        total = total + layer.bias[:, None, None]
+        if isinstance(layer, FloatConv) and layer.residual is not None:
+            picked = tensors[layer.residual.source][
+                :, layer.residual.channel, :: layer.residual.stride, :: layer.residual.stride
+            ]
+            total += np.where(layer.residual.channel[:, None, None] < 0, 0, picked)
+        tensors[layer.name] = np.maximum(total, 0) if layer.relu else total
+    return tensors
+
+
+def _blank(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
+    """The layer with all numbers zero: what `Network` needs to check names and shapes."""
+    filters = shapes.get(layer.source, (1, 1, 1))[0] if isinstance(layer, FloatPool) else len(layer.bias)
+    zeros = np.zeros(filters, dtype=np.int32)
+    requant = Requant(zeros, zeros, zeros)
+    if isinstance(layer, FloatPool):
+        return GlobalPool(layer.name, layer.source, requant)
+    weight = np.zeros(layer.weight.shape, dtype=np.int8)
+    if isinstance(layer, FloatLinear):
+        return Linear(layer.name, layer.source, weight, requant)
+    residual = layer.residual
+    blank = (
+        Residual(
+            residual.source, residual.channel, np.zeros(len(residual.channel), dtype=np.int8), residual.stride
+        )
+        if residual
+        else None
+    )
+    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, blank)

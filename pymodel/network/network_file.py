@@ -1,0 +1,197 @@
+"""Files of quantised networks: their layers, how a scheme placed their weights, images to run them on.
+
+The file is an npz without pickles. `header` holds UTF-8 JSON as uint8: format and version, the layers without
+their numbers, the CRC-32 and the dtype of every other array, and `meta`; `header_crc` is the CRC-32 of its
+bytes. Each layer's numbers are the arrays `layer.part`, those of its plan `layer.plan.part`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.errors import TatamiError
+from pymodel.network.integer import Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
+from pymodel.packing.plan import LayerPlan
+
+FORMAT, VERSION = "tatami-network", 2
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`images` int8 [N, C, H, W], held out of training and quantised as the network's input; `labels` uint8
+    [N].
+
+    `meta` says how the network was trained and what was measured. `plans`: the slots of the layers that a
+    scheme planned.
+    """
+
+    network: Network
+    images: npt.NDArray[np.int8]
+    labels: npt.NDArray[np.uint8]
+    meta: dict[str, Any]
+    plans: Mapping[str, LayerPlan] = field(default_factory=dict)
+
+
+def accuracy(logits: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -> float:
+    """Share of images whose largest logit (the first of equals) is the label: logits [N, classes, 1, 1] or
+    [N, classes], labels [N].
+    """
+    return float((logits.reshape(len(labels), -1).argmax(axis=1) == labels).mean())
+
+
+def save(kept: Kept, path: Path) -> None:
+    """Writes the file; the same content gives the same bytes."""
+    arrays: Arrays = {"images": kept.images, "labels": kept.labels}
+    layers = [_describe(layer, arrays) for layer in kept.network.layers]
+    plans = {name: _flatten(plan.to_arrays(), f"{name}.plan", arrays) for name, plan in kept.plans.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": {"name": kept.network.name, "input_shape": kept.network.input_shape, "layers": layers},
+        "arrays": {name: {"dtype": str(value.dtype), "crc": _crc(value)} for name, value in arrays.items()},
+        "meta": kept.meta,
+        "plans": plans,
+    }
+    packed = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    np.savez_compressed(path, allow_pickle=False, header=packed, header_crc=np.uint32(_crc(packed)), **arrays)
+
+
+def load(path: Path) -> Kept:
+    """Reads and checks the file.
+
+    Raises TatamiError, naming file and field, if it is missing, damaged, incomplete or of another format.
+    """
+    arrays = _read(path)
+    for name in ("header", "header_crc"):
+        if name not in arrays:
+            raise TatamiError(f"{path}: field '{name}' is missing")
+    packed = arrays.pop("header")
+    if arrays.pop("header_crc") != _crc(packed):
+        raise TatamiError(f"{path}: field 'header' does not match its checksum")
+    header = json.loads(packed.tobytes())
+    if (header["format"], header["version"]) != (FORMAT, VERSION):
+        raise TatamiError(
+            f"{path}: format is {header['format']} {header['version']}, must be {FORMAT} {VERSION}"
+        )
+    for name, expected in header["arrays"].items():
+        if name not in arrays:
+            raise TatamiError(f"{path}: field '{name}' is missing")
+        if str(arrays[name].dtype) != expected["dtype"] or _crc(arrays[name]) != expected["crc"]:
+            raise TatamiError(f"{path}: field '{name}' does not match its checksum")
+    described = header["network"]
+    try:
+        network = Network(
+            described["name"],
+            tuple(described["input_shape"]),
+            tuple(_layer(layer, arrays) for layer in described["layers"]),
+        )
+        plans = {
+            name: LayerPlan.from_arrays(_unflatten(plan, f"{name}.plan", arrays))
+            for name, plan in header["plans"].items()
+        }
+    except TatamiError as error:
+        raise TatamiError(f"{path}: {error}") from None
+    return Kept(network, arrays["images"], arrays["labels"], header["meta"], plans)
+
+
+def _read(path: Path) -> Arrays:
+    if not path.is_file():
+        raise TatamiError(f"{path}: no such file")
+    name = "archive"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {}
+            for name in archive.files:
+                arrays[name] = archive[name]
+            return arrays
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        AttributeError,
+    ) as error:
+        raise TatamiError(f"{path}: field '{name}' cannot be read ({error})") from None
+
+
+def _crc(value: npt.NDArray[Any]) -> int:
+    """CRC-32 of an array's shape and content."""
+    return zlib.crc32(np.ascontiguousarray(value).tobytes(), zlib.crc32(repr(value.shape).encode()))
+
+
+def _flatten(value: Any, name: str, arrays: Arrays) -> Any:
+    """Nested dicts of arrays and numbers as one of numbers; the arrays go to `arrays` and leave None."""
+    if isinstance(value, dict):
+        return {key: _flatten(part, f"{name}.{key}", arrays) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        small = (
+            np.int8
+            if np.abs(value).max(initial=0) < 128
+            else np.int16
+            if np.abs(value).max(initial=0) < 2**15
+            else value.dtype
+        )
+        arrays[name] = value if value.dtype == bool else value.astype(small)
+        return None
+    return value
+
+
+def _unflatten(value: Any, name: str, arrays: Arrays) -> Any:
+    if isinstance(value, dict):
+        return {key: _unflatten(part, f"{name}.{key}", arrays) for key, part in value.items()}
+    if value is None:
+        found = arrays[name]
+        return found if found.dtype == bool or name.endswith(".weight") else found.astype(np.int64)
+    return value
+
+
+def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
+    """A layer without its numbers, for the header; the numbers go to `arrays`."""
+    described: dict[str, Any] = {
+        "kind": type(layer).__name__,
+        "name": layer.name,
+        "source": layer.source,
+        "relu": layer.requant.relu,
+    }
+    for part in ("bias", "multiplier", "shift"):
+        arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
+    if not isinstance(layer, GlobalPool):
+        arrays[f"{layer.name}.weight"] = layer.weight
+    if isinstance(layer, Conv):
+        described |= {"stride": layer.stride, "padding": layer.padding, "residual": None}
+        if layer.residual is not None:
+            described["residual"] = {"source": layer.residual.source, "stride": layer.residual.stride}
+            arrays[f"{layer.name}.residual_channel"] = layer.residual.channel
+            arrays[f"{layer.name}.residual_weight"] = layer.residual.weight
+    return described
+
+
+def _layer(described: dict[str, Any], arrays: Arrays) -> Layer:
+    kind, name, source = described["kind"], described["name"], described["source"]
+    requant = Requant(
+        arrays[f"{name}.bias"], arrays[f"{name}.multiplier"], arrays[f"{name}.shift"], described["relu"]
+    )
+    if kind == GlobalPool.__name__:
+        return GlobalPool(name, source, requant)
+    weight = arrays[f"{name}.weight"]
+    if kind == Linear.__name__:
+        return Linear(name, source, weight, requant)
+    residual = None
+    if described["residual"] is not None:
+        channel, scaled = arrays[f"{name}.residual_channel"], arrays[f"{name}.residual_weight"]
+        residual = Residual(described["residual"]["source"], channel, scaled, described["residual"]["stride"])
+    return Conv(name, source, weight, requant, described["stride"], described["padding"], residual)

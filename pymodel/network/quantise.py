@@ -1,0 +1,184 @@
+"""From a float network to the integers of `pymodel.network.integer`: int8 symmetric, one scale per tensor and
+per filter.
+
+A scale is the real value of one integer step: `real = scale * integer`. Three of them meet in a layer: `s_in`
+of the tensor it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its sums are in
+steps of `s_in * s_w[f]`, so are bias and residual, and `s_in * s_w[f] / s_out` is the multiplier (Jacob et
+al., arXiv 1712.05877, section 2).
+
+A residual from a tensor of scale s_res enters the sum with the integer weight `s_res / (s_in * s_w[f])`.
+`s_w[f]` is enlarged until that is a whole number, which costs a part of one bit in the filter's weights and
+makes the residual exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.errors import TatamiError
+from pymodel.network.float import (
+    FloatArray,
+    FloatConv,
+    FloatLayer,
+    FloatLinear,
+    FloatNetwork,
+    FloatPool,
+    FloatResidual,
+    evaluate_float,
+)
+from pymodel.network.integer import (
+    INPUT,
+    MAX_RESIDUAL,
+    MAX_SHIFT,
+    Conv,
+    GlobalPool,
+    IntArray,
+    Layer,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    Shape,
+)
+
+PEAK = 127  # the largest weight and activation: symmetric, -128 is left to saturation
+# No filter's step is finer than this part of an output step: a weight lost to it moves the output by less
+# than a thousandth of a step, and a filter of tiny or no weights still has a multiplier and a bias that fit.
+FINEST_STEP = 2.0**-24
+BIAS_LIMIT = 2**30
+CALIBRATED_AT_A_TIME = 32  # images: all tensors of a ResNet-56 under PENNI take about 25 MB for each
+
+
+def quantise_multiplier(real: float) -> tuple[int, int]:
+    """`(multiplier, shift)` with `multiplier / 2**shift` nearest to `real`: multiplier in [2**15, 2**16),
+    shift in 0..47.
+
+    The relative error is at most 2**-16. Raises TatamiError if `real` is not a number in about 2**-32 ..
+    65535.
+    """
+    if not (math.isfinite(real) and real > 0):
+        raise TatamiError(f"requantisation multiplier is {real}, must be a positive number")
+    mantissa, exponent = math.frexp(real)
+    multiplier, shift = round(mantissa * 2**16), 16 - exponent
+    if multiplier == 2**16:
+        multiplier, shift = 2**15, shift - 1
+    if not 0 <= shift <= MAX_SHIFT:
+        raise TatamiError(
+            f"requantisation multiplier is {real:g}, needs a shift of {shift}, must be in 0..{MAX_SHIFT}"
+        )
+    return multiplier, shift
+
+
+def quantise_tensor(values: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.int8]:
+    """Real values to int8 steps of `scale`, rounded to nearest, saturated at -128 and 127; any shape."""
+    steps: FloatArray = np.rint(np.asarray(values, dtype=np.float64) / scale)
+    return steps.clip(-PEAK - 1, PEAK).astype(np.int8)
+
+
+def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
+    """The scale of every tensor, such that the largest magnitude it has on these images becomes 127.
+
+    A tensor that is zero throughout gets scale 1. Images as for `evaluate_float`; they must not be those that
+    accuracy is measured on.
+    """
+    peaks = dict.fromkeys((INPUT, *network.shapes), 0.0)
+    for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
+        for name, values in evaluate_float(network, images[first : first + CALIBRATED_AT_A_TIME]).items():
+            peaks[name] = max(peaks[name], float(np.abs(values).max(initial=0)))
+    return {name: peak / PEAK if peak else 1.0 for name, peak in peaks.items()}
+
+
+NO_STEPS: Mapping[str, FloatArray] = {}
+
+
+def quantise(
+    network: FloatNetwork,
+    scales: Mapping[str, float],
+    residual_limit: int = PEAK,
+    steps: Mapping[str, FloatArray] = NO_STEPS,
+) -> Network:
+    """The integer network, given the scale of every tensor (`calibrate`).
+
+    `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more
+    keeps finer weights in filters whose weights are all small next to 1, for more slots. `steps`, float [F]
+    by layer, are the `s_w` of layers whose weights are multiples of a step already; then it is the residual's
+    integer weight that is rounded, and a step is made larger only where that would be more than
+    `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or not positive, and for numbers that the
+    formats cannot hold.
+    """
+    for name in network.shapes:
+        if not 0 < scales.get(name, 0) < math.inf:
+            raise TatamiError(
+                f"network '{network.name}': scale of tensor '{name}' is {scales.get(name)}, must be a"
+                " positive number"
+            )
+    layers = []
+    for layer in network.layers:
+        try:
+            layers.append(
+                _quantise_layer(layer, network.shapes, scales, residual_limit, steps.get(layer.name))
+            )
+        except TatamiError as error:
+            raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
+    return Network(network.name, network.input_shape, tuple(layers))
+
+
+def _quantise_layer(
+    layer: FloatLayer,
+    shapes: Mapping[str, Shape],
+    scales: Mapping[str, float],
+    residual_limit: int,
+    given: FloatArray | None,
+) -> Layer:
+    s_in, s_out = scales[layer.source], scales[layer.name]
+    if isinstance(layer, FloatPool):
+        channels, rows, columns = shapes[layer.source]
+        step = np.full(channels, s_in / (rows * columns))
+        return GlobalPool(layer.name, layer.source, _requant(np.zeros(channels), step, s_out, relu=False))
+
+    peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
+    free = peak / PEAK if given is None else given
+    step = np.maximum.reduce(
+        [s_in * free, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
+    )
+    residual = None
+    if isinstance(layer, FloatConv) and layer.residual is not None:
+        step, weight = _residual_weight(
+            step, layer.residual, scales[layer.residual.source], residual_limit, exact=given is None
+        )
+        residual = Residual(layer.residual.source, layer.residual.channel, weight, layer.residual.stride)
+    s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
+    weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
+    requant = _requant(layer.bias, step, s_out, layer.relu)
+    if isinstance(layer, FloatLinear):
+        return Linear(layer.name, layer.source, weight, requant)
+    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
+
+
+def _residual_weight(
+    step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool
+) -> tuple[FloatArray, IntArray]:
+    """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those
+    numbers (0 for none).
+
+    If not `exact` the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`. So it is, too, for a
+    filter of weights so large that s_res is less than a step: its residual becomes 0 or 1 steps.
+    """
+    has = residual.channel >= 0
+    if not exact:
+        step = np.where(has, np.maximum(step, s_res / MAX_RESIDUAL), step)
+    fine = has & exact & (s_res >= step)
+    whole = np.where(fine, np.minimum(np.floor(s_res / step), limit), np.rint(s_res / step))
+    return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
+
+
+def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Requant:
+    """`bias` in real units [F], `step` the real value of one step of each filter's sum [F]."""
+    pairs = np.array([quantise_multiplier(float(real)) for real in step / s_out], dtype=np.int32).reshape(
+        -1, 2
+    )
+    return Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1], relu)

@@ -1,9 +1,0 @@
-"""Real networks: how each was trained, and the integer networks kept as data.
-
-`TRAINERS` names the module of each network that `make train NET=name` can reproduce. Such a module needs torch, so it is
-imported only when asked for; its `run(seed, path=None)` trains, writes the kept data (or `path`) and returns the figures as a dict.
-"""
-
-from __future__ import annotations
-
-TRAINERS = {"digits": "pymodel.networks.train_digits", "systems": "pymodel.networks.train_systems"}

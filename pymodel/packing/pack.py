@@ -1,0 +1,424 @@
+"""Packing: a sparse weight matrix under a permutation becomes a list of lanes, without loss.
+
+Every non-zero of a filter gets exactly one slot, in a lane that names the group of its input; the select is
+the bank of that input (Chen et al., arXiv 2104.01303; lanes, groups and slots are explained in
+`pymodel.packing.permute`). `unpack` is the inverse, `check` the list of what the machine and the compiler
+rely on.
+
+Where slots are 4 bits wide, they hold digits: a weight is `low + 16 * high`, both in -8..7, and takes a slot
+for each of its digits that is not zero (Chen et al., section on subword pruning). Two digits hold -136..119,
+so an int8 weight must be in -128..119.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.permute import Array, Permutation, check_matrix, lane_bound
+
+__all__ = [
+    "PackedMatrix",
+    "Tile",
+    "append",
+    "check",
+    "digit_count",
+    "lane_bound",
+    "pack",
+    "pack_dense",
+    "refill",
+    "split_digits",
+    "unpack",
+]
+
+WEIGHT_BITS = 8
+DIGIT_BITS = 4
+MAX_DIGITS = 119  # the largest weight of two digits
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The lanes of up to T filters.
+
+    `filters` int64 [C]: column c computes filter `filters[c]`. `lanes` int64 [L]: the group that feeds each
+    lane. `select` int64 [L, C]: the bank that a slot takes its input from, 0 where empty. `weight` int8 [L,
+    C], 0 = empty slot. `position` int64 [L, C]: None if slots hold whole weights; else `weight` is a digit,
+    and 1 says that it counts 16 times, 0 where empty.
+    """
+
+    filters: Array
+    lanes: Array
+    select: Array
+    weight: Array
+    position: Array | None = None
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """A weight matrix [F, K] as tiles of lanes over one table of groups.
+
+    `groups` int64 [N, G]: the input that each bank gives to the group, -1 for none. `size`: T. `inputs`: K.
+    """
+
+    groups: Array
+    tiles: tuple[Tile, ...]
+    size: int
+    inputs: int
+
+    @property
+    def filters(self) -> int:
+        """F."""
+        return sum(len(tile.filters) for tile in self.tiles)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of all tiles."""
+        return sum(len(tile.lanes) for tile in self.tiles)
+
+    @property
+    def slots(self) -> int:
+        """Slots, used or empty: T to a lane, also where a tile has fewer than T filters."""
+        return self.lanes * self.size
+
+    @property
+    def digits(self) -> bool:
+        """Whether slots hold digits."""
+        return any(tile.position is not None for tile in self.tiles)
+
+    @property
+    def passes(self) -> int:
+        """Passes of T lanes, the last one of each tile filled up."""
+        return sum(-(-len(tile.lanes) // self.size) for tile in self.tiles)
+
+    @property
+    def nonzeros(self) -> int:
+        """Slots that hold a weight or a digit."""
+        return sum(int(np.count_nonzero(tile.weight)) for tile in self.tiles)
+
+    @property
+    def occupancy(self) -> float:
+        """Share of the slots that hold a weight (1 for no slots)."""
+        return self.nonzeros / self.slots if self.slots else 1.0
+
+    @property
+    def compression(self) -> float:
+        """Weights of the dense matrix per slot (infinite for no slots)."""
+        return self.filters * self.inputs / self.slots if self.slots else float("inf")
+
+
+def split_digits(weight: Array) -> Array:
+    """Integers [...] in -128..119 as digits int8 [..., 2], low before high:
+
+    `weight = low + 16 * high`. Raises `TatamiError` for others.
+    """
+    if weight.size and (weight.min() < -128 or weight.max() > MAX_DIGITS):
+        raise TatamiError(
+            f"weight holds {weight.min()}..{weight.max()}, must be in -128..{MAX_DIGITS}: two digits of"
+            f" {DIGIT_BITS} bits hold no more"
+        )
+    value = weight.astype(np.int16)
+    low = (value + 8) % 16 - 8
+    return np.stack([low, (value - low) >> DIGIT_BITS], axis=-1).astype(np.int8)
+
+
+def digit_count(weight: Array) -> Array:
+    """Digits of each weight that are not zero, uint8 in 0..2: the `slots` of `permute`."""
+    return np.count_nonzero(split_digits(weight), axis=-1).astype(np.uint8)
+
+
+def pack(
+    weight: Array, bank: Array, permutation: Permutation, size: int, group: int, weight_bits: int = 8
+) -> PackedMatrix:
+    """`weight` [F, K], integers in -128..127, packed under a permutation; lossless. With 4 `weight_bits` in
+    digits: -128..119.
+
+    `bank` int [K]: each input's feature bank. Keeps the groups that a lane names, renumbered, and of those
+    the members that a filter uses. Raises `TatamiError` if the permutation does not fit the matrix.
+    """
+    _check_weight(weight, bank, size, group)
+    parts = _parts(weight, weight_bits)
+    _check_permutation(weight, bank, permutation, size, group)
+    tiles: list[Tile] = []
+    tables: list[Array] = []
+    used = np.zeros((0, group), bool)
+    first = 0  # group 0 of this tile's table in the numbering of all tables
+    for index, filters in enumerate(permutation.tiles):
+        if index == 0 or len(permutation.groups) > 1:
+            first += len(tables[-1]) if tables else 0
+            tables.append(permutation.table(index))
+            used = np.concatenate([used, np.zeros(tables[-1].shape, bool)])
+        value = np.where(tables[-1][:, :, None] >= 0, parts[filters][:, tables[-1]], 0)  # [C, N, G, parts]
+        used[first:] |= (value != 0).any(axis=(0, 3))
+        tiles.append(_pack_tile(filters, value, first))
+    kept = used.any(axis=1)
+    number = np.cumsum(kept) - 1
+    groups = np.where(used, np.concatenate(tables), -1)[kept]
+    tiles = [replace(tile, lanes=number[tile.lanes]) for tile in tiles]
+    return PackedMatrix(groups, tuple(tiles), size, weight.shape[1])
+
+
+def pack_dense(weight: Array, bank: Array, size: int, group: int, weight_bits: int = 8) -> PackedMatrix:
+    """The baseline: nothing is skipped. Filters in order, one group and, in every tile, one lane for every
+    input; for every digit of it, if 4 bits.
+
+    `weight` [F, K], integers in -128..127; a zero becomes an empty slot. Raises `TatamiError` like `pack`.
+    """
+    _check_weight(weight, bank, size, group)
+    parts = _parts(weight, weight_bits)
+    count = parts.shape[2]
+    filters, inputs = weight.shape
+    groups = np.full((inputs, group), -1, np.int64)
+    groups[np.arange(inputs), bank] = np.arange(inputs)
+    tiles = []
+    for start in range(0, filters, size):
+        columns = np.arange(start, min(start + size, filters))
+        value = parts[columns].transpose(1, 2, 0).reshape(inputs * count, -1)
+        select = np.where(value != 0, np.repeat(bank, count)[:, None], 0).astype(np.int64)
+        position = np.where(value != 0, np.tile(np.arange(count), inputs)[:, None], 0) if count > 1 else None
+        tiles.append(Tile(columns, np.repeat(np.arange(inputs), count), select, value, position))
+    return PackedMatrix(groups, tuple(tiles), size, inputs)
+
+
+def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
+    """`weight` [F, K], integers in -128..127, in the slots that `packed` has for its own weights: a plan of
+    1s gets its numbers.
+
+    A weight, or digit, that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or one
+    that is not zero has no slot.
+    """
+    if weight.shape != (packed.filters, packed.inputs):
+        raise TatamiError(
+            f"refill: weight has shape {weight.shape}, must be ({packed.filters}, {packed.inputs})"
+        )
+    tiles = []
+    for tile in packed.tiles:
+        member = packed.groups[tile.lanes[:, None], tile.select]
+        position = 0 if tile.position is None else tile.position
+        parts = _parts(weight, 8 if tile.position is None else DIGIT_BITS)
+        value = np.where(tile.weight != 0, parts[tile.filters[None, :], member, position], 0).astype(np.int8)
+        kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
+        tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))
+    filled = PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
+    lost = unpack(filled, *weight.shape) != weight
+    if lost.any():
+        f, k = np.argwhere(lost)[0]
+        raise TatamiError(
+            f"refill: filter {f}, input {k} is {weight[f, k]}, but has no"
+            f" slot{' for each of its digits' * packed.digits}"
+        )
+    return filled
+
+
+def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
+    """`packed` [F, K] with the columns of `weight` int8 [F, M] behind its own, as inputs K..K+M-1: a residual
+    beside a convolution.
+
+    `bank` int [M]: their feature banks. Each weight takes the first empty slot of its filter in a lane whose
+    group has the input or room for it; where there is none, its tile gets a lane more, with a group of its
+    own.
+    """
+    groups = list(packed.groups.copy())
+    parts = _parts(weight, DIGIT_BITS if packed.digits else 8)
+    tiles = []
+    for tile in packed.tiles:
+        lanes, select, value = list(tile.lanes), list(tile.select.copy()), list(tile.weight.copy())
+        position = list(np.zeros_like(tile.select) if tile.position is None else tile.position.copy())
+        for column, f in enumerate(tile.filters):
+            for m, part in np.argwhere(parts[f]):
+                k, b = packed.inputs + int(m), int(bank[m])
+                free = [i for i, g in enumerate(lanes) if value[i][column] == 0 and groups[g][b] in (-1, k)]
+                if free:
+                    i = next((i for i in free if groups[lanes[i]][b] == k), free[0])
+                else:
+                    i = len(lanes)
+                    lanes.append(len(groups))
+                    groups.append(np.full(packed.groups.shape[1], -1, np.int64))
+                    for field in (select, position):
+                        field.append(np.zeros(len(tile.filters), np.int64))
+                    value.append(np.zeros(len(tile.filters), np.int8))
+                groups[lanes[i]][b] = k
+                select[i][column], value[i][column], position[i][column] = b, parts[f, m, part], part
+        shape = (len(lanes), len(tile.filters))
+        slots = np.array(select, np.int64).reshape(shape), np.array(value, np.int8).reshape(shape)
+        places = None if tile.position is None else np.array(position, np.int64).reshape(shape)
+        tiles.append(Tile(tile.filters, np.array(lanes, np.int64), *slots, places))
+    table = np.array(groups, np.int64).reshape(-1, packed.groups.shape[1])
+    return PackedMatrix(table, tuple(tiles), packed.size, packed.inputs + weight.shape[1])
+
+
+def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
+    """The int8 matrix [filters, inputs] that was packed.
+
+    Raises `TatamiError` if two slots give the same weight, or a slot lies outside the matrix or selects no
+    input.
+    """
+    weight = np.zeros((filters, inputs, 2), np.int16)
+    for index, tile in enumerate(packed.tiles):
+        lane, column = np.nonzero(tile.weight)
+        row = tile.filters[column]
+        member = packed.groups[tile.lanes[lane], tile.select[lane, column]]
+        part = np.zeros_like(member) if tile.position is None else tile.position[lane, column]
+        for name, value, limit in (
+            ("filter", row, filters),
+            ("input", member, inputs),
+            ("position", part, 2),
+        ):
+            wrong = (value < 0) | (value >= limit)
+            if wrong.any():
+                raise TatamiError(
+                    f"packed tile {index}: a slot of lane {lane[wrong][0]} has {name} {value[wrong][0]}, must"
+                    f" be in 0..{limit - 1}"
+                )
+        cell, slots = np.unique((row * inputs + member) * 2 + part, return_counts=True)
+        doubled = (slots > 1) | (weight.reshape(-1)[cell] != 0)
+        if doubled.any():
+            f, k = divmod(int(cell[doubled][0]) // 2, inputs)
+            raise TatamiError(f"packed tile {index}: filter {f} has two slots for input {k}")
+        weight[row, member, part] = tile.weight[lane, column]
+    whole = weight[:, :, 0] + (weight[:, :, 1] << DIGIT_BITS)
+    if whole.size and whole.min() < -128:
+        f, k = np.argwhere(whole < -128)[0]
+        raise TatamiError(
+            f"packed: the digits of filter {f}, input {k} are those of {whole[f, k]}, must be at least -128"
+        )
+    return whole.astype(np.int8)
+
+
+def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits: int = 8) -> None:
+    """Raises `TatamiError`, naming the field, unless `packed` is something that the machine can run.
+
+    `bank` int [K]: the bank that each input lies in. Checked: shapes and types; every member of a group lies
+    in the bank of its place; a tile has 1..T filters and every filter is in one tile; lanes name groups; an
+    empty slot selects 0, a full one a member of its group; no weight or digit has two slots; no group is
+    there for nothing. With 4 `weight_bits`, that slots hold digits.
+    """
+    inputs = len(bank)
+    if packed.size != size:
+        raise TatamiError(f"packed size is {packed.size}, must be {size}")
+    if packed.inputs != inputs:
+        raise TatamiError(f"packed inputs is {packed.inputs}, must be {inputs}")
+    _check_groups("packed groups", packed.groups, group, bank)
+    _check_tiles("packed", [tile.filters for tile in packed.tiles], size, packed.filters)
+    named = np.zeros(len(packed.groups), bool)
+    for index, tile in enumerate(packed.tiles):
+        where = f"packed tile {index}"
+        _check_range(f"{where}: lanes", tile.lanes, (len(tile.lanes),), len(packed.groups))
+        shape = (len(tile.lanes), len(tile.filters))
+        if tile.weight.shape != shape or tile.weight.dtype != np.int8:
+            raise TatamiError(
+                f"{where}: weight is {tile.weight.dtype} {tile.weight.shape}, must be int8 {shape}"
+            )
+        _check_range(f"{where}: select", tile.select, shape, group)
+        if tile.select[tile.weight == 0].any():
+            raise TatamiError(f"{where}: select of an empty slot must be 0")
+        _check_digits(where, tile, shape, weight_bits)
+        named[tile.lanes] = True
+    if not named.all():
+        raise TatamiError(f"packed groups: group {np.flatnonzero(~named)[0]} is named by no lane")
+    unpack(packed, packed.filters, inputs)
+
+
+def _parts(weight: Array, weight_bits: int) -> Array:
+    """What slots hold of each weight, int8 [F, K, parts]: the weight, or its two digits."""
+    return weight.astype(np.int8)[:, :, None] if weight_bits == 8 else split_digits(weight)
+
+
+def _pack_tile(filters: Array, value: Array, first: int) -> Tile:
+    """Slots for `value` [C, N, G, parts]; lanes are in order of their groups, which are numbered from
+    `first`.
+    """
+    count, groups, members, parts = value.shape
+    value = value.reshape(count, groups, members * parts)
+    full = value != 0
+    per_group = full.sum(axis=2).max(axis=0, initial=0)
+    start = np.cumsum(per_group) - per_group
+    column, n, b = np.nonzero(full)
+    rank = (np.cumsum(full, axis=2) - 1)[column, n, b]  # the filter's non-zeros in this group, counted off
+    lanes = np.repeat(np.arange(len(per_group)), per_group)
+    select, position = np.zeros((2, len(lanes), len(filters)), np.int64)
+    weight = np.zeros((len(lanes), len(filters)), np.int8)
+    select[start[n] + rank, column], position[start[n] + rank, column] = b // parts, b % parts
+    weight[start[n] + rank, column] = value[column, n, b]
+    return Tile(filters, lanes + first, select, weight, position if parts > 1 else None)
+
+
+def _check_digits(where: str, tile: Tile, shape: tuple[int, int], weight_bits: int) -> None:
+    if (tile.position is None) != (weight_bits == 8):
+        raise TatamiError(
+            f"{where}: position is {'missing' if tile.position is None else 'there'}, slots have"
+            f" {weight_bits} bits"
+        )
+    if tile.position is None:
+        return
+    _check_range(f"{where}: position", tile.position, shape, 2)
+    if tile.position[tile.weight == 0].any():
+        raise TatamiError(f"{where}: position of an empty slot must be 0")
+    if tile.weight.size and (tile.weight.min() < -8 or tile.weight.max() > 7):
+        raise TatamiError(
+            f"{where}: weight holds {tile.weight.min()}..{tile.weight.max()}, a digit must be in -8..7"
+        )
+
+
+def _check_weight(weight: Array, bank: Array, size: int, group: int) -> None:
+    check_matrix(weight, bank, size, group)
+    if not np.issubdtype(weight.dtype, np.integer) or weight.min() < -128 or weight.max() > 127:
+        raise TatamiError("pack: weight must hold integers in -128..127")
+
+
+def _check_permutation(weight: Array, bank: Array, permutation: Permutation, size: int, group: int) -> None:
+    _check_tiles("permutation", permutation.tiles, size, len(weight))
+    if len(permutation.groups) not in (1, len(permutation.tiles)):
+        raise TatamiError(
+            f"permutation groups: {len(permutation.groups)} tables for {len(permutation.tiles)} tiles, must"
+            " be one or one per tile"
+        )
+    for index, table in enumerate(permutation.groups):
+        where = f"permutation groups, table {index}"
+        _check_groups(where, table, group, bank)
+        times = np.bincount(table[table >= 0], minlength=len(bank))
+        if times.max() > 1:
+            raise TatamiError(f"{where}: input {times.argmax()} is in {times.max()} groups, must be in one")
+        filters = (
+            np.concatenate(permutation.tiles) if len(permutation.groups) == 1 else permutation.tiles[index]
+        )
+        missing = (weight[filters] != 0).any(axis=0) & (times == 0)
+        if missing.any():
+            raise TatamiError(f"{where}: input {missing.argmax()} has non-zero weights but is in no group")
+
+
+def _check_groups(where: str, groups: Array, group: int, bank: Array) -> None:
+    if groups.ndim != 2 or groups.shape[1] != group or not np.issubdtype(groups.dtype, np.integer):
+        raise TatamiError(f"{where}: {groups.dtype} {groups.shape}, must be integers [groups, {group}]")
+    if groups.size and (groups.min() < -1 or groups.max() >= len(bank)):
+        raise TatamiError(
+            f"{where}: holds inputs {groups.min()}..{groups.max()}, must be in -1..{len(bank) - 1}"
+        )
+    wrong = (groups >= 0) & (bank[groups] != np.arange(group))
+    if wrong.any():
+        n, b = np.argwhere(wrong)[0]
+        raise TatamiError(
+            f"{where}: group {n} takes input {groups[n, b]} from bank {b}, but it lies in bank"
+            f" {bank[groups[n, b]]}"
+        )
+
+
+def _check_tiles(where: str, tiles: list[Array] | tuple[Array, ...], size: int, filters: int) -> None:
+    for index, tile in enumerate(tiles):
+        if not 1 <= len(tile) <= size:
+            raise TatamiError(f"{where} tile {index}: filters has {len(tile)} entries, must have 1..{size}")
+        _check_range(f"{where} tile {index}: filters", tile, (len(tile),), filters)
+    times = np.bincount(np.concatenate(tiles), minlength=filters) if tiles else np.zeros(filters, np.int64)
+    if (times != 1).any():
+        raise TatamiError(
+            f"{where} tiles: filter {(times != 1).argmax()} is in {times[(times != 1).argmax()]} tiles, must"
+            " be in one"
+        )
+
+
+def _check_range(where: str, value: Array, shape: tuple[int, ...], limit: int) -> None:
+    if value.shape != shape or not np.issubdtype(value.dtype, np.integer):
+        raise TatamiError(f"{where}: {value.dtype} {value.shape}, must be integers {shape}")
+    if value.size and (value.min() < 0 or value.max() >= limit):
+        raise TatamiError(f"{where}: holds {value.min()}..{value.max()}, must be in 0..{limit - 1}")

@@ -1,0 +1,83 @@
+"""Magnitude pruning: which weights stay, per layer or over a whole network, and how fast to get there.
+
+A mask is bool of its weight's shape, True where the weight is kept. The number kept is exact: `sparsity` of n
+weights prunes ceil(sparsity * n) of them, the smallest in magnitude; of equal magnitudes the earlier (in the
+order of the layers, then C order) is kept, so the same weights always give the same mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.errors import TatamiError
+
+Weight = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+
+
+def kept_count(weights: int, sparsity: float) -> int:
+    """How many of `weights` weights stay at a sparsity in [0, 1).
+
+    Raises TatamiError outside of that range.
+    """
+    if not 0 <= sparsity < 1:  # also refuses NaN
+        raise TatamiError(f"sparsity is {sparsity}, must be in [0, 1)")
+    # Rounded first: 0.07 * 100 is 7.000000000000001, which must prune 7 weights.
+    return weights - math.ceil(round(sparsity * weights, 6))
+
+
+def layer_masks(weights: Mapping[str, Weight], sparsity: float | Mapping[str, float]) -> dict[str, Mask]:
+    """Prunes every layer to its own sparsity, one number for all or one per layer name.
+
+    Raises TatamiError for a weight that is not finite, a sparsity outside [0, 1) or a layer without one.
+    """
+    masks = {}
+    for name, weight in weights.items():
+        if isinstance(sparsity, Mapping) and name not in sparsity:
+            raise TatamiError(f"layer '{name}' has no sparsity; given: {', '.join(sparsity)}")
+        masks[name] = _largest(
+            _magnitude(name, weight), sparsity[name] if isinstance(sparsity, Mapping) else sparsity
+        ).reshape(weight.shape)
+    return masks
+
+
+def global_masks(weights: Mapping[str, Weight], sparsity: float) -> dict[str, Mask]:
+    """Prunes the smallest weights wherever they are, so that all layers together reach the sparsity; a layer
+    may lose all.
+
+    Raises TatamiError for a weight that is not finite or a sparsity outside [0, 1).
+    """
+    magnitudes = [_magnitude(name, weight) for name, weight in weights.items()]
+    kept = _largest(np.concatenate([np.zeros(0), *magnitudes]), sparsity)
+    masks, start = {}, 0
+    for name, weight in weights.items():
+        masks[name] = kept[start : start + weight.size].reshape(weight.shape)
+        start += weight.size
+    return masks
+
+
+def sparsity_of(weights: Mapping[str, npt.NDArray[np.generic]]) -> float:
+    """Share of the weights (or mask entries) that are zero, over all layers; 0 if there is no
+    weight at all.
+    """
+    total = sum(weight.size for weight in weights.values())
+    return 1 - sum(np.count_nonzero(weight) for weight in weights.values()) / total if total else 0.0
+
+
+def _magnitude(name: str, weight: Weight) -> npt.NDArray[np.floating]:
+    magnitude: Weight = np.abs(weight).ravel()
+    if not np.isfinite(magnitude).all():
+        raise TatamiError(
+            f"layer '{name}': weight {int(np.flatnonzero(~np.isfinite(magnitude))[0])} is not a finite number"
+        )
+    return magnitude
+
+
+def _largest(magnitude: npt.NDArray[np.floating], sparsity: float) -> Mask:
+    mask = np.zeros(len(magnitude), dtype=bool)
+    mask[np.argsort(-magnitude, kind="stable")[: kept_count(len(magnitude), sparsity)]] = True
+    return mask

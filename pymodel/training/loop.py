@@ -1,0 +1,119 @@
+"""One training under a scheme, from start or checkpoint to the trained module: `train`."""
+
+from __future__ import annotations
+
+import importlib
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.network.float import FloatArray
+from pymodel.schemes import LayerPlan, Scheme
+from pymodel.training.schedule import Budget
+from pymodel.training.tasks import Task
+from pymodel.training.trainer import Trainer
+
+SAVED_EVERY = 30.0  # seconds
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """After a step: how many are done, of how many, the loss, and the compression ratio of the plan
+    in force.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`module`, as the machine runs it; `plans` by layer name, and how many `weights` these layers had
+    before.
+
+    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made;
+    `figures`, what the scheme's own trainer adds; `weight_steps` for the quantiser, see there.
+    """
+
+    module: nn.Module
+    plans: dict[str, LayerPlan]
+    weights: int
+    saliency_kept: float
+    steps: int
+    seconds: float
+    figures: dict[str, float]
+    weight_steps: dict[str, FloatArray]
+
+
+def train(
+    task: Task,
+    scheme: Scheme,
+    ratio: float,
+    config: ArrayConfig,
+    budget: Budget,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Callable[[Progressed], None] = lambda _: None,
+    compiled: bool = False,
+) -> Trained:
+    """Prunes and retrains a copy of `task.module`; `compiled` by `torch.compile`, which pays from minutes of
+    training on.
+
+    With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of
+    the same arguments goes on from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a
+    checkpoint of other arguments, a loss that is not finite, and where nothing can be compiled.
+    """
+    if compiled and not python_headers().is_file():
+        raise TatamiError(
+            f"compiled training needs Python's headers, {python_headers()} (Debian: apt install python3-dev)"
+        )
+    trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed, compiled)
+    if checkpoint and checkpoint.exists():
+        trainer.load(checkpoint)
+    before, begin = trainer.seconds, time.perf_counter()
+    saved = begin
+    ratios = budget.ratios(ratio, trainer.steps)
+    trainer.module.train()
+    while trainer.step < trainer.steps:
+        if trainer.step in ratios and trainer.ratio != ratios[trainer.step]:
+            trainer.plan(ratios[trainer.step])
+        loss = trainer.learn()
+        now = time.perf_counter()
+        trainer.seconds = before + now - begin
+        report(Progressed(trainer.step, trainer.steps, loss, trainer.ratio))
+        if checkpoint and (now - saved > SAVED_EVERY or trainer.step == trainer.steps):
+            trainer.save(checkpoint)
+            saved = time.perf_counter()
+    if not trainer.plans:  # no steps
+        trainer.plan(ratio)
+    module = trainer.runnable().eval()
+    return Trained(
+        module,
+        trainer.plans,
+        trainer.weights,
+        trainer.kept,
+        trainer.steps,
+        trainer.seconds,
+        trainer.figures(),
+        trainer.weight_steps(),
+    )
+
+
+def python_headers() -> Path:
+    """What `torch.compile` cannot do without; not there where Python was installed without its headers."""
+    return Path(sysconfig.get_path("include")) / "Python.h"
+
+
+def trainer_of(scheme: Scheme) -> type[Trainer]:
+    """The class that trains under a scheme."""
+    module, _, name = scheme.trainer.partition(":")
+    found: type[Trainer] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,102 @@
+"""Training under PENNI (Li et al., arXiv 2005.07133): convolutions decomposed, basis and coefficients trained
+in turns, then together.
+
+The paper trains in turns, prunes the coefficients of each layer once, by a threshold, and trains on for 100
+epochs. Here, to have the budget and the schedule of all other schemes, coefficients are pruned at every turn,
+over all layers at once and together with the weights of layers that are not decomposed, more each time; what
+was pruned may come back until the turns end; and the first layer is left whole.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from pymodel.network.float import FloatConv, FloatLinear
+from pymodel.network.from_torch import Imported, import_torch
+from pymodel.schemes import LayerWeights
+from pymodel.schemes.penni import BASIS, COEFFICIENTS, original_weights, penni_counts
+from pymodel.training.decomposed import Decomposed, decompose_module, l1, plain, train_part
+from pymodel.training.trainer import Trainer
+
+L1 = 1e-4  # weight of the sum of the magnitudes of all coefficients in the loss
+
+
+class PenniTrainer(Trainer):
+    """From plan to plan the coefficients, under an l1 penalty, and the basis kernels learn in turns; once
+    pruning has ended both do.
+    """
+
+    def prepared(self) -> nn.Module:
+        return decompose_module(self.task.module, skip=self.task.keep)
+
+    def runnable(self) -> nn.Module:
+        return plain(self.module)
+
+    def paths(self, imported: Imported) -> dict[str, str]:
+        """The basis kernels are shared, and not pruned but with the last coefficient of a plane: they have no
+        parameter here.
+        """
+        found = {}
+        for name, path in imported.weights.items():
+            if name.endswith(COEFFICIENTS):
+                found[name] = name
+            elif not name.endswith(BASIS):
+                found[name] = path
+        return found
+
+    def layers(self) -> list[LayerWeights]:
+        whole = import_torch(plain(self.module, whole=True), self.task.input_shape, self.task.name)
+        stages = {layer.name: layer for layer in whole.network.layers}
+        basis = []
+        for name, layer in stages.items():
+            if name.endswith(BASIS) and isinstance(layer, FloatConv):
+                matrix = layer.weight.reshape(len(layer.weight), -1)
+                # no saliency: it stays or goes with the coefficients, whose saliency is what a plan keeps
+                basis.append(LayerWeights(name, matrix, self.banks[name], np.zeros(matrix.shape)))
+        return [*basis, *super().layers()]
+
+    def turn(self) -> Literal["coefficients", "basis", "both"]:
+        """What learns in the step that comes."""
+        done = self.step / max(1, self.steps) / self.budget.pruning if self.budget.pruning else 1.0
+        if done >= 1:
+            return "both"
+        return "basis" if int(done * self.budget.replans) % 2 else "coefficients"
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        turn = self.turn()
+        train_part(self.module, turn)
+        found = super().loss(inputs, labels)
+        return found + L1 * l1(self.module) if turn == "coefficients" else found
+
+    @property
+    def weights(self) -> int:
+        return original_weights(self.layers())
+
+    def figures(self) -> dict[str, float]:
+        """Shares of parameters and operations that are pruned, of all convolutions and linear layers, as
+        `penni_counts` has them.
+        """
+        parts = dict(self.module.named_modules())
+        parameters, flops, all_parameters, all_flops = 0, 0, 0, 0
+        for layer in import_torch(self.runnable(), self.task.input_shape, self.task.name).network.layers:
+            _, rows, columns = self.skeleton.shapes[layer.name]
+            stem = parts.get(layer.name.removesuffix(COEFFICIENTS))
+            if layer.name.endswith(COEFFICIENTS) and isinstance(stem, Decomposed):
+                count = penni_counts(stem.coefficients.detach().numpy(), stem.basis.shape[1], rows * columns)
+                parameters, flops = parameters + count.parameters, flops + count.flops
+                all_parameters, all_flops = (
+                    all_parameters + count.original_parameters,
+                    all_flops + count.original_flops,
+                )
+            elif isinstance(layer, FloatConv | FloatLinear) and not layer.name.endswith(BASIS):
+                kept = int((layer.weight != 0).sum())
+                parameters, flops = parameters + kept, flops + kept * rows * columns
+                all_parameters, all_flops = (
+                    all_parameters + layer.weight.size,
+                    all_flops + layer.weight.size * rows * columns,
+                )
+        return {"parameters_pruned": 1 - parameters / all_parameters, "flops_pruned": 1 - flops / all_flops}

@@ -1,0 +1,85 @@
+"""Training under `tight_subword`: the network sees every weight as what the digit slots of its plan
+can hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pymodel.network.float import FloatArray, FloatPool
+from pymodel.network.from_torch import import_torch
+from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, unpack
+from pymodel.schemes.tight_subword import digit_saliency_kept
+from pymodel.training.trainer import Trainer
+
+# of a digit of either sign: -8 is left out, as a batch norm of negative gain turns all signs around
+LARGEST = 7
+
+
+class SubwordTrainer(Trainer):
+    """The dense copy of each weight learns on; what the module has is the nearest value that the weight's
+    digits make, in steps of its filter.
+
+    A filter's step is its largest kept weight over 119. The quantiser takes the same steps, so that no weight
+    is rounded twice.
+    """
+
+    def plan(self, ratio: float) -> None:
+        layers = self.layers()
+        super().plan(ratio)
+        self.kept = digit_saliency_kept(layers, self.plans)
+
+    def load(self, path: Path) -> None:
+        super().load(path)
+        self.apply()
+
+    def apply(self) -> None:
+        with torch.no_grad():
+            for name, weight in self.seen.items():
+                low, high = self.slots(name)
+                step = self.step_of(name)
+                whole = self.dense[name] / step
+                both = whole.round().clamp(-MAX_DIGITS, MAX_DIGITS)
+                sixteens = (whole / 16).round().clamp(-LARGEST, LARGEST) * 16
+                ones = whole.round().clamp(-LARGEST, LARGEST)
+                nearest = torch.where(
+                    low & high, both, torch.where(high, sixteens, torch.where(low, ones, torch.zeros(())))
+                )
+                weight.copy_(nearest * step)
+
+    def slots(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each weight of a layer whether its low and its high digit have a slot."""
+        if name not in self.plans:  # before the first plan all have
+            every = torch.ones_like(self.dense[name], dtype=torch.bool)
+            return every, every
+        packed = self.plans[name].packed
+        assert packed is not None
+        ones = torch.from_numpy(unpack(packed, packed.filters, packed.inputs)).reshape(self.dense[name].shape)
+        return ones & 1 == 1, ones >> DIGIT_BITS == 1
+
+    def step_of(self, name: str) -> torch.Tensor:
+        """What a weight's unit is worth, by filter: [F, 1, ...]."""
+        peak = (self.dense[name].detach() * self.masks[name]).abs().flatten(1).amax(dim=1)
+        return torch.where(peak > 0, peak / MAX_DIGITS, torch.ones(())).reshape(
+            -1, *[1] * (self.dense[name].ndim - 1)
+        )
+
+    def weight_steps(self) -> dict[str, FloatArray]:
+        """Of the layers with the batch norm folded in; where nothing is pruned, what makes the largest weight
+        of a filter 119.
+        """
+        imported = import_torch(self.runnable(), self.task.input_shape, self.task.name)
+        found = {}
+        for layer in imported.network.layers:
+            if layer.name in self.plans:
+                found[layer.name] = (
+                    np.abs(imported.factors[layer.name]) * self.step_of(layer.name).flatten().double().numpy()
+                )
+            elif not isinstance(layer, FloatPool):
+                found[layer.name] = (
+                    np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1) / MAX_DIGITS
+                )
+        return found

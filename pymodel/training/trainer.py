@@ -1,0 +1,284 @@
+"""Training under a compression scheme: pruned step by step to the ratio asked for, permuted anew at every
+step, then retrained.
+
+The compression ratio rises along the cubic schedule of Zhu and Gupta (arXiv 1710.01878) over the first part
+of the steps; at each rise the scheme is asked for a new plan. Between the plans a pruned weight is zero in
+the network, but a dense copy of it goes on learning from the gradient that it has there, so that a later plan
+may take it back (dynamic network surgery; Guo et al., arXiv 1608.04493). In the mean over a filter it learns
+no faster than the weights that stay (`held_back`). Every scheme is trained by the same steps on the same
+images in the same order, given the same seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pymodel.compiler.layout import input_banks, output_words, residual_banks
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.network.float import FloatArray
+from pymodel.network.from_torch import Imported, import_torch
+from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
+from pymodel.training.schedule import Budget
+from pymodel.training.tasks import Task
+
+SMOOTHING = 0.9  # of the squared products of weight and gradient, from step to step
+EVALUATED = 500  # images at a time
+
+
+class Trainer:
+    """The state of a training: the module, and of each planned weight a dense copy that learns and the mask
+    that the module sees it through.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        scheme: Scheme,
+        ratio: float,
+        config: ArrayConfig,
+        budget: Budget,
+        seed: int,
+        compiled: bool = False,
+    ) -> None:
+        self.task, self.scheme, self.config, self.budget, self.seed = task, scheme, config, budget, seed
+        self.module = self.prepared().to(memory_format=torch.channels_last)  # faster on a CPU
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = (
+            torch.compile(self.module) if compiled else self.module
+        )
+        imported = import_torch(self.runnable(), task.input_shape, task.name)
+        parameters = dict(self.module.named_parameters())
+        self.seen = {
+            name: parameters[path] for name, path in self.paths(imported).items() if name not in task.keep
+        }
+        self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
+        self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
+        self.score: dict[str, torch.Tensor] = {}
+        self.skeleton = imported.network.skeleton
+        self.banks, self.residuals = input_banks(self.skeleton, config), residual_banks(self.skeleton, config)
+        self.words = output_words(self.skeleton, config)
+        self.steps = budget.steps(len(task.train_images))
+        self.step, self.ratio, self.kept, self.seconds = 0, 1.0, 1.0, 0.0
+        self.plans: dict[str, LayerPlan] = {}
+        others = [p for p in parameters.values() if not any(p is weight for weight in self.seen.values())]
+        nesterov = {
+            "momentum": budget.momentum,
+            "nesterov": budget.momentum > 0,
+            "weight_decay": budget.weight_decay,
+        }
+        self.optimizer = torch.optim.SGD([*self.dense.values(), *others], budget.learning_rate, **nesterov)
+        # what must agree for a checkpoint to be of this training
+        self.arguments = {
+            "network": task.name,
+            "start": task.start,
+            "data": task.data,
+            "scheme": scheme.name,
+            "ratio": ratio,
+            "config": config.name,
+            "seed": seed,
+            **asdict(budget),
+        }
+
+    # What a scheme that trains in a way of its own replaces (`pymodel.training.penni`).
+
+    def prepared(self) -> nn.Module:
+        """The module to train, a copy."""
+        return copy.deepcopy(self.task.module)
+
+    def runnable(self) -> nn.Module:
+        """The module in layers that the machine runs, with the weights that it has now."""
+        return self.module
+
+    def paths(self, imported: Imported) -> dict[str, str]:
+        """The parameter behind each layer's weight that is pruned, by layer name."""
+        return imported.weights
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(self.logits(inputs), labels)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.budget.precision == "bfloat16"):
+            return self.forward(inputs).float()
+
+    @property
+    def weights(self) -> int:
+        """Weights that the planned layers had before compression."""
+        return sum(weight.numel() for weight in self.seen.values())
+
+    def figures(self) -> dict[str, float]:
+        """What else is to be said of the result."""
+        return {}
+
+    def weight_steps(self) -> dict[str, FloatArray]:
+        """The real value of one integer step of each filter [F], by layer, where the quantiser is not free to
+        choose it.
+        """
+        return {}
+
+    def layers(self) -> list[LayerWeights]:
+        """What the scheme is asked about.
+
+        Taylor saliencies count from the second plan on: before the first step there is no gradient.
+        """
+        layers = []
+        for name, weight in self.dense.items():
+            matrix = weight.detach().reshape(len(weight), -1).double().numpy()
+            saliency = self.score.get(name, weight.detach().square()).reshape(matrix.shape).double().numpy()
+            layers.append(
+                LayerWeights(
+                    name, matrix, self.banks[name], saliency, self.residuals.get(name), self.words[name]
+                )
+            )
+        return layers
+
+    def plan(self, ratio: float) -> None:
+        """Asks the scheme anew and prunes."""
+        layers = self.layers()
+        # the same arrangement for the same weights, wherever the run was taken up
+        self.plans = self.scheme.plan(
+            layers, ratio, self.config, np.random.default_rng([self.seed, self.step])
+        )
+        self.ratio, self.kept = ratio, saliency_kept(layers, self.plans)
+        for name in self.seen:
+            self.masks[name] = (
+                torch.from_numpy(self.plans[name].mask)
+                .reshape(self.dense[name].shape)
+                .to(self.dense[name].dtype)
+            )
+        self.apply()
+
+    def apply(self) -> None:
+        with torch.no_grad():
+            for name, weight in self.seen.items():
+                torch.mul(self.dense[name], self.masks[name], out=weight)
+
+    def learn(self) -> float:
+        """One step; returns the loss."""
+        images, budget = len(self.task.train_images), self.budget
+        per_epoch = math.ceil(images / budget.batch)
+        epoch, number = divmod(self.step, per_epoch)
+        order = torch.randperm(images, generator=_generator(self.seed, 0, epoch))
+        batch = order[number * budget.batch : (number + 1) * budget.batch]
+        inputs = self.task.prepare(self.task.train_images[batch], _generator(self.seed, 1, self.step))
+        loss = self.loss(inputs, self.task.train_labels[batch])
+        if not torch.isfinite(loss):
+            where = f"network '{self.task.name}', step {self.step}"
+            raise TatamiError(
+                f"{where}: loss is {loss.item()}; learning_rate {budget.learning_rate} is too large for it"
+            )
+        for weight in self.module.parameters():
+            weight.grad = None
+        loss.backward()
+        for name, weight in self.seen.items():
+            # also where the mask is zero
+            self.dense[name].grad = None if weight.grad is None else held_back(weight.grad, self.masks[name])
+            if budget.saliency == "taylor" and weight.grad is not None:
+                square = (self.dense[name].detach() * weight.grad).square()
+                self.score[name] = (
+                    self.score[name].lerp(square, 1 - SMOOTHING) if name in self.score else square
+                )
+        for group in self.optimizer.param_groups:
+            group["lr"] = budget.learning_rate * budget.rate(self.step, self.steps)
+        self.optimizer.step()
+        self.apply()
+        self.step += 1
+        return float(loss.item())
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        state = {
+            "arguments": self.arguments,
+            "run": {name: getattr(self, name) for name in RUN},
+            "plans": {name: plan.to_arrays() for name, plan in self.plans.items()},
+            "tensors": {name: getattr(self, name) for name in ("dense", "masks", "score")},
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        draft = path.with_suffix(".part")
+        torch.save(_to_tensors(state), draft)
+        draft.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Takes up a saved training. Raises `TatamiError` for a damaged file and one of other arguments."""
+        try:
+            state = torch.load(path, weights_only=True)
+            arguments = state["arguments"]
+        except Exception as error:  # what a damaged file makes torch raise is not documented
+            raise TatamiError(
+                f"{path}: not a checkpoint, or damaged ({str(error).splitlines()[0]}); remove it to begin"
+                " anew"
+            ) from None
+        for name, value in self.arguments.items():
+            if arguments.get(name) != value:
+                raise TatamiError(
+                    f"{path}: {name} is {arguments.get(name)} there and {value} here; remove the file to"
+                    " begin anew"
+                )
+        for name in RUN:
+            setattr(self, name, state["run"][name])
+        self.plans = {name: LayerPlan.from_arrays(_to_arrays(plan)) for name, plan in state["plans"].items()}
+        with torch.no_grad():
+            for name, weight in state["tensors"]["dense"].items():
+                self.dense[name].copy_(weight)
+        self.masks, self.score = state["tensors"]["masks"], state["tensors"]["score"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+# What a checkpoint holds of a trainer besides tensors and plans.
+RUN = ("step", "ratio", "kept", "seconds")
+
+
+def held_back(gradient: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A gradient [F, ...] whose pruned part has at most the root mean square of the part that stays, filter
+    by filter; `mask` 1 for what stays.
+
+    What a filter with few weights left, or none, gives varies little from image to image, and a batch norm
+    behind it divides by that: the gradient of its pruned weights is then up to 300 times that of a living
+    filter's. Left alone they grow until a global ranking keeps only them.
+    """
+    flat, stays = gradient.flatten(1), mask.flatten(1)
+    pruned = 1 - stays
+    square = flat.square()
+    most, mine = ((square * part).sum(1) / part.sum(1).clamp(min=1) for part in (stays, pruned))
+    factor = torch.where(mine > most, most / mine, 1.0).sqrt()
+    return torch.where(stays > 0, flat, flat * factor[:, None]).reshape(gradient.shape)
+
+
+def accuracy(task: Task, module: nn.Module) -> float:
+    """Share of the task's test images that a module, as it is, names rightly."""
+    module.eval()
+    right = 0
+    with torch.no_grad():
+        for images, labels in zip(
+            task.test_images.split(EVALUATED), task.test_labels.split(EVALUATED), strict=True
+        ):
+            right += int((module(task.prepare(images, None)).argmax(dim=1) == labels).sum())
+    return right / len(task.test_labels)
+
+
+def _generator(*seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+
+
+def _to_tensors(value: Any) -> Any:
+    """Arrays as tensors, which `torch.load` reads without unpickling code."""
+    if isinstance(value, dict):
+        return {name: _to_tensors(part) for name, part in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _to_arrays(part) for name, part in value.items()}
+    return value.numpy() if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,137 @@
+"""The load stream as docs/formats.md and docs/machine.md describe it: beats in, words of memories and error
+codes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import BEAT_BITS, Memory, Section, header_beat, memories, parse_packet
+
+
+@dataclass(frozen=True)
+class LoadPacket:
+    """A packet as the machine took it.
+
+    `words` is what its header says, `written` how many reached the memory; `cut`: by a reset.
+    """
+
+    destination: int
+    bank: int
+    address: int
+    words: int
+    beats: int
+    written: int
+    code: ErrorCode
+    cut: bool = False
+
+
+class Loader:
+    """Takes beats one by one.
+
+    `section` holds what the packet has written once it is over, `packet` the packet itself.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        self.memories = {m.destination: m for m in memories(config).values()}
+        self.beats: list[int] = []
+        self.count = 0
+        self.code = ErrorCode.NONE
+        self.inside = False
+        self.dropping = False
+        self.section: Section | None = None
+        self.packet: LoadPacket | None = None
+
+    def beat(self, data: int, last: bool) -> ErrorCode:
+        """Takes a beat; returns the error that it shows."""
+        self.section = self.packet = None
+        found = ErrorCode.NONE
+        if not self.inside:
+            self.beats, self.count, self.code, self.dropping = [data], 1, ErrorCode.NONE, False
+            self.inside = True
+            found = self.header(last)
+        else:
+            self.count += 1
+            if not self.dropping:
+                self.beats.append(data)
+                whole = len(self.beats) == 1 + self.words * self.per_word
+                if last != whole:
+                    found = ErrorCode.LOAD_SHORT if last else ErrorCode.LOAD_LONG
+        if found:
+            self.code = found
+            self.dropping = True
+        if last:
+            self.end(False)
+        return found
+
+    def header(self, last: bool) -> ErrorCode:
+        """The error that a header shows."""
+        memory = self.memory
+        if memory is None or self.bank >= memory.banks:
+            return ErrorCode.LOAD_DESTINATION
+        if self.words == 0 or self.address + self.words > memory.depth:
+            return ErrorCode.LOAD_RANGE
+        return ErrorCode.LOAD_SHORT if last else ErrorCode.NONE
+
+    @property
+    def destination(self) -> int:
+        return self.beats[0] & 0xFF
+
+    @property
+    def bank(self) -> int:
+        return self.beats[0] >> 8 & 0xFF
+
+    @property
+    def words(self) -> int:
+        return self.beats[0] >> 16 & 0xFFFF
+
+    @property
+    def address(self) -> int:
+        return self.beats[0] >> 32
+
+    @property
+    def memory(self) -> Memory | None:
+        return self.memories.get(self.destination)
+
+    @property
+    def per_word(self) -> int:
+        """Beats of a word."""
+        assert self.memory is not None
+        return -(-self.memory.width // BEAT_BITS)
+
+    def soft_reset(self) -> None:
+        """The rest of a packet is dropped; it is still in flight."""
+        self.section = self.packet = None
+        if self.inside:
+            self.write()
+            self.dropping = True
+            self.beats = self.beats[:1]
+
+    def hard_reset(self) -> None:
+        """Whatever was in flight is forgotten."""
+        self.section = self.packet = None
+        if self.inside:
+            self.end(True)
+
+    def end(self, cut: bool) -> None:
+        written = self.write()
+        self.packet = LoadPacket(
+            self.destination, self.bank, self.address, self.words, self.count, written, self.code, cut
+        )
+        self.inside = False
+
+    def write(self) -> int:
+        """Puts the whole words of the packet into `section`; returns how many."""
+        if self.code in (ErrorCode.LOAD_DESTINATION, ErrorCode.LOAD_RANGE):
+            return 0
+        whole = (len(self.beats) - 1) // self.per_word
+        if whole:
+            header = header_beat(self.destination, self.bank, whole, self.address)
+            beats = np.array([header, *self.beats[1 : 1 + whole * self.per_word]], dtype=np.uint64)
+            self.section = parse_packet(self.config, beats)
+        return whole

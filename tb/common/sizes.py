@@ -1,0 +1,87 @@
+"""The machines that blocks are parts of when they are tested alone, odd and small ones among them, and the
+parameters of their blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pymodel.machine.config import ArrayConfig, clog2
+from pymodel.machine.memory import BEAT_BITS, memories
+
+Parameters = Mapping[str, int]
+
+
+# Blocks that address memories: depths that are no powers of two, so that an address can lie past the end;
+# those that are; the largest.
+ODD = ArrayConfig(
+    "odd",
+    size=4,
+    group=2,
+    feature_depth=10,
+    acc_words=5,
+    program_depth=13,
+    tile_depth=11,
+    lane_depth=50,
+    group_depth=7,
+    tap_depth=21,
+    edge_depth=11,
+    filter_depth=19,
+)
+EVEN = ArrayConfig(
+    "even",
+    size=8,
+    group=4,
+    feature_depth=64,
+    acc_words=4,
+    program_depth=16,
+    tile_depth=16,
+    lane_depth=128,
+    group_depth=16,
+    tap_depth=32,
+    edge_depth=32,
+    filter_depth=32,
+)
+LARGEST = ArrayConfig(
+    "largest",
+    group=16,
+    feature_depth=65536,
+    acc_words=65536,
+    program_depth=65536,
+    tile_depth=65536,
+    lane_depth=65536,
+    group_depth=65536,
+    tap_depth=65536,
+    edge_depth=65536,
+    filter_depth=65536,
+)
+
+
+# Machines with an XOR decoder: with history, without, and with digits in its slots.
+XOR = replace(EVEN, name="xor", lane_depth=50, xor_inputs=36, xor_history=2, xor_seed=5)
+XOR_SHORT = replace(ODD, name="xor_short", xor_inputs=8)
+XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_inputs=30, xor_history=1)
+
+
+def machine_parameters(config: ArrayConfig) -> Parameters:
+    """What `psa_top` hands to its blocks, by the names that they have there."""
+    memory = memories(config)
+    beats = {f"{m.name}_BEATS": -(-m.width // BEAT_BITS) for m in memory.values()}
+    return {
+        **config.rtl_parameters(),
+        "T": config.size,
+        "ACC_DEPTH": config.acc_words * config.size,
+        "FEATURE_ADDR": config.base_bits,
+        "FILTER_ADDR": clog2(config.filter_depth),
+        "MEMBER_BITS": memory["GROUP"].width // config.group,
+        "OFFSET_BITS": config.offset_bits,
+        "TAP_BITS": memory["TAP"].width,
+        "EDGE_BITS": memory["EDGE"].width,
+        "FILTER_BITS": memory["FILTER"].width,
+        "ROW_WIDTH": config.row_bits,
+        "WORD_WIDTH": config.slot_word_bits,
+        "SLOT_BITS": config.slot_bits,
+        **beats,
+        "MAX_BEATS": max(beats.values()),
+    }

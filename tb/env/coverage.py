@@ -1,0 +1,27 @@
+"""Connects coverage to the pyuvm environment: programs come from the scoreboard's prediction, everything else
+from the pins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymodel.machine.model import Machine, MachineError, Run
+from tb.coverage import collect
+from tb.coverage.sample import sample_program
+from tb.coverage.watch import watch
+from tb.env.predictor import Subscriber
+
+
+class Coverage(Subscriber):
+    """Samples every program that the scoreboard predicts."""
+
+    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
+        sample_program(machine, start, outcome)
+
+
+def attach(dut: Any, period_ns: int, subscribers: list[Subscriber]) -> None:
+    """Collect coverage in an environment, if it is on: call once a test, before the clock runs."""
+    if collect.enabled():
+        watch(dut, period_ns, programs_follow=True)
+        subscribers.append(Coverage())

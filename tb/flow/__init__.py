@@ -1,0 +1,3 @@
+"""What drives simulations from outside: building, running, regressions, failures, coverage, bugs, the
+testplan.
+"""

@@ -1,0 +1,213 @@
+"""The blocks and the sizes in which each is tested. To add one: its entry here, and its test in
+`tb/psa_<name>/test_<name>.py`.
+
+`tests/rtl/test_blocks.py` runs all of them on both simulators; `make sim TEST=block_<name>` runs one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.memory import memories
+from pymodel.machine.slot_rows import row_length
+from tb.common.sizes import EVEN, LARGEST, ODD, XOR, XOR_DIGITS, XOR_SHORT, Parameters, machine_parameters
+
+
+@dataclass(frozen=True)
+class Block:
+    """An RTL file tested on its own, once in each set of Verilog `parameters`."""
+
+    name: str
+    description: str
+    parameters: tuple[Parameters, ...]
+
+    @property
+    def top(self) -> str:
+        """Its Verilog module, and its folder in tb/."""
+        return f"psa_{self.name}"
+
+    @property
+    def module(self) -> str:
+        """The cocotb tests."""
+        return f"tb.{self.top}.test_{self.name}"
+
+
+def array_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
+    """Of whatever holds PEs: the widths follow from the shape and from what a slot holds, 8-bit weights or
+    4-bit digits.
+    """
+    config = ArrayConfig("array", size=size, group=group, weight_bits=weight_bits)
+    widths = {"WEIGHT_BITS": weight_bits, "SLOT_BITS": config.slot_bits, "PSUM_BITS": config.psum_bits}
+    return {"ROWS": size, "COLS": size, "GROUP": group, **widths}
+
+
+def pe_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
+    """Of a PE in an array of that shape."""
+    return {
+        name: value
+        for name, value in array_parameters(size, group, weight_bits).items()
+        if name not in ("ROWS", "COLS")
+    }
+
+
+XOR_NETWORK = ("XOR_INPUTS", "XOR_HISTORY", "XOR_SEED")
+
+
+def stream_parameters(config: ArrayConfig) -> Parameters:
+    """Of what finds the rows of `config` in its slot memory."""
+    return {
+        "DEPTH": config.lane_depth,
+        "WIDTH": config.slot_word_bits,
+        "ENCODED": row_length(config, 0),
+        "POSITION": config.patch_bits,
+    }
+
+
+def decoder_parameters(config: ArrayConfig) -> Parameters:
+    """Of the XOR decoder of `config`."""
+    return {
+        "COLS": config.size,
+        "SLOT_BITS": config.slot_bits,
+        "WIDTH": config.slot_word_bits,
+        "INPUTS": config.xor_inputs,
+        "HISTORY": config.xor_history,
+        "SEED": config.xor_seed,
+        "POSITION": config.patch_bits,
+    }
+
+
+def parameters_in(configs: tuple[ArrayConfig, ...], *names: str) -> tuple[Parameters, ...]:
+    """The named parameters in each of the configurations."""
+    return tuple({name: machine_parameters(config)[name] for name in names} for config in configs)
+
+
+MEMORIES = tuple(memories(ODD))
+DEPTHS = (
+    "FEATURE_DEPTH",
+    "PROGRAM_DEPTH",
+    "TILE_DEPTH",
+    "LANE_DEPTH",
+    "GROUP_DEPTH",
+    "TAP_DEPTH",
+    "EDGE_DEPTH",
+    "FILTER_DEPTH",
+)
+READ_BY_FETCH = (
+    "FEATURE_DEPTH",
+    "LANE_DEPTH",
+    "GROUP_DEPTH",
+    "TAP_DEPTH",
+    "EDGE_DEPTH",
+    "MEMBER_BITS",
+    "OFFSET_BITS",
+    "TAP_BITS",
+    "EDGE_BITS",
+)
+READ_BY_SEQUENCER = (
+    "FEATURE_DEPTH",
+    "ACC_WORDS",
+    "PROGRAM_DEPTH",
+    "TILE_DEPTH",
+    "LANE_DEPTH",
+    "TAP_DEPTH",
+    "EDGE_DEPTH",
+    "FILTER_DEPTH",
+)
+
+BLOCKS = {
+    b.name: b
+    for b in (
+        Block(
+            "ram", "memory", ({"WIDTH": 8, "DEPTH": 16}, {"WIDTH": 1, "DEPTH": 2}, {"WIDTH": 37, "DEPTH": 21})
+        ),
+        Block(
+            "delay",
+            "delay line",
+            ({"WIDTH": 8, "STAGES": 1}, {"WIDTH": 1, "STAGES": 2}, {"WIDTH": 37, "STAGES": 7}),
+        ),
+        Block(
+            "pe",
+            "processing element",
+            (pe_parameters(16, 8), pe_parameters(4, 1), pe_parameters(8, 16), pe_parameters(8, 4, 4)),
+        ),
+        Block(
+            "array",
+            "array of PEs",
+            tuple(array_parameters(*shape) for shape in ((4, 2), (4, 1), (8, 16), (16, 8), (4, 4, 4))),
+        ),
+        Block(
+            "lane", "lane serialiser", ({"T": 4, "GROUP": 2}, {"T": 8, "GROUP": 16}, {"T": 16, "GROUP": 1})
+        ),
+        Block(
+            "accumulator",
+            "accumulators of a column",
+            ({"DEPTH": 16, "PSUM_BITS": 18}, {"DEPTH": 37, "PSUM_BITS": 20}),
+        ),
+        Block("requant", "requantisation of a column", ({"T": 4}, {"T": 8}, {"T": 16})),
+        Block(
+            "feature_bank",
+            "feature bank",
+            ({"T": 4, "DEPTH": 4}, {"T": 8, "DEPTH": 22}, {"T": 16, "DEPTH": 64}),
+        ),
+        Block("edge_mask", "edge mask", ({"T": 4}, {"T": 8}, {"T": 16})),
+        Block(
+            "load",
+            "load stream: what each packet writes, and every error",
+            parameters_in(
+                (ODD, LARGEST), "GROUP", *DEPTHS, *(f"{name}_BEATS" for name in MEMORIES), "MAX_BEATS"
+            ),
+        ),
+        Block(
+            "regs",
+            "registers: access, events, interrupt, counters, on any AXI4-Lite timing",
+            parameters_in((ODD, LARGEST), "ROWS", "COLS", "GROUP", "ACC_WORDS", *DEPTHS),
+        ),
+        Block(
+            "sequencer",
+            "sequencer: every cycle of programs, right and wrong",
+            parameters_in((ODD, EVEN), "ROWS", "GROUP", *READ_BY_SEQUENCER),
+        ),
+        Block(
+            "fetch",
+            "group fetch: planes, padding, bounds",
+            parameters_in((ODD, EVEN), "T", "GROUP", *READ_BY_FETCH),
+        ),
+        Block(
+            "slot_stream",
+            "rows of slots of any length out of the words of their memory",
+            tuple(stream_parameters(config) for config in (XOR, XOR_SHORT)),
+        ),
+        Block(
+            "xor_decoder",
+            "XOR decoder: every row, and what breaks its format",
+            tuple(decoder_parameters(c) for c in (XOR, XOR_SHORT, XOR_DIGITS)),
+        ),
+        Block(
+            "slots",
+            "slot memory: a row five cycles after its issue, encoded or not",
+            parameters_in(
+                (ODD, EVEN, XOR, XOR_DIGITS),
+                "ROWS",
+                "LANE_DEPTH",
+                "SLOT_BITS",
+                "ROW_WIDTH",
+                "WORD_WIDTH",
+                *XOR_NETWORK,
+            ),
+        ),
+        Block(
+            "column_control",
+            "column control: the cycle of every token and start",
+            parameters_in((ODD, EVEN), "ROWS", "COLS", "ACC_DEPTH", "FEATURE_ADDR", "FILTER_ADDR"),
+        ),
+        Block(
+            "writeback",
+            "write-back: parameters of each filter, words and bounds",
+            parameters_in((ODD, EVEN), "T", "COLS", "GROUP", "FEATURE_DEPTH", "FILTER_DEPTH", "FILTER_BITS"),
+        ),
+        Block(
+            "out", "out stream: packets under backpressure", parameters_in((ODD, EVEN), "T", "FEATURE_DEPTH")
+        ),
+    )
+}

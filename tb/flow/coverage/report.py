@@ -1,0 +1,218 @@
+"""Shows coverage: tables for the terminal with every hole named, pages of HTML with the source annotated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tb.flow import provenance
+from tb.flow.coverage import exclusions
+from tb.flow.coverage.code import Place
+from tb.flow.coverage.merge import FIGURES, Coverage
+
+TARGETS = {"functional": 98.0, "line": 95.0, "branch": 95.0, "toggle": 90.0}
+TEMPLATES = Path(__file__).with_name("templates")
+POINTS_FILE = "points.json"
+BIT = re.compile(r"(.*)\[(\d+)\]:(0->1|1->0)")
+
+
+def figures(coverage: Coverage) -> dict[str, float]:
+    """The four figures that have a target, in percent, rounded down so that 100 means all."""
+    exact = {"functional": coverage.functional_percent()} | {
+        kind: coverage.code_percent(kind) for kind in FIGURES
+    }
+    return {name: int(exact[name] * 100) / 100 for name in TARGETS}
+
+
+def missed(values: dict[str, float]) -> list[str]:
+    """The targets that are not reached, in words."""
+    return [
+        f"{name} coverage is {values[name]:.2f}%, the target is {target:g}%"
+        for name, target in TARGETS.items()
+        if values[name] < target
+    ]
+
+
+def holes(coverage: Coverage) -> list[str]:
+    """Every hole in a line: a bin, a source line, a side of a branch, a signal with its bits."""
+    lines = [
+        f"functional  {p.name}: {'; '.join(p.holes) if p.sampled else 'never sampled'}"
+        for p in coverage.points.values()
+        if p.holes
+    ]
+    for kind in TARGETS:
+        if kind != "functional":
+            lines += [f"{kind:<10}  {name}" for name in names(coverage, coverage.holes(kind))]
+    return lines
+
+
+def names(coverage: Coverage, found: Iterable[Place]) -> list[str]:
+    """Names of places, as an exclusion names them but for the line; the bits of a signal in one direction are
+    gathered to ranges.
+    """
+    bits: dict[tuple[str, int, str, str], list[int]] = defaultdict(list)
+    lines = []
+    for place in found:
+        match = BIT.fullmatch(place.what) if place.kind == "toggle" else None
+        if match:
+            bits[place.file, place.line, match[1], match[3]].append(int(match[2]))
+        else:
+            side = f" => {place.what}" if place.kind == "branch" else ""
+            lines.append(((place.file, place.line), exclusions.name_of(place, coverage.source) + side))
+    lines += [
+        ((file, line), f"{file}: {signal}[{ranges(b)}]:{way}")
+        for (file, line, signal, way), b in bits.items()
+    ]
+    return [name.replace(f"{file}:", f"{file}:{line}:", 1) for (file, line), name in sorted(lines)]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """[0, 1, 2, 5] -> "2:0,5"."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ",".join(f"{high}:{low}" if high > low else str(low) for low, high in parts)
+
+
+def show(coverage: Coverage, console: Console) -> None:
+    """Both tables and the list of holes."""
+    table = Table(title="functional coverage", title_justify="left", box=box.SIMPLE_HEAD)
+    for name, side in (
+        ("point", "left"),
+        ("bins", "right"),
+        ("hit", "right"),
+        ("excluded", "right"),
+        ("percent", "right"),
+    ):
+        table.add_column(name, justify="right" if side == "right" else "left")
+    for p in sorted(coverage.points.values(), key=lambda p: p.name):
+        row = (len(p.hits), len(p.counted) - len(p.holes), len(p.excluded))
+        table.add_row(p.name, *map(str, row), f"{p.percent:.1f}" if p.sampled else "never sampled")
+    console.print(table)
+
+    table = Table(title="code coverage, percent", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("file")
+    for kind in FIGURES:
+        table.add_column(kind, justify="right")
+    for file in files(coverage):
+        table.add_row(file, *(f"{coverage.code_percent(kind, file):.1f}" for kind in FIGURES))
+    console.print(table)
+
+    found = holes(coverage)
+    print(f"{len(found)} holes" + (":" if found else ""))
+    print(*(f"  {line}" for line in found), sep="\n", end="\n" if found else "")
+
+
+def files(coverage: Coverage) -> list[str]:
+    return sorted({p.file for kind in FIGURES for p in coverage.places[kind]})
+
+
+@dataclass
+class SourceLine:
+    """A line of an annotated file. `state` is its colour; `notes` what was not reached in it, or excluded."""
+
+    number: int
+    text: str
+    hits: int | None
+    state: str
+    notes: list[str]
+
+
+def annotate(coverage: Coverage, source: Path) -> list[SourceLine]:
+    """The lines of a file with their hits and holes."""
+    found: dict[int, dict[str, list[Place]]] = defaultdict(lambda: defaultdict(list))
+    for kind in FIGURES:
+        for place in coverage.places[kind]:
+            if place.file == source.name:
+                found[place.line][kind].append(place)
+    lines = []
+    for number, text in enumerate(source.read_text().split("\n"), 1):
+        here = found.get(number, {})
+        every = [p for list_ in here.values() for p in list_]
+        open_, excluded = (
+            [p for p in every if not p.covered and not p.excluded],
+            [p for p in every if p.excluded],
+        )
+        notes = [
+            f"{kind}: {', '.join(p.what for p in open_ if p.kind == kind) or 'not executed'}"
+            for kind in FIGURES
+            if kind in {p.kind for p in open_}
+        ]
+        notes += sorted({f"excluded, {p.excluded}" for p in excluded})
+        line = here["line"][0] if "line" in here else None
+        state = (
+            ""
+            if not every
+            else "hole"
+            if line and line in open_
+            else "partial"
+            if open_
+            else "excluded"
+            if excluded
+            else "covered"
+        )
+        lines.append(SourceLine(number, text, line.hits if line else None, state, notes))
+    return lines
+
+
+def write_points(coverage: Coverage, folder: Path, whole: bool) -> None:
+    """Writes points.json: of each functional point the bins that count and those hit, for the testplan.
+
+    `whole`: of all runs that there are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    points = {
+        p.name: {"hit": len(p.counted) - len(p.holes), "bins": len(p.counted)}
+        for p in coverage.points.values()
+    }
+    origin = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"),
+        "git": provenance.git_revision(),
+        "whole": whole,
+    }
+    (folder / POINTS_FILE).write_text(
+        json.dumps({**origin, "figures": figures(coverage), "points": points}, indent=1)
+    )
+
+
+def write_html(coverage: Coverage, sources: Iterable[Path], folder: Path, facts: dict[str, Any]) -> Path:
+    """Writes index.html and a page for each source file; returns the former."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    known = files(coverage)
+    table = {file: {kind: coverage.code_percent(kind, file) for kind in FIGURES} for file in known}
+    common = {"figures": figures(coverage), "targets": TARGETS, "kinds": FIGURES, "facts": facts}
+    for source in sources:
+        if source.name in known:
+            page = environment.get_template("source.html").render(
+                file=source.name, lines=annotate(coverage, source), row=table[source.name], **common
+            )
+            (folder / f"{source.name}.html").write_text(page)
+    points = sorted(coverage.points.values(), key=lambda p: p.name)
+    index = folder / "index.html"
+    index.write_text(
+        environment.get_template("index.html").render(
+            points=points, table=table, holes=holes(coverage), **common
+        )
+    )
+    return index

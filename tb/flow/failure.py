@@ -1,0 +1,157 @@
+"""Failure folders: everything about a failed run that it takes to see it again, below build/failures/."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from tb.debug import suspect
+from tb.debug.suspect import Suspect, read_json
+from tb.flow import provenance, runner
+from tb.flow.testlist import TestSpec
+
+FAILURES = runner.BUILD / "failures"
+RECORD, PATCH = "failure.json", "worktree.patch"
+KEPT = ("run.log", "results.xml", "result.json")  # of the run's own folder
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed run and how to run it again.
+
+    `top`, `parameters` and `sources` are None where they are the test's own.
+    """
+
+    folder: Path
+    test: TestSpec
+    sim: str
+    config: ArrayConfig
+    seed: int
+    env: Mapping[str, str]
+    top: str | None
+    parameters: Mapping[str, int] | None
+    sources: tuple[Path, ...] | None
+    message: str
+    suspect: Suspect | None
+
+    @property
+    def command(self) -> str:
+        """What replays it."""
+        return f"make replay FAILURE={shown(self.folder)}"
+
+
+def shown(path: Path) -> str:
+    """A path as one types it at the root of the repository."""
+    return str(path.relative_to(runner.ROOT)) if path.is_relative_to(runner.ROOT) else str(path)
+
+
+def keep(
+    outcome: runner.RunResult,
+    test: TestSpec,
+    sim: str,
+    config: ArrayConfig,
+    seed: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    top: str | None = None,
+    parameters: Mapping[str, int] | None = None,
+    sources: Sequence[Path] | None = None,
+) -> Failure:
+    """Makes the folder of a run that failed; the arguments are those that `runner.run` was called with.
+
+    What the environment sets for a test, of names that begin with TATAMI_, is kept beside `env`.
+    """
+    settings = {name: value for name, value in os.environ.items() if name.startswith("TATAMI_")} | dict(
+        env or {}
+    )
+    FAILURES.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{test.name}-{sim}-{config.name}-{seed}-", dir=FAILURES))
+    for name in KEPT:
+        if (outcome.log.parent / name).is_file():
+            shutil.copy(outcome.log.parent / name, folder)
+    if (outcome.log.parent / suspect.FOLDER).is_dir():
+        shutil.copytree(outcome.log.parent / suspect.FOLDER, folder / suspect.FOLDER)
+    record = {
+        "test": asdict(test)
+        | {"env": dict(test.env), "parameters": None if test.parameters is None else dict(test.parameters)},
+        "sim": sim,
+        "config": asdict(config),
+        "seed": seed,
+        "env": settings,
+        "top": top,
+        "parameters": None if parameters is None else dict(parameters),
+        "sources": None if sources is None else [shown(path) for path in sources],
+        "message": outcome.message,
+        "revision": provenance.git_revision(),
+        "tools": provenance.tool_versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "replay": f"make replay FAILURE={shown(folder)}",
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=1))
+    patch = worktree_patch()
+    if patch:
+        (folder / PATCH).write_bytes(patch)
+    return load(folder)
+
+
+def worktree_patch() -> bytes:
+    """What the files here differ in from the commit, new files included; nothing outside a repository."""
+
+    def git(*arguments: str, index: Path | None = None) -> bytes:
+        command = ["git", "-C", str(runner.ROOT), *arguments]
+        env = os.environ if index is None else {**os.environ, "GIT_INDEX_FILE": str(index)}
+        return subprocess.run(command, env=env, capture_output=True, check=False).stdout
+
+    with tempfile.TemporaryDirectory() as scratch:
+        index = Path(scratch) / "index"  # new files are named in a copy: the user's own index stays as it is
+        found = runner.ROOT / os.fsdecode(git("rev-parse", "--git-path", "index")).strip()
+        if not found.is_file():
+            return b""
+        shutil.copy(found, index)
+        git("add", "--intent-to-add", ".", index=index)
+        return git("diff", "--binary", "HEAD", index=index)
+
+
+def load(folder: Path) -> Failure:
+    """The failure in a folder. Raises `TatamiError` in one line if it is none, or damaged."""
+    if not folder.is_dir():
+        raise TatamiError(f"FAILURE '{folder}' is no folder; failures are kept below {shown(FAILURES)}")
+    path = folder / RECORD
+    if not path.is_file():
+        raise TatamiError(f"FAILURE '{folder}' has no {RECORD}: not the folder of a failure")
+    record: dict[str, Any] = read_json(path)
+    try:
+        config = ArrayConfig(**record["config"])
+        failure = Failure(
+            folder=folder.resolve(),
+            test=TestSpec(**record["test"]),
+            sim=str(record["sim"]),
+            config=config,
+            seed=int(record["seed"]),
+            env=dict(record["env"]),
+            top=record["top"],
+            parameters=record["parameters"],
+            sources=None
+            if record["sources"] is None
+            else tuple(runner.ROOT / source for source in record["sources"]),
+            message=str(record["message"]),
+            suspect=suspect.load(folder, config),
+        )
+    except KeyError as error:
+        raise TatamiError(f"{path}: field {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise TatamiError(f"{path}: {error}") from None
+    for source in failure.sources or ():
+        if not source.is_file():
+            raise TatamiError(f"{path}: source {shown(source)} is not there any more")
+    return failure

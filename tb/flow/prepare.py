@@ -1,0 +1,214 @@
+"""Networks that bring their own memories: compiled before the RTL is built, for tests whose entry in
+tb/flow/testlist.py has a `network`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
+from pymodel.cost.counts import image_cost
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.slot_rows import image_tiles, with_decoder
+from pymodel.network import network_file
+from pymodel.network.float import FloatNetwork
+from pymodel.network.integer import INPUT
+from pymodel.network.network_file import Kept
+from pymodel.network.quantise import calibrate, quantise, quantise_tensor
+from pymodel.schemes import LayerPlan, array_for, get_scheme
+from pymodel.training.one_shot import prune_once
+from pymodel.zoo import cifar, systems
+from pymodel.zoo.random_resnet import SHAPE, random_resnet
+from pymodel.zoo.systems import SYSTEMS
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.flow import runner
+
+FOLDER = runner.BUILD / "networks"
+
+RESNET, BLOCKS, SCHEME, RATIO = "resnet20", 3, "tight_pass", 14.13
+CALIBRATED = 256  # images for the scales: of the training set, or drawn
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the runner needs: the array with memories deep enough, and what the test module is told."""
+
+    config: ArrayConfig
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user gives: files, and whether rows of slots are to be stored encoded, behind the XOR decoder
+    that suits the network best.
+    """
+
+    weights: Path | None = None
+    data: Path | None = None
+    xor: bool = False
+
+
+def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
+    """The network `name` of a test, with `images` images, compiled for `config`'s array.
+
+    One of `SYSTEMS`: the digits network as it is kept, in an array with slots as its scheme needs them.
+    `file`: what `weights` names, a network.npz of `make compress`. `resnet20`: such a file, or a state_dict
+    pruned in one shot, on images of `data`; without both random weights on random images, drawn from `seed`.
+    The meta data of what is kept for the test also has `dense`, the network with nothing skipped, and
+    `plain`, the image without an XOR decoder. Raises `TatamiError` for files that are missing or do not fit.
+    """
+    weights, data = source.weights, source.data
+    if name in SYSTEMS:
+        if weights is not None or data is not None:
+            raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
+        found, config = systems.load(name), array_for(get_scheme(SYSTEMS[name].scheme), config)
+    elif name == RESNET:
+        found = _resnet(config, seed, images, weights, data)
+    else:
+        if data is not None:
+            raise TatamiError(f"DATA '{data}': the network of this test brings its own images")
+        if weights is None:
+            raise TatamiError("WEIGHTS is not given: a network.npz that `make compress` wrote")
+        found = network_file.load(weights)
+    if images > len(found.images):
+        raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
+    for field in ("size", "group", "weight_bits"):
+        if found.plans and found.meta.get(field, getattr(config, field)) != getattr(config, field):
+            raise TatamiError(
+                f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for"
+                f" {found.meta[field]}"
+            )
+    scheme = str(found.meta.get("scheme", "tight"))
+    packing = "dense" if scheme == "dense" else "tight"
+    without = replace(config, xor_inputs=0, xor_history=0)
+    plain = image = _compiled(found, without, packing, scheme)
+    dense = compile_fitted(found.network, without, packing="dense")
+    if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
+        config = with_decoder(without, image_tiles(plain))
+    if config.xor_inputs:
+        image = _compiled(found, config, packing, scheme)
+    cost = image_cost(dense)
+    rows = [
+        {**stats, "cycles": layer.cycles}
+        for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)
+    ]
+    # of the network before compression, where that is known: PENNI's has other layers
+    itself = {
+        "cycles": cost.cycles,
+        "lanes": sum(row["lanes"] for row in rows if row["weights"]),
+        "weights": sum(row["weights"] for row in rows),
+    }
+    before = found.meta.get("dense", itself)
+    without_waits = image_cost(plain).cycles - image_cost(plain).waits
+    meta = {
+        **found.meta,
+        "dense": {**before, "layers": rows},
+        "plain": {"cycles": without_waits, "slot_bits": plain.bits()["SLOT"]},
+    }
+    whole = Kept(found.network, found.images, found.labels, meta, found.plans)
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # whole or not at all, whoever else prepares the same
+    with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
+        draft = Path(scratch)
+        network_file.save(whole, draft / NETWORK_FILE)
+        image.save(draft / IMAGE_FILE)
+        content = zlib.crc32(
+            (draft / IMAGE_FILE).read_bytes(), zlib.crc32((draft / NETWORK_FILE).read_bytes())
+        )
+        folder = FOLDER / f"{found.network.name}-{scheme}-{config.name}-{content:08x}"
+        folder.mkdir(exist_ok=True)
+        for file in (NETWORK_FILE, IMAGE_FILE):
+            (draft / file).replace(folder / file)
+    return Prepared(image.config, {NETWORK_FOLDER: str(folder)})
+
+
+def _compiled(found: Kept, config: ArrayConfig, packing: str, scheme: str) -> Image:
+    try:  # the memories of the configuration, if they will do: its build is shared
+        return compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+    except CapacityError:
+        return compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+
+
+def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Kept:
+    if weights is None and data is None:
+        rng = np.random.default_rng(seed)
+        network, plans = prune_once(random_resnet(BLOCKS, rng), get_scheme(SCHEME), RATIO, config, rng)
+        drawn = rng.normal(0, 1, (max(images, CALIBRATED // 16), *SHAPE))
+        return _quantised(
+            network, plans, drawn, drawn[:images], np.zeros(0, np.uint8), config, f"random, seed {seed}"
+        )
+    if weights is None or data is None:
+        raise TatamiError(
+            f"{'WEIGHTS' if weights is None else 'DATA'} is not given: a trained ResNet-20 needs both, a"
+            " random one neither"
+        )
+    test_images, labels = cifar.load_test(data)
+    pictures = cifar.normalise(test_images[:images])
+    if weights.suffix == ".npz":
+        found = network_file.load(weights)
+        if found.network.input_shape != SHAPE:
+            raise TatamiError(
+                f"{weights}: the network's input has shape {found.network.input_shape}, must be {SHAPE}"
+            )
+        return Kept(
+            found.network,
+            quantise_tensor(pictures, found.meta["scales"][INPUT]),
+            labels[:images],
+            found.meta,
+            found.plans,
+        )
+    network, plans = prune_once(
+        _from_state(weights), get_scheme(SCHEME), RATIO, config, np.random.default_rng(seed)
+    )
+    trained_on = cifar.normalise(cifar.load_train(data)[0][:CALIBRATED]).astype(np.float64)
+    return _quantised(
+        network, plans, trained_on, pictures, labels[:images], config, f"{weights.name}, pruned in one shot"
+    )
+
+
+def _from_state(weights: Path) -> FloatNetwork:
+    try:
+        from pymodel.network.from_torch import from_torch
+        from pymodel.zoo import resnet
+    except ModuleNotFoundError as error:
+        raise TatamiError(
+            f"WEIGHTS '{weights}' needs the package '{error.name}'; `make .venv/.train` installs it"
+        ) from None
+    net = resnet.resnet20()
+    resnet.load_state(net, weights)
+    return from_torch(net, SHAPE, RESNET)
+
+
+def _quantised(
+    network: FloatNetwork,
+    plans: dict[str, LayerPlan],
+    calibrating: np.typing.NDArray[np.floating],
+    images: np.typing.NDArray[np.floating],
+    labels: np.typing.NDArray[np.uint8],
+    config: ArrayConfig,
+    start: str,
+) -> Kept:
+    scales = calibrate(network, calibrating.astype(np.float64))
+    meta = {
+        "scheme": SCHEME,
+        "ratio": RATIO,
+        "start": start,
+        "size": config.size,
+        "group": config.group,
+        "weight_bits": config.weight_bits,
+    }
+    return Kept(
+        quantise(network, scales),
+        quantise_tensor(images, scales[INPUT]),
+        labels,
+        meta | {"scales": scales},
+        plans,
+    )

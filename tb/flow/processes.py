@@ -1,0 +1,50 @@
+"""Processes that do runs side by side, and end with whoever started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `count` fresh processes. A block left by an exception does not wait for the runs under way:
+    they and their simulators are killed.
+
+    Processes and not threads: the runner changes the environment of its process, and a simulator reads it.
+    """
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_belong)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            _kill_group(child.pid)
+        raise
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _belong() -> None:
+    """In each process: a process group of its own, simulators included, that is killed when the parent ends,
+    however that comes about.
+    """
+    os.setpgid(0, 0)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _kill_group(leader: int | None) -> None:
+    if leader is not None:
+        with suppress(ProcessLookupError):  # it has ended, or has not begun
+            os.killpg(leader, signal.SIGKILL)

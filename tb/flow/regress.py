@@ -1,0 +1,370 @@
+"""A regression: many seeds of many tests, in parallel, each run recorded, failures gathered by what went
+wrong.
+
+A regression over N seeds runs each test in the share of them that its entry in `tb/flow/testlist.py` says;
+configurations take turns from seed to seed. Every run is one that `make sim` can repeat alone.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import re
+import traceback
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from tb.flow import failure, provenance, runner
+from tb.flow.processes import processes
+from tb.flow.replay import replay
+from tb.flow.testlist import TestSpec
+
+RECORDS = runner.BUILD / "regress"
+RUNS, JUNIT, SUMMARY = "runs.jsonl", "junit.xml", "summary.json"
+COMPARED = ("compared_bytes", "compared", "answers")  # in a test's report
+SIGNATURE_LINES, SIGNATURE_CHARS = 2, 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do."""
+
+    test: TestSpec
+    sim: str
+    config: ArrayConfig
+    seed: int
+
+    @property
+    def replay(self) -> str:
+        """The command that repeats it alone."""
+        return f"make sim TEST={self.test.name} SIM={self.sim} CONFIG={self.config.name} SEED={self.seed}"
+
+    @property
+    def design(self) -> Design:
+        """What has to be built for it."""
+        parameters = self.config.rtl_parameters() if self.test.parameters is None else self.test.parameters
+        return Design(self.sim, self.test.top, tuple(sorted(parameters.items())))
+
+
+@dataclass(frozen=True)
+class Design:
+    """One build, shared by all its runs."""
+
+    sim: str
+    top: str
+    parameters: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of one run: a line of runs.jsonl. `result` is `pass` or `fail`; `signature` is empty for a
+    pass, `failure` too: the folder that is kept of a simulation that failed (`tb/flow/failure.py`).
+    """
+
+    test: str
+    sim: str
+    config: str
+    seed: int
+    result: str
+    wall_s: float
+    cycles: int | None
+    compared_bytes: int
+    signature: str
+    message: str
+    log: str
+    replay: str
+    failure: str
+    measured: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return self.result == "pass"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the time limit of its test ended it."""
+        return runner.OVERDUE in self.message
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Failures that look alike, and the quickest of them."""
+
+    signature: str
+    count: int
+    tests: tuple[str, ...]
+    example: Record
+
+
+def plan(tests: Iterable[TestSpec], sim: str, configs: Sequence[ArrayConfig], seeds: range) -> list[Job]:
+    """The runs of a regression, those first that tend to be long: a test with a small share of the seeds is
+    one that takes its time.
+    """
+    jobs = []
+    for test in sorted(tests, key=lambda t: t.share(sim)):
+        count = math.ceil(test.share(sim) * len(seeds))
+        # a block has sizes of its own: the configuration says nothing, and the first stands for all
+        turns = list(configs) if test.parameters is None else list(configs[:1])
+        # Tests with few seeds begin with different configurations; on Icarus, where a large array takes
+        # minutes, with the smallest.
+        begin = zlib.crc32(test.name.encode())
+        if sim == "icarus":
+            begin, turns = 0, sorted(turns, key=lambda c: c.size * c.size * c.group)
+        jobs += [
+            Job(test, sim, turns[(begin + index) % len(turns)], seed)
+            for index, seed in enumerate(seeds[:count])
+        ]
+    return jobs
+
+
+def choose(tests: Mapping[str, TestSpec], pattern: str, sim: str) -> list[TestSpec]:
+    """The tests for regressions whose name matches a glob, or one of several with commas between.
+
+    Raises `TatamiError` if there is none.
+    """
+    able = {name: test for name, test in tests.items() if test.share(sim)}
+    chosen = {
+        name: test
+        for part in pattern.split(",")
+        for name, test in able.items()
+        if fnmatch.fnmatchcase(name, part.strip())
+    }
+    if not chosen:
+        raise TatamiError(f"TESTS '{pattern}' matches no test for regressions; there are: {', '.join(able)}")
+    return list(chosen.values())
+
+
+def compared(result: Mapping[str, Any]) -> int:
+    """Values that a test held against the model: bytes of planes, outputs of a block, or register answers
+    where a test sends no planes.
+    """
+    return int(next((result[name] for name in COMPARED if result.get(name)), 0))
+
+
+def record(job: Job, outcome: runner.RunResult, folder: str = "") -> Record:
+    """A run that passed but compared nothing has failed. `folder` is what was kept of one that failed."""
+    message = outcome.message or ("" if compared(outcome.result) else "nothing was compared")
+    return Record(
+        test=job.test.name,
+        sim=job.sim,
+        config=job.config.name,
+        seed=job.seed,
+        result="fail" if message else "pass",
+        wall_s=outcome.wall_s,
+        cycles=outcome.result.get("cycles", outcome.result.get("block_cycles")),
+        compared_bytes=compared(outcome.result),
+        signature=signature(message),
+        message=message,
+        log=str(outcome.log),
+        replay=f"make replay FAILURE={folder}" if folder else job.replay,
+        failure=folder,
+        measured=outcome.result,
+    )
+
+
+def broken(job: Job, message: str) -> Record:
+    """A run that did not come about."""
+    return record(
+        job, runner.RunResult(passed=False, message=message, log=Path(), result={}, wall_s=0.0, waves=None)
+    )
+
+
+FRAME = re.compile(r'File "|Traceback |\^+$')  # how Python shows the way to an exception
+NORMALISE = (
+    (re.compile(r"(?:/[\w.+-]+){2,}/?"), "<path>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+"), "N"),
+    (re.compile(r"\b[01XZxz]{4,}\b"), "N"),
+    (re.compile(r"(?:(?<!\w)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?"), "N"),
+    (re.compile(r"N(?:[ ,]+N)+"), "N"),
+)
+
+
+def signature(message: str) -> str:
+    """What failures of one cause share: the first lines of the message without numbers and paths."""
+    lines = [line.strip() for line in message.splitlines()]
+    text = " | ".join([line for line in lines if line and not FRAME.match(line)][:SIGNATURE_LINES])
+    for pattern, name in NORMALISE:
+        text = pattern.sub(name, text)
+    return text[:SIGNATURE_CHARS]
+
+
+def buckets(records: Iterable[Record]) -> list[Bucket]:
+    """The failures by signature, the most frequent first."""
+    alike: dict[str, list[Record]] = {}
+    for item in records:
+        if not item.passed:
+            alike.setdefault(item.signature, []).append(item)
+    found = [
+        Bucket(s, len(r), tuple(dict.fromkeys(i.test for i in r)), min(r, key=lambda i: i.wall_s))
+        for s, r in alike.items()
+    ]
+    return sorted(found, key=lambda b: -b.count)
+
+
+def build_design(design: Design) -> str:
+    """Builds; gives the reason if that fails. Runs in a process of the pool."""
+    try:
+        runner.build(design.sim, dict(design.parameters), top=design.top)
+    except TatamiError as error:
+        return str(error)
+    return ""
+
+
+def run_job(job: Job) -> Record:
+    """Does one run, and keeps what it takes to see it again if it fails.
+
+    In a process of the pool: the runner changes the environment.
+    """
+    images = job.test.default_images(job.sim)
+    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    try:
+        outcome = runner.run(job.test, job.sim, job.config, job.seed, env=env)
+        kept = (
+            ""
+            if outcome.passed
+            else failure.shown(failure.keep(outcome, job.test, job.sim, job.config, job.seed, env=env).folder)
+        )
+        return record(job, outcome, kept)
+    except TatamiError as error:
+        return broken(job, str(error))
+    except Exception:  # one run must not end the others
+        return broken(
+            job, f"the runner failed: {traceback.format_exc().splitlines()[-1]}\n{traceback.format_exc()}"
+        )
+
+
+def execute(jobs: Sequence[Job], workers: int) -> Iterator[Record | Design]:
+    """Builds each design once, then does all runs, `workers` at a time.
+
+    Yields each design when it is built, then the records as they come.
+    """
+    with processes(workers) as pool:
+        building = {
+            pool.submit(build_design, design): design for design in dict.fromkeys(job.design for job in jobs)
+        }
+        reasons: dict[Design, str] = {}
+        for done in as_completed(building):
+            reasons[building[done]] = done.result()
+            yield building[done]
+        waiting: dict[Future[Record], Job] = {}
+        for job in jobs:
+            if reasons[job.design]:
+                yield broken(job, reasons[job.design])
+            else:
+                waiting[pool.submit(run_job, job)] = job
+        for finished in as_completed(waiting):
+            try:
+                yield finished.result()
+            except BrokenProcessPool:
+                yield broken(waiting[finished], "the process that did this run, or one beside it, was killed")
+
+
+def look_inside(found: Sequence[Bucket], workers: int) -> Iterator[tuple[Bucket, list[str]]]:
+    """Replays the example of each bucket that has a folder, for the first divergence and the waves around it;
+    yields what each replay says.
+
+    A run that its time limit ended is left alone: it would hang twice more.
+    """
+    with processes(workers) as pool:
+        waiting = {
+            pool.submit(replay_folder, Path(b.example.failure)): b
+            for b in found
+            if b.example.failure and not b.example.hangs
+        }
+        for done in as_completed(waiting):
+            try:
+                yield waiting[done], done.result()
+            except BrokenProcessPool:
+                yield waiting[done], ["the process that replayed it was killed"]
+
+
+def replay_folder(folder: Path) -> list[str]:
+    """In a process of the pool."""
+    try:
+        return replay(failure.load(runner.ROOT / folder)).lines()
+    except TatamiError as error:
+        return [str(error)]
+
+
+class Journal:
+    """The folder of one regression: a line in runs.jsonl as each run ends, then junit.xml and
+    summary.json.
+    """
+
+    def __init__(self) -> None:
+        self.folder = new_folder(RECORDS)
+        (self.folder / RUNS).touch()  # a regression that is stopped early has a record of no runs
+        self.records: list[Record] = []
+        self.origin = {"git": provenance.git_revision(), "tools": provenance.tool_versions()}
+
+    def add(self, item: Record) -> None:
+        self.records.append(item)
+        with (self.folder / RUNS).open("a") as lines:
+            lines.write(json.dumps({**asdict(item), **self.origin}) + "\n")
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Writes what needs all records."""
+        found = [asdict(b) for b in buckets(self.records)]
+        (self.folder / SUMMARY).write_text(
+            json.dumps({**summary, **self.origin, "buckets": found}, indent=1) + "\n"
+        )
+        write_junit(self.folder / JUNIT, self.records, self.origin)
+
+
+def new_folder(parent: Path) -> Path:
+    """A fresh folder whose name is the time: names sort as the regressions were started."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = parent / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a regression's runs.jsonl."""
+    return [json.loads(line) for line in (folder / RUNS).read_text().splitlines()]
+
+
+def write_junit(path: Path, records: Iterable[Record], origin: Mapping[str, Any]) -> None:
+    """One test suite a simulator, for whatever reads JUnit's XML."""
+    root = ET.Element("testsuites")
+    suites: dict[str, list[Record]] = {}
+    for item in records:
+        suites.setdefault(item.sim, []).append(item)
+    for sim, items in suites.items():
+        failed = sum(not i.passed for i in items)
+        suite = ET.SubElement(
+            root, "testsuite", name=sim, tests=str(len(items)), failures=str(failed), errors="0", skipped="0"
+        )
+        suite.set("time", f"{sum(i.wall_s for i in items):.2f}")
+        properties = ET.SubElement(suite, "properties")
+        for name, value in {"git": origin["git"], **origin["tools"]}.items():
+            ET.SubElement(properties, "property", name=name, value=str(value))
+        for item in items:
+            name = f"{item.test}[{item.config}-{item.seed}]"
+            case = ET.SubElement(
+                suite, "testcase", classname=f"{sim}.{item.test}", name=name, time=f"{item.wall_s:.2f}"
+            )
+            if not item.passed:
+                text = printable(f"{item.message}\nlog: {item.log}\n{item.replay}")
+                ET.SubElement(case, "failure", message=printable(item.signature), type="failure").text = text
+    ET.indent(root)
+    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def printable(text: str) -> str:
+    """Without the control characters that XML cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ufffd\U00010000-\U0010ffff]", "?", text)

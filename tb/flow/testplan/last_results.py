@@ -1,0 +1,170 @@
+"""The last results of tests and coverpoints: docs/testplan.jsonl, a line for each, which is kept in the
+repository.
+
+`fold` takes in what has come since: the regressions of `make regress` below build/regress/, and the merged
+coverage of `make coverage` in build/coverage/. Whatever they did not run keeps the result that it has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pymodel.machine.errors import TatamiError
+from tb.flow import regress, runner
+from tb.flow.coverage.report import POINTS_FILE
+
+FILE = runner.ROOT / "docs" / "testplan.jsonl"
+REGRESSIONS = regress.RECORDS
+COVERAGE = runner.BUILD / "coverage" / POINTS_FILE
+FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # how tb/flow/regress.py names the folder of a regression
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The runs of a test in the last regression on a simulator that had it: how many, over how many seeds."""
+
+    __test__ = False  # not for pytest to collect
+
+    test: str
+    sim: str
+    passed: int
+    runs: int
+    seeds: int
+    when: str
+    git: str
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """The bins of a coverpoint, without those excluded, that the last coverage has hit; in all groups and
+    builds together.
+    """
+
+    coverpoint: str
+    hit: int
+    bins: int
+    when: str
+    git: str
+
+
+@dataclass
+class LastResults:
+    """By test and simulator, and by coverpoint."""
+
+    tests: dict[tuple[str, str], TestResult] = field(default_factory=dict)
+    points: dict[str, PointResult] = field(default_factory=dict)
+
+    def add(self, result: TestResult | PointResult) -> None:
+        """Replaces an earlier one."""
+        if isinstance(result, TestResult):
+            self.tests[result.test, result.sim] = result
+        else:
+            self.points[result.coverpoint] = result
+
+    def sampled(self, coverpoint: str) -> bool:
+        return coverpoint in self.points and self.points[coverpoint].hit > 0
+
+    def fold(
+        self, tests: Collection[str], coverpoints: Collection[str], regressions: Path, coverage: Path
+    ) -> None:
+        """Takes in newer results.
+
+        Of names other than those given, which a build folder may hold from another version, it takes none.
+        """
+        # a regression that goes on still has none
+        for summary in sorted(regressions.glob(f"*/{regress.SUMMARY}")):
+            for result in results_of_regression(summary.parent):
+                known = self.tests.get((result.test, result.sim))
+                if result.test in tests and (known is None or result.when >= known.when):
+                    self.add(result)
+        if coverage.is_file():
+            whole, points = results_of_coverage(coverage)
+            for point in points:
+                before = self.points.get(point.coverpoint)
+                newer = before is None or point.when >= before.when
+                # part of the runs may add to what is known of a point, but says nothing of what it does not
+                # reach
+                if (
+                    point.coverpoint in coverpoints
+                    and newer
+                    and (whole or before is None or point.hit > before.hit)
+                ):
+                    self.add(point)
+
+    def write(self, path: Path) -> None:
+        results: list[TestResult | PointResult] = [
+            *(self.tests[key] for key in sorted(self.tests)),
+            *(self.points[name] for name in sorted(self.points)),
+        ]
+        path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+
+
+def read(path: Path) -> LastResults:
+    """Raises `TatamiError` with the number of a line that is no result. No file: no results yet."""
+    results = LastResults()
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+        try:
+            results.add(parse(json.loads(line)))
+        except (ValueError, TypeError):
+            raise TatamiError(
+                f"{path}, line {number}: not a result; take the line out, and `make testplan` again"
+            ) from None
+    return results
+
+
+def parse(row: Mapping[str, Any]) -> TestResult | PointResult:
+    """Raises `TypeError` or `ValueError` for what is neither."""
+    result = TestResult(**row) if "test" in row else PointResult(**row)
+    for name, value in asdict(result).items():
+        if not isinstance(value, int if name in ("passed", "runs", "seeds", "hit", "bins") else str):
+            raise TypeError(name)
+    if isinstance(result, TestResult) and result.sim not in runner.SIMULATORS:
+        raise ValueError(result.sim)
+    return result
+
+
+def results_of_regression(folder: Path) -> list[TestResult]:
+    """One for each test and simulator of a regression, whose folder is named by its time."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    try:
+        when = datetime.strptime(folder.name, FOLDER_TIME).isoformat(timespec="seconds")
+        for row in regress.read_records(folder):
+            rows[row["test"], row["sim"]].append(row)
+        return [
+            TestResult(
+                test,
+                sim,
+                sum(r["result"] == "pass" for r in runs),
+                len(runs),
+                len({r["seed"] for r in runs}),
+                when,
+                runs[0]["git"] or "",
+            )
+            for (test, sim), runs in rows.items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TatamiError(f"{folder}: not the record of a regression: {error!r}; remove it") from None
+
+
+def results_of_coverage(path: Path) -> tuple[bool, list[PointResult]]:
+    """Whether it is of all runs of tb/coverage/runs.yaml, and one result for each coverpoint."""
+    counts: dict[str, tuple[int, int]] = {}
+    try:
+        merged = json.loads(path.read_text())
+        for name, point in merged["points"].items():
+            short = next(part for part in name.split(".") if part.startswith("cp_"))
+            hit, bins = counts.get(short, (0, 0))
+            counts[short] = (hit + point["hit"], bins + point["bins"])
+        return merged["whole"], [
+            PointResult(name, *pair, merged["when"], merged["git"] or "") for name, pair in counts.items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise TatamiError(
+            f"{path}: not a merged coverage: {error!r}; remove it, or run `make coverage`"
+        ) from None

@@ -1,0 +1,1 @@
+"""The plain harness: a host with streams and registers, and the comparison with the model."""

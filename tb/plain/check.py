@@ -1,0 +1,195 @@
+"""Runs an image on the machine and holds every plane and counter against the model's two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
+from pymodel.machine.model import Run as ModelRun
+from pymodel.network.integer import Network
+from pymodel.network.reference import evaluate
+from tb.coverage.sample import sample_program
+from tb.debug.suspect import Attempt
+from tb.plain.host import Host, Run
+
+Int8Array = npt.NDArray[np.int8]
+
+SHOWN = 5  # mismatches in a message
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a batch must give.
+
+    `tensors` int8 [B, C, H, W] come from the reference, `run` and `dump` from the array model.
+    """
+
+    tensors: Mapping[str, Int8Array]
+    run: ModelRun
+    dump: ModelRun
+
+
+@dataclass
+class Outcome:
+    """What was compared, over all images so far. `packets` are the last run's."""
+
+    images: int = 0
+    compared_bytes: int = 0
+    mismatches: int = 0
+    cycles: int = 0
+    predicted_cycles: int = 0
+    stall_cycles: int = 0
+    messages: list[str] = field(default_factory=list)
+    packets: list[Int8Array] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Fails if anything differed, or if nothing was compared."""
+        if self.messages:
+            raise AssertionError(
+                "\n".join([f"{self.mismatches} of {self.compared_bytes} bytes differ", *self.messages])
+            )
+        if self.compared_bytes == 0:
+            raise AssertionError("nothing was compared")
+
+
+def expect(image: Image, network: Network, images: Int8Array) -> Expected:
+    """Both answers of the model for a batch int8 [B, C, H, W]."""
+    machine = loaded_model(image, images)
+    run, dump = machine.run(image.run_start), machine.run(image.dump_start)
+    sample_program(machine, image.run_start, run)
+    sample_program(machine, image.dump_start, dump)
+    return Expected(evaluate(network, images), run, dump)
+
+
+def loaded_model(image: Image, images: Int8Array) -> Machine:
+    """The array model as it is before a run, for a batch int8 [B, C, H, W]."""
+    machine = Machine(image.config, len(images))
+    machine.load(image.sections)
+    machine.load_tensor(image.placements["input"], images)
+    return machine
+
+
+async def run_image(host: Host, image: Image, expected: Expected, index: int, outcome: Outcome) -> None:
+    """Image `index` of the batch: runs the network, then the program that sends all tensors, and compares
+    both.
+
+    What a replay needs is noted if anything differs (tb/debug/).
+    """
+    inputs = expected.tensors["input"][index]
+    before = len(outcome.messages)
+    with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, inputs) as attempt:
+        await run_and_compare(host, image, expected, index, outcome, attempt)
+        attempt.differs = len(outcome.messages) > before
+
+
+async def run_and_compare(
+    host: Host, image: Image, expected: Expected, index: int, outcome: Outcome, attempt: Attempt
+) -> None:
+    run = await host.run(image.tensor_packets("input", expected.tensors["input"][index]), image.run_start)
+    attempt.ended()
+    compare_counters(run, expected.run, f"image {index}", outcome)
+    outcome.cycles += run.counters.cycles - run.counters.stall_cycles
+    outcome.predicted_cycles += expected.run.cycles
+    outcome.stall_cycles += run.counters.stall_cycles
+    outcome.packets = run.packets
+    dump = await host.run((), image.dump_start)
+    compare_counters(dump, expected.dump, f"image {index}, dump", outcome)
+    assert len(dump.packets) == len(image.dumps), (
+        f"image {index}: the dump sent {len(dump.packets)} packets, expected {len(image.dumps)}"
+    )
+    for name in image.placements:
+        chosen = [(d.bank, p) for d, p in zip(image.dumps, dump.packets, strict=True) if d.tensor == name]
+        compare_tensor(image, name, [p for _, p in chosen], expected, index, outcome, [b for b, _ in chosen])
+    # last, so that the first message names the first layer that is wrong
+    compare_tensor(
+        image, image.output, run.packets, expected, index, outcome, [image.placements[image.output].bank[0]]
+    )
+    outcome.images += 1
+
+
+def compare_counters(run: Run, model: ModelRun, where: str, outcome: Outcome) -> None:
+    """Every counter; a stalled out stream delays a run by exactly the cycles it was stalled."""
+    seen = run.counters
+    for name, value, expected in (
+        ("cycles less stall_cycles", seen.cycles - seen.stall_cycles, model.cycles),
+        ("busy_cycles", seen.busy_cycles, model.busy_cycles),
+        ("slot_rows", seen.slot_rows, model.slot_rows),
+        ("words", seen.words, model.words),
+    ):
+        if value != expected:
+            outcome.messages.append(f"{where}: {name} is {value}, predicted {expected}")
+
+
+def compare_tensor(
+    image: Image,
+    name: str,
+    packets: list[Int8Array],
+    expected: Expected,
+    index: int,
+    outcome: Outcome,
+    banks: list[int],
+) -> None:
+    """The packets that carry a tensor, one a bank, against the reference: every byte, those that are no pixel
+    of the map too.
+    """
+    place = image.placements[name]
+    words = place.to_words(expected.tensors[name][index])
+    for bank, packet in zip(banks, packets, strict=True):
+        channels = [c for c in range(place.shape[0]) if place.bank[c] == bank]
+        want = words[channels].reshape(len(channels), -1)
+        assert packet.size == want.size, (
+            f"image {index}, layer {name}, bank {bank}: {packet.size} bytes came, expected {want.size}"
+        )
+        seen = packet.reshape(want.shape)
+        differ = np.argwhere(seen != want)
+        outcome.compared_bytes += want.size
+        outcome.mismatches += len(differ)
+        for row, n in differ[: max(0, SHOWN - len(outcome.messages))]:
+            outcome.messages.append(
+                f"image {index}, layer {name}, filter {channels[row]}, {pixel_name(image, name, int(n))}:"
+                f" expected {want[row, n]}, seen"
+                f" {seen[row, n]}{verdict(image, expected, index, bank, name, channels[row], int(n))}"
+            )
+
+
+def pixel_name(image: Image, tensor: str, n: int) -> str:
+    """Byte `n` of a plane as (row, column) of the map."""
+    place = image.placements[tensor]
+    _, height, width = place.shape
+    for y in range(height):
+        for x in range(width):
+            if place.pixel(y, x) == n:
+                return f"pixel ({y}, {x})"
+    return f"byte {n} of the plane, which is no pixel"
+
+
+def verdict(
+    image: Image, expected: Expected, index: int, bank: int, tensor: str, channel: int, n: int
+) -> str:
+    """Whether the array model, which runs the image itself, agrees with the reference: else the fault is in
+    the image.
+    """
+    place = image.placements[tensor]
+    packets = (
+        p
+        for d, p in zip(image.dumps, expected.dump.packets, strict=True)
+        if d.tensor == tensor and d.bank == bank
+    )
+    flat = next(packets)[index].reshape(-1)
+    first = min(b for c, b in enumerate(place.base) if place.bank[c] == bank)
+    modelled = flat[(place.base[channel] - first) * place.size + n]
+    pixel = place.to_words(expected.tensors[tensor][index])[channel].reshape(-1)[n]
+    return "" if modelled == pixel else f" (the array model has {modelled}: the image is wrong, not the RTL)"
+
+
+def output_of(image: Image, outcome: Outcome) -> Int8Array:
+    """The logits that the machine sent, int8 [classes]."""
+    place = image.placements[image.output]
+    return place.from_words(
+        outcome.packets[0].reshape(place.shape[0], place.channel_words, place.size)
+    ).reshape(-1)

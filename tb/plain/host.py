@@ -1,0 +1,194 @@
+"""`Host`: what software does with the machine, over its pins alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
+from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.registers import COUNTERS, REGISTERS
+from tb.common import settings
+from tb.coverage.watch import watch
+from tb.plain.stream import Beats, StreamSink, StreamSource, StreamStalledError
+
+PERIOD_NS = 10
+LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
+DONE, ERROR = 1, 2  # bits of IRQ_ENABLE and IRQ_STATUS
+START, SOFT_RESET = 1, 2  # bits of CONTROL
+
+
+class HasBeats(Protocol):
+    """A load packet: header and payload as 64-bit beats."""
+
+    @property
+    def beats(self) -> Beats: ...
+
+
+class RegisterError(Exception):
+    """The register bus answered with an error."""
+
+
+class MachineError(Exception):
+    """The machine stopped with an error code."""
+
+    def __init__(self, code: int, info: int) -> None:
+        self.code, self.info = code, info
+        name = ErrorCode(code).name if code in set(ErrorCode) else "unknown"
+        super().__init__(f"error {code} ({name}), info {info}")
+
+
+class MachineTimeoutError(Exception):
+    """The machine did not come to an end in time."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The performance counters of one run, in cycles, rows and words."""
+
+    cycles: int
+    busy_cycles: int
+    stall_cycles: int
+    slot_rows: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave: its counters, and the packets of the out stream as int8 pixels."""
+
+    counters: Counters
+    packets: list[np.ndarray[Any, np.dtype[np.int8]]]
+
+
+class Host:
+    """Clock, reset, registers and both streams of `psa_top`.
+
+    `in_rate` and `out_rate` are the probabilities that the in stream carries a beat, and the out stream is
+    ready, in a cycle. `axil`, `source` and `sink` are there for tests that want the buses themselves.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        config: ArrayConfig,
+        rng: np.random.Generator,
+        *,
+        in_rate: float = 1.0,
+        out_rate: float = 1.0,
+    ) -> None:
+        self.dut = dut
+        self.config = config
+        four_state = settings.simulator() == "icarus"
+        source_rng, sink_rng = rng.spawn(2)
+        dut.rst.value = 1
+        self.axil = AXI4LiteMaster(dut, "s_axil", dut.clk)
+        self.source = StreamSource(dut, "s_axis", dut.clk, source_rng, four_state=four_state, rate=in_rate)
+        self.sink = StreamSink(dut, "m_axis", dut.clk, sink_rng, rate=out_rate)
+        Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
+        watch(dut, PERIOD_NS)
+
+    async def reset(self, cycles: int = 4) -> None:
+        """Reset by the pin, and enable both interrupts."""
+        self.sink.watch = False
+        self.dut.rst.value = 1
+        await ClockCycles(self.dut.clk, cycles)
+        self.dut.rst.value = 0
+        self.sink.clear()
+        await RisingEdge(self.dut.clk)
+        await self.write("IRQ_ENABLE", DONE | ERROR)
+
+    async def soft_reset(self) -> None:
+        """End whatever runs; memories, IRQ_ENABLE and PROGRAM_START stay."""
+        self.sink.watch = False
+        await self.write("CONTROL", SOFT_RESET)
+        self.sink.clear()
+
+    async def read(self, register: str) -> int:
+        """The word in the named register. Raises `RegisterError` on SLVERR."""
+        try:
+            return int(await self.axil.read(REGISTERS[register].address))
+        except AXIProtocolError as error:
+            raise RegisterError(f"read of {register}: {error.xresp.name}") from None
+
+    async def write(self, register: str, value: int) -> None:
+        """Write the named register. Raises `RegisterError` on SLVERR."""
+        try:
+            await self.axil.write(REGISTERS[register].address, value)
+        except AXIProtocolError as error:
+            raise RegisterError(f"write of {register}: {error.xresp.name}") from None
+
+    async def check_error(self) -> None:
+        """Raise `MachineError` if the machine has stopped with an error."""
+        fields = REGISTERS["ERROR"].decode(await self.read("ERROR"))
+        if fields["CODE"]:
+            raise MachineError(fields["CODE"], fields["INFO"])
+
+    async def load(self, packets: Iterable[HasBeats]) -> None:
+        """Send load packets and wait until they are written.
+
+        Raises `MachineError` if the machine refuses one.
+        """
+        try:
+            await self.source.send(*(packet.beats for packet in packets))
+        except StreamStalledError:
+            await self.check_error()
+            raise
+        for _ in range(LOAD_POLLS):
+            if not REGISTERS["STATUS"].decode(await self.read("STATUS"))["LOADING"]:
+                break
+        else:
+            raise MachineTimeoutError(
+                f"STATUS.LOADING still set after {LOAD_POLLS} reads: a packet without tlast?"
+            )
+        await self.check_error()
+
+    async def start(self, program_address: int = 0) -> None:
+        """Start the program at a word of the program memory.
+
+        Raises `MachineError` if an error stands, `RegisterError` if it is busy.
+        """
+        await self.write("PROGRAM_START", program_address)
+        try:
+            await self.write("CONTROL", START)
+        except RegisterError:
+            await self.check_error()
+            raise
+
+    async def wait_done(self, timeout_cycles: int = 1_000_000) -> None:
+        """Sleep until the interrupt, and acknowledge it.
+
+        Raises `MachineError` if it tells of an error, `MachineTimeoutError` if none comes.
+        """
+        if self.dut.irq.value != 1:
+            try:
+                await with_timeout(RisingEdge(self.dut.irq), timeout_cycles * PERIOD_NS, "ns")
+            except SimTimeoutError:
+                status = REGISTERS["STATUS"].decode(await self.read("STATUS"))
+                raise MachineTimeoutError(
+                    f"no interrupt within {timeout_cycles} cycles: {status}, CYCLES"
+                    f" {await self.read('CYCLES')}"
+                ) from None
+            await RisingEdge(self.dut.clk)
+        await self.check_error()
+        await self.write("IRQ_STATUS", DONE)
+
+    async def counters(self) -> Counters:
+        return Counters(*[await self.read(name) for name in COUNTERS])
+
+    async def run(
+        self, packets: Iterable[HasBeats] = (), program_address: int = 0, timeout_cycles: int = 1_000_000
+    ) -> Run:
+        """Load, run a program to its end, and collect what it sent."""
+        await self.load(packets)
+        await self.start(program_address)
+        await self.wait_done(timeout_cycles)
+        await self.sink.drained()
+        counters = await self.counters()
+        return Run(counters, [np.frombuffer(packet, np.int8) for packet in self.sink.take()])

@@ -1,0 +1,180 @@
+"""AXI4-Stream: a source that drives beats and a sink that collects packets. Both sleep while nothing moves.
+
+Both act on a rising clock edge: they read what the edge sees, then drive what the next edge will see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+import numpy as np
+import numpy.typing as npt
+from cocotb.queue import Queue
+from cocotb.triggers import RisingEdge
+from cocotb.types import Logic, LogicArray
+
+Beats = npt.NDArray[np.uint64]
+
+
+class StreamStalledError(Exception):
+    """The other side was not ready for longer than the source's patience."""
+
+
+class StreamRuleError(Exception):
+    """The design broke a rule of AXI4-Stream, or sent X."""
+
+
+class StreamSource:
+    """Drives packets of 64-bit beats into `<name>_t*`.
+
+    `rate` is the probability that a free cycle carries a beat; 1.0 sends without gaps. While tvalid is low
+    the payload is X where the simulator knows X (`four_state`), else random. `patience` is how many cycles a
+    beat may wait for tready.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        name: str,
+        clock: Any,
+        rng: np.random.Generator,
+        *,
+        four_state: bool,
+        rate: float = 1.0,
+        patience: int = 2000,
+    ) -> None:
+        self.data = getattr(dut, f"{name}_tdata")
+        self.valid = getattr(dut, f"{name}_tvalid")
+        self.ready = getattr(dut, f"{name}_tready")
+        self.last = getattr(dut, f"{name}_tlast")
+        self.edge = RisingEdge(clock)
+        self.rng = rng
+        self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
+        self.rate = rate
+        self.patience = patience
+        self.idle()
+
+    def idle(self) -> None:
+        """No beat, and garbage where one would be."""
+        self.valid.value = 0
+        garbage = self.unknown or (
+            int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
+            int(self.rng.integers(2)),
+        )
+        self.data.value, self.last.value = garbage
+
+    async def send(self, *packets: Beats, last: bool = True) -> None:
+        """Send packets back to back. `last=False` leaves out tlast: the packets are pieces of one that goes
+        on.
+
+        Raises `StreamStalledError`, with the beat withdrawn, when `patience` runs out.
+        """
+        await self.edge
+        try:
+            for packet in packets:
+                beats = packet.tolist()  # Python's own integers: no conversion per beat
+                end = len(beats) - 1
+                for index, beat in enumerate(beats):
+                    while self.rate < 1.0 and self.rng.random() >= self.rate:
+                        self.idle()
+                        await self.edge
+                    self.valid.value = 1
+                    self.data.value = beat
+                    self.last.value = int(last and index == end)
+                    await self._accepted(index)
+        finally:
+            self.idle()
+
+    async def _accepted(self, index: int) -> None:
+        for _ in range(self.patience):
+            await self.edge
+            if self.ready.value == 1:
+                return
+        raise StreamStalledError(
+            f"beat {index} of a packet waited {self.patience} cycles for {self.ready._name}"
+        )
+
+
+class StreamSink:
+    """Collects packets from `<name>_t*`, each as its bytes, first pixel first. `rate` is the probability that
+    it is ready in a cycle.
+
+    It fails the test if a word holds X, or if a word that waits changes or goes away.
+    """
+
+    def __init__(
+        self, dut: Any, name: str, clock: Any, rng: np.random.Generator, *, rate: float = 1.0
+    ) -> None:
+        self.data = getattr(dut, f"{name}_tdata")
+        self.valid = getattr(dut, f"{name}_tvalid")
+        self.ready = getattr(dut, f"{name}_tready")
+        self.last = getattr(dut, f"{name}_tlast")
+        self.edge = RisingEdge(clock)
+        self.rng = rng
+        self.rate = rate
+        self.packets: Queue[bytes] = Queue()
+        self.partial = bytearray()
+        self.watch = True  # off while a reset may take a waiting word away
+        self._waiting: tuple[bytes, int] | None = None
+        self._ready: bool | None = None
+        self._drive_ready()
+        cocotb.start_soon(self._collect())
+
+    def clear(self) -> None:
+        """Forget what came, and watch again: after a reset."""
+        self.watch = True
+        self.partial.clear()
+        self._waiting = None
+        while not self.packets.empty():
+            self.packets.get_nowait()
+
+    def take(self) -> list[bytes]:
+        """The whole packets that came since the last call.
+
+        Raises `StreamRuleError` if a packet is still open.
+        """
+        if self.partial:
+            raise StreamRuleError(f"{len(self.partial)} bytes of a packet without {self.last._name}")
+        return [self.packets.get_nowait() for _ in range(self.packets.qsize())]
+
+    async def drained(self) -> None:
+        """Wait until no word waits to be taken."""
+        await self.edge
+        while self.valid.value == 1:
+            await self.edge
+
+    def _drive_ready(self) -> None:
+        ready = self.rate >= 1.0 or self.rng.random() < self.rate
+        if ready != self._ready:
+            self.ready.value = int(ready)
+        self._ready = ready
+
+    async def _collect(self) -> None:
+        rises = RisingEdge(self.valid)
+        while True:
+            await self.edge
+            if self.valid.value != 1:
+                if self._waiting is not None and self.watch:
+                    raise StreamRuleError(f"{self.valid._name} fell before the word was taken")
+                self._waiting = None
+                await rises
+                continue
+            word = self._word()
+            if self._waiting is not None and word != self._waiting and self.watch:
+                raise StreamRuleError(f"{self.data._name} changed before the word was taken")
+            self._waiting = None if self._ready else word
+            if self._ready:
+                self.partial += word[0]
+                if word[1]:
+                    self.packets.put_nowait(bytes(self.partial))
+                    self.partial.clear()
+            self._drive_ready()
+
+    def _word(self) -> tuple[bytes, int]:
+        try:
+            return self.data.value.to_bytes(byteorder="little"), int(self.last.value)
+        except ValueError:
+            raise StreamRuleError(
+                f"{self.data._name} = {self.data.value}, {self.last._name} = {self.last.value} while valid"
+            ) from None

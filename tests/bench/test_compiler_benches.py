@@ -1,0 +1,102 @@
+"""The benches of the compiler, cut short: their rows, their last line, and that a missed target is exit
+status 1.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from pymodel.bench import joint, packing, speed, weights, xor
+from pymodel.machine.errors import TatamiError
+from scripts import bench as command
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("BENCH "))
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A state_dict of three convolutions, of which the first is left out."""
+    rng = np.random.default_rng(1)
+    shapes = {"conv1": (16, 3), "conv2": (16, 16), "conv3": (32, 16)}
+    state = {
+        f"module.{name}.weight": torch.from_numpy(weights.made_up(rng, *shape))
+        for name, shape in shapes.items()
+    }
+    path = tmp_path / "small.pt"
+    torch.save({"state_dict": {**state, "module.bn1.weight": torch.ones(16)}}, path)
+    return path
+
+
+def test_packing(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MOVES", 300)
+    status = command.main(["--bench=packing", f"--weights={file}"])
+    figures = last_line(capsys)
+    assert figures["weights"] == "small.pt, all convolutions but 'conv1.weight'"
+    assert [(row["sparsity"], row["group"], row["table"]) for row in figures["rows"]] == [
+        (s, g, t) for s in (0.9, 0.95) for g in (8, 16) for t in ("layer", "tile")
+    ]
+    for row in figures["rows"]:
+        assert 1 < row["natural"] <= row["compression"] <= row["bound"] < 1 / (1 - row["sparsity"])
+    assert status == (0 if figures["passed"] else 1)
+    monkeypatch.setattr(packing, "TARGETS", {"layer": 1.01, "tile": 1.01})
+    assert command.main(["--bench=packing", f"--weights={file}"]) == 1
+
+
+def test_joint(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint, "RATIOS", (4.0, 10.0))
+    assert command.main(["--bench=joint", f"--weights={file}"]) in (0, 1)
+    rows = last_line(capsys)["rows"]
+    assert [(row["group"], row["ratio"]) for row in rows] == [(8, 4.0), (8, 10.0), (16, 4.0), (16, 10.0)]
+    for row in rows:
+        assert row["compression"] >= row["ratio"]
+        assert 0 < row["tight_fraction"] < row["saliency_fraction"] <= row["bound"] <= 1
+        assert row["occupancy"] == 1 > row["tight_occupancy"]
+    monkeypatch.setattr(joint, "SALIENCY", 1.01)
+    assert command.main(["--bench=joint", f"--weights={file}"]) == 1
+
+
+def test_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "WIDTHS", (16, 32))
+    monkeypatch.setattr(speed, "VGG16", ((32, 16), (32, 32)))
+    figures = speed.run(Console(quiet=True))
+    assert [(row["case"], row["scheme"]) for row in figures["rows"]] == [
+        ("16 x 144", "tight"),
+        ("32 x 288", "tight"),
+        ("ResNet-20", "tight"),
+        ("ResNet-20", "tight_joint"),
+        ("VGG-16's convolutions", "tight"),
+    ]
+    assert all(
+        row["weights"] > 0 and row["seconds"] >= 0 and row["compression"] > 1 for row in figures["rows"]
+    )
+    monkeypatch.setattr(speed, "SECONDS", {"ResNet-20": 0.0})
+    assert not speed.run(Console(quiet=True))["passed"]
+
+
+def test_xor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xor, "SLOT_LAYER", (16, 144))
+    figures = xor.run(Console(quiet=True), shape=(512, 256))
+    assert figures["bits_per_weight"] == pytest.approx(
+        (figures["value_bits"] + figures["index_bits"]) / (512 * 256)
+    )
+    assert figures["value_ratio"] == pytest.approx(figures["value_bits"] / figures["care_bits"])
+    assert figures["passed"] == (figures["value_ratio"] <= 1.15 and figures["bits_per_weight"] <= 0.28)
+    monkeypatch.setattr(xor, "BITS_PER_WEIGHT", 0.1)
+    assert not xor.run(Console(quiet=True), shape=(512, 256))["passed"]
+
+
+def test_a_file_without_convolutions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "linear.pt"
+    torch.save({"fc.weight": torch.ones(3, 4)}, path)
+    with pytest.raises(TatamiError, match=r"linear.pt: holds 0 convolution weights, must hold at least 2"):
+        command.main(["--bench=joint", f"--weights={path}"])

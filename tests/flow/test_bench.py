@@ -1,0 +1,87 @@
+"""`make bench`: its figures, its last line and its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pymodel.machine.config import CONFIGS
+from scripts import bench as command
+from tb.flow import bench, runner
+from tb.flow.testlist import TESTS
+
+# seconds of start-up, and of each image
+ENV_SLOW = {"plain": (4.0, 0.05), "env": (4.0, 0.12)}
+ENV_QUICK = {"plain": (4.0, 0.05), "env": (4.0, 0.08)}
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], costs: dict[str, tuple[float, float]]
+) -> tuple[int, dict[str, object]]:
+    """The command with made-up times, the first round of which is disturbed."""
+    calls: list[tuple[str, int]] = []
+
+    def measured(harness: str, images: int) -> tuple[float, int]:
+        calls.append((harness, images))
+        start, image = costs[harness]
+        return start + image * images + (3.0 if len(calls) <= 4 else 0.0), 1000 * images
+
+    monkeypatch.setattr(bench, "measure", measured)
+    status = command.main(["--bench=env"])
+    assert len(set(calls[:4])) == 4, "the harnesses take turns"
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("BENCH ")
+    return status, json.loads(last.removeprefix("BENCH "))
+
+
+def test_the_quickest_of_the_rounds_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, figures = run(monkeypatch, capsys, ENV_QUICK)
+    assert (status, figures["passed"]) == (0, True)
+    assert figures["ratio"] == pytest.approx(9 / 12)
+    assert figures["ratio_an_image"] == pytest.approx(0.05 / 0.08)
+    assert figures["plain"] == {"wall_s": 9.0, "cycles_per_s": round(100_000 / 9), "image_ms": 50.0}
+
+
+def test_an_environment_that_only_starts_quickly_is_too_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, figures = run(monkeypatch, capsys, ENV_SLOW)
+    assert float(str(figures["ratio"])) > bench.TARGET > float(str(figures["ratio_an_image"]))
+    assert (status, figures["passed"]) == (1, False)
+
+
+def test_cycles_of_a_run() -> None:
+    """Of the clock, those of the machine's counters among them."""
+    outcome = runner.run(TESTS["random"], "verilator", CONFIGS["4x2"], seed=1)
+    assert bench.clock_cycles(outcome.log.with_name("results.xml")) > outcome.result["cycles"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "BENCH '' is unknown; valid: env, packing, joint, xor, speed"),
+        (["--bench=nonsense"], "BENCH 'nonsense' is unknown"),
+        (
+            ["--bench=xor", "--weights=w.pt"],
+            "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, speed do",
+        ),
+        (["--bench=joint", "--weights=no/such.pt"], "no/such.pt: no such file"),
+    ],
+)
+def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.bench", *options],
+        cwd=runner.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr

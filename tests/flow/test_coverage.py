@@ -1,0 +1,507 @@
+"""Coverage: the points on the model, the reader of Verilator's file, merging, exclusions, the report and its
+exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cocotb_coverage.coverage import coverage_db
+from rich.console import Console
+
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.memory import Section
+from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.slot_rows import image_rows
+from pymodel.zoo.random_network import random_images, random_program
+from scripts import coverage as command
+from tb.coverage import collect, sample
+from tb.coverage.observe import ColumnSeen, LayerSeen, ProgramSeen, SlotSeen
+from tb.coverage.points import BIAS, POINTS, Cross, limits, size_class
+from tb.coverage.watch import Started
+from tb.flow.coverage import code, exclusions, functional, report, runs
+from tb.flow.coverage.merge import merge
+
+CONFIG = CONFIGS["4x2"]
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Coverage switched on with an empty database, as in a simulation of its own."""
+    monkeypatch.setenv(collect.VARIABLE, "1")
+    monkeypatch.setenv("TATAMI_RESULT", str(tmp_path / "result.json"))
+    monkeypatch.setattr(collect, "_databases", [])
+    monkeypatch.setattr(collect.atexit, "register", lambda *_: None)
+    coverage_db.clear()
+    sample.PROGRAMS.clear()
+    return tmp_path
+
+
+def machine_and_image(seed: int) -> tuple[Machine, Image]:
+    rng = np.random.default_rng(seed)
+    network, image = random_program(rng, CONFIG)
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    machine.load_tensor(image.placements["input"], random_images(rng, network, 1))
+    return machine, image
+
+
+# Sampling
+
+
+def test_observations_agree_with_the_memories() -> None:
+    """Each set of observations against a count in plain Python."""
+    machine, image = machine_and_image(3)
+    run = machine.run(image.run_start)
+    seen = sample.observations(machine, image.run_start, run)
+    tiles = machine.memory["TILE"][: sum(layer.tiles for layer in run.layers), 0]
+    slots, columns = set(), set()
+    rows = image_rows(image)
+    for base, passes, first, _ in tiles.tolist():
+        for column in range(CONFIG.size):
+            weights = 0
+            for lane in range(base, base + passes * CONFIG.size):
+                weight, select = rows[lane, column].tolist()
+                if weight:
+                    weights += 1
+                    slots.add(
+                        SlotSeen(
+                            lane % CONFIG.size,
+                            select,
+                            weight if weight in (-128, 127) else weight // abs(weight),
+                        )
+                    )
+            columns.add(ColumnSeen(weights, passes, bool(machine.memory["FILTER"][first + column, 0, 4])))
+    assert {s for s in seen if isinstance(s, SlotSeen)} == slots
+    assert {s for s in seen if isinstance(s, ColumnSeen)} == columns
+    layers = [s for s in seen if isinstance(s, LayerSeen)]
+    assert {s.tiles for s in layers} == {layer.tiles for layer in run.layers}
+    assert {(s.filters, s.pixels) for s in layers} == {
+        (image.placements[n].shape[0], image.placements[n].shape[1] * image.placements[n].shape[2])
+        for n in image.layers
+    }
+
+
+def test_the_timeline_has_every_cycle_of_the_run() -> None:
+    for seed in range(5):
+        machine, image = machine_and_image(seed)
+        run = machine.run(image.run_start)
+        timeline = sample.Timeline.of(machine, image.run_start, run)
+        states = [timeline.at(cycle) for cycle in range(run.cycles + 2)]
+        assert states[0] == states[-1] == "IDLE"
+        assert "IDLE" not in states[1:-1]
+        assert states.count("RUN") == run.busy_cycles
+        assert states.count("TILE") == len(run.layers)
+
+
+def test_every_cycle_of_a_layer_has_its_place_in_a_pass() -> None:
+    """Against the loops of docs/machine.md, "Sequencer": two whole chunks and a shorter one, three passes of
+    all tiles.
+    """
+    layer = sample.Passes(words=7, chunk_words=3, passes=3, size=4)
+    wanted: list[str] = []
+    for words in (3, 3, 1):
+        for _ in range(3):
+            wanted += ["first cycle", *["middle cycle"] * (words * 4 - 2), "last cycle"]
+    assert [layer.place(cycle) for cycle in range(layer.cycles)] == wanted
+
+
+def test_places_of_a_program() -> None:
+    """In RUN a place in a pass, between RUN and RUN another, before and after them none.
+
+    A pass loads T rows of slots.
+    """
+    machine, image = machine_and_image(6)
+    run = machine.run(image.run_start)
+    assert len(run.layers) > 1
+    assert any(layer.chunks > 1 for layer in run.layers)
+    timeline = sample.Timeline.of(machine, image.run_start, run)
+    states = [timeline.at(cycle) for cycle in range(run.cycles + 2)]
+    places = [timeline.place(cycle) for cycle in range(run.cycles + 2)]
+    first, last = states.index("RUN"), len(states) - states[::-1].index("RUN")
+    assert {bool(place) for place in places[:first] + places[last:]} == {False}
+    for state, place in zip(states[first:last], places[first:last], strict=True):
+        assert (place in ("first cycle", "middle cycle", "last cycle")) == (state == "RUN")
+        assert place
+    assert places.count("first cycle") == places.count("last cycle") == run.slot_rows // CONFIG.size
+
+
+def test_a_word_that_waits_holds_the_state(fresh: Path) -> None:  # noqa: ARG001
+    machine, image = machine_and_image(3)
+    sample.sample_program(machine, image.dump_start, machine.run(image.dump_start))
+    timeline = sample.PROGRAMS[image.dump_start]
+    sent = timeline.states.index("OUT")
+    last = int(timeline.ends[sent]) - 1  # cycle of the first OUT record
+    started = Started(image.dump_start, 100)
+    assert started.state(100 + last) == "OUT"
+    assert started.state(100 + last + 1) == "FETCH"
+    started.stalled = 7
+    assert started.state(100 + last + 7) == "OUT"
+    assert started.state(100 + last + 8) == "FETCH"
+    assert Started(image.run_start, 100).state(101) is None
+
+
+def test_saturation_is_counted_at_both_ends() -> None:
+    """Clipped pixels of the model against a filter whose bias pushes every pixel out of the range."""
+    machine, image = machine_and_image(3)
+    filters = machine.memory["FILTER"]
+    for bias, relu in ((2**31 - 1, 0), (-(2**31), 0), (-(2**31), 1)):
+        filters[:, 0, :4] = (bias, 1, 0, relu)
+        layer = machine.run(image.run_start).layers[0]
+        pixels = int(np.prod(image.placements[image.layers[0]].shape))
+        assert (layer.clipped_low, layer.clipped_high) == ((0, pixels) if bias > 0 else (pixels, 0))
+
+
+def test_a_program_is_sampled_into_the_file_of_the_run(fresh: Path) -> None:
+    machine, image = machine_and_image(3)
+    sample.sample_program(machine, image.run_start, machine.run(image.run_start))
+    collect.write(fresh / collect.FILE)
+    points = functional.read(fresh / collect.FILE)
+    assert points["program.cp_start"].holes == ["a later word"]
+    assert any(points["slot.cp_select_x_row.on_4x2"].hits.values())
+    # what was seen is counted once in a simulation: the same again adds nothing
+    sample.sample_program(machine, image.run_start, machine.run(image.run_start))
+    collect.write(fresh / collect.FILE)
+    assert functional.read(fresh / collect.FILE) == points
+
+
+def test_nothing_is_sampled_unless_coverage_is_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(collect.VARIABLE)
+    machine, image = machine_and_image(3)
+    sample.sample_program(machine, image.run_start, machine.run(image.run_start))
+    sample.sample_event("gap", where="inside a packet")
+    assert not collect._databases
+    assert not list(fresh.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("memory", "field", "value", "expected"),
+    [
+        ("PROGRAM", 0, 9, ("PROGRAM_OPCODE", "DECODE")),
+        ("PROGRAM", 9, 0, ("PROGRAM_FIELD", "DECODE")),
+        ("PROGRAM", 4, 65535, ("PROGRAM_FIELD", "RUN")),
+        ("TILE", 1, 0, ("TILE_FIELD", "TILE_WAIT")),
+        ("FILTER", 5, 15, ("FEATURE_WRITE", "RUN")),
+    ],
+)
+def test_the_state_of_an_error(
+    memory: str, field: int, value: int, expected: tuple[str, str], fresh: Path
+) -> None:
+    machine, image = machine_and_image(3)
+    machine.memory[memory][0, 0, field] = value
+    with pytest.raises(MachineError) as caught:
+        machine.run(image.run_start)
+    timeline = sample.Timeline.of(machine, image.run_start, caught.value)
+    assert (caught.value.code.name, timeline.at(caught.value.cycle + 1)) == expected
+    # the sequencer hears of the pipeline's a cycle later
+    stopped = caught.value.cycle + (1 if expected[0] != "FEATURE_WRITE" else 2)
+    assert timeline.at(stopped) != "ERROR"
+    assert timeline.at(stopped + 1) == timeline.at(10**6) == "ERROR"
+    sample.sample_program(machine, image.run_start, caught.value)
+    collect.write(fresh / collect.FILE)
+    assert functional.read(fresh / collect.FILE)["program.cp_error_x_state"].hits[str(expected)] == 1
+
+
+def test_a_program_past_the_end_stops_in_fetch() -> None:
+    machine = Machine(CONFIG)
+    machine.load(
+        [Section("PROGRAM", CONFIG.program_depth - 1, np.array([[[2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]]]))]
+    )
+    with pytest.raises(MachineError) as caught:
+        machine.run(CONFIG.program_depth - 1)
+    assert caught.value.code == ErrorCode.PROGRAM_RANGE
+    assert sample.Timeline.of(machine, CONFIG.program_depth - 1, caught.value).states[-2:] == (
+        "FETCH",
+        "ERROR",
+    )
+
+
+def test_classes_of_sizes_and_values() -> None:
+    sizes = [size_class(n, 4) for n in (1, 3, 4, 5, 8)]
+    assert sizes == ["1", "below T", "T", "ragged above T", "multiple of T"]
+    low, high = BIAS
+    values = np.array([low, low + 1, -1, 0, 1, high - 1, high])
+    names = ["lowest", "negative", "negative", "zero", "positive", "positive", "highest"]
+    assert [limits(v, low, high) for v in sample.ends(values, low, high).tolist()] == names
+
+
+def test_points_have_names_of_their_own_and_crosses_name_points() -> None:
+    names = [(p.of, p.name) for p in POINTS]
+    assert len(names) == len(set(names))
+    assert all(name.startswith("cp_") for _, name in names)
+    for point in POINTS:
+        if isinstance(point, Cross):
+            assert {(point.of, item) for item in point.items} <= set(
+                names[: names.index((point.of, point.name))]
+            )
+
+
+# Verilator's file
+
+SOURCE = (
+    "module small (\n    input wire a\n);\nalways @* begin\n    if (a) x = 1;\n    else x = 2;\nend\nwire"
+    " [3:0] bus;\n"
+)
+
+
+def dat(*points: tuple[str, int]) -> str:
+    """A coverage.dat as Verilator 5.48 writes it, with the given points: "page line column what span" and
+    count.
+    """
+    lines = ["# SystemC::Coverage-3"]
+    for text, count in points:
+        page, line, column, what, span = text.split()
+        key = f"\1f\2/somewhere/rtl/small.v\1l\2{line}\1n\2{column}"
+        key += f"\1t\2{page}\1page\2v_{page}/small__R4\1o\2{what}"
+        key += (f"\1S\2{span}" if span != "-" else "") + "\1h\2top.small"
+        lines.append(f"C '{key}' {count}")
+    return "\n".join(lines) + "\n"
+
+
+LINES = [("line 4 1 block 4", 9), ("branch 5 5 if 5", 9), ("branch 5 6 else 6", 0)]
+TOGGLES = [(f"toggle 8 12 bus[{bit}]:{way} -", int(bit < 1)) for bit in range(4) for way in ("0->1", "1->0")]
+
+
+def folder(tmp_path: Path, name: str, *points: tuple[str, int]) -> Path:
+    run = tmp_path / name
+    run.mkdir()
+    (run / "coverage.dat").write_text(dat(*points), encoding="latin-1")
+    return run
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.v"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_recorded_file_is_read(tmp_path: Path) -> None:
+    hits = code.read(folder(tmp_path, "a", *LINES, *TOGGLES) / "coverage.dat")
+    assert hits[code.CodePoint("branch", "small.v", 5, 5, "if", "5")] == 9
+    assert [(p.line, p.hits) for p in code.places(hits, "line")] == [(4, 9), (5, 9), (6, 0)]
+    assert [(p.what, p.hits) for p in code.places(hits, "branch")] == [("if", 9), ("else", 0)]
+    assert sum(p.covered for p in code.places(hits, "toggle")) == 2
+    assert not code.places(hits, "line", ["other.v"])
+
+
+def test_instances_and_configurations_of_a_module_are_one(tmp_path: Path) -> None:
+    path = folder(tmp_path, "a", ("line 4 1 block 4", 2)) / "coverage.dat"
+    text = path.read_text(encoding="latin-1")
+    path.write_text(
+        text + text.split("\n")[1].replace("small__R4", "small__R8").replace("top.small", "top.other") + "\n",
+        encoding="latin-1",
+    )
+    assert list(code.read(path).values()) == [4]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace("SystemC", "Other"), "not a coverage file of Verilator"),
+        (lambda text: text[: len(text) // 2], r"line \d: not a coverage point"),
+        (lambda text: text + "junk\n", r"line 5: not a coverage point"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, spoil: Callable[[str], str], message: str) -> None:
+    path = folder(tmp_path, "a", *LINES) / "coverage.dat"
+    path.write_text(spoil(path.read_text(encoding="latin-1")), encoding="latin-1")
+    with pytest.raises(TatamiError, match=message):
+        code.read(path)
+
+
+def test_merge_adds_up(tmp_path: Path, small: Path) -> None:
+    first = folder(tmp_path, "a", ("branch 5 5 if 5", 3), ("branch 5 6 else 6", 0))
+    second = folder(tmp_path, "b", ("branch 5 5 if 5", 4), ("branch 5 6 else 6", 1))
+    assert merge([first], [], [small]).code_percent("branch") == 50
+    both = merge([first, second], [], [small])
+    assert [p.hits for p in both.places["branch"]] == [7, 1]
+    assert both.code_percent("branch") == 100
+
+
+def test_functional_merge_adds_up_and_wants_the_same_bins() -> None:
+    total: functional.Points = {}
+    functional.add(total, {"g.cp_a": functional.Bins("g.cp_a", {"x": 1, "y": 0})})
+    functional.add(
+        total,
+        {
+            "g.cp_a": functional.Bins("g.cp_a", {"x": 2, "y": 0}),
+            "g.cp_b": functional.Bins("g.cp_b", {"z": 1}),
+        },
+    )
+    assert total["g.cp_a"].hits == {"x": 3, "y": 0}
+    assert functional.percent(total) == 75
+    with pytest.raises(TatamiError, match=r"g\.cp_a: two runs differ in its bins"):
+        functional.add(total, {"g.cp_a": functional.Bins("g.cp_a", {"x": 1, "w": 0})})
+
+
+def test_a_folder_without_coverage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TatamiError, match="no coverage in it"):
+        merge([tmp_path], [], [])
+
+
+# Exclusions
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "exclusions.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = (
+    "{rule: branch, place: 'small.v: if (a) x = 1; => else', category: unreachable, reason: a is tied high}"
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (GOOD.replace("category: unreachable, ", ""), "entry 1: category is missing"),
+        (GOOD.replace("reason: a is tied high", "reason: ''"), "entry 1: reason is missing"),
+        (
+            GOOD.replace("unreachable", "tedious"),
+            "category is 'tedious', must be one of unreachable, unsupported, external",
+        ),
+        (GOOD.replace("rule: branch", "rule: branches"), "rule is 'branches'"),
+        (GOOD.replace("reason:", "why: x, reason:"), "and nothing else"),
+    ],
+)
+def test_an_exclusion_needs_category_and_reason(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(TatamiError, match=message):
+        exclusions.load(written(tmp_path, f"- {entry}\n"))
+
+
+def test_an_exclusion_takes_out_what_it_names(tmp_path: Path, small: Path) -> None:
+    run = folder(tmp_path, "a", *LINES, *TOGGLES)
+    found = exclusions.load(
+        written(
+            tmp_path,
+            f"- {GOOD}\n- {{rule: toggle, place: 'small.v: bus[3]*', category: external, reason: unused}}\n",
+        )
+    )
+    coverage = merge([run], found, [small])
+    assert coverage.code_percent("branch") == 100
+    assert coverage.code_percent("toggle") == pytest.approx(100 * 2 / 6)
+    assert coverage.code_percent("line") == pytest.approx(100 * 2 / 3)  # another rule: not touched
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        GOOD.replace("x = 1", "x = 3"),
+        "{rule: functional, place: 'g.cp_no: *', category: unreachable, reason: none}",
+    ],
+    ids=["code", "point"],
+)
+def test_a_stale_exclusion_is_an_error(tmp_path: Path, small: Path, stale: str) -> None:
+    with pytest.raises(TatamiError, match=r"exclusion matches nothing: .*remove it"):
+        merge([folder(tmp_path, "a", *LINES)], exclusions.load(written(tmp_path, f"- {stale}\n")), [small])
+
+
+def test_an_excluded_bin_is_not_counted() -> None:
+    points = {"g.cp_a": functional.Bins("g.cp_a", {"x": 1, "y": 0, "z": 0})}
+    exclusions.apply(
+        [exclusions.Exclusion("functional", "g.cp_a: y", "unreachable", "never")], points, {}, lambda *_: ""
+    )
+    assert points["g.cp_a"].holes == ["z"]
+    assert points["g.cp_a"].percent == 50
+
+
+def test_the_project_s_own_files_are_legal() -> None:
+    assert all(e.reason for e in exclusions.load())
+    assert [str(job) for job in runs.load(chosen="errors 4x2 *")] == ["errors 4x2 seed 1"]
+    with pytest.raises(TatamiError, match="RUNS 'no such' matches none"):
+        runs.load(chosen="no such")
+
+
+def test_a_run_list_names_tests_and_configurations(tmp_path: Path) -> None:
+    path = tmp_path / "runs.yaml"
+    for text, message in (
+        ("- {test: random, seeds: 1}", "entry 1: must have test, configs and seeds"),
+        ("- {test: no_such, configs: [4x2], seeds: 1}", "TEST 'no_such' is unknown"),
+        ("- {test: random, configs: [5x5], seeds: 1}", "CONFIG '5x5' is unknown"),
+    ):
+        path.write_text(text)
+        with pytest.raises(TatamiError, match=message):
+            runs.load(path)
+
+
+# Report
+
+
+def test_every_hole_is_named(tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coverage = merge([folder(tmp_path, "a", *LINES, *TOGGLES)], [], [small])
+    coverage.points = {
+        "g.cp_never": functional.Bins("g.cp_never", {"x": 0, "y": 0}),
+        "g.cp_half": functional.Bins("g.cp_half", {"x": 0, "y": 2}),
+    }
+    report.show(coverage, Console(width=120))
+    text = capsys.readouterr().out
+    for hole in (
+        "functional  g.cp_never: never sampled",
+        "functional  g.cp_half: x",
+        "line        small.v:6: else x = 2;",
+        "branch      small.v:5: if (a) x = 1; => else",
+        "toggle      small.v:8: bus[3:1]:0->1",
+    ):
+        assert hole in text, text
+    index = report.write_html(coverage, [small], tmp_path / "html", {"runs": 1})
+    assert "g.cp_never: never sampled" in index.read_text()
+    page = (tmp_path / "html" / "small.v.html").read_text()
+    assert re.search(r'class="hole" id="l6"', page)
+    assert re.search(r'class="partial" id="l5".*branch: else', page)
+    assert re.search(r'class="covered" id="l4"', page)
+
+
+def exit_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, *points: tuple[str, int]
+) -> int:
+    """What the command says about one run with all functional points hit and the given code points."""
+    run = folder(tmp_path, "run", *points)
+    bins = '<bin0 bin="x" hits="1" abs_name="top.tatami.g.cp_a.bin0"/>'
+    (run / collect.FILE).write_text(f'<top abs_name="top"><a abs_name="top.tatami.g.cp_a">{bins}</a></top>')
+    monkeypatch.setattr(sys, "argv", ["coverage", str(run)])
+    monkeypatch.setattr(command.runner, "rtl_sources", lambda: [small])
+    monkeypatch.setattr(command.runner, "BUILD", tmp_path)
+    monkeypatch.setattr(command.exclusions, "load", list)
+    return command.main()
+
+
+def test_exit_status_and_last_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = [(text, 1) for text, _ in (*LINES, *TOGGLES)]
+    assert exit_status(monkeypatch, tmp_path, small, *full) == 0
+    written = json.loads((tmp_path / "coverage" / report.POINTS_FILE).read_text())
+    assert written["points"] == {"g.cp_a": {"hit": 1, "bins": 1}}
+    assert not written["whole"]  # a folder was given
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == 'COVERAGE {"functional": 100.0, "line": 100.0, "branch": 100.0, "toggle": 100.0}'
+
+
+def test_a_missed_target_is_said_and_is_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(monkeypatch, tmp_path, small, *[(text, 1) for text, _ in LINES], *TOGGLES) == 1
+    assert "toggle coverage is 25.00%, the target is 90%" in capsys.readouterr().out
+
+
+def test_figures_round_down() -> None:
+    coverage = merge([], [], [])
+    coverage.places["line"] = [code.Place("line", "a.v", n, "", int(n > 0)) for n in range(100_000)]
+    assert report.figures(coverage)["line"] == 99.99
+
+
+def test_a_program_of_end_alone_has_no_layers() -> None:
+    machine = Machine(CONFIG)
+    machine.memory["PROGRAM"][0, 0, 0] = 3
+    assert sample.observations(machine, 0, Run()) == {ProgramSeen(0, 0, 0, ("START", "END"))}

@@ -1,0 +1,400 @@
+"""A failure says where it begins: the first value inside the machine that differs from the model's, from a
+run that is replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pymodel.machine.config import CONFIGS, ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
+from pymodel.zoo.random_network import random_images, random_program
+from scripts import replay as replay_script
+from scripts import sim as sim_script
+from tb.checkers.mutants import replace_in_line
+from tb.debug import suspect
+from tb.debug.divergence import Divergence, first_divergence
+from tb.debug.probe import read_samples
+from tb.debug.suspect import Suspect
+from tb.flow import failure, runner
+from tb.flow.replay import Replay, outside, replay
+from tb.flow.testlist import TESTS
+
+CONFIG = CONFIGS["4x2"]
+
+
+@pytest.fixture(params=["verilator", "icarus"])
+def sim(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "icarus" and shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    return name
+
+
+@pytest.fixture
+def folders() -> Iterator[list[Path]]:
+    """Failure folders to remove in the end."""
+    made: list[Path] = []
+    yield made
+    for folder in made:
+        shutil.rmtree(folder)
+
+
+def fail(
+    sim: str, test: str, seed: int, folders: list[Path], sources: list[Path] | None = None, **env: str
+) -> failure.Failure:
+    """A run that must fail, kept."""
+    outcome = runner.run(TESTS[test], sim, CONFIG, seed, env=env, sources=sources)
+    assert not outcome.passed
+    kept = failure.keep(outcome, TESTS[test], sim, CONFIG, seed, env=env, sources=sources)
+    folders.append(kept.folder)
+    return kept
+
+
+def found(replayed: Replay) -> Divergence:
+    """The divergence, and the waves around it."""
+    assert not replayed.passed
+    assert replayed.divergence is not None
+    assert replayed.waves is not None
+    assert replayed.waves.stat().st_size > 0
+    assert f"first divergence: {replayed.divergence.line()}" in replayed.lines()
+    return replayed.divergence
+
+
+def sections_of(failed: failure.Failure) -> tuple[Machine, Image]:
+    assert failed.suspect is not None
+    assert failed.suspect.image is not None
+    return failed.suspect.machine, failed.suspect.image
+
+
+def place_of(machine: Machine, image: Image, lane: int) -> tuple[str, int, int]:
+    """Layer, tile of the layer and pass that a lane belongs to, looked up in the image's own tables."""
+    tiles = image.section("TILE").words[:, 0]
+    tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
+    bases = image.section("PROGRAM").words[: len(image.layers), 0, 8]
+    layer = int(np.flatnonzero(bases <= tile)[-1])
+    return image.layers[layer], tile - int(bases[layer]), (lane - int(tiles[tile, 0])) // machine.config.size
+
+
+def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, folders: list[Path]) -> None:
+    """One bit of one slot, wrong in the machine's memory only: lane, column, filter and pass are those of the
+    slot.
+    """
+    failed = fail(sim, "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    result = json.loads((failed.folder / "result.json").read_text())
+    machine, image = sections_of(failed)
+    there = found(replay(failed))
+    assert there.stage == "partial sum"
+    assert (there.layer, there.filter) == (result["flipped_layer"], result["flipped_filter"])
+    assert (there.lane, there.column) == (result["flipped_lane"], result["flipped_column"])
+    assert there.lane is not None
+    assert (there.layer, there.tile, there.pass_number) == place_of(machine, image, there.lane)
+    assert there.row == there.lane % CONFIG.size
+    assert there.expected != there.seen
+
+
+# A fault of one line in one PE, or in one place of another block: what must be said of it.
+FAULTS: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
+    "a PE takes the wrong input": (
+        "psa_array",
+        ".x_bundle     (bundle[c])",
+        "bundle[c]",
+        "r == 2 && c == 1 ? {bundle[c][7:0], bundle[c][15:8]} : bundle[c]",
+        {"stage": "partial sum", "row": 2, "column": 1},
+    ),
+    "a row gets the wrong pixel": (
+        "psa_top",
+        ".load_data    (bundle_data)",
+        "bundle_data",
+        "r == 3 ? {bundle_data[T*GROUP*8-1:8], ~bundle_data[7:0]} : bundle_data",
+        {"stage": "bundle", "row": 3, "bank": 0},
+    ),
+    "the first pass of a tile adds, too": (
+        "psa_accumulator",
+        "wire signed [31:0] total",
+        "first_reg ? 32'sd0",
+        "first_reg ? 32'sd20000",
+        {"stage": "accumulator", "pass_number": 0, "column": 0},
+    ),
+    "rounding is lost": (
+        "psa_requant",
+        "wire signed [50:0] rounded",
+        "product + half",
+        "product",
+        {"stage": "result"},
+    ),
+    "the last pass of a tile is lost": (
+        "psa_sequencer",
+        "wire last_pass",
+        "passes_reg - 16'd1",
+        "passes_reg - (passes_reg == 16'd1 ? 16'd1 : 16'd2)",
+        {},
+    ),
+}
+
+
+def faulty(module: str, line: str, old: str, new: str) -> list[Path]:
+    """The sources with a fault in a copy of one module, and the checkers."""
+    copies = runner.BUILD / "mutants" / module
+    copies.mkdir(parents=True, exist_ok=True)
+    sources = []
+    for source in runner.rtl_sources():
+        text = source.read_text()
+        sources.append(copies / source.name)
+        sources[-1].write_text(
+            replace_in_line(text, line, old, new, source.name) if source.stem == module else text
+        )
+    return [*sources, *runner.checker_sources()]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
+    *fault, wanted = FAULTS[name]
+    builds_faster = "icarus" if shutil.which("iverilog") else "verilator"
+    failed = fail(builds_faster, "digits", 1, folders, faulty(*fault), TATAMI_IMAGES="1")
+    there = found(replay(failed))
+    assert {key: value for key, value in there.to_json().items() if key in wanted} == wanted
+    said = re.search(r"layer (\w+), filter", failed.message)
+    assert said
+    assert there.layer == said.group(1)  # the first plane that is wrong
+    if name == "the last pass of a tile is lost":
+        _, image = sections_of(failed)
+        assert there.lane is not None
+        passes = next(
+            int(t[1])
+            for t in image.section("TILE").words[:, 0]
+            if t[0] <= there.lane < t[0] + t[1] * CONFIG.size
+        )
+        assert there.pass_number == passes - 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fault_behind_the_run_is_not_looked_for_inside(sim: str, seed: int, folders: list[Path]) -> None:
+    """Only the out stream is wrong: bundles, sums, accumulators and results of a random program are all
+    compared, and all right.
+    """
+    sources = faulty(
+        "psa_out", "queue_reg[head_reg]", "queue_reg[head_reg]", "queue_reg[head_reg] ^ {{T*8{1'b0}}, 1'b1}"
+    )
+    failed = fail(sim, "random", seed, folders, sources)
+    replayed = replay(failed)
+    assert not replayed.passed
+    assert replayed.divergence is None
+    assert any("no divergence inside the run" in line for line in replayed.lines())
+
+
+def test_the_run_is_compared_to_its_end(folders: list[Path]) -> None:
+    """With a model that has the flipped bit, too, nothing differs; with anything left out at the end, that is
+    found.
+    """
+    failed = fail("verilator", "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    assert failed.suspect is not None
+    result = json.loads((failed.folder / "result.json").read_text())
+    weight = failed.suspect.machine.memory["SLOT"][result["flipped_lane"], result["flipped_column"]]
+    weight[0] += 128 if weight[0] < 0 else -128
+    window = runner.Window(failed.suspect.begin, failed.suspect.end)
+    outcome = runner.run(
+        TESTS["digits"], "verilator", CONFIG, 7, env=failed.env, probe=runner.Probe(samples=window)
+    )
+    samples = read_samples(outcome.log.parent / runner.PROBE_FILE, CONFIG)
+    assert first_divergence(failed.suspect, samples) is None
+    for cut, count, stage in (
+        (samples.writes, 1, "result"),
+        # a word's pixels, of which the last layer keeps the first only
+        (samples.totals[1], CONFIG.size, "accumulator"),
+        (samples.sums[1][3], CONFIG.size, "partial sum"),
+        (samples.bundles[0], CONFIG.size, "bundle"),
+    ):
+        del cut[-count:]
+        missing = first_divergence(failed.suspect, samples)
+        assert missing is not None
+        assert missing.stage == stage
+        assert "nothing" in missing.what
+
+
+def test_x_is_a_difference() -> None:
+    sample = read_line_of("s 10 0 x - 3 -4")
+    assert [[s.values for s in column] for column in sample.sums[0]] == [[(None,)], [], [(3,)], [(-4,)]]
+
+
+def read_line_of(line: str) -> Any:
+    path = runner.BUILD / "one_line.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{line}\n")
+    return read_samples(path, CONFIG)
+
+
+def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
+    """A failure whose cause is gone: the replay says so, and has no divergence."""
+    failed = fail(sim, "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    again = replay(replace(failed, env={"TATAMI_IMAGES": "1"}))
+    assert again.passed
+    assert again.lines() == ["the failure did not come again: the run passes now"]
+
+
+@pytest.mark.parametrize(
+    ("message", "block"),
+    [
+        ("LOAD_SHORT: IRQ_STATUS is 3, expected 2", "psa_regs"),
+        ("ERROR.CODE is 1, expected 2 (LOAD_RANGE)", "psa_load"),
+        ("image 0: cycles less stall_cycles is 3742, predicted 3743", "psa_regs"),
+        (
+            (
+                "ASSERT psa_check_axis m_axis: tlast must mark the last beat of a packet and no other at"
+                " 70070 ns"
+            ),
+            "psa_out",
+        ),
+        ("52 bytes of a packet without m_axis_tlast", "psa_out"),
+        ("ASSERT psa_check_memories FEATURE read is out of range at 21340 ns", "this checker"),
+        ("LOAD_SHORT: IRQ_STATUS is 3, expected 2\nLOAD_LONG: 4 bytes of a packet are left", "psa_regs"),
+        ("something else", "the test"),
+    ],
+)
+def test_a_failure_outside_the_run_names_a_block(message: str, block: str) -> None:
+    assert block in outside(message)
+
+
+def test_new_files_are_in_the_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What git does not track yet can be the cause, too; the user's index stays as it is."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", tmp_path, *arguments], check=True, capture_output=True, text=True
+        ).stdout
+
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    assert failure.worktree_patch() == b""  # no repository
+    git("init", "--quiet")
+    (tmp_path / "old.v").write_text("wire a;\n")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    assert failure.worktree_patch() == b""
+    (tmp_path / "new.v").write_text("wire b;\n")
+    (tmp_path / "old.v").write_text("wire c;\n")
+    before = git("status", "--porcelain")
+    patch = failure.worktree_patch().decode()
+    assert "+wire b;" in patch
+    assert "+wire c;" in patch
+    assert git("status", "--porcelain") == before
+
+
+# the command line
+
+
+def test_make_sim_says_it_by_itself(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failing `make sim` prints the first divergence, the waves and the command that replays it, what the
+    shell has set included.
+    """
+    monkeypatch.setenv("TATAMI_FLIP", "1")
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=digits", "--config=4x2", "--seed=7", "--images=1"])
+    assert sim_script.main() == 1
+    out = capsys.readouterr().out.splitlines()
+    result = json.loads(out[-1].removeprefix("RESULT "))
+    folder = runner.ROOT / result["failure"]
+    folders.append(folder)
+    assert f"replay: make replay FAILURE={result['failure']}" in out
+    assert any(line.startswith("first divergence: layer") for line in out)
+    assert (folder / "waves.vcd").is_file()
+    assert failure.load(folder).env["TATAMI_FLIP"] == "1"
+
+
+def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    failed = fail("verilator", "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    record = json.loads((failed.folder / failure.RECORD).read_text())
+    assert record["replay"] == f"make replay FAILURE={failed.folder.relative_to(runner.ROOT)}"
+    assert {"revision", "tools", "config", "seed", "sim"} <= set(record)
+    assert (failed.folder / suspect.FOLDER / suspect.INPUTS).is_file()
+    assert replay_script.main(["--failure", str(failed.folder)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("first divergence: layer") for line in out)
+    assert any(line.startswith("waves around it: build/failures/") for line in out)
+    result = json.loads(out[-1].removeprefix("REPLAY "))
+    assert result["reproduced"]
+    assert result["divergence"]["stage"] == "partial sum"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("none", "is no folder"),
+        ("empty", "has no failure.json"),
+        ("no json", "failure.json: is no JSON"),
+        ("no object", "holds no JSON object"),
+        ("no seed", "field 'seed' is missing"),
+        ("bad config", "size is 5, must be one of"),
+        ("bad source", "source nowhere.v is not there any more"),
+        ("bad state", "state.npz"),
+        ("bad image", "image.tatami': magic is"),
+        ("no start", "suspect.json: field 'start'"),
+    ],
+)
+def test_a_folder_that_is_no_failure(damage: str, message: str, tmp_path: Path) -> None:
+    """One clear line, as `TatamiError`; the command line turns it into exit status 2."""
+    folder = tmp_path / "failure"
+    if damage != "none":
+        folder.mkdir()
+    if damage not in ("none", "empty"):
+        rng = np.random.default_rng(1)
+        network, image = random_program(rng, CONFIG)
+        spec = {"name": "random", "module": "tb.psa_top.test_random", "description": ""}
+        record: dict[str, Any] = {
+            "test": spec,
+            "sim": "verilator",
+            "config": vars_of(CONFIG),
+            "seed": 1,
+            "env": {},
+        }
+        record |= {"top": None, "parameters": None, "sources": None, "message": ""}
+        suspect.note(Suspect(Machine(CONFIG), 0, 1, 2, image), random_images(rng, network, 1)[0], folder)
+        place = folder / suspect.FOLDER
+        if damage == "no seed":
+            del record["seed"]
+        elif damage == "bad config":
+            record["config"]["size"] = 5
+        elif damage == "bad source":
+            record["sources"] = ["nowhere.v"]
+        elif damage == "bad state":
+            (place / suspect.STATE).write_bytes(b"PK")
+        elif damage == "bad image":
+            (place / suspect.IMAGE).write_bytes(b"not an image at all")
+        elif damage == "no start":
+            (place / suspect.RECORD).write_text('{"begin": 1, "end": 2}')
+        text = {"no json": "{", "no object": "[]"}.get(damage, json.dumps(record))
+        (folder / failure.RECORD).write_text(text)
+    with pytest.raises(TatamiError) as caught:
+        failure.load(folder)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def vars_of(config: ArrayConfig) -> dict[str, Any]:
+    return {"name": config.name, **config.fingerprint()}
+
+
+def test_a_failure_must_be_named() -> None:
+    with pytest.raises(TatamiError, match="FAILURE is not given"):
+        replay_script.main([])
+
+
+def test_only_the_first_run_that_goes_wrong_is_noted(tmp_path: Path) -> None:
+    for start in (3, 4):
+        suspect.note(Suspect(Machine(CONFIG), start, 1, 2), None, tmp_path)
+    noted = suspect.load(tmp_path, CONFIG)
+    assert noted is not None
+    assert (noted.start, noted.image) == (3, None)

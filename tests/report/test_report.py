@@ -1,0 +1,649 @@
+"""Reports: what is read, what is refused, the comparison against values worked out by hand, and pages that
+come out the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
+from pymodel.packing.pack import PackedMatrix, Tile
+from pymodel.report import Report, console_table, read_reports, render
+from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
+from pymodel.report.page import picture_name
+from pymodel.report.picture import matrix_picture, panels
+from pymodel.report.tables import (
+    DASH,
+    density_rows,
+    held_rows,
+    reference,
+    run_rows,
+    sparsity_rows,
+    subword_rows,
+    target_rows,
+    training_lines,
+)
+from pymodel.schemes import LayerWeights, get_scheme
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def report(scheme: str, asked: float, accuracy: float, **change: Any) -> dict[str, Any]:
+    """A whole report; the machine needs 1000 cycles and 100 nJ for the dense network, and the array's
+    compression is all speed-up.
+    """
+    return {
+        "network": "resnet20",
+        "scheme": scheme,
+        "ratio": asked,
+        "seed": 1,
+        "config": "16x16",
+        "start": {"weights": "resnet20.th", "accuracy_float": 0.93, "accuracy_int8": 0.92},
+        "data": {"name": "cifar-10-batches-py (JPEG)", "train": 50000, "test": 10000},
+        "budget": {
+            "epochs": 1.0,
+            "steps": 391,
+            "batch": 128,
+            "learning_rate": 0.05,
+            "replans": 8,
+            "seconds": 163.2,
+            "device": "2 CPU cores",
+        },
+        "accuracy": {"float": accuracy + 0.01, "int8": accuracy},
+        "matrix_compression": asked,
+        "occupancy": 0.987,
+        "saliency_kept": 0.654,
+        "bits_per_weight": 3.21,
+        "cycles": 1000 / asked,
+        "dense_cycles": 1000,
+        "energy_nj": 200 / asked,
+        "dense_energy_nj": 200,
+        "tools": {"torch": "2.13.0"},
+        "revision": "abc123",
+        **change,
+    }
+
+
+def write(folder: Path, *contents: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i, content in enumerate(contents):
+        (folder / f"{i:02}.json").write_text(json.dumps(content))
+    return folder
+
+
+# Both hold 0.92 - 0.01 in the middle (in the logarithm) of two points: 4 and 16, 2 and 8
+RUNS = (
+    report("tight_joint", 4, 0.92),
+    report("tight_joint", 16, 0.90),
+    report("column_combining", 2, 0.92),
+    report("column_combining", 8, 0.90, cycles=1000 / 6, energy_nj=None),
+    report("unstructured", 16, 0.915, cycles=None, dense_cycles=None, energy_nj=None, occupancy=None),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "reports", *RUNS)
+
+
+def curve(*values: tuple[float, float]) -> list[Point]:
+    """Points of (compression, accuracy); speed-up is the compression less 1."""
+    return [Point(c, a, c - 1, None, 1) for c, a in values]
+
+
+# Reading a curve
+
+
+@pytest.mark.parametrize(
+    ("values", "accuracy", "value", "mark"),
+    [
+        (((4, 0.92), (16, 0.88)), 0.90, 8.0, ""),  # half of the way from log 4 to log 16
+        (((4, 0.92), (16, 0.88)), 0.91, 4 * 4**0.25, ""),
+        (((4, 0.92), (16, 0.88)), 0.92, 4.0, ""),
+        (((4, 0.92), (16, 0.88)), 0.88, 16.0, ""),
+        (((4, 0.92), (16, 0.88)), 0.93, 4.0, "<"),
+        (((4, 0.92), (16, 0.88)), 0.87, 16.0, ">"),
+        # the point at 2 is credited with what 4 has
+        (((2, 0.90), (4, 0.92), (16, 0.88)), 0.91, 4 * 4**0.25, ""),
+        (((2, 0.93), (4, 0.90), (8, 0.92), (32, 0.90)), 0.91, 16.0, ""),  # so is the dip at 4
+        # from 0.94 at 2 to the 0.92 that 4 is credited with
+        (((2, 0.94), (4, 0.90), (8, 0.92)), 0.93, 2 * 2**0.5, ""),
+        (((3, 0.9),), 0.9, 3.0, ""),
+        (((3, 0.9),), 0.8, 3.0, ">"),
+        (((3, 0.9),), 0.95, 3.0, "<"),
+    ],
+)
+def test_compression_held_at_an_accuracy(values: Any, accuracy: float, value: float, mark: str) -> None:
+    found = held(curve(*values), accuracy)
+    assert found is not None
+    assert found.value == pytest.approx(value)
+    assert found.mark == mark
+
+
+def test_nothing_is_held_by_nothing() -> None:
+    assert held([], 0.9) is None
+    assert envelope(curve((2, 0.9), (4, 0.93), (8, 0.91))) == [0.93, 0.93, 0.91]
+
+
+def test_other_values_are_read_at_the_same_place() -> None:
+    points_ = curve((4, 0.92), (16, 0.88))
+    found = read_at(points_, Reading(8.0), "speedup")
+    assert found is not None
+    assert found.value == pytest.approx((3 * 15) ** 0.5)
+    assert read_at(points_, Reading(16.0, ">"), "speedup") == Reading(15, ">")
+    assert read_at(points_, Reading(4.0, "<"), "speedup") == Reading(3, "<")
+    assert read_at(points_, Reading(8.0), "energy_gain") is None
+    assert read_at(points_, Reading(4.0), "energy_gain") is None
+    assert read_at(points_, None, "speedup") is None
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (Reading(6), Reading(3), Reading(2)),
+        (Reading(6, ">"), Reading(3), Reading(2, ">")),
+        (Reading(6, "<"), Reading(3), Reading(2, "<")),
+        (Reading(6), Reading(3, "<"), Reading(2, ">")),
+        (Reading(6), Reading(3, ">"), Reading(2, "<")),
+        (Reading(6, ">"), Reading(3, "<"), Reading(2, ">")),
+        (Reading(6, "<"), Reading(3, ">"), Reading(2, "<")),
+        (Reading(6, ">"), Reading(3, ">"), None),  # it could be anything
+        (Reading(6, "<"), Reading(3, "<"), None),
+        (None, Reading(3), None),
+        (Reading(6), None, None),
+    ],
+)
+def test_a_ratio_keeps_what_is_known_of_its_sides(
+    a: Reading | None, b: Reading | None, expected: Reading | None
+) -> None:
+    assert ratio(a, b) == expected
+
+
+def test_seeds_are_averaged() -> None:
+    """Compression in the logarithm, the rest as it is; a missing value in one run leaves none."""
+    runs = [
+        report("tight", 4, 0.90, seed=1, matrix_compression=4.0),
+        report("tight", 4, 0.92, seed=2, matrix_compression=9.0, cycles=500, energy_nj=None),
+        report("tight", 3, 0.93, seed=1),
+    ]
+    first, second = points([Report.of(r, "x") for r in runs])
+    assert first.compression == pytest.approx(3)
+    assert first.runs == 1
+    assert [second.compression, second.accuracy, second.speedup] == pytest.approx([6, 0.91, (4 + 2) / 2])
+    assert second.energy_gain is None
+    assert second.runs == 2
+    _, rows = run_rows([Report.of(r, "x") for r in runs])
+    cells = [
+        "98.7%",
+        "65.4%",
+        "93.00 → 92.00 (91.00 to 93.00)",
+        "92.00 → 91.00 (90.00 to 92.00)",
+        "375",
+        "3.00",
+        DASH,
+        DASH,
+    ]
+    assert rows[0] == ["tight", "4", "1, 2", "6.50", "3.21", *cells]
+
+
+def test_the_comparison_by_hand(folder: Path) -> None:
+    reports = read_reports(folder)
+    assert held_rows(reports) == [
+        ["column_combining", "4.00", "8.00", ">8.00"],
+        ["tight_joint", "8.00", "16.00", ">16.00"],
+        ["unstructured", ">16.00", ">16.00", ">16.00"],
+    ]
+    # speed-up at -1 point: 8, between 4 and 16, for one, and the root of 2 x 6 for the other; at -2 points 16
+    # and 6
+    assert target_rows(reports) == [
+        ["matrix compression, tight_joint", "2.00", "2.00", DASH, "2.40"],
+        ["throughput, tight_joint", "2.31", "2.67", DASH, "2.75"],
+        ["energy efficiency, tight_joint", DASH, DASH, DASH, "1.86"],
+        ["matrix compression, unstructured", ">4.00", ">2.00", DASH, DASH],
+    ]
+    assert len(target_rows([r for r in reports if r.scheme != "unstructured"])) == 3
+    # a scheme that does as well in half the time, and as much energy
+    faster = [
+        replace(r, scheme="tight_cycle", cycles=500 / r.ratio) for r in reports if r.scheme == "tight_joint"
+    ]
+    assert target_rows([*reports, *faster])[3:6] == [
+        ["matrix compression, tight_cycle", "2.00", "2.00", DASH, "2.40"],
+        ["throughput, tight_cycle", "4.62", "5.33", DASH, "2.75"],
+        ["energy efficiency, tight_cycle", DASH, DASH, DASH, "1.86"],
+    ]
+    alone = [r for r in reports if r.scheme != "column_combining"]
+    assert target_rows(alone) == []
+
+
+def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
+    """A slot of a digit has half the bits: 4 slots fewer are 8 times fewer bits."""
+    runs = [
+        report("tight", 4, 0.92),
+        report("tight", 16, 0.90),
+        report("tight_subword", 4, 0.92, weight_bits=4, bits_per_weight=2.0),
+    ]
+    found = read_reports(
+        write(
+            tmp_path, *runs, report("tight_subword", 16, 0.90, weight_bits=4, bits_per_weight=1.0, cycles=70)
+        )
+    )
+    assert subword_rows(found) == [
+        ["compression, tight_subword", "16.00", "32.00", ">32.00", ""],
+        ["compression, tight", "8.00", "16.00", ">16.00", ""],
+        ["ratio", "2.00", "2.00", DASH, "1.3"],
+        # at -1 point in the middle of 4 and 16, where the machine takes 250 cycles and 62.5 or 70
+        ["cycles, tight_subword", "132", "70", "70", ""],
+        ["cycles, tight", "125", "62", "62", ""],
+        ["bits a weight, tight_subword", "1.41", "1.00", "1.00", ""],
+        ["bits a weight, tight", "3.21", "3.21", "3.21", ""],
+    ]
+    assert subword_rows([r for r in found if r.scheme == "tight"]) == []
+    out = tmp_path / "results.md"
+    render(tmp_path, out)
+    assert "| ratio | 2.00 | 2.00 | – | 1.3 |" in out.read_text()
+
+
+def test_training_without_compression_is_what_schemes_are_measured_against(tmp_path: Path) -> None:
+    """Where it gives more than the start had: the start had not been trained on these images."""
+    runs = [report("penni", 4, 0.94), report("penni", 8, 0.90)]
+    assert reference(read_reports(write(tmp_path / "without", *runs))) == 0.92
+    assert reference(read_reports(write(tmp_path / "worse", *runs, report("dense", 1, 0.91)))) == 0.92
+    found = read_reports(write(tmp_path / "better", *runs, report("dense", 1, 0.95)))
+    assert reference(found) == 0.95
+    assert held_rows(found) == [["penni", "4.00", "4.76", "8.00"]]
+    render(tmp_path / "better", tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert "the int8 accuracy of `dense`, the start trained on without compression, (95.00%) less" in page
+    assert "dense, 95.00%" in (tmp_path / "results" / "resnet20-16x16.svg").read_text()
+    render(tmp_path / "worse", tmp_path / "results.md")
+    assert "the start's int8 accuracy (92.00%) less" in (tmp_path / "results.md").read_text()
+
+
+def test_what_penni_prunes_is_on_the_page(tmp_path: Path) -> None:
+    found = write(
+        tmp_path,
+        report("penni", 4, 0.92, parameters_pruned=0.913, flops_pruned=0.87),
+        report("tight", 4, 0.9),
+    )
+    out = tmp_path / "results.md"
+    render(found, out)
+    assert "| parameters pruned | FLOPs pruned |" in out.read_text()
+    assert "| 4.00 | 91.3% | 87.0% | 3.21 |" in out.read_text()
+    assert "97% of the parameters and 92% of the FLOPs" in out.read_text()
+    # neither of those that the target is about is there
+    assert "`tight_joint` over" not in out.read_text()
+
+
+def test_tetris_is_read_by_density(tmp_path: Path) -> None:
+    runs = [
+        report("tetris", 4, 0.92, density=0.26, bound_cycles=200),
+        report("tetris", 16, 0.90, density=0.07, cycles=80, bound_cycles=50),
+    ]
+    runs.append(report("tetris_pass", 16, 0.88, density=0.07, cycles=52, bound_cycles=50))
+    found = read_reports(
+        write(
+            tmp_path,
+            *runs,
+            report("unstructured", 4, 0.92, density=0.25),
+            report("unstructured", 16, 0.915, density=0.0625),
+        )
+    )
+    assert sparsity_rows(found) == [
+        # at -1 point the root of 26% x 7%
+        ["tetris", "86.5%", "93.0%", ">93.0%"],
+        ["tetris_pass", "<93.0%", "<93.0%", ">93.0%"],
+        ["unstructured", ">93.8%", ">93.8%", ">93.8%"],
+    ]
+    assert density_rows(found) == [
+        ["tetris", "4", "26.0%", "25.0%", "20.0%", "1.25"],
+        ["tetris", "16", "7.0%", "8.0%", "5.0%", "1.60"],
+        ["tetris_pass", "16", "7.0%", "5.2%", "5.0%", "1.04"],
+    ]
+    assert sparsity_rows([r for r in found if r.scheme == "tetris"]) == []
+    out = tmp_path / "results.md"
+    render(tmp_path, out)
+    for line in ("| tetris | 86.5% | 93.0% | >93.0% |", "| tetris | 16 | 7.0% | 8.0% | 5.0% | 1.60 |"):
+        assert line in out.read_text()
+
+
+# Files
+
+
+REQUIRED = (
+    *(
+        "network",
+        "scheme",
+        "ratio",
+        "seed",
+        "config",
+        "start.weights",
+        "start.accuracy_float",
+        "start.accuracy_int8",
+        "data.name",
+        "data.train",
+    ),
+    *(
+        "data.test",
+        "budget.epochs",
+        "budget.device",
+        "budget.seconds",
+        "accuracy.float",
+        "accuracy.int8",
+        "matrix_compression",
+        "start",
+        "budget",
+    ),
+)
+OPTIONAL = (
+    "occupancy",
+    "saliency_kept",
+    "bits_per_weight",
+    "cycles",
+    "dense_cycles",
+    "energy_nj",
+    "dense_energy_nj",
+    "tools",
+    "revision",
+)
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_a_missing_field_is_named(field: str, tmp_path: Path) -> None:
+    content = report("tight", 4, 0.9)
+    inner, names = content, field.split(".")
+    for name in names[:-1]:
+        inner = inner[name]
+    del inner[names[-1]]
+    with pytest.raises(TatamiError, match=rf"00\.json': {field}[.\w]* is missing"):
+        read_reports(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accuracy": {"float": 0.9, "int8": 91.2}}, r"accuracy.int8 is 91.2, must be a number in 0\.\.1"),
+        ({"ratio": 0.5}, "ratio is 0.5, must be a number at least 1"),
+        ({"ratio": "8"}, "ratio is '8', must be a number"),
+        ({"ratio": True}, "ratio is True, must be a number"),
+        ({"cycles": float("nan")}, "cycles is nan, must be a number"),
+        ({"matrix_compression": float("inf")}, "matrix_compression is inf"),
+        ({"network": "../x"}, "network is '../x', must be of letters"),
+        ({"network": 3}, "network is 3, must be a line of text"),
+        ({"revision": "a\nb"}, "revision is .*, must be a line of text"),
+        ({"tools": "torch"}, "tools is 'torch', must be an object"),
+        ({"budget": 3}, "budget must be an object"),
+    ],
+)
+def test_a_wrong_value_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TatamiError, match=message) as error:
+        read_reports(write(tmp_path, report("tight", 4, 0.9) | change))
+    assert "00.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_and_absent_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TatamiError, match="holds no report"):
+        read_reports(tmp_path)
+    with pytest.raises(TatamiError, match=r"none\.json' cannot be read"):
+        read_reports(tmp_path / "none.json")
+    for text in (json.dumps(report("tight", 4, 0.9))[:-9], "\udcff"):
+        (tmp_path / "cut.json").write_text(text, errors="surrogateescape")
+        with pytest.raises(TatamiError, match=r"cut\.json' is not JSON"):
+            read_reports(tmp_path)
+    (tmp_path / "cut.json").write_text("[]")
+    with pytest.raises(TatamiError, match=r"cut\.json': must hold a JSON object"):
+        read_reports(tmp_path)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        TatamiError, match=r"01\.json': same network, config, scheme, ratio and seed as .*00\.json"
+    ):
+        read_reports(write(tmp_path / "twice", report("tight", 4, 0.9), report("tight", 4, 0.91)))
+    other = report(
+        "tight", 8, 0.9, start={"weights": "resnet20.th", "accuracy_float": 0.93, "accuracy_int8": 0.91}
+    )
+    with pytest.raises(TatamiError, match=r"01\.json': start.accuracy_int8 is 0.91, but 0.92 in .*00\.json"):
+        read_reports(write(tmp_path / "start", report("tight", 4, 0.9), other))
+    # another network, or another machine, is another table
+    apart = write(
+        tmp_path / "fine",
+        report("tight", 4, 0.9),
+        other | {"network": "vgg"},
+        report("tight", 4, 0.9, config="8x4"),
+    )
+    assert len(read_reports(apart)) == 3
+
+
+def test_a_missing_optional_field_is_a_dash(tmp_path: Path) -> None:
+    bare = {key: value for key, value in report("tight", 4, 0.9).items() if key not in OPTIONAL}
+    bare["budget"] = {"epochs": 0.5, "seconds": 7, "device": "GPU"}
+    reports = write(tmp_path / "bare", bare)
+    console = Console(file=StringIO(), width=300)
+    console.print(console_table(reports))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    # bits, occupancy, saliency, cycles, speed-up, energy, gain
+    assert shown.count(DASH) == 7, shown
+    assert "with XOR" not in shown
+    assert training_lines(read_reports(reports)) == ["all runs: 0.5 epochs, on GPU; 7 s"]
+    render(reports, tmp_path / "out.md")
+    assert f"| 4.00 | {DASH} | {DASH} | {DASH} |" in (tmp_path / "out.md").read_text()
+
+
+def test_the_console_shows_what_a_report_says() -> None:
+    found = [Report.of(report("tight", 4, 0.9, xor_bits_per_weight=1.75), "x")]
+    console = Console(file=StringIO(), width=300)
+    console.print(console_table(found))
+    row = console.file.getvalue().splitlines()[-2].split("  ")  # type: ignore[attr-defined]
+    cells = [
+        "resnet20",
+        "16x16",
+        "tight",
+        "4",
+        "1",
+        "4.00",
+        "3.21",
+        "1.75",
+        "98.7%",
+        "65.4%",
+        "93.00 → 91.00",
+        "92.00 → 90.00",
+        "250",
+        "4.00",
+    ]
+    assert [cell.strip() for cell in row if cell.strip()] == [*cells, "0.05", "4.00"]
+
+
+def test_budgets_are_told_apart() -> None:
+    longer = report("tight", 8, 0.9)
+    longer["budget"] = longer["budget"] | {"epochs": 6.0, "seconds": 900.0}
+    second = report("tight_joint", 8, 0.9)
+    second["budget"] = second["budget"] | {"seconds": 170.0}
+    coarse = report("tight_joint", 4, 0.9)
+    coarse["budget"] = coarse["budget"] | {"precision": "bfloat16"}
+    lines = training_lines([Report.of(r, "x") for r in (report("tight", 4, 0.9), longer, second, coarse)])
+    assert lines == [
+        (
+            "tight 4, tight_joint 8: 1 epoch, 391 steps, 128 images a step, learning rate 0.05, 8 plans, on 2"
+            " CPU cores; 163 to 170 s each"
+        ),
+        "tight 8: 6 epochs, 391 steps, 128 images a step, learning rate 0.05, 8 plans, on 2 CPU cores; 900 s",
+        (
+            "tight_joint 4: 1 epoch, 391 steps, 128 images a step, learning rate 0.05, 8 plans, bfloat16, on"
+            " 2 CPU cores; 163 s"
+        ),
+    ]
+
+
+# The page
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_page_has_it_all(folder: Path, tmp_path: Path) -> None:
+    write(folder, *RUNS)
+    weight, packed = planned("tight")
+    matrix_picture(weight, packed, folder / picture_name("resnet20", "tight", "conv1"))
+    out = tmp_path / "docs" / "results.md"
+    render(folder, out, command="make compress")
+    page = out.read_text()
+    pictures = ["resnet20--tight--conv1.png", "resnet20-16x16-speed.svg", "resnet20-16x16.svg"]
+    assert sorted(tree(out.parent)) == ["results.md", *(f"results/{name}" for name in pictures)]
+    for text in (
+        (
+            "| tight_joint | 4 | 1 | 4.00 | 3.21 | 98.7% | 65.4% | 93.00 → 93.00 | 92.00 → 92.00 | 250 | 4.00"
+            " | 0.05 | 4.00 |"
+        ),
+        "| column_combining | 4.00 | 8.00 | >8.00 |",
+        "| throughput, tight_joint | 2.31 | 2.67 | – | 2.75 |",
+        "](results/resnet20-16x16.svg)",
+        "](results/resnet20-16x16-speed.svg)",
+        "](results/resnet20--tight--conv1.png)",
+        "`make compress`",
+        "abc123",
+        "torch 2.13.0",
+    ):
+        assert text in page, text
+    # how it was trained, with every table
+    assert page.count("163 s each") == 2
+    assert "\n\n\n" not in page
+    plot = (out.parent / "results" / "resnet20-16x16.svg").read_text()
+    for text in (
+        "start, 92.00%",
+        "−1 point<",
+        "−2 points",
+        "−5 points",
+        "unstructured (bound: no array runs it)",
+        "tight_joint",
+        "16x",
+    ):
+        assert text in plot, text
+    speed = (out.parent / "results" / "resnet20-16x16-speed.svg").read_text()
+    for text in (
+        "start, 92.00%",
+        "speed-up (cycles of the dense network over cycles)",
+        "tight_joint",
+        "column_combining",
+    ):
+        assert text in speed, text
+    assert "unstructured" not in speed
+    # of all lines the bound's is dashed: there, and in the legend
+    assert plot.count("stroke-dasharray: 5.55") == 2
+
+
+def test_a_picture_must_belong(folder: Path, tmp_path: Path) -> None:
+    stray = folder / "conv1.png"
+    stray.write_bytes(b"")
+    with pytest.raises(TatamiError, match=r"conv1\.png': name must be network--scheme--layer\.png"):
+        render(folder, tmp_path / "out.md")
+    stray.rename(folder / picture_name("vgg", "tight", "conv1"))
+    with pytest.raises(TatamiError, match="there is no report of network 'vgg'"):
+        render(folder, tmp_path / "out.md")
+
+
+def test_the_same_reports_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """... in another process, with other settings of matplotlib and of Python's hashes, and with the files
+    written in another order.
+    """
+    weight, packed = planned("tight_joint")
+    for suffix in (".png", ".svg"):
+        matrix_picture(
+            weight, packed, folder / picture_name("resnet20", "tight_joint", "c").replace(".png", suffix)
+        )
+    render(folder, tmp_path / "a" / "results.md")
+    again = write(tmp_path / "again", *reversed(RUNS))
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nlines.linewidth: 5\n")
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
+        "from tests.report.test_report import planned, picture_name, matrix_picture, render\n"
+        "folder = Path(sys.argv[1]); weight, packed = planned('tight_joint')\n"
+        "name = picture_name('resnet20', 'tight_joint', 'c')\n"
+        "[matrix_picture(weight, packed, folder / name.replace('.png', s)) for s in ('.svg', '.png')]\n"
+        "render(folder, Path(sys.argv[2]) / 'results.md')"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    subprocess.run(
+        [sys.executable, "-c", code, str(again), str(tmp_path / "b"), str(ROOT)],
+        check=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    first, second = tree(tmp_path / "a"), tree(tmp_path / "b")
+    assert len(first) == 5
+    assert first == second
+
+
+# Matrix pictures
+
+
+def planned(scheme: str) -> tuple[np.ndarray, PackedMatrix]:
+    """A pruned matrix of 20 filters and its slots, by a scheme, for the 16 x 8 machine."""
+    rng = np.random.default_rng(3)
+    weight = rng.normal(size=(20, 72))
+    plan = get_scheme(scheme).plan(
+        [LayerWeights.by_magnitude("a", weight, np.arange(72) // 9)], 4, CONFIGS["16x8"], rng
+    )["a"]
+    assert plan.packed is not None
+    return np.where(plan.mask, weight, 0), plan.packed
+
+
+def test_panels_by_hand() -> None:
+    """Two tiles (filters 2 and 0; filter 1) over two groups, (0, 3) and (-, 1); input 2 is used nowhere,
+    filter 0 leaves a slot empty.
+    """
+    weight = np.array([[5, 0, 0, 0], [0, 7, 0, 0], [0, 8, 0, 9]])
+    groups = np.array([[0, 3], [-1, 1]])
+    first = Tile(
+        np.array([2, 0]),
+        np.array([0, 1]),
+        np.array([[1, 0], [1, 0]]),
+        np.array([[9, 5], [8, 0]], dtype=np.int8),
+    )
+    second = Tile(np.array([1]), np.array([1]), np.array([[1]]), np.array([[7]], dtype=np.int8))
+    original, permuted, slots = panels(weight, PackedMatrix(groups, (first, second), 4, 4))
+    np.testing.assert_array_equal(original, [[2, 1, 1, 1], [1, 2, 1, 1], [1, 2, 1, 2]])
+    # inputs 0, 3, 1 for the first tile, 1 for the second
+    np.testing.assert_array_equal(permuted, [[1, 2, 2], [2, 1, 1], [2, 0, 0]])
+    np.testing.assert_array_equal(slots, [[2, 2], [2, 1], [2, 0]])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_picture_is_small(suffix: str, tmp_path: Path) -> None:
+    """Of a large layer too: 128 filters, 1152 inputs, a tenth of the weights."""
+    rng = np.random.default_rng(5)
+    weight = rng.integers(1, 100, (128, 1152)) * (rng.random((128, 1152)) < 0.1)
+    bank = np.arange(1152) // 9 % 8
+    plan = get_scheme("dense").plan([LayerWeights.by_magnitude("a", weight, bank)], 1, CONFIGS["16x8"], rng)[
+        "a"
+    ]
+    assert plan.packed is not None
+    path = tmp_path / f"a{suffix}"
+    matrix_picture(np.where(plan.mask, weight, 0), plan.packed, path, title="conv")
+    assert 2_000 < path.stat().st_size < 100_000
+    small = tmp_path / f"b{suffix}"
+    matrix_picture(*planned("tight"), small)
+    assert 2_000 < small.stat().st_size < 100_000
+    if suffix == ".png":
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_two_things_is_refused(tmp_path: Path) -> None:
+    weight, packed = planned("tight")
+    with pytest.raises(TatamiError, match=r"weight has shape \(19, 72\), the packed matrix \(20, 72\)"):
+        matrix_picture(weight[1:], packed, tmp_path / "a.png")
+    with pytest.raises(TatamiError, match=r"suffix must be \.png or \.svg"):
+        matrix_picture(weight, packed, tmp_path / "a.jpg")

@@ -1,0 +1,549 @@
+"""The pyuvm environment on both simulators: its tests pass, and every path of its scoreboard fails when it
+must.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pymodel.compiler.compile import clip_weights, compile_network
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.image import OPCODE_END, OPCODE_OUT
+from pymodel.machine.memory import Section, header_beat, memories, packet
+from pymodel.machine.model import Machine, MachineError, drain_cycles
+from pymodel.machine.registers import REGISTERS
+from pymodel.zoo.random_network import random_program
+from scripts import registers as page
+from tb.common.loader import Loader
+from tb.coverage.observe import STATES
+from tb.env import faults, metamorphic
+from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs, random_knobs
+from tb.env.corners import corner_networks
+from tb.env.events import Access, Answer, Beat, Event, Level, Reset, Words
+from tb.env.predictor import ResetSeen
+from tb.env.progress import Progress
+from tb.env.resets import ResetStates
+from tb.env.scoreboard import Checker
+from tb.env.timeline import Timeline
+from tb.flow import runner
+from tb.flow.bugs import Bug, copy_rtl
+from tb.flow.testlist import TESTS, TestSpec
+from tb.plain.host import ERROR, SOFT_RESET, START
+
+CONFIG = CONFIGS["4x2"]
+ENV_TESTS = [name for name in TESTS if name.startswith("env_")]
+
+
+@pytest.fixture(params=["verilator", "icarus"])
+def sim(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "icarus" and shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    return name
+
+
+def run(test: str, sim: str, seed: int = 1, config: str = "4x2", **env: str) -> runner.RunResult:
+    spec = TESTS[test]
+    images = {} if spec.images is None else {"TATAMI_IMAGES": str(3 if sim == "verilator" else 1)}
+    return runner.run(spec, sim, CONFIGS[config], seed, env=images | env)
+
+
+def check(outcome: runner.RunResult) -> dict[str, Any]:
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    result = outcome.result
+    assert result["answers"] > 0
+    assert result["mismatches"] == 0
+    assert result["cycles"] == result["predicted_cycles"]
+    return result
+
+
+@pytest.mark.parametrize("test", ENV_TESTS)
+def test_environment(sim: str, test: str) -> None:
+    result = check(run(test, sim))
+    if test == "env_registers":
+        assert result["checks"] > 500
+        return
+    assert result["compared_bytes"] > 0
+    assert result["cycles"] > 0
+    assert result["edges"] > 0
+    if test in ("env_streams", "env_busy"):
+        assert result["late_writes"] > 10
+        assert result["late_reads"] > 10
+    if test in ("env_packets", "env_programs"):
+        assert result["errors"] > 20
+    if test == "env_metamorphic":
+        assert result["planes_compared"] > 0
+    if test == "env_digits":
+        assert result["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_more_random_programs(seed: int) -> None:
+    check(run("env_random", "verilator", seed))
+
+
+@pytest.mark.parametrize("test", ["env_random", "env_programs", "env_resets"])
+def test_environment_on_the_default_configuration(test: str) -> None:
+    check(run(test, "verilator", config="16x8"))
+
+
+# Fault -> the test that meets it, and what the scoreboard must say of it.
+BUSY, RANDOM, RESETS = "env_busy", "env_random", "env_resets"
+FOUND = {
+    "silence": (RANDOM, "no bytes were compared"),
+    "lost_packet": (RANDOM, "1 packets of it never came"),
+    "extra_packet": (RANDOM, "that nobody expected"),
+    "flipped_byte": (
+        RANDOM,
+        r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+",
+    ),
+    "flipped_part": (
+        RESETS,
+        r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+",
+    ),
+    "short_packet": (RANDOM, r"\d+ bytes came, expected \d+"),
+    "endless_packet": (RANDOM, "bytes of a packet without tlast|packets of it never came"),
+    "flipped_beat": (
+        RANDOM,
+        r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+",
+    ),
+    "lost_beat": (RANDOM, "a packet began while an error stands"),
+    "beat_while_busy": (RANDOM, "a packet began while a program runs"),
+    "beat_in_reset": (RESETS, "a beat was taken in the cycle of a soft reset"),
+    "lost_stall": ("env_streams", "read of CYCLES gave"),
+    "lost_irq": (RANDOM, "irq did not rise"),
+    "late_irq": (RANDOM, r"irq rose, expected to rise in cycle \d+"),
+    "extra_irq": (RANDOM, "irq fell, which nothing explains"),
+    "refused_write": (RANDOM, "was refused, expected the opposite"),
+    "lost_access": (RANDOM, "an answer to a write that nobody made"),
+    "lost_answer": (RANDOM, "left over: 1 answers to writes"),
+    **{
+        f"read_{name}": (BUSY if name in ("IRQ_ENABLE", "ERROR") else "env_registers", f"read of {name} gave")
+        for name in REGISTERS
+    },
+    faults.UNWRITTEN: (RANDOM, "expected nothing, for nobody wrote it"),
+}
+
+
+def test_every_fault_has_a_test() -> None:
+    assert {*faults.FAULTS, *faults.STIMULUS} == {*FOUND, faults.SHORT_RESET, faults.RESTLESS}
+
+
+@pytest.mark.parametrize("fault", FOUND)
+def test_a_fault_is_found_and_named(fault: str) -> None:
+    test, message = FOUND[fault]
+    outcome = run(test, "verilator", TATAMI_FAULT=fault)
+    assert not outcome.passed
+    assert_says(outcome, message)
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize(
+    ("fault", "test", "message"),
+    [
+        (faults.UNWRITTEN, RANDOM, r"m_axis_tdata = X+.* while valid"),
+        (faults.SHORT_RESET, RANDOM, r"is X"),
+        (faults.RESTLESS, "env_streams", "m_axis_tdata changed while it waited"),
+    ],
+)
+def test_x_and_a_restless_word_are_found(fault: str, test: str, message: str) -> None:
+    if shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    outcome = run(test, "icarus", TATAMI_FAULT=fault)
+    assert not outcome.passed
+    assert_says(outcome, message)
+
+
+def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
+    assert not run(RANDOM, sim, TATAMI_FAULT=faults.SHORT_RESET).passed
+
+
+# What would go unseen without a part of the stimulus, or of the prediction, that is there for it: in the RTL,
+# with the test that meets it and what that must say.
+def bug(
+    name: str, file: str, old: str, new: str, test: str, message: str, config: str = "4x2", seeds: int = 1
+) -> Bug:
+    return Bug(name, "", f"rtl/{file}.v", old, new, test, message, config, seeds=seeds)
+
+
+CLEAR = "({2{wr_clear}} & s_axil_wdata[1:0])"
+PLANTED = [
+    # answers that the host lets wait
+    bug(
+        "read_answer_moves",
+        "psa_regs",
+        "s_axil_rdata  = rdata_reg",
+        "s_axil_rdata  = rd_value",
+        "env_busy",
+        "R: payload changed before ready came",
+    ),
+    bug(
+        "write_answer_moves",
+        "psa_regs",
+        "s_axil_bresp  = bresp_reg",
+        "s_axil_bresp  = bresp_reg & {2{s_axil_bready}}",
+        "env_busy",
+        "B: payload changed before ready came",
+    ),
+    # a one clears its bit and no other
+    bug(
+        "zero_clears",
+        "psa_regs",
+        CLEAR,
+        "{2{wr_clear}}",
+        "env_registers",
+        "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3",
+    ),
+    bug(
+        "one_clears_all",
+        "psa_regs",
+        CLEAR,
+        "{2{wr_clear && |s_axil_wdata[1:0]}}",
+        "env_registers",
+        "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3",
+    ),
+    bug(
+        "error_stays",
+        "psa_regs",
+        CLEAR,
+        "(2'b01 & {2{wr_clear}} & s_axil_wdata[1:0])",
+        "env_registers",
+        "IRQ_STATUS is 0x2 after a write of ones",
+    ),
+    bug(
+        "no_strobes",
+        "psa_regs",
+        "ADDR_IRQ_STATUS && s_axil_wstrb[0]",
+        "ADDR_IRQ_STATUS",
+        "env_registers",
+        "without strobes, expected 0x3",
+    ),
+    # what a soft reset clears and what it keeps
+    bug(
+        "status_kept",
+        "psa_regs",
+        "irq_status_reg <= 2'd0;",
+        "if (rst) irq_status_reg <= 2'd0;",
+        "env_resets",
+        "IRQ_STATUS is 0x1 after a soft reset, expected 0x0",
+    ),
+    bug(
+        "cycles_kept",
+        "psa_regs",
+        "irq_reg        <= 1'b0;\n        for (i = 0;",
+        "irq_reg        <= 1'b0;\n        for (i = 1;",
+        "env_resets",
+        "CYCLES is 0x[1-9a-f]+ after a soft reset, expected 0x0",
+    ),
+    bug(
+        "start_lost",
+        "psa_regs",
+        "irq_status_reg <= 2'd0;",
+        "irq_status_reg <= 2'd0; program_start_reg <= 16'hFFFF;",
+        "env_resets",
+        "PROGRAM_START is 0xffff after a soft reset, expected 0x0",
+    ),
+    # counters while a program runs, and after an error inside a layer
+    bug(
+        "busy_late",
+        "psa_top",
+        ".count_group    (issue_valid)",
+        ".count_group    (bundle_valid)",
+        "env_busy",
+        "read of BUSY_CYCLES gave",
+    ),
+    bug(
+        "words_after_an_error",
+        "psa_top",
+        ".count_word     (wb_valid && !error)",
+        ".count_word     (wb_valid)",
+        "env_programs",
+        "read of WORDS gave",
+        "8x4",
+        seeds=7,
+    ),
+    bug(
+        "rows_after_an_error",
+        "psa_top",
+        ".count_slot_row (slot_row_valid)",
+        ".count_slot_row (slot_row_valid && !error)",
+        "env_programs",
+        "read of SLOT_ROWS gave",
+    ),
+]
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize("planted", PLANTED, ids=[planted.name for planted in PLANTED])
+def test_a_planted_bug_is_found_and_named(planted: Bug) -> None:
+    if shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    # Icarus has no build to wait for; Verilator is the faster where only some seeds meet the bug
+    sim = "icarus" if planted.seeds == 1 else "verilator"
+    for seed in range(1, planted.seeds + 1):
+        outcome = runner.run(
+            TESTS[planted.test], sim, CONFIGS[planted.config], seed, sources=copy_rtl(planted)
+        )
+        if not outcome.passed:
+            break
+    assert not outcome.passed
+    assert_says(outcome, planted.message)
+
+
+def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:
+    """The scoreboard sees the same wrong image as the machine: what finds it is the reference."""
+    outcome = run("env_digits", sim, seed=7, TATAMI_FLIP="1")
+    assert not outcome.passed
+    assert_says(
+        outcome,
+        rf"layer {outcome.result['flipped_layer']}, filter {outcome.result['flipped_filter']}, pixel \(\d+,"
+        r" \d+\)",
+    )
+
+
+def assert_says(outcome: runner.RunResult, message: str) -> None:
+    assert re.search(message, outcome.message), outcome.message
+
+
+def address(name: str) -> int:
+    return REGISTERS[name].address
+
+
+def written(cycle: int, name: str, value: int) -> list[Event]:
+    return [Access(cycle, True, address(name), value, 0xF), Answer(cycle + 1, True, True)]
+
+
+def sends_a_word() -> list[Event]:
+    """The beats of a program that is one OUT record, and its start."""
+    spec = memories(CONFIG)["PROGRAM"]
+    words = spec.zeros(2)
+    words[0, 0, :4] = (OPCODE_OUT, 0, 0, 1)
+    words[1, 0, 0] = OPCODE_END
+    beats = packet(spec, Section("PROGRAM", 0, words)).beats.tolist()
+    return [
+        *(Beat(10 + i, beat, i == len(beats) - 1) for i, beat in enumerate(beats)),
+        *written(30, "CONTROL", START),
+    ]
+
+
+PART = Words(10, bytes(4), False)
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([Access(10, False, address("STATUS"))], "left over: 1 answers to reads"),
+        ([Access(10, True, address("STATUS"))], "left over: 1 answers to writes"),
+        (
+            [*written(10, "IRQ_ENABLE", ERROR), Beat(20, header_beat(9, 0, 1, 0), True)],
+            "left over: 1 edges of irq",
+        ),
+        (sends_a_word(), "left over: 1 runs"),
+        (sends_a_word(), "left over: 1 packets of the out stream"),
+        ([PART], "left over: 4 bytes of a packet without tlast"),
+        ([Beat(10, header_beat(0, 0, 1, 0), False)], "left over: 1 packets of the in stream without tlast"),
+        ([PART, *written(12, "CONTROL", SOFT_RESET)], "4 bytes of a packet that nobody expected"),
+        ([PART, Reset(12, True)], "4 bytes of a packet that nobody expected"),
+    ],
+)
+def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> None:
+    checker = Checker(EnvConfig(None, CONFIG, four_state=False, seed=1))
+    for event in (Reset(1, True), Reset(5, False), *events):
+        checker.take(event)
+    checker.finish(events[-1].cycle + 4)
+    assert any(each.endswith(message) for each in checker.messages), checker.messages
+    assert checker.verdict(())
+
+
+def test_an_unknown_fault_is_refused() -> None:
+    with pytest.raises(TatamiError, match="TATAMI_FAULT 'nonsense' is unknown"):
+        faults.find("nonsense")
+
+
+def run_at_pins(sim: str, test: str, seed: int = 1) -> dict[str, Any]:
+    """A test of tb/env/test_monitors.py, at the pins of a checker."""
+    spec = TestSpec("monitors", "tb.env.test_monitors", "", timeout_s=60, top="psa_check_axil", parameters={})
+    sources = [
+        runner.ROOT / "tb" / "checkers" / f"{name}.v"
+        for name in ("psa_assert", "psa_check_channel", "psa_check_axil")
+    ]
+    outcome = runner.run(spec, sim, CONFIG, seed, sources=sources, env={"COCOTB_TEST_FILTER": test})
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    return outcome.result
+
+
+@pytest.mark.parametrize("test", ["halves_of_a_write", "answers_that_wait"])
+def test_the_register_monitor(sim: str, test: str) -> None:
+    assert run_at_pins(sim, test)["compared"] > 0
+
+
+def test_the_seed_of_a_run_decides_what_is_drawn(sim: str) -> None:
+    """By numpy and by Python's own generator."""
+    first, again, other = (run_at_pins(sim, "seeds", seed) for seed in (1, 1, 2))
+    assert first == again
+    assert all(first[name] != other[name] for name in ("numpy", "random"))
+
+
+def test_the_seed_is_a_knob() -> None:
+    one, same, two = (
+        EnvConfig(None, CONFIG, four_state=False, seed=seed).rng("a").integers(2**32) for seed in (1, 1, 2)
+    )
+    assert one == same != two
+
+
+def test_random_knobs_come_to_every_profile() -> None:
+    drawn = []
+    for seed in range(200):
+        config = EnvConfig(None, CONFIG, four_state=False, seed=seed)
+        drawn.append((*random_knobs(config, config.rng("knobs")), config.registers))
+    streams, pressures, answers, registers = (set(column) for column in zip(*drawn, strict=True))
+    assert streams == set(STREAMS)
+    assert pressures == answers == set(BACKPRESSURE)
+    for knob in ("address_delay", "data_delay", "idle", "answers"):
+        values = {getattr(each, knob) for each in registers}
+        assert len(values) == 4
+        assert getattr(RegisterKnobs(), knob) in values
+
+
+def test_progress_ends_where_the_model_does() -> None:
+    """And every counter gets there one by one, the model's counts of the layers before being reached at their
+    ends.
+    """
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        _, image = random_program(rng, CONFIG)
+        machine = Machine(CONFIG)
+        machine.load(image.sections)
+        run = machine.run(image.run_start)
+        progress = Progress(machine, image.run_start, run.cycles, run.cycles)
+        whole = {"BUSY_CYCLES": run.busy_cycles, "SLOT_ROWS": run.slot_rows, "WORDS": run.words}
+        assert progress.counts(run.cycles) == whole
+        assert progress.counts(0) == dict.fromkeys(whole, 0)
+        end = 0
+        for number, layer in enumerate(run.layers, 1):
+            end += layer.cycles
+            done = run.layers[:number]
+            assert progress.counts(end)["BUSY_CYCLES"] == sum(each.run_cycles for each in done)
+            late = machine.followed(layer.index)  # some of its words are written while the next layer runs
+            written = sum(each.written for each in done)
+            assert written - progress.counts(end)["WORDS"] in range(1 + late * drain_cycles(CONFIG.size))
+        steps = [progress.counts(cycle) for cycle in range(run.cycles + 1)]
+        assert all(
+            0 <= after[name] - before[name] <= 1 for before, after in pairwise(steps) for name in whole
+        )
+
+
+def test_a_state_without_a_soft_reset_is_named() -> None:
+    rng = np.random.default_rng(1)
+    _, image = random_program(rng, CONFIG)
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    run = machine.run(image.run_start)
+    states = ResetStates()
+    states.program(machine, image.run_start, run)
+    for cycle in range(run.cycles):
+        states.reset(ResetSeen(False, cycle, run, image.run_start, False, False))
+    states.reset(ResetSeen(True, None, None, 0, False, True))  # not a soft one
+    with pytest.raises(AssertionError, match="no soft reset has landed in IDLE, ERROR$"):
+        states.check()
+    states.reset(ResetSeen(False, None, None, 0, False, True))
+    states.reset(ResetSeen(False, None, None, 0, False, False))
+    with pytest.raises(AssertionError, match="no reset by the pin has met a program that runs"):
+        states.check()
+    states.reset(ResetSeen(True, 5, run, image.run_start, False, False))
+    states.check()
+    assert set(states.soft) == set(STATES)
+    states.check(states.soft)
+    with pytest.raises(AssertionError, match=r"soft reset 1: the sequencer was in IDLE, the model in DECODE"):
+        states.check(["IDLE" if number == 1 else state for number, state in enumerate(states.soft)])
+
+
+def test_registers_page_is_not_stale() -> None:
+    assert page.FILE.read_text() == page.render(), (
+        "docs/registers.md differs from the table: run python -m scripts.registers"
+    )
+
+
+def test_timeline_orders_by_cycle_and_kind() -> None:
+    taken: list[Any] = []
+    timeline = Timeline(taken.append)
+    access, level, late = Access(5, False, 0), Level(5, True), Level(9, False)
+    for event in (access, Reset(4, True), level, late):
+        timeline.post(event)
+    assert taken == [Reset(4, True), level, access]
+    timeline.flush()
+    assert taken[-1] == late
+
+
+def test_loader_keeps_the_whole_words_of_a_short_packet() -> None:
+    loader = Loader(CONFIG)
+    assert loader.beat(0 | 0 << 8 | 3 << 16 | 7 << 32, False) == ErrorCode.NONE
+    assert loader.beat(0x04030201, False) == ErrorCode.NONE
+    assert loader.beat(0x08070605, True) == ErrorCode.LOAD_SHORT
+    assert loader.section is not None
+    assert loader.section.address == 7
+    assert loader.section.words[:, :, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert not loader.inside
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        metamorphic.permuted_banks,
+        metamorphic.permuted_channels,
+        metamorphic.split_passes,
+        metamorphic.split_tiles,
+    ],
+)
+def test_second_images_differ_and_give_the_same_planes(derive: Any) -> None:
+    """In the model: the derivations are right, and none of them gives the first image back."""
+    rng = np.random.default_rng(3)
+    changed = 0
+    for _ in range(5):
+        network, image = random_program(rng, CONFIG)
+        second = derive(image, rng)
+        tensor = rng.integers(-128, 128, network.input_shape).astype(np.int8)
+        results = [planes_of(each, tensor) for each in (image, second)]
+        changed += any(
+            a.words.shape != b.words.shape or (a.words != b.words).any()
+            for a, b in zip(image.sections, second.sections, strict=True)
+        )
+        for name in image.placements:
+            assert (results[0][name] == results[1][name]).all(), name
+    assert changed >= 4
+
+
+def planes_of(image: Any, tensor: Any) -> dict[str, Any]:
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    machine.load_tensor(image.placements["input"], tensor[None])
+    machine.run(image.run_start)
+    return metamorphic.planes(image, [p[0].tobytes() for p in machine.run(image.dump_start).packets])
+
+
+def test_corner_networks_fit_every_configuration() -> None:
+    for config in CONFIGS.values():
+        for _, network in corner_networks(np.random.default_rng(1), config):
+            compile_network(clip_weights(network, config), config)
+
+
+def test_of_two_errors_the_earlier_is_raised() -> None:
+    """The model tells the cycle of an error, and a later lane's error does not hide an earlier tile's."""
+    rng = np.random.default_rng(1)
+    _, image = random_program(rng, CONFIG, "tight")
+    machine = Machine(CONFIG)
+    machine.load(image.sections)
+    length = machine.run(image.run_start).cycles
+    machine.memory["PROGRAM"][len(image.layers), 0, 0] = 9
+    with pytest.raises(MachineError) as caught:
+        machine.run(image.run_start)
+    assert caught.value.code == ErrorCode.PROGRAM_OPCODE
+    assert len(caught.value.run.layers) == len(image.layers)
+    assert caught.value.run.cycles - 1 == caught.value.cycle < length

@@ -1,0 +1,283 @@
+"""Networks with memories of their own, on the RTL: what `make sim TEST=network` and `TEST=resnet20` prepare
+and run, and what they refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from pymodel.machine.config import CONFIGS, ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.network import network_file
+from pymodel.network.float import FloatConv, FloatLinear
+from pymodel.network.from_torch import from_torch
+from pymodel.schemes import array_for, get_scheme
+from pymodel.schemes import compression as matrix_compression
+from pymodel.training import compress, train_digits, train_systems
+from pymodel.training.one_shot import prune_once
+from pymodel.training.schedule import Budget
+from pymodel.training.tasks import Task, get_task
+from pymodel.zoo import systems
+from pymodel.zoo.random_resnet import SHAPE, random_resnet
+from pymodel.zoo.resnet import resnet20
+from pymodel.zoo.systems import SYSTEMS
+from scripts import sim as sim_script
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.flow import runner
+from tb.flow.prepare import Source, prepare
+from tb.flow.testlist import TESTS
+
+SMALL = CONFIGS["8x4"]
+DENSE_WEIGHTS = 23504  # of the digits network, before any scheme made other layers of its own
+BUDGET = Budget(epochs=0.2, batch=64, learning_rate=0.02, replans=2)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """The digits network, hardly trained."""
+    torch.set_num_threads(1)
+    settings = replace(train_digits.Settings(), dense_epochs=1)
+    images, labels, _, _ = train_digits.split_digits()
+    path = tmp_path_factory.mktemp("start") / "digits.pt"
+    torch.save(
+        train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(1)).state_dict(),
+        path,
+    )
+    return get_task("digits", path, None)
+
+
+def compressed(task: Task, scheme: str, out: Path) -> Path:
+    """The network.npz of a scheme."""
+    start = compress.measure_start(task, SMALL)
+    report = compress.compress(
+        task, get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET, 1, out, start
+    )
+    assert report["bits_per_weight"] * DENSE_WEIGHTS == pytest.approx(sum(report["stored_bits"].values()))
+    return out / "network.npz"
+
+
+def run(name: str, sim: str, config: ArrayConfig, images: int, weights: Path | None) -> runner.RunResult:
+    test = TESTS[name]
+    assert test.network is not None
+    ready = prepare(test.network, config, 1, images, Source(weights))
+    return runner.run(test, sim, ready.config, 1, env={"TATAMI_IMAGES": str(images), **ready.env})
+
+
+@pytest.mark.parametrize("scheme", ["column_combining", "tetris", "penni", "tight_subword", "dense"])
+def test_what_was_compressed_runs(scheme: str, task: Task, tmp_path: Path) -> None:
+    """Under every kind of scheme, digits in an array of digits: all planes, and the cycles of the model."""
+    found = compressed(task, scheme, tmp_path)
+    config = CONFIGS["8x4w4"] if scheme == "tight_subword" else SMALL
+    outcome = run("network", "verilator", config, 3, found)
+    assert outcome.passed, outcome.message
+    r = outcome.result
+    assert (r["images"], r["mismatches"], r["scheme"]) == (3, 0, scheme)
+    assert r["cycles"] == r["predicted_cycles"] > 0
+    assert r["compared_bytes"] > 1000
+    assert r["bits_per_weight"] * DENSE_WEIGHTS == pytest.approx(r["image_kbytes"] * 8192, rel=1e-3)
+    data = network_file.load(found)
+    assert round(3 * r["accuracy"], 6) in range(4)
+    assert len(data.images) == 100
+    assert sum(row["cycles"] for row in r["layers"]) < r["cycles"]
+    if scheme == "dense":
+        # the plan's empty slots take the residual, which a dense image gives lanes of its own
+        assert 1 <= r["speedup_over_dense"] < 1.1
+        assert 1 <= r["matrix_compression"] < 1.1
+    else:
+        assert r["speedup_over_dense"] > 1
+        assert r["cycles"] * r["speedup_over_dense"] == pytest.approx(r["dense_cycles"], rel=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
+def test_a_network_on_icarus(task: Task, tmp_path: Path) -> None:
+    outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, "tight_subword", tmp_path))
+    assert outcome.passed, outcome.message
+    assert outcome.result["mismatches"] == 0
+
+
+def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `make sim TEST=resnet20` does it, random, on the small array, where its image takes memories of its
+    own.
+    """
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=resnet20", "--images=1", "--config=16x16"])
+    assert sim_script.main() == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert (result["mismatches"], result["images"]) == (0, 1)
+    assert result["cycles"] == result["predicted_cycles"]
+    assert result["matrix_compression"] >= 14
+    assert result["cycles_over_bound"] <= 1.1
+    assert 0 < result["speedup_over_compression"] < result["most_speedup_over_compression"]
+    assert result["accuracy"] is None  # noise has no labels
+
+
+def test_all_systems_in_one_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kept network has what its scheme is about, runs, and has its row: `make sim TEST=systems`."""
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=systems", "--images=3"])
+    assert sim_script.main() == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    rows = {row["system"]: row for row in result["systems"]}
+    assert list(rows) == list(SYSTEMS)
+    assert (result["passed"], result["mismatches"], result["images"]) == (True, 0, 3 * len(SYSTEMS))
+    for name, row in rows.items():
+        assert row["cycles"] == row["predicted"] > 0, name
+        assert (row["mismatches"], row["stalls"]) == (0, 0), name
+        assert row["accuracy"] >= 2 / 3, name
+        assert row["scheme"] == SYSTEMS[name].scheme
+        data = systems.load(name)
+        assert data.meta["accuracy"]["int8"] > 0.9, name
+        # of all filters: a tile of few has more slots than weights
+        assert data.meta["matrix_compression"] >= 0.99 * SYSTEMS[name].ratio
+        # the first layer, which no scheme touches, is counted in the run, and a residual's lanes
+        assert row["compression"] > (1 if name == "dense" else 0.6 * SYSTEMS[name].ratio) - 1e-9, name
+    assert rows["subword"]["config"] == "16x16w4"
+    assert rows["xor"]["config"].startswith("16x16x")
+    for name, row in rows.items():
+        assert row["decoder"] == 0, name
+        assert (row["slots_kb"] < 0.8 * row["plain_kb"]) == (name == "xor"), name
+    assert {
+        name: layer.name
+        for name in ("penni",)
+        for layer in systems.load(name).network.layers
+        if "basis" in layer.name
+    }
+
+
+def test_a_missing_system_says_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(TatamiError, match=r"dense.npz: no such file; `make train NET=systems` writes it"):
+        systems.load("dense", tmp_path)
+    with pytest.raises(TatamiError, match="WEIGHTS: test 'dense' takes none"):
+        prepare("dense", CONFIGS["16x16"], 1, 1, Source(tmp_path))
+
+
+def test_systems_are_trained_by_one_command(tmp_path: Path) -> None:
+    figures = train_systems.run(1, tmp_path, replace(BUDGET, batch=128, epochs=0.1), Console(quiet=True))
+    assert {path.stem for path in tmp_path.iterdir()} == set(SYSTEMS)
+    for name, system in SYSTEMS.items():
+        assert systems.load(name, tmp_path).meta["scheme"] == system.scheme
+        assert figures[name]["matrix_compression"] >= 0.99 * system.ratio
+    with pytest.raises(TatamiError, match="no such directory"):
+        train_systems.run(1, tmp_path / "none")
+
+
+def test_the_random_resnet_has_the_layers_of_the_trained_one() -> None:
+    ours, theirs = random_resnet(3, np.random.default_rng(1)), from_torch(resnet20(), SHAPE, "resnet20")
+    assert ours.shapes == theirs.shapes
+    for one, other in zip(ours.layers, theirs.layers, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, FloatConv) and isinstance(other, FloatConv):
+            assert (one.name, one.source, one.stride, one.padding, one.relu) == (
+                other.name,
+                other.source,
+                other.stride,
+                other.padding,
+                other.relu,
+            )
+            assert one.weight.shape == other.weight.shape
+            if one.residual is not None and other.residual is not None:
+                assert (one.residual.source, one.residual.stride) == (
+                    other.residual.source,
+                    other.residual.stride,
+                )
+                np.testing.assert_array_equal(one.residual.channel, other.residual.channel)
+            assert (one.residual is None) == (other.residual is None)
+        if isinstance(one, FloatLinear) and isinstance(other, FloatLinear):
+            assert one.weight.shape == other.weight.shape
+
+
+def test_one_shot_prunes_what_the_plans_leave_out() -> None:
+    network = random_resnet(1, np.random.default_rng(2))
+    pruned, plans = prune_once(
+        network, get_scheme("tight_pass"), 5.0, CONFIGS["8x4"], np.random.default_rng(0)
+    )
+    assert matrix_compression(plans) >= 5
+    assert "conv1" not in plans
+    for before, after in zip(network.layers, pruned.layers, strict=True):
+        if isinstance(before, FloatConv) and isinstance(after, FloatConv) and before.name in plans:
+            mask = plans[before.name].mask.reshape(before.weight.shape)
+            np.testing.assert_array_equal(after.weight, np.where(mask, before.weight, 0))
+
+
+def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
+    found = compressed(task, "tight_joint", tmp_path)
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"weights": None}, "WEIGHTS is not given: a network.npz that `make compress` wrote"),
+        ({"data": tmp_path}, r"DATA '.*': the network of this test brings its own images"),
+        ({"images": 101}, r"IMAGES 101 is outside 1..100"),
+        ({"config": CONFIGS["4x2"]}, "CONFIG '4x2' has size 4, the network is planned for 8"),
+        (
+            {"config": array_for(get_scheme("tight_subword"), SMALL)},
+            "CONFIG '8x4w4' has weight_bits 4, the network is planned for 8",
+        ),
+        ({"name": "resnet20"}, "DATA is not given: a trained ResNet-20 needs both, a random one neither"),
+        ({"name": "resnet20", "data": tmp_path}, "cifar-10-batches-py: no such folder"),
+        (
+            {"weights": tmp_path / "checkpoint.pt"},
+            "checkpoint.pt: field 'archive' cannot be read|checkpoint.pt: field 'header' is missing",
+        ),
+    ]
+    for change, message in bad:
+        given: dict[str, Any] = {
+            "name": "file",
+            "config": SMALL,
+            "seed": 1,
+            "images": 1,
+            "weights": found,
+            "data": None,
+            **change,
+        }
+        source = Source(given.pop("weights"), given.pop("data"))
+        with pytest.raises(TatamiError, match=message):
+            prepare(**given, source=source)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--test=digits", "--weights=README.md"], "WEIGHTS: test 'digits' takes none"),
+        (["--test=digits", "--format=xor"], "FORMAT: test 'digits' takes none"),
+        (["--test=tight", "--format=gzip"], "FORMAT 'gzip' is unknown; valid: plain, xor"),
+        (["--test=network", "--weights=no/such.npz"], "WEIGHTS 'no/such.npz': no such file or folder"),
+        (["--test=network"], "WEIGHTS is not given"),
+    ],
+)
+def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.sim", *options],
+        cwd=runner.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+
+
+def test_plain_figures_are_those_of_the_machine_without_a_decoder(task: Task, tmp_path: Path) -> None:
+    found = Source(compressed(task, "tight_joint", tmp_path))
+    plain, decoded = (
+        network_file.load(Path(prepare("file", CONFIGS[c], 1, 2, found).env[NETWORK_FOLDER]) / NETWORK_FILE)
+        for c in ("8x4", "8x4x")
+    )
+    assert plain.meta["plain"] == decoded.meta["plain"]
+    assert plain.meta["dense"] == decoded.meta["dense"]
+
+
+def test_the_same_network_is_prepared_once(task: Task, tmp_path: Path) -> None:
+    found = compressed(task, "tight_joint", tmp_path)
+    first, second = (prepare("file", SMALL, 1, 2, Source(found)) for _ in range(2))
+    assert first == second
+    assert (Path(first.env[NETWORK_FOLDER]) / IMAGE_FILE).is_file()

@@ -1,0 +1,82 @@
+"""What tests of several rooms share: an image on the array model, held against the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pymodel.compiler.compile import CapacityError, compile_network
+from pymodel.compiler.layout import input_banks
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.model import Machine
+from pymodel.network.integer import INPUT, GlobalPool, Network
+from pymodel.network.reference import evaluate
+from pymodel.packing.plan import LayerWeights, Scheme
+from pymodel.zoo.random_network import random_images, random_network
+
+
+def loaded(image: Image, images: np.ndarray) -> Machine:
+    machine = Machine(image.config, len(images))
+    machine.load(image.sections)
+    machine.load_tensor(image.placements[INPUT], images)
+    return machine
+
+
+def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
+    return machine.read_tensor(image.placements[name])
+
+
+def assert_agrees(network: Network, image: Image, images: np.ndarray, where: str = "") -> None:
+    """Every byte of every tensor, run from the image, is the reference's."""
+    machine = loaded(image, images)
+    machine.run(image.run_start)
+    for name, tensor in evaluate(network, images).items():
+        seen = plane_words(machine, image, name)
+        np.testing.assert_array_equal(
+            seen, image.placements[name].to_words(tensor), err_msg=f"{where}layer {name}"
+        )
+
+
+def planned_image(
+    network: Network, config: ArrayConfig, scheme: Scheme, ratio: float, rng: np.random.Generator
+) -> tuple[Network, Image] | None:
+    """The network pruned as the scheme plans it, and its image;
+
+    None if it has too few weights for the ratio or does not fit the machine.
+    """
+    banks = input_banks(network, config)
+    weights = {one.name: one.weight for one in network.layers if not isinstance(one, GlobalPool)}
+    layers = [
+        LayerWeights.by_magnitude(n, w.reshape(len(w), -1).astype(float), banks[n])
+        for n, w in weights.items()
+    ]
+    try:
+        plans = scheme.plan(layers, ratio, config, rng)
+        kept = {n: np.where(plans[n].mask.reshape(w.shape), w, 0).astype(np.int8) for n, w in weights.items()}
+        layers_kept = tuple(
+            one if isinstance(one, GlobalPool) else replace(one, weight=kept[one.name])
+            for one in network.layers
+        )
+        network = Network("pruned", network.input_shape, layers_kept)
+        return network, compile_network(network, config, plans=plans, scheme=scheme.name)
+    except TatamiError as error:
+        if isinstance(error, CapacityError) or str(error).startswith("ratio is"):
+            return None
+        raise
+
+
+def check_images(config: ArrayConfig, scheme: Scheme, ratio: float) -> None:
+    """Every tensor of some random networks, run from their images, against the reference."""
+    seen = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        planned = planned_image(random_network(rng, config), config, scheme, ratio, rng)
+        if planned is None:
+            continue
+        network, image = planned
+        assert_agrees(network, image, random_images(rng, network, 2), f"seed {seed}, ")
+        seen += 1
+    assert seen >= 10
