@@ -75,19 +75,21 @@ results: $(VENV)/.train
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m scripts.lint_rtl
 
 train: $(VENV)/.train
 	@$(PY) -m scripts.train --net="$$NET"
 
 clean:
-	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # The virtual environment, and one stamp for each list of packages in pyproject.toml: sim does not wait for torch.
 
-LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-        print(*(p["dependencies"] if sys.argv[1] == "base" else p["optional-dependencies"][sys.argv[1]]), sep="\n")
+LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb")); g = p["dependency-groups"]; \
+        flat = lambda xs: [y for x in xs for y in ([x] if isinstance(x, str) else flat(g[x["include-group"]]))]; \
+        print(*(p["project"]["dependencies"] if sys.argv[1] == "base" else flat(g[sys.argv[1]])), sep="\n")
 
 $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@echo "installing Python packages ($*)"
@@ -95,7 +97,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@$(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.train: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.train $(VENV)/.docs: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac
