@@ -23,6 +23,7 @@ from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig, get_con
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.slot_rows import FORMATS
 from pymodel.zoo.systems import SYSTEMS
+from tb.common.settings import Options
 from tb.flow import failure, prepare, runner
 from tb.flow.blocks import BLOCKS
 from tb.flow.replay import Replay, replay
@@ -148,12 +149,12 @@ def simulate(
     """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and
     replays it.
     """
-    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    options = Options(images=images)
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
         prepared = prepare.prepare(test.network, config, seed, images, source)
-        config, env = prepared.config, env | prepared.env
-    outcome = runner.run(test, sim, config, seed, env=env, waves=waves, progress=progress)
+        config, options = prepared.config, options | prepared.options
+    outcome = runner.run(test, sim, config, seed, options=options, waves=waves, progress=progress)
     failed, replayed = None, None
     head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
     numbers = {
@@ -162,7 +163,7 @@ def simulate(
     }
     summary = {**head, **numbers, "wall_s": outcome.wall_s}
     if not outcome.passed:
-        failed = failure.keep(outcome, test, sim, config, seed, env=env)
+        failed = failure.keep(outcome, test, sim, config, seed, options=options)
         summary["failure"] = failure.shown(failed.folder)
         if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
             replayed = replay(failed, progress)

@@ -5,7 +5,6 @@ the simulation ends.
 from __future__ import annotations
 
 import atexit
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,12 +16,11 @@ from tb.common import settings
 from tb.coverage.observe import Observation
 from tb.coverage.points import POINTS, build
 
-VARIABLE = "TATAMI_COVERAGE"
 FILE = "coverage.xml"
 
 
 def enabled() -> bool:
-    return os.environ.get(VARIABLE) == "1"
+    return settings.coverage()
 
 
 class Database:
@@ -56,7 +54,7 @@ def database(config: ArrayConfig | None = None) -> Database:
     """
     if not _databases:
         _databases.append(Database(config or settings.config()))
-        atexit.register(write, Path(os.environ["TATAMI_RESULT"]).parent / FILE)
+        atexit.register(write, Path(settings.get().result).parent / FILE)
     return _databases[0]
 
 

@@ -2,8 +2,7 @@
 which state.
 
 Everything is found from the memories of a `Machine` and the counts of a `Run`, once a program, not once a
-pixel. `sample_program` is what a test or a scoreboard calls; without TATAMI_COVERAGE=1 in the environment it
-does nothing.
+pixel. `sample_program` is what a test or a scoreboard calls; unless coverage is asked for, it does nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,10 +93,9 @@ class EnvConfig:
 
 
 def from_settings(dut: Any) -> EnvConfig:
-    """The configuration that the runner asks for: build, simulator, and the fault named by TATAMI_FAULT."""
-    return EnvConfig(
-        dut, settings.config(), settings.simulator() == "icarus", fault=os.environ.get("TATAMI_FAULT", "")
-    )
+    """The configuration that the runner asks for: build, simulator, and fault."""
+    told = settings.get()
+    return EnvConfig(dut, told.config, told.sim == "icarus", fault=told.fault)
 
 
 def random_knobs(config: EnvConfig, rng: np.random.Generator) -> tuple[str, str, str]:

@@ -1,5 +1,5 @@
-"""Faults on purpose: what must make the scoreboard fail. Named by TATAMI_FAULT; the tests of the environment
-use them, nothing else does.
+"""Faults on purpose: what must make the scoreboard fail. Named by the option `fault`; the tests of the
+environment use them, nothing else does.
 
 Each stands between the monitors and the scoreboard and changes what the scoreboard sees, once: to it, the
 machine has misbehaved.
@@ -212,5 +212,5 @@ def find(name: str) -> Fault | None:
     if not name or name in STIMULUS:
         return None
     if name not in FAULTS:
-        raise TatamiError(f"TATAMI_FAULT '{name}' is unknown; valid: {', '.join((*FAULTS, *STIMULUS))}")
+        raise TatamiError(f"option 'fault': '{name}' is unknown; valid: {', '.join((*FAULTS, *STIMULUS))}")
     return FAULTS[name]()

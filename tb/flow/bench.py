@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pymodel.machine.config import DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
+from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.testlist import get_test
 from tb.plain.host import PERIOD_NS
@@ -96,9 +97,7 @@ def env(console: Console) -> dict[str, Any]:
 def measure(harness: str, images: int) -> tuple[float, int]:
     """Seconds and clock cycles of one run. Raises `TatamiError` if it fails."""
     test = get_test(HARNESSES[harness])
-    outcome = runner.run(
-        test, "verilator", get_config(DEFAULT_CONFIG), SEED, env={"TATAMI_IMAGES": str(images)}
-    )
+    outcome = runner.run(test, "verilator", get_config(DEFAULT_CONFIG), SEED, options=Options(images=images))
     if not outcome.passed:
         raise TatamiError(f"{test.name} failed: {outcome.message.splitlines()[0]}; log: {outcome.log}")
     return outcome.wall_s, clock_cycles(outcome.log.with_name("results.xml"))

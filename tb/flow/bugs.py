@@ -14,6 +14,7 @@ import yaml
 
 from pymodel.machine.config import get_config
 from pymodel.machine.errors import TatamiError
+from tb.common.settings import Options
 from tb.flow import failure, runner
 from tb.flow.replay import outside, replay
 from tb.flow.testlist import CHECKED_TOP, get_test
@@ -116,13 +117,13 @@ def copy_rtl(bug: Bug) -> list[Path]:
     return copies + (runner.checker_sources() if get_test(bug.test).top == CHECKED_TOP else [])
 
 
-def environment(bug: Bug) -> dict[str, str]:
-    return {} if get_test(bug.test).images is None else {"TATAMI_IMAGES": "1"}
+def options(bug: Bug) -> Options:
+    return Options() if get_test(bug.test).images is None else Options(images=1)
 
 
 def run_test(bug: Bug, seed: int, sources: list[Path] | None) -> runner.RunResult:
     return runner.run(
-        get_test(bug.test), bug.sim, get_config(bug.config), seed, env=environment(bug), sources=sources
+        get_test(bug.test), bug.sim, get_config(bug.config), seed, options=options(bug), sources=sources
     )
 
 
@@ -138,7 +139,7 @@ def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -
         bug.sim,
         get_config(bug.config),
         seed,
-        env=environment(bug),
+        options=options(bug),
         sources=sources,
     )
     found = replay(kept).divergence

@@ -15,6 +15,8 @@ from typing import Any
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from tb.common import settings
+from tb.common.settings import Options
 from tb.debug import suspect
 from tb.debug.suspect import Suspect, read_json
 from tb.flow import provenance, runner
@@ -37,7 +39,7 @@ class Failure:
     sim: str
     config: ArrayConfig
     seed: int
-    env: Mapping[str, str]
+    options: Options
     top: str | None
     parameters: Mapping[str, int] | None
     sources: tuple[Path, ...] | None
@@ -62,18 +64,15 @@ def keep(
     config: ArrayConfig,
     seed: int,
     *,
-    env: Mapping[str, str] | None = None,
+    options: Options | None = None,
     top: str | None = None,
     parameters: Mapping[str, int] | None = None,
     sources: Sequence[Path] | None = None,
 ) -> Failure:
     """Makes the folder of a run that failed; the arguments are those that `runner.run` was called with.
 
-    What the environment sets for a test, of names that begin with TATAMI_, is kept beside `env`.
+    The options that the user gave in the environment are kept with `options`.
     """
-    settings = {name: value for name, value in os.environ.items() if name.startswith("TATAMI_")} | dict(
-        env or {}
-    )
     FAILURES.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{test.name}-{sim}-{config.name}-{seed}-", dir=FAILURES))
     for name in KEPT:
@@ -83,11 +82,14 @@ def keep(
         shutil.copytree(outcome.log.parent / suspect.FOLDER, folder / suspect.FOLDER)
     record = {
         "test": asdict(test)
-        | {"env": dict(test.env), "parameters": None if test.parameters is None else dict(test.parameters)},
+        | {
+            "options": test.options.given(),
+            "parameters": None if test.parameters is None else dict(test.parameters),
+        },
         "sim": sim,
         "config": asdict(config),
         "seed": seed,
-        "env": settings,
+        "options": (settings.from_user() | (options or Options())).given(),
         "top": top,
         "parameters": None if parameters is None else dict(parameters),
         "sources": None if sources is None else [shown(path) for path in sources],
@@ -131,14 +133,14 @@ def load(folder: Path) -> Failure:
         raise TatamiError(f"FAILURE '{folder}' has no {RECORD}: not the folder of a failure")
     record: dict[str, Any] = read_json(path)
     try:
-        config = ArrayConfig(**record["config"])
+        config, test = ArrayConfig(**record["config"]), record["test"]
         failure = Failure(
             folder=folder.resolve(),
-            test=TestSpec(**record["test"]),
+            test=TestSpec(**{**test, "options": settings.options(test["options"], f"{path}: test.options")}),
             sim=str(record["sim"]),
             config=config,
             seed=int(record["seed"]),
-            env=dict(record["env"]),
+            options=settings.options(record["options"], f"{path}: options"),
             top=record["top"],
             parameters=record["parameters"],
             sources=None
@@ -148,7 +150,7 @@ def load(folder: Path) -> Failure:
             suspect=suspect.load(folder, config),
         )
     except KeyError as error:
-        raise TatamiError(f"{path}: field {error} is missing") from None
+        raise TatamiError(f"{path}: field {error} is missing; was it kept by an earlier version?") from None
     except (TypeError, ValueError) as error:
         raise TatamiError(f"{path}: {error}") from None
     for source in failure.sources or ():

@@ -27,7 +27,7 @@ from pymodel.training.one_shot import prune_once
 from pymodel.zoo import cifar, systems
 from pymodel.zoo.random_resnet import SHAPE, random_resnet
 from pymodel.zoo.systems import SYSTEMS
-from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
 from tb.flow import runner
 
 FOLDER = runner.BUILD / "networks"
@@ -41,7 +41,7 @@ class Prepared:
     """What the runner needs: the array with memories deep enough, and what the test module is told."""
 
     config: ArrayConfig
-    env: dict[str, str]
+    options: Options
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         folder.mkdir(exist_ok=True)
         for file in (NETWORK_FILE, IMAGE_FILE):
             (draft / file).replace(folder / file)
-    return Prepared(image.config, {NETWORK_FOLDER: str(folder)})
+    return Prepared(image.config, Options(network=str(folder)))
 
 
 def _compiled(found: Kept, config: ArrayConfig, packing: str, scheme: str) -> Image:

@@ -24,6 +24,7 @@ from typing import Any
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from tb.common.settings import Options
 from tb.flow import failure, provenance, runner
 from tb.flow.processes import processes
 from tb.flow.replay import replay
@@ -225,15 +226,13 @@ def run_job(job: Job) -> Record:
 
     In a process of the pool: the runner changes the environment.
     """
-    images = job.test.default_images(job.sim)
-    env = {} if images is None else {"TATAMI_IMAGES": str(images)}
+    options = Options(images=job.test.default_images(job.sim))
     try:
-        outcome = runner.run(job.test, job.sim, job.config, job.seed, env=env)
-        kept = (
-            ""
-            if outcome.passed
-            else failure.shown(failure.keep(outcome, job.test, job.sim, job.config, job.seed, env=env).folder)
-        )
+        outcome = runner.run(job.test, job.sim, job.config, job.seed, options=options)
+        kept = ""
+        if not outcome.passed:
+            failed = failure.keep(outcome, job.test, job.sim, job.config, job.seed, options=options)
+            kept = failure.shown(failed.folder)
         return record(job, outcome, kept)
     except TatamiError as error:
         return broken(job, str(error))

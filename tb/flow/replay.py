@@ -127,7 +127,7 @@ def probed(failure: Failure) -> bool:
 def again(failure: Failure, probe: runner.Probe, progress: Callable[[str], None]) -> runner.RunResult:
     f = failure
     kept = {
-        "env": f.env,
+        "options": f.options,
         "top": f.top,
         "parameters": f.parameters,
         "sources": f.sources,

@@ -18,7 +18,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +30,8 @@ from cocotb_tools.runner import Runner, get_runner
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from tb.common import settings
+from tb.common.settings import Options, Settings
 from tb.flow.testlist import CHECKED_TOP, TestSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -378,7 +380,7 @@ def run(
     config: ArrayConfig,
     seed: int,
     *,
-    env: Mapping[str, str] | None = None,
+    options: Options | None = None,
     waves: bool = False,
     top: str | None = None,
     parameters: Mapping[str, int] | None = None,
@@ -414,23 +416,22 @@ def run(
         plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % MAX_SEED + 1}"]
     if probe:
         plusargs += probe.plusargs(directory / PROBE_FILE, wave_file)
-    settings: dict[str, str | None] = {
-        "TATAMI_CONFIG": json.dumps(asdict(config)),
-        "TATAMI_PARAMETERS": json.dumps(dict(parameters)),
-        "TATAMI_SIM": sim,
-        "TATAMI_RESULT": str(reported),
+    wanted = settings.from_user() | test.options | (options or Options())
+    told = Settings(
+        **wanted.given(), config=config, parameters=dict(parameters), sim=sim, result=str(reported)
+    )
+    variables: dict[str, str | None] = {
+        settings.VARIABLE: told.to_json(),
         "COCOTB_RANDOM_SEED": str(seed),
         "COCOTB_ANSI_OUTPUT": "0",
         # pytest explains failed asserts of these files; by default it would rewrite every module that is
         # imported, numpy's too: five seconds a run
         "COCOTB_REWRITE_ASSERTION_FILES": str(ROOT / "tb" / "*.py"),
         "SIM_CMD_PREFIX": f"timeout --foreground --kill-after=5 {test.timeout_s}",
-        **test.env,
-        **(env or {}),
     }
     started = time.monotonic()
     ended = ""
-    with environment(NEUTRAL | settings):
+    with environment(NEUTRAL | variables):
         try:
             quiet_runner(sim).test(
                 test_module=test.module,
@@ -440,6 +441,7 @@ def run(
                 test_dir=directory,
                 test_args=test_args,
                 plusargs=plusargs,
+                test_filter=wanted.only or None,
                 results_xml=str(results),
                 waves=waves or (probe is not None and sim == "icarus"),
                 log_file=log,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pymodel.machine.errors import TatamiError
 from pymodel.zoo.systems import SYSTEMS
+from tb.common.settings import Options
 from tb.flow.blocks import BLOCKS, Block
 
 # The whole machine with the checkers of tb/checkers/ around and inside it.
@@ -19,7 +20,7 @@ class TestSpec:
 
     `images` and `icarus_images` are the numbers of images by default (None: the test takes no images),
     `max_images` the most there are. `network` names one of tb/flow/prepare.py that is compiled first, and
-    decides how deep the memories are. `env` goes to the test module; `timeout_s` ends a simulation that
+    decides how deep the memories are. `options` go to the test module; `timeout_s` ends a simulation that
     hangs. A block has a `top` and Verilog `parameters` of its own; the whole machine takes those of the
     configuration that it is run in. A regression over N seeds runs the test in N x `regress` of them, rounded
     up (0: in none), on Icarus in N x `icarus_regress`.
@@ -33,7 +34,7 @@ class TestSpec:
     images: int | None = None
     icarus_images: int | None = None
     max_images: int | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
     timeout_s: int = 900
     top: str = CHECKED_TOP
     network: str | None = None
@@ -69,7 +70,7 @@ def env_test(
         images,
         icarus_images,
         max_images,
-        env={"COCOTB_TEST_FILTER": rf"\.{name}$"},
+        options=Options(only=rf"\.{name}$"),
         regress=regress,
     )
 
@@ -107,7 +108,7 @@ TESTS = {
             images=10,
             icarus_images=1,
             max_images=450,
-            env={"TATAMI_MODE": "dense"},
+            options=Options(dense=True),
             regress=0.01,
         ),
         TestSpec(

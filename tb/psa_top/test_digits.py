@@ -1,12 +1,11 @@
 """The trained digits network on held-out images: every output plane of every layer, every counter.
 
-With TATAMI_MODE=dense each weight has a slot of its own: the baseline on the same RTL. With TATAMI_FLIP=1 one
+With the option `dense` each weight has a slot of its own: the baseline on the same RTL. With `flip` one
 bit of one slot is wrong in the image that the RTL gets, and the test must fail.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ async def digits_on_the_array(dut: Any) -> None:
     packed = compile_network(network, config, packing="tight", seed=SEED)
     # by way of its file, which stays in the run's folder
     path = Path("digits.tatami").resolve()
-    (dense if os.environ.get("TATAMI_MODE") == "dense" else packed).save(path)
+    (dense if settings.get().dense else packed).save(path)
     image = Image.load(path, config)
     rng = numpy_rng()
     count = settings.images()
@@ -46,7 +45,7 @@ async def digits_on_the_array(dut: Any) -> None:
 
     host = Host(dut, config, rng)
     await host.reset()
-    loaded, flipped = flip_slot(image, rng) if os.environ.get("TATAMI_FLIP") else (image, {})
+    loaded, flipped = flip_slot(image, rng) if settings.get().flip else (image, {})
     await host.load(loaded.packets())
     outcome = Outcome()
     logits = []

@@ -5,7 +5,6 @@ The scoreboard predicts everything from the pins; a test here only says what to 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -319,8 +318,8 @@ class DigitsTest(BaseTest):
     """The trained network. Besides the scoreboard, every plane is held against the reference, which knows
     nothing of images.
 
-    With TATAMI_FLIP=1 the image that the machine gets has a wrong bit: the scoreboard, which sees the same
-    image, has nothing to say to that, and the reference must.
+    With the option `flip` the image that the machine gets has a wrong bit: the scoreboard, which sees the
+    same image, has nothing to say to that, and the reference must.
     """
 
     def configure(self, config: EnvConfig) -> None:
@@ -337,7 +336,7 @@ class DigitsTest(BaseTest):
         expected = expect(image, network, data.images[chosen])
         self.outcome = Outcome()
         self.accuracy = 0.0
-        loaded, self.flipped = flip_slot(image, rng) if os.environ.get("TATAMI_FLIP") else (image, {})
+        loaded, self.flipped = flip_slot(image, rng) if settings.get().flip else (image, {})
         self.env.checker.subscribers.append(recorder := Recorder())
         await Inference(loaded, data.images[chosen]).run(self.env)
         await self.env.settle()

@@ -4,7 +4,6 @@ every counter, and where the cycles go.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pymodel.network.network_file import Kept
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
 from tb.common.seeding import numpy_rng
-from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.plain.check import Expected, Outcome, expect, output_of, run_image
 from tb.plain.host import Host
 
@@ -26,7 +25,7 @@ from tb.plain.host import Host
 @cocotb.test()
 async def network_on_the_array(dut: Any) -> None:
     config = settings.config()
-    folder = Path(os.environ[NETWORK_FOLDER])
+    folder = Path(settings.get().network)
     data, image = network_file.load(folder / NETWORK_FILE), Image.load(folder / IMAGE_FILE, config)
     count = settings.images()
     expected = expect(image, data.network, data.images[:count])

@@ -23,6 +23,8 @@ from pymodel.machine.model import Machine, MachineError, Run
 from pymodel.machine.slot_rows import image_rows
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command
+from tb.common import settings
+from tb.common.settings import Settings
 from tb.coverage import collect, sample
 from tb.coverage.observe import ColumnSeen, LayerSeen, ProgramSeen, SlotSeen
 from tb.coverage.points import BIAS, POINTS, Cross, limits, size_class
@@ -36,8 +38,10 @@ CONFIG = CONFIGS["4x2"]
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Coverage switched on with an empty database, as in a simulation of its own."""
-    monkeypatch.setenv(collect.VARIABLE, "1")
-    monkeypatch.setenv("TATAMI_RESULT", str(tmp_path / "result.json"))
+    told = Settings(
+        config=CONFIG, parameters={}, sim="verilator", result=str(tmp_path / "result.json"), coverage=True
+    )
+    monkeypatch.setenv(settings.VARIABLE, told.to_json())
     monkeypatch.setattr(collect, "_databases", [])
     monkeypatch.setattr(collect.atexit, "register", lambda *_: None)
     coverage_db.clear()
@@ -174,7 +178,7 @@ def test_a_program_is_sampled_into_the_file_of_the_run(fresh: Path) -> None:
 
 
 def test_nothing_is_sampled_unless_coverage_is_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(collect.VARIABLE)
+    monkeypatch.delenv(settings.VARIABLE)
     machine, image = machine_and_image(3)
     sample.sample_program(machine, image.run_start, machine.run(image.run_start))
     sample.sample_event("gap", where="inside a packet")

@@ -25,6 +25,8 @@ from pymodel.zoo.random_network import random_images, random_program
 from scripts import replay as replay_script
 from scripts import sim as sim_script
 from tb.checkers.mutants import replace_in_line
+from tb.common import settings
+from tb.common.settings import Options
 from tb.debug import suspect
 from tb.debug.divergence import Divergence, first_divergence
 from tb.debug.probe import read_samples
@@ -54,12 +56,12 @@ def folders() -> Iterator[list[Path]]:
 
 
 def fail(
-    sim: str, test: str, seed: int, folders: list[Path], sources: list[Path] | None = None, **env: str
+    sim: str, test: str, seed: int, folders: list[Path], sources: list[Path] | None = None, **options: Any
 ) -> failure.Failure:
     """A run that must fail, kept."""
-    outcome = runner.run(TESTS[test], sim, CONFIG, seed, env=env, sources=sources)
+    outcome = runner.run(TESTS[test], sim, CONFIG, seed, options=Options(**options), sources=sources)
     assert not outcome.passed
-    kept = failure.keep(outcome, TESTS[test], sim, CONFIG, seed, env=env, sources=sources)
+    kept = failure.keep(outcome, TESTS[test], sim, CONFIG, seed, options=Options(**options), sources=sources)
     folders.append(kept.folder)
     return kept
 
@@ -93,7 +95,7 @@ def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, folders: list[Path]) 
     """One bit of one slot, wrong in the machine's memory only: lane, column, filter and pass are those of the
     slot.
     """
-    failed = fail(sim, "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    failed = fail(sim, "digits", 7, folders, images=1, flip=True)
     result = json.loads((failed.folder / "result.json").read_text())
     machine, image = sections_of(failed)
     there = found(replay(failed))
@@ -164,7 +166,7 @@ def faulty(module: str, line: str, old: str, new: str) -> list[Path]:
 def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
     *fault, wanted = FAULTS[name]
     builds_faster = "icarus" if shutil.which("iverilog") else "verilator"
-    failed = fail(builds_faster, "digits", 1, folders, faulty(*fault), TATAMI_IMAGES="1")
+    failed = fail(builds_faster, "digits", 1, folders, faulty(*fault), images=1)
     there = found(replay(failed))
     assert {key: value for key, value in there.to_json().items() if key in wanted} == wanted
     said = re.search(r"layer (\w+), filter", failed.message)
@@ -200,14 +202,14 @@ def test_the_run_is_compared_to_its_end(folders: list[Path]) -> None:
     """With a model that has the flipped bit, too, nothing differs; with anything left out at the end, that is
     found.
     """
-    failed = fail("verilator", "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    failed = fail("verilator", "digits", 7, folders, images=1, flip=True)
     assert failed.suspect is not None
     result = json.loads((failed.folder / "result.json").read_text())
     weight = failed.suspect.machine.memory["SLOT"][result["flipped_lane"], result["flipped_column"]]
     weight[0] += 128 if weight[0] < 0 else -128
     window = runner.Window(failed.suspect.begin, failed.suspect.end)
     outcome = runner.run(
-        TESTS["digits"], "verilator", CONFIG, 7, env=failed.env, probe=runner.Probe(samples=window)
+        TESTS["digits"], "verilator", CONFIG, 7, options=failed.options, probe=runner.Probe(samples=window)
     )
     samples = read_samples(outcome.log.parent / runner.PROBE_FILE, CONFIG)
     assert first_divergence(failed.suspect, samples) is None
@@ -239,8 +241,8 @@ def read_line_of(line: str) -> Any:
 
 def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
     """A failure whose cause is gone: the replay says so, and has no divergence."""
-    failed = fail(sim, "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
-    again = replay(replace(failed, env={"TATAMI_IMAGES": "1"}))
+    failed = fail(sim, "digits", 7, folders, images=1, flip=True)
+    again = replay(replace(failed, options=Options(images=1)))
     assert again.passed
     assert again.lines() == ["the failure did not come again: the run passes now"]
 
@@ -301,7 +303,7 @@ def test_make_sim_says_it_by_itself(
     """A failing `make sim` prints the first divergence, the waves and the command that replays it, what the
     shell has set included.
     """
-    monkeypatch.setenv("TATAMI_FLIP", "1")
+    monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')
     monkeypatch.setattr(sys, "argv", ["sim", "--test=digits", "--config=4x2", "--seed=7", "--images=1"])
     assert sim_script.main() == 1
     out = capsys.readouterr().out.splitlines()
@@ -311,11 +313,11 @@ def test_make_sim_says_it_by_itself(
     assert f"replay: make replay FAILURE={result['failure']}" in out
     assert any(line.startswith("first divergence: layer") for line in out)
     assert (folder / "waves.vcd").is_file()
-    assert failure.load(folder).env["TATAMI_FLIP"] == "1"
+    assert failure.load(folder).options == Options(images=1, flip=True)
 
 
 def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    failed = fail("verilator", "digits", 7, folders, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    failed = fail("verilator", "digits", 7, folders, images=1, flip=True)
     record = json.loads((failed.folder / failure.RECORD).read_text())
     assert record["replay"] == f"make replay FAILURE={failed.folder.relative_to(runner.ROOT)}"
     assert {"revision", "tools", "config", "seed", "sim"} <= set(record)

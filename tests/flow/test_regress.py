@@ -22,6 +22,7 @@ import pytest
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import regress as command
+from tb.common import settings
 from tb.flow import failure, regress, runner
 from tb.flow.testlist import BLOCK_TESTS, TESTS, TestSpec
 
@@ -258,7 +259,7 @@ def test_failures_are_gathered_and_the_status_is_1(
 def test_a_difference_is_followed_inside_the_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TATAMI_FLIP", "1")  # a bit of a slot, for the machine alone
+    monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')  # a bit of a slot, for the machine alone
     status, _, text = run(monkeypatch, capsys, [replace(TESTS["digits"], images=1)], "--n=1", "--seed=7")
     assert status == 1
     assert re.search(

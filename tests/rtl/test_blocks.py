@@ -13,7 +13,9 @@ import cocotb
 import pytest
 
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
+from tb.common import settings
 from tb.common.block import Bench
+from tb.common.settings import Settings
 from tb.flow import runner
 from tb.flow.blocks import BLOCKS
 from tb.flow.testlist import BLOCK_TESTS, TestSpec
@@ -174,7 +176,8 @@ def test_every_block_has_been_broken() -> None:
 def test_a_block_test_that_met_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that compared nothing, nor one that never met a corner that it counts."""
     monkeypatch.setattr(cocotb, "RANDOM_SEED", SEED, raising=False)
-    monkeypatch.setenv("TATAMI_SIM", "icarus")
+    told = Settings(config=CONFIGS[DEFAULT_CONFIG], parameters={}, sim="icarus", result="")
+    monkeypatch.setenv(settings.VARIABLE, told.to_json())
     bench = Bench(SimpleNamespace())
     with pytest.raises(AssertionError, match="nothing to count: compared, resets"):
         bench.done(resets=0, words=1)

@@ -11,6 +11,7 @@ import pytest
 
 from pymodel.machine.config import CONFIGS
 from tb.checkers import mutants
+from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.testlist import CHECKED_TOP, TestSpec
 
@@ -57,7 +58,7 @@ def run_checker(sim: str, checker: str, test: str, parameters: dict[str, int]) -
         checker, "tb.checkers.test_interfaces", "", timeout_s=60, top=checker, parameters=parameters
     )
     sources = [INTERFACES / f"{name}.v" for name in ("psa_assert", "psa_check_channel", checker)]
-    return runner.run(spec, sim, CONFIGS["4x2"], 1, sources=sources, env={"COCOTB_TEST_FILTER": test})
+    return runner.run(spec, sim, CONFIGS["4x2"], 1, sources=sources, options=Options(only=test))
 
 
 def test_every_rule_of_a_stream(sim: str) -> None:

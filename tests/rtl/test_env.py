@@ -22,6 +22,7 @@ from pymodel.machine.registers import REGISTERS
 from pymodel.zoo.random_network import random_program
 from scripts import registers as page
 from tb.common.loader import Loader
+from tb.common.settings import Options
 from tb.coverage.observe import STATES
 from tb.env import faults, metamorphic
 from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs, random_knobs
@@ -49,10 +50,10 @@ def sim(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def run(test: str, sim: str, seed: int = 1, config: str = "4x2", **env: str) -> runner.RunResult:
+def run(test: str, sim: str, seed: int = 1, config: str = "4x2", **options: Any) -> runner.RunResult:
     spec = TESTS[test]
-    images = {} if spec.images is None else {"TATAMI_IMAGES": str(3 if sim == "verilator" else 1)}
-    return runner.run(spec, sim, CONFIGS[config], seed, env=images | env)
+    images = None if spec.images is None else 3 if sim == "verilator" else 1
+    return runner.run(spec, sim, CONFIGS[config], seed, options=Options(images=images) | Options(**options))
 
 
 def check(outcome: runner.RunResult) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def test_every_fault_has_a_test() -> None:
 @pytest.mark.parametrize("fault", FOUND)
 def test_a_fault_is_found_and_named(fault: str) -> None:
     test, message = FOUND[fault]
-    outcome = run(test, "verilator", TATAMI_FAULT=fault)
+    outcome = run(test, "verilator", fault=fault)
     assert not outcome.passed
     assert_says(outcome, message)
 
@@ -156,13 +157,13 @@ def test_a_fault_is_found_and_named(fault: str) -> None:
 def test_x_and_a_restless_word_are_found(fault: str, test: str, message: str) -> None:
     if shutil.which("iverilog") is None:
         pytest.skip("iverilog is not installed")
-    outcome = run(test, "icarus", TATAMI_FAULT=fault)
+    outcome = run(test, "icarus", fault=fault)
     assert not outcome.passed
     assert_says(outcome, message)
 
 
 def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
-    assert not run(RANDOM, sim, TATAMI_FAULT=faults.SHORT_RESET).passed
+    assert not run(RANDOM, sim, fault=faults.SHORT_RESET).passed
 
 
 # What would go unseen without a part of the stimulus, or of the prediction, that is there for it: in the RTL,
@@ -299,7 +300,7 @@ def test_a_planted_bug_is_found_and_named(planted: Bug) -> None:
 
 def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:
     """The scoreboard sees the same wrong image as the machine: what finds it is the reference."""
-    outcome = run("env_digits", sim, seed=7, TATAMI_FLIP="1")
+    outcome = run("env_digits", sim, seed=7, flip=True)
     assert not outcome.passed
     assert_says(
         outcome,
@@ -363,7 +364,7 @@ def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> 
 
 
 def test_an_unknown_fault_is_refused() -> None:
-    with pytest.raises(TatamiError, match="TATAMI_FAULT 'nonsense' is unknown"):
+    with pytest.raises(TatamiError, match="option 'fault': 'nonsense' is unknown"):
         faults.find("nonsense")
 
 
@@ -374,7 +375,7 @@ def run_at_pins(sim: str, test: str, seed: int = 1) -> dict[str, Any]:
         runner.ROOT / "tb" / "checkers" / f"{name}.v"
         for name in ("psa_assert", "psa_check_channel", "psa_check_axil")
     ]
-    outcome = runner.run(spec, sim, CONFIG, seed, sources=sources, env={"COCOTB_TEST_FILTER": test})
+    outcome = runner.run(spec, sim, CONFIG, seed, sources=sources, options=Options(only=test))
     assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
     return outcome.result
 

@@ -33,7 +33,7 @@ from pymodel.zoo.random_resnet import SHAPE, random_resnet
 from pymodel.zoo.resnet import resnet20
 from pymodel.zoo.systems import SYSTEMS
 from scripts import sim as sim_script
-from tb.common.settings import IMAGE_FILE, NETWORK_FILE, NETWORK_FOLDER
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
 from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.testlist import TESTS
@@ -71,7 +71,7 @@ def run(name: str, sim: str, config: ArrayConfig, images: int, weights: Path | N
     test = TESTS[name]
     assert test.network is not None
     ready = prepare(test.network, config, 1, images, Source(weights))
-    return runner.run(test, sim, ready.config, 1, env={"TATAMI_IMAGES": str(images), **ready.env})
+    return runner.run(test, sim, ready.config, 1, options=ready.options | Options(images=images))
 
 
 @pytest.mark.parametrize("scheme", ["column_combining", "tetris", "penni", "tight_subword", "dense"])
@@ -269,7 +269,7 @@ def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: st
 def test_plain_figures_are_those_of_the_machine_without_a_decoder(task: Task, tmp_path: Path) -> None:
     found = Source(compressed(task, "tight_joint", tmp_path))
     plain, decoded = (
-        network_file.load(Path(prepare("file", CONFIGS[c], 1, 2, found).env[NETWORK_FOLDER]) / NETWORK_FILE)
+        network_file.load(Path(prepare("file", CONFIGS[c], 1, 2, found).options.network) / NETWORK_FILE)
         for c in ("8x4", "8x4x")
     )
     assert plain.meta["plain"] == decoded.meta["plain"]
@@ -280,4 +280,4 @@ def test_the_same_network_is_prepared_once(task: Task, tmp_path: Path) -> None:
     found = compressed(task, "tight_joint", tmp_path)
     first, second = (prepare("file", SMALL, 1, 2, Source(found)) for _ in range(2))
     assert first == second
-    assert (Path(first.env[NETWORK_FOLDER]) / IMAGE_FILE).is_file()
+    assert (Path(first.options.network) / IMAGE_FILE).is_file()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
+from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.testlist import TESTS
 
@@ -29,8 +30,8 @@ def sim(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def run(test: str, sim: str, config: str, seed: int = 1, **env: str) -> runner.RunResult:
-    return runner.run(TESTS[test], sim, CONFIGS[config], seed, env=env)
+def run(test: str, sim: str, config: str, seed: int = 1, **options: Any) -> runner.RunResult:
+    return runner.run(TESTS[test], sim, CONFIGS[config], seed, options=Options(**options))
 
 
 def check(outcome: runner.RunResult) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def check(outcome: runner.RunResult) -> dict[str, Any]:
 
 @pytest.mark.parametrize("config", CONFIG_NAMES)
 def test_digits(sim: str, config: str) -> None:
-    result = check(run("digits", sim, config, TATAMI_IMAGES=str(IMAGES[sim])))
+    result = check(run("digits", sim, config, images=IMAGES[sim]))
     assert result["images"] == IMAGES[sim]
     assert result["accuracy"] >= 0.9
     assert result["speedup_over_dense"] > 2
@@ -54,7 +55,7 @@ def test_digits(sim: str, config: str) -> None:
 
 def test_digits_dense(sim: str) -> None:
     """The dense baseline takes the cycles that `digits` divides by."""
-    result = check(run("digits_dense", sim, DEFAULT_CONFIG, TATAMI_IMAGES=str(IMAGES[sim])))
+    result = check(run("digits_dense", sim, DEFAULT_CONFIG, images=IMAGES[sim]))
     assert result["cycles"] == result["dense_cycles"]
 
 
@@ -92,7 +93,7 @@ def test_a_flipped_slot_bit_is_found_and_named(sim: str, config: str) -> None:
     """One bit of one slot, wrong in the RTL only: the run fails, and names the layer, the filter
     and a pixel.
     """
-    outcome = run("digits", sim, config, seed=7, TATAMI_IMAGES="1", TATAMI_FLIP="1")
+    outcome = run("digits", sim, config, seed=7, images=1, flip=True)
     assert not outcome.passed
     assert outcome.result["mismatches"] > 0
     layer, channel = outcome.result["flipped_layer"], outcome.result["flipped_filter"]

@@ -13,7 +13,8 @@ import yaml
 
 from pymodel.machine.config import get_config
 from pymodel.machine.errors import TatamiError
-from tb.coverage.collect import VARIABLE
+from tb.common import settings
+from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.processes import processes
 from tb.flow.testlist import get_test
@@ -26,13 +27,13 @@ DESIGN = "psa_top"
 class Job:
     """A run to make.
 
-    `env` goes to the test; `change` holds fields of the configuration that this run has otherwise.
+    `options` go to the test; `change` holds fields of the configuration that this run has otherwise.
     """
 
     test: str
     config: str
     seed: int
-    env: dict[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
     change: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -51,7 +52,8 @@ def load(path: Path = FILE, chosen: str = "*") -> list[Job]:
         except (KeyError, TypeError, ValueError):
             raise TatamiError(f"{path.name}, entry {index}: must have test, configs and seeds") from None
         get_test(test)
-        more = (entry.get("env", {}), entry.get("change", {}))
+        where = f"{path.name}, entry {index}: options"
+        more = (settings.options(entry.get("options", {}), where), entry.get("change", {}))
         jobs += [
             Job(test, get_config(config).name, seed, *more)
             for seed in range(1, seeds + 1)
@@ -82,10 +84,10 @@ def run_all(jobs: list[Job], workers: int, progress: Callable[[str], None]) -> t
 
 
 def _run(job: Job) -> tuple[Path, str]:
-    env = {**job.env, VARIABLE: "1"}
+    options = job.options | Options(coverage=True)
     test = get_test(job.test)
     # the machine without its checkers: only the design is measured
     top = test.top if test.parameters else DESIGN
     config = replace(get_config(job.config), **job.change)
-    outcome = runner.run(test, "verilator", config, job.seed, env=env, top=top, coverage=True)
+    outcome = runner.run(test, "verilator", config, job.seed, options=options, top=top, coverage=True)
     return outcome.log.parent, "" if outcome.passed else f"{outcome.message}\nlog: {outcome.log}"
