@@ -8,7 +8,7 @@ PY     := $(VENV)/bin/python
 # Values reach the scripts through the environment, so that no shell takes them apart.
 export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT
 
-.PHONY: help sim replay list test regress bugs testplan coverage bench compress results lint train clean
+.PHONY: help sim replay list test regress bugs testplan coverage bench compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -28,7 +28,8 @@ help:
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict or made-up ones)  xor (storage)  env (the pyuvm environment)'
-	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL'
+	@echo 'make docs    the site of README.md and docs/, in build/site; a broken link is an error'
+	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL, actionlint for the workflows'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
 
@@ -72,11 +73,19 @@ results: $(VENV)/.train
 	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --page="$$PAGE" \
 		--jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
 
+docs: $(VENV)/.docs
+	@$(PY) -m scripts.registers
+	@$(PY) -m scripts.figures
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "site: build/site/index.html"
+
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m scripts.lint_rtl
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@if command -v actionlint >/dev/null; then actionlint; else echo 'actionlint is not on PATH: SKIPPED'; fi
 
 train: $(VENV)/.train
 	@$(PY) -m scripts.train --net="$$NET"

@@ -22,8 +22,9 @@ differ.
 |---|---|---|---|---|---|
 """
 
-TAIL = """ `RO` read only, `RW` read and write, `WO` write only, `W1C` a one clears, a zero does nothing. A
-reset of `build` is a value that the build decides.
+TAIL = """
+`RO` read only, `RW` read and write, `WO` write only, `W1C` a one clears, a zero does nothing.
+A reset of `build` is a value that the build decides.
 """
 
 

@@ -1,4 +1,4 @@
-"""The compression schemes by name. Each is a file of its own with a class that answers `base.Scheme`."""
+"""The compression schemes by name. Each is a subclass of `pymodel.packing.plan.Scheme` in a file."""
 
 from __future__ import annotations
 

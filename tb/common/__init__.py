@@ -1,1 +1,1 @@
-"""Pieces that every test bench shares: register table, streams, host, settings, seeds."""
+"""What every test bench shares: settings, seeds, words of memories, the bench of one block."""

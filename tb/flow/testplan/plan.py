@@ -213,7 +213,7 @@ RESULT_COLUMNS = (*(f"passed, {sim}" for sim in runner.SIMULATORS), "bins hit")
 
 HEAD = """# Testplan
 
-Rendered by `make testplan` from [tb/testplan.yaml](../tb/testplan.yaml), which is the file to change, and
+Rendered by `make testplan` from `tb/testplan.yaml`, which is the file to change, and
 from the last results in [testplan.jsonl](testplan.jsonl), into which the command takes what `make regress`
 and `make coverage` have left below `build/`. It fails on a testpoint without a test, a test without a
 testpoint, a coverpoint without a testpoint, a coverpoint that was never sampled, and a name that does not

@@ -1,0 +1,58 @@
+"""Draws the figures of docs/ from their text, docs/figures/*.mmd (Mermaid) and *.json (WaveDrom):
+`python -m scripts.figures`.
+
+The drawings are committed, since GitHub shows no WaveDrom; a test fails when text and drawing differ. Nothing
+is fetched: mermaidx brings mermaid.js and an interpreter for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
+
+# Labels as SVG text: an <img> shows no HTML inside an SVG.
+MERMAID = {
+    "htmlLabels": False,
+    "theme": "neutral",
+    "flowchart": {
+        "htmlLabels": False,
+        "nodeSpacing": 40,
+        "rankSpacing": 30,
+        "wrappingWidth": 400,
+        "subGraphTitleMargin": {"top": 5, "bottom": 15},
+    },
+}
+
+
+def sources() -> list[Path]:
+    """The texts of all figures."""
+    return sorted([*FOLDER.glob("*.mmd"), *FOLDER.glob("*.json")])
+
+
+def draw(source: Path) -> str:
+    """The SVG of one figure, on white, so that it can be read on a dark page."""
+    if source.suffix == ".mmd":
+        import mermaidx
+
+        svg = mermaidx.render(source.read_text(encoding="utf-8"), config=MERMAID).svg()
+        svg = svg.replace("background-color: transparent", "background-color: white")
+    else:
+        import wavedrom
+
+        svg = wavedrom.render(source.read_text(encoding="utf-8")).tostring()
+        svg = svg.replace("<svg ", '<svg style="background-color: white" ', 1)
+    return svg.strip() + "\n"
+
+
+def main() -> int:
+    for source in sources():
+        drawing = source.with_suffix(".svg")
+        drawing.write_text(draw(source), encoding="utf-8")
+        print(f"{drawing} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
