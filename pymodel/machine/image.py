@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
+from pymodel.machine.names import check_name
 from pymodel.machine.planes import Placement
 
 OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
@@ -52,6 +53,10 @@ class Image:
     stats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_name("image: the network's name", self.network)
+        check_name(f"image of '{self.network}': the scheme's name", self.scheme)
+        for name in (*self.layers, *self.placements, self.output):
+            check_name(f"image of '{self.network}': a tensor's name", name)
         specs = memories(self.config)
         for s in self.sections:
             check_section(self.config, specs[s.memory], s, f"image of '{self.network}': ")

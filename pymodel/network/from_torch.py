@@ -10,12 +10,14 @@ to their convolution.
     FloatLinear Dropout, Identity           nothing
 
 A layer has the path of its module as name ("layer1.0.conv1"), a pool without a module "pool". Whatever is not
-in this list is refused by name. Torch.fx does not see everything: hooks, and that `a += b` changes other
-names of a. So the result is compared with the module's own on random images.
+in this list is refused, all of it in one line. Weights that are computed (masks, norms) or shared by two
+layers become plain ones first (`plain_module`). Torch.fx does not see everything: hooks, and that `a += b`
+changes other names of a. So the result is compared with the module's own on random images.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -27,8 +29,12 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.names import check_name
 from pymodel.network.float import (
     FloatConv,
     FloatLayer,
@@ -76,13 +82,119 @@ def from_torch(module: nn.Module, input_shape: Shape, name: str) -> FloatNetwork
     return import_torch(module, input_shape, name).network
 
 
-def import_torch(module: nn.Module, input_shape: Shape, name: str) -> Imported:
-    """As `from_torch`, with the path of every weight and the factor of every filter."""
-    if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
+def checked_shape(shape: Any, name: str) -> Shape:
+    """Three positive whole numbers, given as any sequence, as a tuple."""
+    try:
+        found = tuple(shape)
+        whole = tuple(operator.index(n) for n in found)
+    except TypeError:
+        found, whole = (shape if isinstance(shape, tuple) else (shape,)), ()
+    if len(whole) != 3 or min(whole) < 1:
         raise TatamiError(
-            f"network '{name}': input shape is {tuple(input_shape)}, must be three positive numbers"
+            f"network '{name}': input shape is {found}, must be three positive numbers"
             " (channels, rows, columns)"
         )
+    return whole
+
+
+def plain_module(module: Any, name: str, train: bool = False) -> nn.Module:
+    """The module with plain weights, as many as it has layers: itself if it has them already, else a copy.
+
+    Masks of torch.nn.utils.prune, weight and spectral norms and other parametrisations become the weights
+    that they compute. Two layers that share a weight get one each, as the machine stores one for each. Half
+    precision becomes float32. If `train`, so does double precision, and every weight can learn. Raises
+    TatamiError, naming the parameter, for what is none of this.
+    """
+    if not isinstance(module, nn.Module):
+        raise TatamiError(
+            f"network '{name}': the module is a {type(module).__name__}, must be a torch.nn.Module"
+        )
+    kinds = (torch.float32,) if train else (torch.float32, torch.float64)
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]
+    for path, tensor in tensors:
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise TatamiError(
+                f"network '{name}': '{path}' has no shape yet (a lazy module): run it once first"
+            )
+        if tensor.is_complex() or tensor.is_meta or tensor.is_quantized:
+            raise TatamiError(
+                f"network '{name}': '{path}' is {tensor.dtype} on {tensor.device}, must hold real numbers"
+            )
+    tied = [path for path, _ in _repeated(module)]
+    made = [
+        path for path, part in module.named_modules() if parametrize.is_parametrized(part) or _computed(part)
+    ]
+    other = any(t.is_floating_point() and t.dtype not in kinds for _, t in tensors)
+    learns = not train or all(p.requires_grad for p in module.parameters())
+    if not (tied or made or other) and learns:
+        return module
+    try:
+        plain = _copy(module)
+        for part in list(plain.modules()):
+            _resolve(part)
+        for path, parameter in _repeated(plain):
+            parent, _, last = path.rpartition(".")
+            setattr(plain.get_submodule(parent), last, nn.Parameter(parameter.detach().clone()))
+    except Exception as error:  # whatever a parametrisation of the user's own raises
+        where = f"'{made[0] or 'the module'}'" if made else "the module"
+        raise TatamiError(
+            f"network '{name}': {where} cannot be made plain ({_first_line(error)}); remove what computes its"
+            " weights"
+        ) from None
+    plain = plain.float() if train or other else plain
+    return plain.requires_grad_() if train else plain
+
+
+def _repeated(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Parameters that another module has under another path already: of tied weights all but the first."""
+    first: dict[int, str] = {}
+    found = []
+    for prefix, part in module.named_modules():
+        for last, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            path = f"{prefix}.{last}" if prefix else last
+            if first.setdefault(id(parameter), path) != path:
+                found.append((path, parameter))
+    return found
+
+
+def _computed(module: nn.Module) -> bool:
+    """Whether hooks of torch compute one of its weights before every call."""
+    return any(isinstance(hook, _HOOKS) for hook in module._forward_pre_hooks.values())
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A deep copy, also where a weight was computed from others, which torch refuses to copy."""
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor)
+    }
+    return copy.deepcopy(module, computed)
+
+
+def _resolve(module: nn.Module) -> None:
+    """Makes a module's computed weights plain, in place."""
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, prune.BasePruningMethod):
+            prune.remove(module, hook._tensor_name)
+        elif isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+    if parametrize.is_parametrized(module):
+        for tensor in list(module.parametrizations):
+            parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+
+
+_HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
+
+
+def import_torch(module: nn.Module, input_shape: Shape, name: str) -> Imported:
+    """As `from_torch`, with the path of every weight and the factor of every filter."""
+    check_name("a network's name", name)
+    input_shape = checked_shape(input_shape, name)
+    module = plain_module(module, name)
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -91,6 +203,18 @@ def import_torch(module: nn.Module, input_shape: Shape, name: str) -> Imported:
     finally:
         for part, mode in training.items():
             part.training = mode
+
+
+class _RefusedError(Exception):
+    """What a node is refused for; `kind` for an operation that is not supported, `where` it stands."""
+
+    def __init__(self, text: str, kind: str = "", where: str = "") -> None:
+        super().__init__(text)
+        self.kind, self.where = kind, where
+
+
+class _UnknownError(Exception):
+    """A node reads what a refused one would compute: nothing is to be said of it."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +230,7 @@ class _Value:
     flat: bool = False
     channel: IntArray | None = None
     stride: int = 1
+    unknown: bool = False
 
     @property
     def is_view(self) -> bool:
@@ -153,12 +278,23 @@ class _Importer:
                 f"network '{self.name}': {where} fails on images of shape {self.input_shape}:"
                 f" {_first_line(error)}"
             ) from None
-        output = ""
+        refused: list[_RefusedError] = []
         for node in graph.nodes:
             if node.op == "output":
-                output = self._output(node)
-            else:
+                continue
+            try:
                 self._step(node)
+            except _RefusedError as error:
+                refused.append(error)
+                self.values[node] = _UNKNOWN
+            except _UnknownError:
+                self.values[node] = _UNKNOWN
+        if refused:
+            raise TatamiError(f"network '{self.name}': {_in_one_line(refused)}")
+        try:
+            output = self._output(next(node for node in graph.nodes if node.op == "output"))
+        except _RefusedError as error:
+            raise TatamiError(f"network '{self.name}': {error}") from None
         network = FloatNetwork(self.name, self.input_shape, tuple(self.layers.values()))
         self._compare(network, output, images)
         return Imported(network, self.weights, self.factors, self.groups)
@@ -248,7 +384,7 @@ class _Importer:
     # -----------------------------------------
 
     def _conv(self, node: fx.Node) -> _Value:
-        conv, source = self._module(node), self._plane(node)
+        conv = self._module(node)
         k = conv.kernel_size[0]
         if tuple(conv.kernel_size) not in ((1, 1), (3, 3), (5, 5)):
             self._fail(node, f"has kernel size {_sides(conv.kernel_size)}, must be 1 x 1, 3 x 3 or 5 x 5")
@@ -270,7 +406,13 @@ class _Importer:
         weight = _dense(self._numbers(node, conv, "weight"), conv.groups)
         bias = self._numbers(node, conv, "bias") if conv.bias is not None else np.zeros(len(weight))
         layer = FloatConv(
-            self._new_name(node), source.tensor, weight, bias, conv.stride[0], padding[0], relu=False
+            self._new_name(node),
+            self._plane(node).tensor,
+            weight,
+            bias,
+            conv.stride[0],
+            padding[0],
+            relu=False,
         )
         self.groups[layer.name] = conv.groups
         return self._weighted(node, layer)
@@ -494,6 +636,8 @@ class _Importer:
     def _value(self, node: fx.Node, source: Any) -> _Value:
         """What an operand computes; refuses a tensor that was overwritten since."""
         value = self.values[source]
+        if value.unknown:
+            raise _UnknownError
         if value.tensor in self.overwritten:
             self._fail(
                 node,
@@ -600,10 +744,35 @@ class _Importer:
         )
 
     def _fail(self, node: fx.Node, text: str) -> NoReturn:
-        raise TatamiError(f"network '{self.name}': {self._label(node)} {text}")
+        raise _RefusedError(f"{self._label(node)} {text}")
 
     def _refuse(self, node: fx.Node) -> NoReturn:
-        self._fail(node, f"is not supported; supported: {SUPPORTED}")
+        label = self._label(node)
+        kind = type(self._module(node)).__name__ if node.op == "call_module" else ""
+        raise _RefusedError(f"{label} is not supported", kind or label, str(node.target) if kind else "")
+
+
+_UNKNOWN = _Value("", unknown=True)
+NAMED = 3  # modules of one kind, in a refusal
+
+
+def _in_one_line(refused: Sequence[_RefusedError]) -> str:
+    """All that is refused; operations that are not supported come last, by their kind."""
+    kinds: dict[str, list[_RefusedError]] = {}
+    for error in refused:
+        if error.kind:
+            kinds.setdefault(error.kind, []).append(error)
+    texts = []
+    for kind, errors in kinds.items():
+        if len(errors) == 1 or not errors[0].where:
+            texts.append(str(errors[0]))
+            continue
+        named = ", ".join(f"'{error.where}'" for error in errors[:NAMED])
+        more = f" and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
+        texts.append(f"modules {named}{more} ({kind}) are not supported")
+    if texts:
+        texts[-1] += f"; supported: {SUPPORTED}"
+    return "; ".join([*(str(error) for error in refused if not error.kind), *texts])
 
 
 def _dense(weight: FloatArray, groups: int) -> FloatArray:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.names import check_name
 
 IntArray = npt.NDArray[np.integer]
 
@@ -98,8 +99,10 @@ class Network:
     shapes: dict[str, Shape] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_name("a network's name", self.name)
         shapes = {INPUT: self.input_shape}
         for layer in self.layers:
+            check_name(f"network '{self.name}': a layer's name", layer.name)
             if layer.name in shapes:
                 raise TatamiError(f"network '{self.name}': two tensors are named '{layer.name}'")
             shapes[layer.name] = _output_shape(f"network '{self.name}', layer '{layer.name}'", layer, shapes)
