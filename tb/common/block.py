@@ -64,6 +64,15 @@ class Bench:
         await (self.edge if self.clock is not None else Timer(PERIOD_NS, "ns"))
         self.number += 1
 
+    async def skip(self, cycles: int) -> None:
+        """So many cycles with the inputs of the last one, and nothing compared: for what takes too long to
+        watch.
+        """
+        if cycles:
+            await Timer((2 * cycles - 1) * PERIOD_NS // 2, "ns")
+            await self.edge
+            self.number += cycles
+
     def expect(self, **values: int) -> None:
         """Compares outputs of the cycle that has just gone by. An X is always wrong."""
         for name, value in values.items():
@@ -123,3 +132,11 @@ def edgy(rng: np.random.Generator, low: int, high: int, probability: float = 0.2
     if chance(rng, probability):
         return int(rng.choice([value for value in (low, high, 0, 1, -1) if low <= value <= high]))
     return int(rng.integers(low, high, endpoint=True))
+
+
+def landmarks(last: int) -> list[int]:
+    """Of the numbers 0..last: the ends, every power of two and the one before it. An address or count with a
+    bit too few mistakes one for another.
+    """
+    powers = (1 << bit for bit in range(last.bit_length()))
+    return sorted({0, last} | {value for power in powers for value in (power - 1, power)})

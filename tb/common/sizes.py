@@ -57,10 +57,15 @@ LARGEST = ArrayConfig(
     filter_depth=65536,
 )
 
+# Memories so deep that a test loads no more than the words it needs: every field of a record near its end.
+# Banks deeper than half of what 16 bits address are not read right (`last_word` of psa_fetch wraps).
+DEEP = replace(LARGEST, name="deep", size=4, group=2, feature_depth=32768, group_depth=65535)
+
 
 # Machines with an XOR decoder: with history, without, and with digits in its slots.
 XOR = replace(EVEN, name="xor", lane_depth=50, xor_inputs=36, xor_history=2, xor_seed=5)
 XOR_SHORT = replace(ODD, name="xor_short", xor_inputs=8)
+XOR_DEEP = replace(XOR, name="xor_deep", lane_depth=65536)
 XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_inputs=30, xor_history=1)
 
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import memories
 from pymodel.machine.slot_rows import row_length
-from tb.common.sizes import EVEN, LARGEST, ODD, XOR, XOR_DIGITS, XOR_SHORT, Parameters, machine_parameters
+from tb.common.sizes import (
+    DEEP,
+    EVEN,
+    LARGEST,
+    ODD,
+    XOR,
+    XOR_DEEP,
+    XOR_DIGITS,
+    XOR_SHORT,
+    Parameters,
+    machine_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -142,13 +153,17 @@ BLOCKS = {
         Block(
             "accumulator",
             "accumulators of a column",
-            ({"DEPTH": 16, "PSUM_BITS": 18}, {"DEPTH": 37, "PSUM_BITS": 20}),
+            (
+                {"DEPTH": 16, "PSUM_BITS": 18},
+                {"DEPTH": 37, "PSUM_BITS": 20},
+                {"DEPTH": 262144, "PSUM_BITS": 18},
+            ),
         ),
         Block("requant", "requantisation of a column", ({"T": 4}, {"T": 8}, {"T": 16})),
         Block(
             "feature_bank",
             "feature bank",
-            ({"T": 4, "DEPTH": 4}, {"T": 8, "DEPTH": 22}, {"T": 16, "DEPTH": 64}),
+            ({"T": 4, "DEPTH": 4}, {"T": 8, "DEPTH": 22}, {"T": 16, "DEPTH": 64}, {"T": 4, "DEPTH": 65536}),
         ),
         Block("edge_mask", "edge mask", ({"T": 4}, {"T": 8}, {"T": 16})),
         Block(
@@ -166,17 +181,17 @@ BLOCKS = {
         Block(
             "sequencer",
             "sequencer: every cycle of programs, right and wrong",
-            parameters_in((ODD, EVEN), "ROWS", "GROUP", *READ_BY_SEQUENCER),
+            parameters_in((ODD, EVEN, DEEP), "ROWS", "GROUP", *READ_BY_SEQUENCER),
         ),
         Block(
             "fetch",
             "group fetch: planes, padding, bounds",
-            parameters_in((ODD, EVEN), "T", "GROUP", *READ_BY_FETCH),
+            parameters_in((ODD, EVEN, DEEP), "T", "GROUP", *READ_BY_FETCH),
         ),
         Block(
             "slot_stream",
             "rows of slots of any length out of the words of their memory",
-            tuple(stream_parameters(config) for config in (XOR, XOR_SHORT)),
+            tuple(stream_parameters(config) for config in (XOR, XOR_SHORT, XOR_DEEP)),
         ),
         Block(
             "xor_decoder",
@@ -187,7 +202,7 @@ BLOCKS = {
             "slots",
             "slot memory: a row five cycles after its issue, encoded or not",
             parameters_in(
-                (ODD, EVEN, XOR, XOR_DIGITS),
+                (ODD, EVEN, XOR, XOR_DIGITS, DEEP, XOR_DEEP),
                 "ROWS",
                 "LANE_DEPTH",
                 "SLOT_BITS",
@@ -199,15 +214,19 @@ BLOCKS = {
         Block(
             "column_control",
             "column control: the cycle of every token and start",
-            parameters_in((ODD, EVEN), "ROWS", "COLS", "ACC_DEPTH", "FEATURE_ADDR", "FILTER_ADDR"),
+            parameters_in((ODD, EVEN, DEEP), "ROWS", "COLS", "ACC_DEPTH", "FEATURE_ADDR", "FILTER_ADDR"),
         ),
         Block(
             "writeback",
             "write-back: parameters of each filter, words and bounds",
-            parameters_in((ODD, EVEN), "T", "COLS", "GROUP", "FEATURE_DEPTH", "FILTER_DEPTH", "FILTER_BITS"),
+            parameters_in(
+                (ODD, EVEN, DEEP), "T", "COLS", "GROUP", "FEATURE_DEPTH", "FILTER_DEPTH", "FILTER_BITS"
+            ),
         ),
         Block(
-            "out", "out stream: packets under backpressure", parameters_in((ODD, EVEN), "T", "FEATURE_DEPTH")
+            "out",
+            "out stream: packets under backpressure",
+            parameters_in((ODD, EVEN, LARGEST), "T", "FEATURE_DEPTH"),
         ),
     )
 }

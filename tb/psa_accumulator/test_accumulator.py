@@ -13,7 +13,7 @@ from typing import Any
 import cocotb
 
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 
 CYCLES = 3000
@@ -65,3 +65,31 @@ async def sums_over_the_passes(dut: Any) -> None:
                 if cycle > n - LATENCY:
                     sums.pop(index, None)
     bench.done(soonest=soonest, single=single, given=given, resets=resets)
+
+
+@cocotb.test()
+async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
+    """Pixels next to every power of two: with an address bit too few some would share their sum."""
+    parameters = settings.parameters()
+    rng = numpy_rng("landmarks")
+    bench = Bench(dut, "rst", "pixel_valid", "pixel_index", "pixel_first", "pixel_last", "psum")
+    await bench.reset(pixel_valid=0)
+    high = (1 << (parameters["PSUM_BITS"] - 1)) - 1
+    indices = landmarks(parameters["DEPTH"] - 1)
+    sums = dict.fromkeys(indices, 0)
+    finished: dict[int, int] = {}
+    for turn in range(3):
+        for index in [*indices, *[None] * AGAIN]:
+            pins = {"rst": 0, "pixel_valid": int(index is not None)}
+            if index is not None:
+                psum = int(rng.integers(-high, high))
+                pins |= {"pixel_index": index, "pixel_first": int(turn == 0), "pixel_last": int(turn == 2)}
+                pins |= {"psum": psum}
+                sums[index] += psum
+                if turn == 2:
+                    finished[bench.number + 1 + LATENCY] = sums[index]
+            await bench.cycle(**pins)
+            bench.expect(sum_valid=bench.number in finished)
+            if bench.number in finished:
+                bench.expect(sum=finished[bench.number])
+    bench.done(pixels=len(indices))

@@ -8,7 +8,9 @@ corner, also beyond the whole map; reads that begin in any pixel of a word, in e
 first and the last; members that are not valid, groups of none; pixels that the output plane does not have;
 banks never written where only padding is read (no X may come through); a group, a tap, a word beyond its
 memory, by one and by far; two errors in one lane, and of two lanes in one cycle (the older one is told); a
-result written while its bank is read; reset with lanes on their way; reads of the out stream.
+result written while its bank is read; reset with lanes on their way; reads of the out stream. In memories of
+65,536 words and banks of 32,768: lanes, groups, taps, edges and words next to every power of two, to the ends
+of every field.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from pymodel.machine.config import HALO, ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import memories
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy, pack
+from tb.common.block import Bench, chance, edgy, landmarks, pack
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
 LATENCY = 5
+DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many words to fill
 GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 2, 4  # cycles from the issue to the check of each bound
 
 Member = tuple[int, int, int]  # valid, base, tap
@@ -119,7 +122,7 @@ def random_tap(rng: np.random.Generator, taps: Sequence[Tap]) -> Tap:
     return taps[int(rng.integers(len(taps)))]
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def planes_with_padding(dut: Any) -> None:
     rng = numpy_rng("planes")
     fetch = Fetch(dut)
@@ -296,7 +299,7 @@ def random_write(
     return (*words[int(rng.integers(len(words)))], rng.integers(-128, 128, config.size).tolist())
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def tables(dut: Any) -> None:
     rng = numpy_rng("tables")
     fetch = Fetch(dut)
@@ -365,7 +368,7 @@ async def tables(dut: Any) -> None:
     fetch.bench.done(**seen)
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def reads_of_the_out_stream(dut: Any) -> None:
     rng = numpy_rng("out")
     fetch = Fetch(dut)
@@ -385,3 +388,111 @@ async def reads_of_the_out_stream(dut: Any) -> None:
             reads += 1
         asked = fetch.words[bank, address] if ask else None
     fetch.bench.done(reads=reads)
+
+
+# deep memories
+
+MAX_WORD = 65535  # of a sub-plane of the output
+MAX_TAP = 31  # of a member: 5 bits
+
+
+def spread(rng: np.random.Generator, marks: Sequence[int], count: int) -> list[int]:
+    """`count` of the marks in any order, none more often than it must."""
+    turns = -(-count // len(marks))
+    return np.concatenate([rng.permutation(marks) for _ in range(turns)])[:count].tolist()
+
+
+@cocotb.test(skip=not DEEP)
+async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
+    """Lanes, groups, taps and edges next to every power of two, each with contents of its own, read words
+    next to every power of two of a bank, for words next to every power of two of a sub-plane.
+    """
+    rng = numpy_rng("landmarks")
+    fetch = Fetch(dut)
+    config, t = fetch.config, fetch.config.size
+    last_word = config.feature_depth - 1
+    await fetch.reset()
+    for bank in range(config.group):
+        for address in landmarks(last_word):
+            await fetch.write(bank, address, rng.integers(-128, 128, t).tolist())
+    ends = ("last_lane", "last_group", "last_tap", "last_edge", "last_word", "last_read", "last_base")
+    seen = dict.fromkeys((*ends, "bundles", "beyond_the_groups", "beyond_the_taps", "outside"), 0)
+    for _ in range(3):
+        lanes, taps = landmarks(config.lane_depth - 1), landmarks(config.tap_depth - 1)
+        count = len(lanes)
+        taps = spread(rng, taps, count)
+        groups = spread(rng, landmarks(config.group_depth - 1), count)
+        edges = spread(rng, landmarks(config.edge_depth - 1), count)
+        words = spread(rng, landmarks(MAX_WORD), count)
+        fetch.edges = {
+            edge: [(int(chance(rng, 0.8)), *[edgy(rng, 0, HALO) for _ in range(4)]) for _ in range(t)]  # type: ignore[misc]
+            for edge in edges
+        }
+        fetch.lanes, fetch.groups, fetch.taps = {}, {}, {}
+        issues = []
+        # a word far behind the bank's last is read all the same if base and offset lie as far before it
+        for lane, group, tap, edge, at in zip(lanes, groups, taps, edges, words, strict=True):
+            if group in fetch.groups or tap in fetch.taps:
+                continue
+            bases = [base for base in landmarks(last_word) if base + at <= last_word + config.feature_depth]
+            base = int(rng.choice([bases[-1], *bases]))
+            least = max(0, base + at - config.feature_depth)
+            reads = [read for read in landmarks(last_word) if read >= least]
+            first = int(rng.choice([reads[-1], *reads]))
+            shift = int(rng.integers(t)) if first < last_word and first + 1 in landmarks(last_word) else 0
+            fetch.lanes[lane] = group
+            member = int(rng.integers(min(tap, MAX_TAP), endpoint=True))
+            fetch.groups[group] = [
+                (int(chance(rng, 0.8) or n == 0), base, member) for n in range(config.group)
+            ]
+            offset = (first - base - at) * t + shift
+            fetch.taps[tap] = (offset, edgy(rng, -HALO, HALO), edgy(rng, -HALO, HALO))
+            issue = {"issue_lane": lane, "issue_word": at, "issue_tap_row": tap - member, "issue_edge": edge}
+            issues.append(issue)
+            for name, value, end in zip(
+                ends,
+                (lane, group, tap, edge, at, first, base),
+                (config.lane_depth, config.group_depth, config.tap_depth, config.edge_depth, MAX_WORD + 1)
+                + (config.feature_depth,) * 2,
+                strict=True,
+            ):
+                seen[name] += value == end - 1
+        await fetch.load_tables()
+        # and three that stop: a group past the last, a tap past the last, a word past the last
+        free = next(lane for lane in range(config.lane_depth) if lane not in fetch.lanes)
+        last_group, last_tap = config.group_depth - 1, config.tap_depth - 1
+        spoilt: list[tuple[str, dict[str, int]]] = [
+            ("beyond_the_groups", {"issue_word": 0, "issue_tap_row": 0}),
+            ("beyond_the_taps", {"issue_word": 0, "issue_tap_row": last_tap}),
+            ("outside", {"issue_word": MAX_WORD, "issue_tap_row": 0}),
+        ]
+        for n in rng.permutation(len(issues)).tolist():
+            await check_issue(fetch, issues[n], rng)
+            seen["bundles"] += 1
+        fetch.lanes = {free: config.group_depth, free + 1: last_group}
+        fetch.groups = {last_group: [(1, last_word, 1)] * config.group}
+        fetch.taps = {1: (t - 1, 0, 0)}
+        await fetch.load_tables()
+        for name, pins in spoilt:
+            lane = free if name == "beyond_the_groups" else free + 1
+            await check_issue(fetch, {"issue_lane": lane, "issue_edge": edges[0], **pins}, rng)
+            seen[name] += 1
+    fetch.bench.done(**seen)
+
+
+async def check_issue(fetch: Fetch, issue: dict[str, int], rng: np.random.Generator) -> None:
+    """One lane from its issue to its bundle, or to the error that it is."""
+    found = look_up(fetch, **issue)
+    for bank, at in found.words(fetch.config.size):
+        if (bank, at) not in fetch.words:
+            await fetch.write(bank, at, rng.integers(-128, 128, fetch.config.size).tolist())
+    await fetch.cycle(issue_valid=1, **issue)
+    for stage in range(1, LATENCY + 1):
+        await fetch.cycle()
+        error = found.errors.get(stage)
+        if error is None:
+            fetch.bench.expect(err_valid=0)
+        else:
+            fetch.bench.expect(err_valid=1, err_code=error[0], err_info=error[1])
+            return
+    fetch.expect_bundle(read(fetch, found), pack((pixel[0] for pixel in found.edge), 1))

@@ -24,7 +24,7 @@ import numpy as np
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import BEAT_BITS, header_beat, memories
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of
 
@@ -274,3 +274,28 @@ async def hold_stops_packets_only_at_their_start(dut: Any) -> None:
     for _ in range(20):
         assert not await loader.cycle(packet, hold=True)
     loader.bench.done(**{"LOAD_LONG": loader.errors["LOAD_LONG"]})
+
+
+@cocotb.test()
+async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
+    """Words of each memory next to every power of two; and packets of 2**k + 1 words, begun and cut off: with
+    a bit too few they would end with their first word.
+    """
+    rng = numpy_rng("landmarks")
+    loader = Loader(dut)
+    await loader.reset()
+    for target in loader.targets.values():
+        for address in landmarks(target.depth - 1):
+            header = header_beat(target.destination, target.banks - 1, 1, address)
+            payload = rng.integers(0, 2**64 - 1, size=target.beats, dtype=np.uint64).tolist()
+            await loader.send([header, *payload])
+    await loader.cycle()
+    begun = 0
+    target = next(target for target in loader.targets.values() if target.beats == 1 and target.banks == 1)
+    most = min(target.depth, 65535)
+    for words in sorted({min(most, (1 << power) + 1) for power in range(1, 17)}):
+        packet = [header_beat(target.destination, 0, words, target.depth - words), *[0] * words]
+        await loader.send(packet, min(4, len(packet)))
+        begun += loader.inside
+        await loader.reset()
+    loader.bench.done(begun=begun)

@@ -8,7 +8,8 @@ more.
 Corners: one word, words fewer than the queue, as many, one more, a whole bank; the first and last word of a
 bank; ready always, never for long, every second cycle, rarely, only before valid, only after it; the next
 packet at once; reset in a packet; garbage on the memory's data where nothing was read, and on bank, base and
-words where nothing starts.
+words where nothing starts. In a bank of 65,536 words: counts and addresses past every power of two, of which
+most are begun and cut off, and more than 4,096 words to their end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import cocotb
 import numpy as np
 
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 
 FIRST = 3  # cycles from start to the first valid word
@@ -42,10 +43,14 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-@cocotb.test()
+size = settings.parameters()
+depth, width = size["FEATURE_DEPTH"], size["T"]
+DEEP = depth > 1 << 12  # too many words for whole banks
+BEGUN = 6  # words of a packet that is cut off
+
+
+@cocotb.test(skip=DEEP)
 async def packets_under_backpressure(dut: Any) -> None:
-    size = settings.parameters()
-    depth, width = size["FEATURE_DEPTH"], size["T"]
     rng = numpy_rng("packets")
     bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
     await bench.reset(start=0, m_axis_tready=0)
@@ -125,4 +130,43 @@ async def packets_under_backpressure(dut: Any) -> None:
         for _ in range(int(rng.integers(4))):
             await cycle(chance(rng, 0.5))
             bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
+    bench.done(**seen)
+
+
+@cocotb.test()
+async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
+    """With a bit too few a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
+    rng = numpy_rng("lengths")
+    bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
+    await bench.reset(start=0, m_axis_tready=0)
+    seen = dict.fromkeys(("packets", "cut_off"), 0)
+    most = min(depth, (1 << 16) - 1)
+    counts = {min(most, (1 << power) + 2) for power in range(depth.bit_length())} | {most}
+    places = [(words, depth - words, BEGUN) for words in sorted(counts)]
+    places += [(4, mark - 2, 4) for mark in landmarks(depth - 2) if mark > 1]
+    places += [(min(most, 4099), 0, 4099)]
+    for words, base, taken in places:
+        bank = edgy(rng, 0, 15)
+        await bench.cycle(rst=0, start=1, bank=bank, base=base, words=words, m_axis_tready=1)
+        memory: dict[int, int] = {}  # the word that is read in a cycle -> what comes of it
+        data: dict[str, int] = {}
+        for n in range(1, FIRST + min(words, taken)):
+            await bench.cycle(rst=0, start=0, m_axis_tready=1, **data)
+            data = {}
+            if n <= words:
+                memory[n] = int.from_bytes(rng.bytes(width), "little")
+                data = {"rd_data": memory[n]}
+                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n - 1)
+            if n >= FIRST:
+                last = int(n - FIRST == words - 1)
+                bench.expect(
+                    m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST + 1], m_axis_tlast=last, done=last
+                )
+        if words > taken:
+            await bench.cycle(rst=1, start=0, m_axis_tready=1)
+            seen["cut_off"] += 1
+        else:
+            seen["packets"] += 1
+        await bench.cycle(rst=0, start=0, m_axis_tready=1)
+        bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
     bench.done(**seen)

@@ -10,18 +10,20 @@ taken; bready and rready low for long, high before there is an answer; a read an
 register too (the read gets the old value); every byte strobe; every one of the 256 addresses read and
 written; START refused while busy, loading, in error, together with SOFT_RESET, each alone, and without its
 strobe no START at all; BUSY from the cycle of START on; the interrupt's event in the cycle of its clear (the
-event stays), masked, enabled later; errors of all sources at once, a second error (the first stays), an error
-in the cycle of a soft reset (which clears it); counters cleared by START and SOFT_RESET, stopped while not
-busy.
+event stays), masked, enabled later; errors of each source alone and of every two in one cycle (the lower one
+is told), of all at once, a second error (the first stays), an error in the cycle of a soft reset (which
+clears it); counters cleared by START and SOFT_RESET, stopped while not busy, each by its own event, past
+every power of two.
 
-Counters stop at 2^32 - 1: no test gets there by counting, so that one alone puts a value into the block's own
-counter registers.
+Counters stop at 2^32 - 1: no test gets there by counting, so those of the counters alone put a value into the
+block's own counter registers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import cocotb
@@ -36,7 +38,7 @@ from tb.common.words import config_of
 OKAY, SLVERR = 0, 2
 START, SOFT_RESET = 1, 2
 DONE, ERROR = 1, 2
-SOURCES = 4
+SOURCES = 5  # as psa_top has them
 MAX_COUNT = 2**32 - 1
 PATIENCE = 50  # cycles that an access may take beyond its own delays
 BY_ADDRESS = {register.address: register for register in REGISTERS.values()}
@@ -457,14 +459,50 @@ async def interrupts_and_their_races(dut: Any) -> None:
 
 
 @cocotb.test()
+async def every_error_and_every_two_in_one_cycle(dut: Any) -> None:
+    rng = numpy_rng("pairs")
+    bus = Bus(dut)
+    await bus.reset()
+    sources = range(SOURCES)
+    together = [*combinations(sources, 1), *combinations(sources, 2)]
+    for meeting in together:
+        errors = {source: (source + 1, int(rng.integers(1 << 24))) for source in meeting}
+        await bus.cycle(errors)
+        code, info = errors[meeting[0]]
+        bus.compare(f"ERROR of sources {meeting}", await bus.read("ERROR"), info << 8 | code)
+        await bus.write("CONTROL", SOFT_RESET)
+    bus.bench.done(meetings=len(together))
+
+
+async def put_counters(bus: Bus, value: int) -> None:
+    """All counters at `value`, in the block and in the model."""
+    for index in range(len(COUNTERS)):
+        bus.dut.count_reg[index].value = value
+    await bus.cycle()
+    bus.model.values |= dict.fromkeys(COUNTERS, value)
+
+
+@cocotb.test()
+async def counters_go_past_every_power_of_two(dut: Any) -> None:
+    """Each by its own event: a counter of fewer bits, or one that stops too early, would not."""
+    bus = Bus(dut)
+    await bus.reset()
+    for power in range(1, 32):
+        for name in COUNTERS:
+            await put_counters(bus, (1 << power) - 1)
+            await bus.cycle(busy=1, **({COUNT_EVENTS[name]: 1} if name in COUNT_EVENTS else {}))
+            for other in COUNTERS:
+                counted = other in (name, "CYCLES")
+                bus.compare(other, await bus.read(other), (1 << power) - 1 + counted)
+    bus.bench.done()
+
+
+@cocotb.test()
 async def counters_stop_at_their_largest(dut: Any) -> None:
     bus = Bus(dut)
     await bus.reset()
     close = MAX_COUNT - 3
-    for index in range(len(COUNTERS)):
-        dut.count_reg[index].value = close
-    await bus.cycle()
-    bus.model.values |= dict.fromkeys(COUNTERS, close)
+    await put_counters(bus, close)
     for name in COUNTERS:
         bus.compare(name, await bus.read(name), close)
     for _ in range(6):

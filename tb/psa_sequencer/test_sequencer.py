@@ -10,14 +10,15 @@ one pass and of many; the last word, tap row and edge of each memory, the last t
 1, of the largest and between, a `layer_done` meanwhile, which must not count; layers and packets in any
 order; a program that begins anywhere and one that ends in the last word; every bad value of every field,
 alone, behind a record that is good, tiles as the first and as a later one of their layer; an error elsewhere
-in any cycle, END included; reset in any cycle; START after an error, which must do nothing.
+in any cycle, END included; reset in any cycle; START after an error, which must do nothing. In memories of
+65,536 words: every field past every power of two, counters past 32,768, the error at program word 65,536.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import cocotb
@@ -28,7 +29,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
 from pymodel.machine.memory import PROGRAM_FIELDS, memories
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
@@ -36,6 +37,7 @@ QUIET = {"busy": 1, "issue_valid": 0, "out_start": 0, "done": 0, "err_valid": 0}
 STOPPED = QUIET | {"busy": 0}
 MAX_16 = 65535
 MAX_GAP = 255
+DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many tiles to load them all
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def out_record(bank: int, base: int, words: int) -> Record:
 @dataclass(frozen=True)
 class Program:
     records: Mapping[int, Record]
-    tiles: Sequence[Tile]
+    tiles: Mapping[int, Tile]
     start: int
 
 
@@ -116,7 +118,7 @@ def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) ->
 
 
 def packet(
-    record: Record, pc: int, _tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator
+    record: Record, pc: int, _tiles: Mapping[int, Tile], config: ArrayConfig, rng: np.random.Generator
 ) -> Iterator[Step]:
     bank, base, words = record.words, record.phases, record.chunk_words
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
@@ -130,7 +132,7 @@ def packet(
 
 
 def layer(
-    record: Record, pc: int, tiles: Sequence[Tile], config: ArrayConfig, rng: np.random.Generator
+    record: Record, pc: int, tiles: Mapping[int, Tile], config: ArrayConfig, rng: np.random.Generator
 ) -> Iterator[Step]:
     field_error = error(ErrorCode.PROGRAM_FIELD, pc)
     total, t = record.words * record.phases, config.size
@@ -192,7 +194,7 @@ def layer(
     yield Step(inputs={"layer_done": 1})
 
 
-def tile_error(record: Record, number: int, tiles: Sequence[Tile], config: ArrayConfig) -> dict[str, int]:
+def tile_error(record: Record, number: int, tiles: Mapping[int, Tile], config: ArrayConfig) -> dict[str, int]:
     """The error, if any, that the layer's tile of this number is."""
     tile = tiles[record.tile_base + number]
     lanes_end, filters_end = tile.lane_base + tile.passes * config.size, tile.filter_base + config.size
@@ -267,7 +269,7 @@ def random_program(
     table = [*body, Record(OPCODE_END)]
     return Program(
         {start + n: r for n, r in enumerate(table)},
-        [random_tile(rng, config) for _ in range(config.tile_depth)],
+        {n: random_tile(rng, config) for n in range(config.tile_depth)},
         start,
     )
 
@@ -276,7 +278,7 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
     """Each bad value alone, behind a record that is good."""
     good = random_program(rng, config)
 
-    def with_record(record: Record, tiles: Sequence[Tile] = good.tiles) -> Program:
+    def with_record(record: Record, tiles: Mapping[int, Tile] = good.tiles) -> Program:
         start = int(rng.integers(config.program_depth - 2))
         return Program(
             {start: random_out(rng, config), start + 1: record, start + 2: Record(OPCODE_END)}, tiles, start
@@ -336,8 +338,7 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
     )
     for tile in (*bad_lanes, Tile(0, 1, filters + 1), Tile(0, 1, MAX_16)):
         for number in (0, 1):
-            tiles = list(good.tiles)
-            tiles[2 + number] = tile
+            tiles = {**good.tiles, 2 + number: tile}
             yield (
                 f"{number}: {tile}",
                 with_record(replace(random_layer(rng, config), tile_base=2, tiles=2), tiles),
@@ -381,7 +382,7 @@ class Sequencer:
         await self.bench.reset(**{name: 0 for name in self.idle if name != "rst"})
 
     async def load(self, program: Program) -> None:
-        for address, tile in enumerate(program.tiles):
+        for address, tile in program.tiles.items():
             entry = (tile.lane_base, tile.passes, tile.filter_base, tile.slot_base)
             await self.cycle(STOPPED, ld_tile=1, ld_addr=address, ld_data=word(self.memories["TILE"], entry))
         for address, record in program.records.items():
@@ -411,7 +412,7 @@ class Sequencer:
             await self.cycle(STOPPED)
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def programs(dut: Any) -> None:
     sequencer = Sequencer(dut)
     config = sequencer.config
@@ -459,7 +460,7 @@ async def programs(dut: Any) -> None:
     sequencer.bench.done(**seen)
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def every_bad_field(dut: Any) -> None:
     sequencer = Sequencer(dut)
     codes: dict[str, int] = {}
@@ -474,7 +475,7 @@ async def every_bad_field(dut: Any) -> None:
     sequencer.bench.done(**codes)
 
 
-@cocotb.test()
+@cocotb.test(skip=DEEP)
 async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
     sequencer = Sequencer(dut)
     rng = sequencer.rng
@@ -510,3 +511,114 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
     last = await sequencer.run(random_program(rng, sequencer.config))
     assert last.outputs["done"]
     sequencer.bench.done(**seen)
+
+
+# deep memories
+
+SHOWN = 40  # cycles of a program that is begun and cut off
+AROUND = 6  # cycles that are compared before and after a counter passes a power of two
+
+
+def one_layer(start: int = 0, tile: Tile | None = None, tiles: int = 1, **fields: int) -> Program:
+    """A layer of one tile, with these `fields`, and END."""
+    plain = {"words": 1, "phases": 1, "chunk_words": 1, "tiles": tiles}
+    record = Record(OPCODE_LAYER, **{**plain, **fields})
+    base = record.tile_base
+    # those behind the first few are never reached
+    table = {base + n: tile or Tile(4 * n, 1, n) for n in range(min(tiles, 12))}
+    return Program({start: record, start + 1: Record(OPCODE_END)}, table, start)
+
+
+def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
+    """Each field at a power of two and some more: with a bit too few it would be next to nothing."""
+    for mark in (value + 2 for value in landmarks(MAX_16 - 2)[1:]):
+        yield "words", one_layer(words=mark, chunk_words=2)
+        yield "phases", one_layer(phases=mark, chunk_words=2)
+        yield "chunk_words", one_layer(words=config.edge_depth - 1, chunk_words=mark)
+        yield "edge_base", one_layer(edge_base=mark)
+        yield "edge_stride", one_layer(phases=2, edge_stride=mark, chunk_words=2)
+        yield "tap_base", one_layer(tap_base=mark)
+        yield "tap_stride", one_layer(phases=2, tap_stride=mark, chunk_words=2)
+        yield "tile_base", one_layer(tile_base=mark, tile=Tile(8, 2, 9, 10))
+        yield "tiles", one_layer(tiles=mark)
+        yield "slot_base", one_layer(tile=Tile(0, 1, 0, mark))
+        if mark <= config.lane_depth - config.size:
+            yield "lane_base", one_layer(tile=Tile(mark, 1, 0))
+            yield "filter_base", one_layer(tile=Tile(0, 1, mark))
+        if mark * config.size <= config.lane_depth:
+            yield "passes", one_layer(tile=Tile(0, mark, 0))
+        if mark < config.program_depth - 1:
+            yield "start", one_layer(mark, words=2)
+        yield "start", one_layer(mark - 2, phases=2) if mark < MAX_16 else one_layer(MAX_16 - 1)
+        yield "out_words", outs(config, 1, 0, min(mark, config.feature_depth))
+        base = min(mark, config.feature_depth - 1)
+        yield "out_base", outs(config, 0, base, config.feature_depth - base)
+    for mark in (1 << power for power in range(7)):
+        yield "gap", one_layer(gap=min(MAX_GAP, mark + 2))
+
+
+def outs(config: ArrayConfig, bank: int, base: int, words: int) -> Program:
+    last = config.program_depth - 2
+    return Program({last: out_record(bank, base, words), last + 1: Record(OPCODE_END)}, {}, last)
+
+
+@cocotb.test(skip=not DEEP)
+async def every_field_past_every_power_of_two(dut: Any) -> None:
+    sequencer = Sequencer(dut)
+    begun: dict[str, int] = {}
+    for name, program in deep_programs(sequencer.config):
+        await sequencer.reset()
+        await sequencer.load(program)
+        await sequencer.start(program)
+        for step in islice(timeline(program, sequencer.config, sequencer.rng), SHOWN):
+            await sequencer.cycle(step.outputs, **step.inputs)
+        begun[name] = begun.get(name, 0) + 1
+    sequencer.bench.done(**begun)
+
+
+@cocotb.test(skip=not DEEP)
+async def the_end_of_a_full_program_memory(dut: Any) -> None:
+    """The program word that is told has 17 bits."""
+    sequencer = Sequencer(dut)
+    start = sequencer.config.program_depth - 1
+    await sequencer.reset()
+    last = await sequencer.run(Program({start: out_record(0, 0, 1)}, {}, start))
+    assert last.outputs["err_info"] == 65536
+    await sequencer.stays_stopped()
+    sequencer.bench.done()
+
+
+@cocotb.test(skip=not DEEP)
+async def counters_past_every_power_of_two(dut: Any) -> None:
+    """Words, phases and passes one after the other, with a look at the cycles around each power of two."""
+    sequencer = Sequencer(dut)
+    config, t = sequencer.config, sequencer.config.size
+    most = (1 << 13) + 2
+    long = {
+        "words": one_layer(words=config.feature_depth, chunk_words=config.feature_depth),
+        "phases": one_layer(phases=(1 << 13) + 2, chunk_words=3, tap_stride=1, edge_stride=1),
+        "passes": one_layer(tile=Tile(0, (1 << 13) + 2, 0)),
+        "tiles": Program(
+            {0: Record(OPCODE_LAYER, 1, 1, 1, tiles=most), 1: Record(OPCODE_END)},
+            {n: Tile(n, 1, n) for n in range(most)},
+            0,
+        ),
+    }
+    for program in long.values():
+        await sequencer.reset()
+        await sequencer.load(program)
+        await sequencer.start(program)
+        marks = {n * t + k for n in landmarks(MAX_16) for k in range(-AROUND, AROUND)}
+        skipped = 0
+        # the first lane is issued in the fifth cycle
+        for number, step in enumerate(timeline(program, config, sequencer.rng), start=-4):
+            if step.outputs["issue_valid"] and number not in marks:
+                skipped += 1
+                continue
+            if skipped:
+                await sequencer.cycle(QUIET | {"issue_valid": 1})
+                await sequencer.bench.skip(skipped - 1)
+                skipped = 0
+            await sequencer.cycle(step.outputs, **step.inputs)
+        await sequencer.cycle(STOPPED)
+    sequencer.bench.done(**dict.fromkeys(long, 1))

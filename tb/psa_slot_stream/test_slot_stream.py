@@ -24,6 +24,7 @@ from tb.common.seeding import numpy_rng
 PATCHES, RAW = 4, 7
 LATENCY = 2
 TILES = 120
+MAX_BASE = (1 << 16) - 1  # as TILE holds it
 
 
 def length(count: int, size: dict[str, int]) -> int:
@@ -124,7 +125,7 @@ async def rows_out_of_words(dut: Any) -> None:
             if place == 1
             else int(rng.integers(max(1, depth - words)))
         )
-        base = max(0, base)
+        base = min(max(0, base), MAX_BASE)
         for n in range(words):
             if base + n < depth:
                 stream.memory[base + n] = stored >> n * width & ((1 << width) - 1)

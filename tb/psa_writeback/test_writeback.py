@@ -6,7 +6,8 @@ shift and ReLU in n + 3, and its word is written in n + T + 5, to word base + ou
 Corners: words without a gap and with gaps; filters that are not written; the last word of a bank, and one
 past it (for a depth that is no power of two also base and sum apart); a bank that does not exist, in a filter
 that is written and in one that is not; two errors in one wave; the layer's last word, whose last column ends
-it whether or not it is written; reset with words on their way.
+it whether or not it is written; reset with words on their way. In memories of 65,536 filters and 32,768
+words: filters, bases and words next to every power of two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import memories
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
@@ -66,7 +67,7 @@ class Writeback:
         self.t = self.columns = self.config.size
         self.memory = memories(self.config)["FILTER"]
         self.rng = numpy_rng("filters")
-        self.filters: list[Filter] = []
+        self.filters: dict[int, Filter] = {}
         self.parameters: dict[int, dict[str, int]] = {}  # cycle -> what is on the buses
         self.writes: dict[int, tuple[int, int, int]] = {}  # cycle -> column, bank, word
         self.ends: set[int] = set()
@@ -90,10 +91,13 @@ class Writeback:
 
     async def load(self) -> None:
         """Fills the filter table anew."""
-        self.filters = [random_filter(self.rng, self.config) for _ in range(self.config.filter_depth)]
+        self.filters = {n: random_filter(self.rng, self.config) for n in range(self.config.filter_depth)}
         if self.config.group < 16:
             self.filters[0] = replace(self.filters[0], write=1, bank=15)
-        for address, entry in enumerate(self.filters):
+        await self.load_filters()
+
+    async def load_filters(self) -> None:
+        for address, entry in self.filters.items():
             fields = word(self.memory, tuple(vars(entry).values()))
             await self.bench.cycle(rst=0, start_valid=0, ld_filter=1, ld_addr=address, ld_data=fields)
 
@@ -160,7 +164,7 @@ class Writeback:
         assert not self.writes
 
 
-@cocotb.test()
+@cocotb.test(skip=settings.parameters()["FILTER_DEPTH"] > 1 << 12)  # too many to fill
 async def parameters_and_words(dut: Any) -> None:
     block = Writeback(dut)
     rng, config = block.rng, block.config
@@ -183,3 +187,38 @@ async def parameters_and_words(dut: Any) -> None:
             await block.cycle(reset=chance(rng, 0.01))
     await block.drain()
     block.bench.done(**block.seen)
+
+
+@cocotb.test()
+async def every_filter_and_every_word(dut: Any) -> None:
+    """Filters, bases and words of a plane next to every power of two, up to the last and past it."""
+    block = Writeback(dut)
+    rng, config = block.rng, block.config
+    await block.reset()
+    firsts = [mark for mark in landmarks(config.filter_depth - block.columns) if mark % block.columns == 0]
+    marks = landmarks(config.feature_depth - 1)
+    for first in firsts:
+        for column in range(block.columns):
+            entry = replace(random_filter(rng, config), write=1, bank=int(rng.integers(config.group)))
+            block.filters[first + column] = replace(entry, base=int(rng.choice(marks)))
+    await block.load_filters()
+    for out in marks:
+        for first in (firsts[-1], int(rng.choice(firsts))):
+            # one of the wave's filters lies so that this is the last word of its bank, or one past it
+            near = rng.integers(block.columns, endpoint=False) + first
+            base = config.feature_depth - 1 - out + int(chance(rng, 0.3) and out > 0)
+            block.filters[int(near)] = replace(block.filters[int(near)], base=base)
+            entry = block.filters[int(near)]
+            fields = word(block.memory, tuple(vars(entry).values()))
+            await block.drain()
+            await block.bench.cycle(rst=0, start_valid=0, ld_filter=1, ld_addr=int(near), ld_data=fields)
+            wave = {"start_out": out, "start_filter_base": first, "start_layer_last": int(chance(rng, 0.3))}
+            for column in range(block.columns):
+                await block.cycle(column, wave)
+    for first in firsts:
+        wave = {"start_out": 0, "start_filter_base": first, "start_layer_last": 0}
+        for column in range(block.columns):
+            await block.cycle(column, wave)
+    await block.drain()
+    kinds = ("writes", "last_words_of_a_bank", "outside")
+    block.bench.done(**{kind: block.seen[kind] for kind in kinds})
