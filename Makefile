@@ -19,7 +19,7 @@ help:
 	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'
 	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
-	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: the tests must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
+	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: their hunters must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, take in the last results, write docs/testplan.md'
 	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'

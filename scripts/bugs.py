@@ -1,4 +1,4 @@
-"""Plant the bugs of tb/bugs.yaml in copies of the RTL and see that the tests catch them: `make bugs`.
+"""Plant the bugs of tb/bugs.yaml in copies of the RTL and see that their hunters catch them: `make bugs`.
 
 Ends with one line `BUGS {json}`; exit status 0 if all are caught with the right message, 1 if not, 2 for bad
 input.
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pymodel.machine.errors import TatamiError
 from scripts.sim import integer
-from tb.flow import bugs, runner
+from tb.flow import hunt, runner
 from tb.flow.processes import processes
 
 
@@ -33,36 +33,28 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     workers = integer("JOBS", options.jobs or str(os.cpu_count() or 1), 1, 1024)
-    known = bugs.load_bugs()
+    known = hunt.known_bugs()
     chosen = [bug for bug in known if fnmatch.fnmatchcase(bug.name, options.bug or "*")]
     if not chosen:
         raise TatamiError(
             f"BUG '{options.bug}' matches no bug; there are: {', '.join(bug.name for bug in known)}"
         )
-    for sim in {bug.sim for bug in chosen}:
+    for sim in {hunt.simulator(bug) for bug in chosen}:
         runner.check_simulator(sim)
 
     started = time.monotonic()
-    verdicts = []
+    verdicts: list[hunt.Verdict] = []
     with processes(workers) as pool:
-        hunts = {pool.submit(bugs.hunt, bug): bug for bug in chosen}
+        under_way = {pool.submit(hunt.hunt, group): group for group in hunt.hunts(chosen)}
         with console.status("") as status:
-            for done in as_completed(hunts):
+            for done in as_completed(under_way):
                 try:
-                    verdicts.append(done.result())
+                    verdicts += done.result()
                 except BrokenProcessPool:
-                    verdicts.append(
-                        bugs.Verdict(
-                            hunts[done],
-                            False,
-                            0,
-                            "the process that tried it, or one beside it, was killed",
-                            "",
-                            0.0,
-                        )
-                    )
+                    killed = "the process that tried it, or one beside it, was killed"
+                    verdicts += [hunt.Verdict(bug, False, 0, killed) for bug in under_way[done]]
                 status.update(f"{len(verdicts)} of {len(chosen)} bugs tried")
-    verdicts.sort(key=lambda v: [bug.name for bug in chosen].index(v.bug.name))
+    verdicts.sort(key=lambda verdict: chosen.index(verdict.bug))
 
     console.print(table(verdicts))
     for verdict in verdicts:
@@ -80,17 +72,17 @@ def main(arguments: list[str]) -> int:
     return 0 if caught == len(verdicts) else 1
 
 
-def table(verdicts: list[bugs.Verdict]) -> Table:
-    """A row a bug, with the line by which the test named it."""
+def table(verdicts: list[hunt.Verdict]) -> Table:
+    """A row a bug, with the line by which its hunter named it."""
     rows = Table(box=box.SIMPLE_HEAD)
-    for name in ("bug", "file", "test", "seed", "caught", "named by"):
+    for name in ("bug", "file", "hunter", "seed", "caught", "named by"):
         rows.add_column(name)
     for v in verdicts:
         seen = v.seen.splitlines()[0] if v.seen else ""
         rows.add_row(
             v.bug.name,
             Path(v.bug.file).stem,
-            v.bug.test,
+            v.bug.hunter,
             str(v.seed),
             "yes" if v.caught else "NO",
             seen,

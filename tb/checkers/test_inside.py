@@ -4,6 +4,7 @@ the log against it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.memory import BEAT_BITS, Section, header_beat, memories, packet
 from pymodel.machine.registers import REGISTERS
 from pymodel.network.integer import Conv, GlobalPool, Network, Requant
-from tb.checkers.mutants import MUTANTS, Spoil
+from tb.checkers.mutants import MUTANTS, Spoil, Stimulus
 from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.plain.stream import Beats, StreamSource, StreamStalledError
@@ -74,7 +75,7 @@ class Bench:
         beats = -(-widths[min(destination, len(widths) - 1)] // BEAT_BITS)
         return np.array([header_beat(destination, bank, 1, address), *[0] * beats], dtype=np.uint64)
 
-    async def load(self, spoils: Any) -> None:
+    async def load(self, spoils: Sequence[Spoil]) -> None:
         await self.send(
             *(p.beats for p in spoiled(self.image, spoils).packets()), *(p.beats for p in self.inputs)
         )
@@ -92,34 +93,35 @@ class Bench:
             cocotb.log.info("no interrupt")
         await ClockCycles(self.dut.clk, 40)
 
-    async def use(self, stimulus: str, spoils: Any) -> None:
-        """The machine used in one of the ways that a mutant may name."""
-        if stimulus == "nothing":
+    async def use(self, stimulus: Stimulus) -> None:
+        """The machine used in one of the ways that a stimulus may name."""
+        use = stimulus.use
+        if use == "nothing":
             await ClockCycles(self.dut.clk, 10)
-        elif stimulus == "withdraw a beat":
+        elif use == "withdraw a beat":
             try:
                 await self.send(self.one_word(0, 0, 0))
             except StreamStalledError:
                 await ClockCycles(self.dut.clk, 4)
         else:
-            await self.load(spoils)
+            await self.load(stimulus.spoils)
             await self.start(
-                self.config.program_depth if stimulus == "start past the program" else self.image.run_start
+                self.config.program_depth if use == "start past the program" else self.image.run_start
             )
-            if stimulus == "load while busy":
+            if use == "load while busy":
                 spec, words = memories(self.config)["FEATURE"], self.config.feature_depth // 2
                 await self.send(packet(spec, Section("FEATURE", words, spec.zeros(words), 1)).beats)
             await self.ended()
 
 
-def spoiled(image: Image, spoils: Any) -> Image:
+def spoiled(image: Image, spoils: Sequence[Spoil]) -> Image:
     """The image with fields that it should not have."""
     specs = memories(image.config)
 
     def words_of(section: Section) -> Section:
         words = section.words.copy()
         for s in spoils:
-            if isinstance(s, Spoil) and s.memory == section.memory:
+            if s.memory == section.memory:
                 words[slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)] = (
                     s.value
                 )
@@ -152,12 +154,12 @@ async def every_mutant(dut: Any) -> None:
     bench = Bench(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
     played = []
     for number, mutant in enumerate(MUTANTS):
-        if mutant.four_state and settings.simulator() != "icarus":
+        if mutant.bug and mutant.bug.sim not in ("", settings.simulator()):
             continue
         await bench.reset(number)
         begin = get_sim_time("ns")
-        await bench.send(*(bench.one_word(*p) for p in mutant.packets))
-        await bench.use(mutant.stimulus, mutant.spoils)
+        await bench.send(*(bench.one_word(*p) for p in mutant.stimulus.packets))
+        await bench.use(mutant.stimulus)
         played.append(
             {
                 "case": mutant.name,

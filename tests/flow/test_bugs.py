@@ -5,26 +5,28 @@ reported.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from pymodel.machine.errors import TatamiError
 from scripts import bugs as command
-from tb.flow import bugs
+from tb.common.bugs import BUGS_FILE, Bug, Edit
+from tb.flow import hunt, runner
 
-BUGS = {bug.name: bug for bug in bugs.load_bugs()}
+BUGS = {bug.name: bug for bug in hunt.known_bugs()}
 COUNTER = BUGS["cycle_counter_one_short"]
 
 
-def test_there_are_ten_or_more_in_as_many_places() -> None:
-    assert len(BUGS) >= 10
-    assert len({bug.file for bug in BUGS.values()}) >= 6
-    assert len({(bug.file, bug.old) for bug in BUGS.values()}) == len(BUGS)
+def test_every_kind_of_hunter_has_bugs_in_many_places() -> None:
+    assert len([bug for bug in BUGS.values() if bug.test]) >= 30
+    assert len([bug for bug in BUGS.values() if bug.block]) >= 80
+    assert len([bug for bug in BUGS.values() if bug.checker]) >= 35
+    changes = {(bug.hunter, bug.edit) for bug in BUGS.values()}
+    assert len(changes) == len(BUGS), "one bug, twice"
 
 
 def row(**changes: object) -> Callable[[dict[str, object]], None]:
@@ -38,37 +40,74 @@ def row(**changes: object) -> Callable[[dict[str, object]], None]:
         (row(old="wire"), r"occurs \d\d+ times in rtl/psa_regs.v"),
         (row(file="rtl/psa_nothing.v"), "rtl/psa_nothing.v is not in rtl/psa.f"),
         (row(new="two\nlines"), "more than one line"),
-        (row(test="nonsense"), "TEST 'nonsense' is unknown"),
-        (row(config="3x3"), "CONFIG '3x3' is unknown"),
-        (row(message="("), "bug 'cycle_counter_one_short': "),
-        (row(extra=1), "field 'extra' is unknown"),
-        (lambda fields: fields.pop("message"), "missing 1 required"),
+        (row(line="irq"), r"line 'irq' occurs \d+ times in rtl/psa_regs.v"),
+        (row(test="nonsense"), "test 'nonsense' is unknown"),
+        (row(test="", block="nonsense"), "block 'nonsense' is unknown"),
+        (row(test="", checker="nonsense"), "checker 'nonsense' is unknown"),
+        (row(block="regs"), "must have one of test, block and checker"),
+        (row(test=""), "must have one of test, block and checker"),
+        (row(test="", block="regs", seeds=2), "seeds goes with test only"),
+        (row(config="3x3"), "config '3x3' is unknown"),
+        (row(message="("), r"bug 'cycle_counter_one_short': '\(' is no regular expression"),
+        (row(seeds=0), "field 'seeds': .* greater than or equal to 1"),
+        (row(sim="vcs"), "field 'sim': .*'verilator'"),
+        (row(extra=1), "field 'extra': Extra inputs are not permitted"),
+        (lambda fields: fields.pop("message"), "message is missing"),
+        (lambda fields: fields.pop("file"), "field 'file': Field required"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(
     change: Callable[[dict[str, object]], object], message: str, tmp_path: Path
 ) -> None:
     fields: dict[str, object] = next(
-        r for r in yaml.safe_load(bugs.BUGS_FILE.read_text()) if r["name"] == COUNTER.name
+        r for r in yaml.safe_load(BUGS_FILE.read_text()) if r["name"] == COUNTER.name
     )
     change(fields)
     path = tmp_path / "bugs.yaml"
     path.write_text(yaml.safe_dump([fields]))
-    with pytest.raises(TatamiError, match=message):
-        bugs.load_bugs(path)
+    with pytest.raises(TatamiError, match=message) as refused:
+        hunt.known_bugs(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_all_errors_are_in_one_list(tmp_path: Path) -> None:
+    """Of fields first; of texts that are not there once when all fields are right."""
+    path = tmp_path / "bugs.yaml"
+    rows = yaml.safe_load(BUGS_FILE.read_text())[:3]
+    path.write_text(yaml.safe_dump([rows[0] | {"old": "no such text"}, rows[1], rows[2] | {"old": "wire"}]))
+    with pytest.raises(TatamiError, match=r"2 errors\n  bug 'wrong.* 0 times.*\n  bug 'chunk_off"):
+        hunt.known_bugs(path)
+    path.write_text(yaml.safe_dump([rows[0] | {"seeds": 0}, 3, rows[2] | {"extra": 1}]))
+    with pytest.raises(TatamiError, match=r"3 errors\n  bug 'wrong.*\n  bug 2: .*\n  bug 'chunk"):
+        hunt.known_bugs(path)
+
+
+def test_text_is_replaced_in_the_line_that_is_meant() -> None:
+    text = "a = x;\nb = x;\n"
+    assert Edit("f", "x", "y", line="b =").applied(text) == "a = x;\nb = y;\n"
+    with pytest.raises(TatamiError, match="old text occurs 2 times in f: x"):
+        Edit("f", "x", "y").applied(text)
+    with pytest.raises(TatamiError, match="line '= x' occurs 2 times in f"):
+        Edit("f", "x", "y", line="= x").applied(text)
+    with pytest.raises(TatamiError, match="old text occurs 0 times in line 'b =' of f: a"):
+        Edit("f", "a", "y", line="b =").applied(text)
 
 
 def test_a_name_taken_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bugs.yaml"
-    path.write_text(bugs.BUGS_FILE.read_text() * 2)
+    path.write_text(BUGS_FILE.read_text() * 2)
     with pytest.raises(TatamiError, match="named twice: .*wrong_select_bit"):
-        bugs.load_bugs(path)
+        hunt.known_bugs(path)
 
 
-def hunt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bug: bugs.Bug
+def changed(bug: Bug, **changes: object) -> Bug:
+    return bug.model_copy(update={"name": f"{bug.name}_changed", **changes})
+
+
+def hunted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *bugs: Bug
 ) -> tuple[int, dict[str, int], str]:
-    monkeypatch.setattr(command.bugs, "load_bugs", lambda: [bug])
+    monkeypatch.setattr(command.hunt, "known_bugs", lambda: list(bugs))
     status = command.main(["--jobs=1"])
     text = capsys.readouterr().out
     last = text.splitlines()[-1]
@@ -80,30 +119,57 @@ def test_a_bug_is_caught_and_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Planted in a copy: the RTL itself stays as it is."""
-    before = bugs.planted(replace(COUNTER, new=COUNTER.old))
-    status, summary, text = hunt(monkeypatch, capsys, COUNTER)
+    before = [source.read_bytes() for source in runner.rtl_sources()]
+    status, summary, text = hunted(monkeypatch, capsys, COUNTER)
     assert (status, summary["caught"], summary["total"]) == (0, 1, 1)
     assert "cycles less stall_cycles is" in text
-    assert bugs.planted(replace(COUNTER, new=COUNTER.old)) == before
+    assert [source.read_bytes() for source in runner.rtl_sources()] == before
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("changes", "said"),
     [
         # no bug at all
         ({"new": COUNTER.old.replace("1'b1", "1'b1 ")}, "not caught: digits passes at seeds 1 to 1"),
-        ({"message": "layer c9"}, "failed, but does not say /layer c9/"),
+        ({"message": ("layer c9",)}, "failed, but does not say /layer c9/"),
         ({"new": "count_event = no_such_wire;"}, "does not build"),
     ],
 )
 def test_what_is_not_caught_is_said(
-    change: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changed: dict[str, Any] = {"name": f"{COUNTER.name}_changed", **change}
-    status, summary, text = hunt(monkeypatch, capsys, replace(COUNTER, **changed))
+    status, summary, text = hunted(monkeypatch, capsys, changed(COUNTER, **changes))
     assert (status, summary["caught"], summary["total"]) == (1, 0, 1)
     assert f"NOT CAUGHT {COUNTER.name}_changed" in text
     assert said in text
+
+
+def test_blocks_are_hunted_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is caught, and one that is none."""
+    ram = BUGS["ram_reads_always"]
+    status, summary, text = hunted(monkeypatch, capsys, ram, changed(ram, new=ram.old.replace("if", "if ")))
+    assert (status, summary["caught"], summary["total"]) == (1, 1, 2)
+    assert "block_ram" in text
+    assert "no size of block_ram says" in text
+    assert "NOT CAUGHT ram_reads_always_changed" in text
+
+
+@pytest.mark.icarus
+def test_the_checkers_find_theirs_in_one_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug that another checker names, and one that is none, are not caught."""
+    if shutil.which("iverilog") is None:
+        pytest.skip("iverilog is not installed")
+    names = ("load_to_no_bank", "unchecked_tile_read", "member_lost")
+    right, wrong, none = (BUGS[name].model_copy(update={"sim": "icarus"}) for name in names)
+    wrong = wrong.model_copy(update={"checker": "psa_check_slots"})
+    none = none.model_copy(update={"new": none.old})
+    assert hunt.hunts([right, wrong, none]) == [[right, wrong, none]]
+    status, summary, text = hunted(monkeypatch, capsys, right, wrong, none)
+    assert (status, summary["caught"], summary["total"]) == (1, 1, 3)
+    assert "psa_check_slots does not say 'TILE read is out of range', but [('psa_check_memories'" in text
+    assert "psa_check_slots does not say 'a weight selects a member that is not valid', but []" in text
 
 
 def test_an_unknown_bug_lists_the_names() -> None:

@@ -24,14 +24,14 @@ from pymodel.machine.model import Machine
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import replay as replay_script
 from scripts import sim as sim_script
-from tb.checkers.mutants import replace_in_line
 from tb.common import settings
+from tb.common.bugs import load_bugs
 from tb.common.settings import Options
 from tb.debug import suspect
 from tb.debug.divergence import Divergence, first_divergence
 from tb.debug.probe import read_samples
 from tb.debug.suspect import Suspect
-from tb.flow import failure, runner
+from tb.flow import failure, hunt, runner
 from tb.flow.replay import Replay, outside, replay
 from tb.flow.testlist import TESTS
 
@@ -108,71 +108,28 @@ def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, folders: list[Path]) 
     assert there.expected != there.seen
 
 
-# A fault of one line in one PE, or in one place of another block: what must be said of it.
-FAULTS: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
-    "a PE takes the wrong input": (
-        "psa_array",
-        ".x_bundle     (bundle[c])",
-        "bundle[c]",
-        "r == 2 && c == 1 ? {bundle[c][7:0], bundle[c][15:8]} : bundle[c]",
-        {"stage": "partial sum", "row": 2, "column": 1},
-    ),
-    "a row gets the wrong pixel": (
-        "psa_top",
-        ".load_data    (bundle_data)",
-        "bundle_data",
-        "r == 3 ? {bundle_data[T*GROUP*8-1:8], ~bundle_data[7:0]} : bundle_data",
-        {"stage": "bundle", "row": 3, "bank": 0},
-    ),
-    "the first pass of a tile adds, too": (
-        "psa_accumulator",
-        "wire signed [31:0] total",
-        "first_reg ? 32'sd0",
-        "first_reg ? 32'sd20000",
-        {"stage": "accumulator", "pass_number": 0, "column": 0},
-    ),
-    "rounding is lost": (
-        "psa_requant",
-        "wire signed [50:0] rounded",
-        "product + half",
-        "product",
-        {"stage": "result"},
-    ),
-    "the last pass of a tile is lost": (
-        "psa_sequencer",
-        "wire last_pass",
-        "passes_reg - 16'd1",
-        "passes_reg - (passes_reg == 16'd1 ? 16'd1 : 16'd2)",
-        {},
-    ),
+# What must be said of bugs in one PE, or in one place of another block.
+NAMED: dict[str, dict[str, Any]] = {
+    "pe_takes_the_wrong_input": {"stage": "partial sum", "row": 2, "column": 1},
+    "row_gets_the_wrong_pixel": {"stage": "bundle", "row": 3, "bank": 0},
+    "first_pass_adds": {"stage": "accumulator", "pass_number": 0, "column": 0},
+    "requant_truncates": {"stage": "result"},
+    "last_pass_lost": {},
 }
+BUGS = {bug.name: bug for bug in load_bugs()}
 
 
-def faulty(module: str, line: str, old: str, new: str) -> list[Path]:
-    """The sources with a fault in a copy of one module, and the checkers."""
-    copies = runner.BUILD / "mutants" / module
-    copies.mkdir(parents=True, exist_ok=True)
-    sources = []
-    for source in runner.rtl_sources():
-        text = source.read_text()
-        sources.append(copies / source.name)
-        sources[-1].write_text(
-            replace_in_line(text, line, old, new, source.name) if source.stem == module else text
-        )
-    return [*sources, *runner.checker_sources()]
-
-
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", NAMED)
 def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
-    *fault, wanted = FAULTS[name]
+    wanted = NAMED[name]
     builds_faster = "icarus" if shutil.which("iverilog") else "verilator"
-    failed = fail(builds_faster, "digits", 1, folders, faulty(*fault), images=1)
+    failed = fail(builds_faster, "digits", 1, folders, hunt.planted(BUGS[name]), images=1)
     there = found(replay(failed))
     assert {key: value for key, value in there.to_json().items() if key in wanted} == wanted
     said = re.search(r"layer (\w+), filter", failed.message)
     assert said
     assert there.layer == said.group(1)  # the first plane that is wrong
-    if name == "the last pass of a tile is lost":
+    if name == "last_pass_lost":
         _, image = sections_of(failed)
         assert there.lane is not None
         passes = next(
@@ -188,10 +145,7 @@ def test_a_fault_behind_the_run_is_not_looked_for_inside(sim: str, seed: int, fo
     """Only the out stream is wrong: bundles, sums, accumulators and results of a random program are all
     compared, and all right.
     """
-    sources = faulty(
-        "psa_out", "queue_reg[head_reg]", "queue_reg[head_reg]", "queue_reg[head_reg] ^ {{T*8{1'b0}}, 1'b1}"
-    )
-    failed = fail(sim, "random", seed, folders, sources)
+    failed = fail(sim, "random", seed, folders, hunt.planted(BUGS["out_word_flipped"]))
     replayed = replay(failed)
     assert not replayed.passed
     assert replayed.divergence is None

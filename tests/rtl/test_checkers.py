@@ -10,13 +10,11 @@ import shutil
 import pytest
 
 from pymodel.machine.config import CONFIGS
-from tb.checkers import mutants
 from tb.common.settings import Options
-from tb.flow import runner
-from tb.flow.testlist import CHECKED_TOP, TestSpec
+from tb.flow import hunt, runner
+from tb.flow.testlist import TestSpec
 
 INTERFACES = runner.ROOT / "tb" / "checkers"
-ASSERT = re.compile(r"^ASSERT (\w+) (.*) at (\d+) ns$", re.MULTILINE)
 
 
 @pytest.fixture(params=["verilator", "icarus"])
@@ -33,13 +31,11 @@ def hold_against_cases(outcome: runner.RunResult, prefix: str = "") -> set[str]:
 
     Returns the messages.
     """
-    lines = [
-        (what.removeprefix(prefix), int(time)) for _, what, time in ASSERT.findall(outcome.log.read_text())
-    ]
+    log = outcome.log.read_text()
     cases = outcome.result["cases"]
     missing = {}
     for case in cases:
-        seen = {what for what, time in lines if case["begin"] <= time <= case["end"]}
+        seen = {what.removeprefix(prefix) for _, what in hunt.asserted(log, case)}
         if not case["provokes"]:
             assert not seen, f"{case['case']}: {seen}"
         elif set(case["provokes"]) - seen:
@@ -84,9 +80,7 @@ def test_every_rule_of_axi_lite(sim: str) -> None:
 
 def test_every_assertion_of_the_inside(sim: str) -> None:
     """One build with every mutant, one run that chooses them in turn."""
-    sources = mutants.mutate(runner.rtl_sources() + runner.checker_sources(), runner.BUILD / "mutants" / sim)
-    spec = TestSpec("mutants", "tb.checkers.test_inside", "", timeout_s=300, top=CHECKED_TOP)
-    provoked = hold_against_cases(runner.run(spec, sim, mutants.CONFIG, 1, sources=sources))
+    provoked = hold_against_cases(hunt.run_inside(sim))
     bounds = [
         f"{name} is out of range" for name in messages("psa_check_memories", pattern=r'\.NAME\("([^"]+)"\)')
     ]

@@ -21,6 +21,7 @@ from pymodel.machine.model import Machine, MachineError, drain_cycles
 from pymodel.machine.registers import REGISTERS
 from pymodel.zoo.random_network import random_program
 from scripts import registers as page
+from tb.common.bugs import Bug
 from tb.common.loader import Loader
 from tb.common.settings import Options
 from tb.coverage.observe import STATES
@@ -33,8 +34,7 @@ from tb.env.progress import Progress
 from tb.env.resets import ResetStates
 from tb.env.scoreboard import Checker
 from tb.env.timeline import Timeline
-from tb.flow import runner
-from tb.flow.bugs import Bug, copy_rtl
+from tb.flow import hunt, runner
 from tb.flow.testlist import TESTS, TestSpec
 from tb.plain.host import ERROR, SOFT_RESET, START
 
@@ -166,136 +166,17 @@ def test_a_machine_that_was_never_reset_is_found(sim: str) -> None:
     assert not run(RANDOM, sim, fault=faults.SHORT_RESET).passed
 
 
-# What would go unseen without a part of the stimulus, or of the prediction, that is there for it: in the RTL,
-# with the test that meets it and what that must say.
-def bug(
-    name: str, file: str, old: str, new: str, test: str, message: str, config: str = "4x2", seeds: int = 1
-) -> Bug:
-    return Bug(name, "", f"rtl/{file}.v", old, new, test, message, config, seeds=seeds)
-
-
-CLEAR = "({2{wr_clear}} & s_axil_wdata[1:0])"
-PLANTED = [
-    # answers that the host lets wait
-    bug(
-        "read_answer_moves",
-        "psa_regs",
-        "s_axil_rdata  = rdata_reg",
-        "s_axil_rdata  = rd_value",
-        "env_busy",
-        "R: payload changed before ready came",
-    ),
-    bug(
-        "write_answer_moves",
-        "psa_regs",
-        "s_axil_bresp  = bresp_reg",
-        "s_axil_bresp  = bresp_reg & {2{s_axil_bready}}",
-        "env_busy",
-        "B: payload changed before ready came",
-    ),
-    # a one clears its bit and no other
-    bug(
-        "zero_clears",
-        "psa_regs",
-        CLEAR,
-        "{2{wr_clear}}",
-        "env_registers",
-        "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3",
-    ),
-    bug(
-        "one_clears_all",
-        "psa_regs",
-        CLEAR,
-        "{2{wr_clear && |s_axil_wdata[1:0]}}",
-        "env_registers",
-        "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3",
-    ),
-    bug(
-        "error_stays",
-        "psa_regs",
-        CLEAR,
-        "(2'b01 & {2{wr_clear}} & s_axil_wdata[1:0])",
-        "env_registers",
-        "IRQ_STATUS is 0x2 after a write of ones",
-    ),
-    bug(
-        "no_strobes",
-        "psa_regs",
-        "ADDR_IRQ_STATUS && s_axil_wstrb[0]",
-        "ADDR_IRQ_STATUS",
-        "env_registers",
-        "without strobes, expected 0x3",
-    ),
-    # what a soft reset clears and what it keeps
-    bug(
-        "status_kept",
-        "psa_regs",
-        "irq_status_reg <= 2'd0;",
-        "if (rst) irq_status_reg <= 2'd0;",
-        "env_resets",
-        "IRQ_STATUS is 0x1 after a soft reset, expected 0x0",
-    ),
-    bug(
-        "cycles_kept",
-        "psa_regs",
-        "irq_reg        <= 1'b0;\n        for (i = 0;",
-        "irq_reg        <= 1'b0;\n        for (i = 1;",
-        "env_resets",
-        "CYCLES is 0x[1-9a-f]+ after a soft reset, expected 0x0",
-    ),
-    bug(
-        "start_lost",
-        "psa_regs",
-        "irq_status_reg <= 2'd0;",
-        "irq_status_reg <= 2'd0; program_start_reg <= 16'hFFFF;",
-        "env_resets",
-        "PROGRAM_START is 0xffff after a soft reset, expected 0x0",
-    ),
-    # counters while a program runs, and after an error inside a layer
-    bug(
-        "busy_late",
-        "psa_top",
-        ".count_group    (issue_valid)",
-        ".count_group    (bundle_valid)",
-        "env_busy",
-        "read of BUSY_CYCLES gave",
-    ),
-    bug(
-        "words_after_an_error",
-        "psa_top",
-        ".count_word     (wb_valid && !error)",
-        ".count_word     (wb_valid)",
-        "env_programs",
-        "read of WORDS gave",
-        "8x4",
-        seeds=7,
-    ),
-    bug(
-        "rows_after_an_error",
-        "psa_top",
-        ".count_slot_row (slot_row_valid)",
-        ".count_slot_row (slot_row_valid && !error)",
-        "env_programs",
-        "read of SLOT_ROWS gave",
-    ),
-]
+PLANTED = [bug for bug in hunt.known_bugs() if bug.test in ENV_TESTS]
 
 
 @pytest.mark.icarus
-@pytest.mark.parametrize("planted", PLANTED, ids=[planted.name for planted in PLANTED])
-def test_a_planted_bug_is_found_and_named(planted: Bug) -> None:
-    if shutil.which("iverilog") is None:
+@pytest.mark.parametrize("bug", PLANTED, ids=[bug.name for bug in PLANTED])
+def test_a_planted_bug_is_found_and_named(bug: Bug) -> None:
+    if bug.sim == "icarus" and shutil.which("iverilog") is None:
         pytest.skip("iverilog is not installed")
-    # Icarus has no build to wait for; Verilator is the faster where only some seeds meet the bug
-    sim = "icarus" if planted.seeds == 1 else "verilator"
-    for seed in range(1, planted.seeds + 1):
-        outcome = runner.run(
-            TESTS[planted.test], sim, CONFIGS[planted.config], seed, sources=copy_rtl(planted)
-        )
-        if not outcome.passed:
-            break
+    _, outcome = hunt.first_failure(bug, hunt.planted(bug))
     assert not outcome.passed
-    assert_says(outcome, planted.message)
+    assert not hunt.unsaid(bug.message, outcome.message), outcome.message
 
 
 def test_a_wrong_image_is_found_by_the_reference(sim: str) -> None:

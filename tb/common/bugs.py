@@ -1,0 +1,164 @@
+"""Planted bugs: the registry `tb/bugs.yaml`, and the one way in which its bugs get into a copy of the RTL."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pymodel.machine.errors import TatamiError
+
+ROOT = Path(__file__).resolve().parents[2]
+BUGS_FILE = ROOT / "tb" / "bugs.yaml"
+COPIES = ROOT / "build" / "bugs"
+
+# what a block test says of a value that is not the model's; no build that fails, no simulation that hangs
+BLOCK_DIFFERS = r"cycle \d+: \w+: expected \w+, seen \w+"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Text `old` of a file that becomes `new`. It must be there exactly once: in the file, or in the one line
+    that holds `line`.
+    """
+
+    file: str
+    old: str
+    new: str
+    line: str = ""
+
+    def applied(self, text: str) -> str:
+        """`text` with the edit. Raises `TatamiError` unless `old` is there exactly once."""
+        lines = [found for found in text.split("\n") if self.line in found] if self.line else [text]
+        if len(lines) != 1:
+            raise TatamiError(f"line '{self.line}' occurs {len(lines)} times in {self.file}")
+        if lines[0].count(self.old) != 1:
+            where = f"line '{self.line}' of {self.file}" if self.line else self.file
+            raise TatamiError(f"old text occurs {lines[0].count(self.old)} times in {where}: {self.old}")
+        return text.replace(lines[0], lines[0].replace(self.old, self.new))
+
+
+class Bug(BaseModel):
+    """One entry of bugs.yaml; the head of that file says what the fields mean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    what: str = Field(min_length=1)
+    file: str
+    old: str = Field(min_length=1)
+    new: str
+    line: str = ""
+    test: str = ""
+    block: str = ""
+    checker: str = ""
+    message: tuple[str, ...] = ()
+    config: str = "4x2"
+    sim: Literal["", "verilator", "icarus"] = ""
+    seeds: int = Field(default=1, ge=1)
+    divergence: str = ""
+    place: str = ""
+
+    @field_validator("message", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Bug:
+        if sum(map(bool, (self.test, self.block, self.checker))) != 1:
+            raise ValueError("must have one of test, block and checker")
+        if not self.message and not self.block:
+            raise ValueError("message is missing")
+        if not self.test:
+            for name in ("config", "seeds", "divergence", "place"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name} goes with test only")
+        if self.old.count("\n") != self.new.count("\n"):
+            raise ValueError("old and new differ in their number of lines: more than one line may change")
+        for pattern in (*self.message, self.divergence, self.place):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+        return self
+
+    @property
+    def hunter(self) -> str:
+        """What must find it."""
+        return self.test or self.checker or f"block_{self.block}"
+
+    @property
+    def edit(self) -> Edit:
+        return Edit(self.file, self.old, self.new, self.line)
+
+
+def load_bugs(path: Path = BUGS_FILE) -> list[Bug]:
+    """The entries of bugs.yaml. Raises `TatamiError` that names each entry and field that is wrong."""
+    try:
+        rows = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(rows, list) or not rows:
+        raise TatamiError(f"{path}: holds no list of bugs")
+    bugs, errors = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            bugs.append(Bug.model_validate(row))
+        except ValidationError as error:
+            errors += [f"{named(row, number)}: {line}" for line in lines_of(error)]
+    names = [bug.name for bug in bugs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    refuse(path, errors + [f"named twice: {', '.join(twice)}" for _ in twice[:1]])
+    return bugs
+
+
+def named(row: Any, number: int) -> str:
+    return f"bug '{row['name']}'" if isinstance(row, Mapping) and "name" in row else f"bug {number}"
+
+
+def lines_of(error: ValidationError) -> list[str]:
+    """A line for each field that is wrong."""
+    return [
+        f"field '{'.'.join(map(str, one['loc']))}': {one['msg']}"
+        if one["loc"]
+        else one["msg"].removeprefix("Value error, ")
+        for one in error.errors()
+    ]
+
+
+def refuse(path: Path, errors: Sequence[str]) -> None:
+    """Raises `TatamiError` with all of `errors`, if there are any: one in a line, more as a list."""
+    if len(errors) == 1:
+        raise TatamiError(f"{path}: {errors[0]}")
+    if errors:
+        raise TatamiError("\n  ".join((f"{path}: {len(errors)} errors", *errors)))
+
+
+def plant(edits: Sequence[Edit], sources: Sequence[Path], folder: Path) -> list[Path]:
+    """`sources`, with a copy in `folder` in place of each file that is edited.
+
+    Raises `TatamiError` for an edit of a file that is not among them, or whose old text is not there
+    exactly once.
+    """
+    texts: dict[Path, str] = {}
+    for edit in edits:
+        source = ROOT / edit.file
+        if source not in sources:
+            raise TatamiError(f"{edit.file} is not in the file list")
+        texts[source] = edit.applied(texts[source] if source in texts else source.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    for source, text in texts.items():
+        # whole or not at all: another process may build the same
+        handle, draft = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(draft).replace(folder / source.name)
+    return [folder / source.name if source in texts else source for source in sources]

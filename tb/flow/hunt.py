@@ -1,0 +1,246 @@
+"""Hunts the planted bugs of `tb/bugs.yaml`: each in a copy of the RTL, where its hunter has to find it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
+from pymodel.machine.errors import TatamiError
+from tb.checkers import mutants
+from tb.common.bugs import BLOCK_DIFFERS, BUGS_FILE, COPIES, Bug, load_bugs, plant, refuse
+from tb.common.settings import Options
+from tb.flow import failure, runner
+from tb.flow.blocks import BLOCKS
+from tb.flow.replay import outside, replay
+from tb.flow.testlist import BLOCK_TESTS, CHECKED_TOP, TESTS, TestSpec
+
+# All checkers' bugs in one build, chosen in turn by one run.
+INSIDE = TestSpec("mutants", "tb.checkers.test_inside", "", timeout_s=300, top=CHECKED_TOP)
+ASSERT = re.compile(r"^ASSERT (\w+) (.*) at (\d+) ns$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`caught`: the hunter failed and said the right thing.
+
+    `seen` is what it said, or why the bug is not caught.
+    """
+
+    bug: Bug
+    caught: bool
+    seed: int
+    seen: str
+    log: str = ""
+
+
+def known_bugs(path: Path = BUGS_FILE) -> list[Bug]:
+    """The bugs of bugs.yaml, each of which fits the RTL and the tests. Raises `TatamiError` with all that do
+    not.
+    """
+    bugs = load_bugs(path)
+    refuse(path, [f"bug '{bug.name}': {why}" for bug in bugs for why in misfits(bug)])
+    return bugs
+
+
+def misfits(bug: Bug) -> Iterator[str]:
+    """Why a bug cannot be planted or hunted."""
+    file = runner.ROOT / bug.file
+    if file in runner.rtl_sources():
+        try:
+            bug.edit.applied(file.read_text())
+        except TatamiError as error:
+            yield str(error)
+    else:
+        yield f"{bug.file} is not in {runner.FILE_LIST.relative_to(runner.ROOT)}"
+    if bug.test and bug.test not in TESTS:
+        yield f"test '{bug.test}' is unknown; valid: {', '.join(TESTS)}"
+    if bug.block and bug.block not in BLOCKS:
+        yield f"block '{bug.block}' is unknown; valid: {', '.join(BLOCKS)}"
+    checkers = [source.stem for source in runner.checker_sources()]
+    if bug.checker and bug.checker not in checkers:
+        yield f"checker '{bug.checker}' is unknown; valid: {', '.join(checkers)}"
+    if bug.config not in CONFIGS:
+        yield f"config '{bug.config}' is unknown; valid: {', '.join(CONFIGS)}"
+
+
+def simulator(bug: Bug) -> str:
+    """Verilator where the entry does not say; for a block Icarus, which has no build to wait for, where it is
+    installed.
+    """
+    return bug.sim or ("icarus" if bug.block and shutil.which("iverilog") else "verilator")
+
+
+def hunts(bugs: Sequence[Bug]) -> list[list[Bug]]:
+    """The bugs in the groups that are hunted at once: those of the checkers in one run for each simulator."""
+    inside = [[bug for bug in bugs if bug.checker and simulator(bug) == sim] for sim in runner.SIMULATORS]
+    return [[bug] for bug in bugs if not bug.checker] + [group for group in inside if group]
+
+
+def hunt(group: Sequence[Bug]) -> list[Verdict]:
+    """A verdict on each bug of one group of `hunts`: its hunter fails on the RTL with the bug, says what the
+    entry asks for, and passes on the RTL without.
+    """
+    try:
+        if group[0].checker:
+            return hunt_inside(group)
+        return [(hunt_by_test if bug.test else hunt_by_block)(bug) for bug in group]
+    except TatamiError as error:
+        return [Verdict(bug, False, 0, str(error)) for bug in group]
+
+
+# by a system test
+
+
+def planted(bug: Bug) -> list[Path]:
+    """The sources of the bug's test, with the bug."""
+    checkers = runner.checker_sources() if bug.test and TESTS[bug.test].top == CHECKED_TOP else []
+    return plant([bug.edit], runner.rtl_sources() + checkers, COPIES / bug.name)
+
+
+def options(bug: Bug) -> Options:
+    return Options() if TESTS[bug.test].images is None else Options(images=1)
+
+
+def run_test(bug: Bug, seed: int, sources: list[Path] | None) -> runner.RunResult:
+    return runner.run(
+        TESTS[bug.test],
+        simulator(bug),
+        get_config(bug.config),
+        seed,
+        options=options(bug),
+        sources=sources,
+    )
+
+
+def first_failure(bug: Bug, sources: list[Path]) -> tuple[int, runner.RunResult]:
+    """The bug's test at seeds 1 and up until it fails, or to the last; the seed and what came of it."""
+    for seed in range(1, bug.seeds + 1):
+        outcome = run_test(bug, seed, sources)
+        if not outcome.passed:
+            break
+    return seed, outcome
+
+
+def unsaid(patterns: Sequence[str], message: str) -> str:
+    """The first of the patterns that `message` does not match, if any."""
+    return next((pattern for pattern in patterns if not re.search(pattern, message)), "")
+
+
+def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -> str:
+    """What a replay of the failure names: the place inside the machine where the bug has a `divergence`, else
+    the block.
+    """
+    if not bug.divergence:
+        return outside(outcome.message)
+    kept = failure.keep(
+        outcome,
+        TESTS[bug.test],
+        simulator(bug),
+        get_config(bug.config),
+        seed,
+        options=options(bug),
+        sources=sources,
+    )
+    found = replay(kept).divergence
+    return "no divergence inside" if found is None else found.line()
+
+
+def hunt_by_test(bug: Bug) -> Verdict:
+    """The replay, too, must name the bug: its `divergence`, else its `place`, else the block of its file."""
+    sources = planted(bug)
+    seed, outcome = first_failure(bug, sources)
+
+    def not_caught(why: str, run: runner.RunResult = outcome) -> Verdict:
+        return Verdict(bug, False, seed, why, str(run.log))
+
+    if outcome.passed:
+        return not_caught(f"not caught: {bug.test} passes at seeds 1 to {bug.seeds}")
+    missing = unsaid(bug.message, outcome.message)
+    if missing:
+        return not_caught(f"failed, but does not say /{missing}/: {outcome.message}")
+    place, asked = where(bug, seed, outcome, sources), bug.divergence or bug.place or Path(bug.file).stem
+    if not re.search(asked, place):
+        return not_caught(f"the replay does not name /{asked}/: {place}")
+    clean = run_test(bug, seed, None)
+    if not clean.passed:
+        return not_caught(f"fails without the bug, too: {clean.message}", clean)
+    said = re.search(bug.message[0], outcome.message)
+    assert said
+    seen = place if bug.divergence else f"{said.group().splitlines()[-1]}: {place}"
+    return Verdict(bug, True, seed, seen, str(outcome.log))
+
+
+# by a block test
+
+
+def run_block(test: TestSpec, sim: str, sources: list[Path] | None = None) -> runner.RunResult:
+    return runner.run(test, sim, CONFIGS[DEFAULT_CONFIG], 1, sources=sources)
+
+
+def hunt_by_block(bug: Bug) -> Verdict:
+    """In any size of the block, by a value that is not the model's."""
+    sim, sources = simulator(bug), planted(bug)
+    patterns = bug.message or (BLOCK_DIFFERS,)
+    said = []
+    for test in BLOCK_TESTS.values():
+        if test.top != BLOCKS[bug.block].top:
+            continue
+        outcome = run_block(test, sim, sources)
+        said.append(outcome.message or "passes")
+        if outcome.passed or unsaid(patterns, outcome.message):
+            continue
+        clean = run_block(test, sim)
+        if not clean.passed:
+            return Verdict(bug, False, 1, f"fails without the bug, too: {clean.message}", str(clean.log))
+        found = re.search(patterns[0], outcome.message)
+        assert found
+        return Verdict(bug, True, 1, f"{test.name}: {found.group()}", str(outcome.log))
+    why = f"no size of block_{bug.block} says /{patterns[0]}/: {'; '.join(said)}"
+    return Verdict(bug, False, 1, why, str(outcome.log))
+
+
+# by the checkers
+
+
+def asserted(log: str, case: dict[str, Any]) -> set[tuple[str, str]]:
+    """Checker and message of each ASSERT line in the time of one case of `INSIDE`."""
+    return {
+        (checker, what)
+        for checker, what, time in ASSERT.findall(log)
+        if case["begin"] <= int(time) <= case["end"]
+    }
+
+
+def run_inside(sim: str, bugs: Sequence[Bug] = ()) -> runner.RunResult:
+    """All cases of `INSIDE` in one build, with `bugs` as they are given and the others as in the registry."""
+    sources = runner.rtl_sources() + runner.checker_sources()
+    changed = [bug for bug in bugs if bug not in mutants.BUGS]
+    folder = COPIES / f"checkers-{runner.digest([repr(bug.edit) for bug in changed])[:8]}"
+    return runner.run(INSIDE, sim, mutants.CONFIG, 1, sources=mutants.mutate(sources, folder, changed))
+
+
+def hunt_inside(bugs: Sequence[Bug]) -> list[Verdict]:
+    """One run for all of `bugs`; the machine without a bug must say nothing."""
+    outcome = run_inside(simulator(bugs[0]), bugs)
+    log = outcome.log.read_text()
+    cases = {case["case"]: case for case in outcome.result.get("cases", ())}
+    if mutants.SOUND.name not in cases:
+        return [Verdict(bug, False, 1, outcome.message, str(outcome.log)) for bug in bugs]
+    clean = asserted(log, cases[mutants.SOUND.name])
+    verdicts = []
+    for bug in bugs:
+        seen = asserted(log, cases[bug.name])
+        missing = [what for what in bug.message if (bug.checker, what) not in seen]
+        if clean:
+            why = f"says something without the bug, too: {sorted(clean)}"
+        elif missing:
+            why = f"{bug.checker} does not say '{missing[0]}', but {sorted(seen)}"
+        else:
+            why = f"ASSERT {bug.checker} {bug.message[0]}"
+        verdicts.append(Verdict(bug, not clean and not missing, 1, why, str(outcome.log)))
+    return verdicts
