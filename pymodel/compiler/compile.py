@@ -77,7 +77,7 @@ def compile_network(
     network: Network,
     config: ArrayConfig,
     *,
-    packing: str = "tight",
+    packing: str | Packing = "tight",
     plans: Plans | None = None,
     scheme: str | None = None,
     seed: int = 0,
@@ -87,12 +87,13 @@ def compile_network(
     afterwards.
 
     Layers that `plans` names have the slots of their plan (`pymodel.schemes`), the others are packed as
-    `packing` says. `scheme` is the name that the image carries, by default that of the packing. `chunk_words`
-    is the most words of a chunk, if not all that the accumulators hold: shorter chunks are slower and give
-    the same.
+    `packing` says, by name or itself. `scheme` is the name that the image carries, by default that of the
+    packing. `chunk_words` is the most words of a chunk, if not all that the accumulators hold: shorter chunks
+    are slower and give the same.
     """
-    if packing not in PACKINGS:
+    if isinstance(packing, str) and packing not in PACKINGS:
         raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
+    pack_layer = PACKINGS[packing] if isinstance(packing, str) else packing
     rng = np.random.default_rng(seed)
     places = place_tensors(network, config)
     if bank_words(places) > config.feature_depth:
@@ -117,9 +118,8 @@ def compile_network(
         else:
             # a pooling layer has no weights to compress: it packs the same whatever the packing, so that the
             # baseline is not made worse
-            packed = PACKINGS["tight" if isinstance(layer, GlobalPool) else packing](
-                matrix.weight, matrix.bank, config, rng
-            )
+            chosen = PACKINGS["tight"] if isinstance(layer, GlobalPool) else pack_layer
+            packed = chosen(matrix.weight, matrix.bank, config, rng)
         check(packed, config.size, config.group, matrix.bank, config.weight_bits)
         tables.add_layer(layer, matrix, packed, source, out)
         nonzero = int(np.count_nonzero(matrix.weight))
@@ -141,7 +141,7 @@ def compile_network(
         return Image(
             config=config,
             network=network.name,
-            scheme=scheme or packing,
+            scheme=scheme or str(packing),
             sections=tables.sections(),
             placements=places,
             layers=tuple(layer.name for layer in network.layers),

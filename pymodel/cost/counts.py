@@ -182,10 +182,8 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         records=records,
         input_words=input_words,
         out_words=out_words,
-        load_bytes=sum(
-            _section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections
-        ),
-        input_bytes=place.shape[0] * _section_bytes(place.channel_words, config.size * 8),
+        load_bytes=sum(section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections),
+        input_bytes=place.shape[0] * section_bytes(place.channel_words, config.size * 8),
         out_bytes=out_words * config.size,
         stored_bits=image.bits(),
     )
@@ -201,7 +199,7 @@ def _contents(image: Image) -> dict[str, Words]:
     return table
 
 
-def _section_bytes(words: int, width: int) -> int:
+def section_bytes(words: int, width: int) -> int:
     """Bytes of the load packets that bring so many words of so many bits."""
     return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
 

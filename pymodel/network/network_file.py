@@ -29,8 +29,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Kept:
-    """`images` int8 [N, C, H, W], held out of training and quantised as the network's input; `labels` uint8
-    [N].
+    """`images` int8 [N, C, H, W], held out of training, quantised as the network's input; `labels` int [N],
+    of any width, or none at all.
 
     `meta` says how the network was trained and what was measured. `plans`: the slots of the layers that a
     scheme planned.
@@ -38,9 +38,38 @@ class Kept:
 
     network: Network
     images: npt.NDArray[np.int8]
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer]
     meta: dict[str, Any]
     plans: Mapping[str, LayerPlan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises TatamiError, naming the field, for what does not fit together."""
+        where = f"network '{self.network.name}'"
+        images, labels = self.images, self.labels
+        if images.dtype != np.int8 or images.ndim != 4 or images.shape[1:] != self.network.input_shape:
+            raise TatamiError(
+                f"{where}: images are {images.dtype} {images.shape}, must be int8 (images,"
+                f" {', '.join(map(str, self.network.input_shape))})"
+            )
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape not in ((0,), images.shape[:1]):
+            raise TatamiError(
+                f"{where}: labels are {labels.dtype} {labels.shape}, must be integers ({len(images)},)"
+            )
+        classes = int(np.prod(list(self.network.shapes.values())[-1]))
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+            raise TatamiError(
+                f"{where}: labels hold {labels.min()}..{labels.max()}, must be in 0..{classes - 1}"
+            )
+        layers = {layer.name: layer for layer in self.network.layers}
+        for name, plan in self.plans.items():
+            layer = layers.get(name)
+            if layer is None or isinstance(layer, GlobalPool):
+                raise TatamiError(f"{where}: plan of '{name}', which is no layer with weights")
+            needed = (len(layer.weight), layer.weight[0].size)
+            if plan.mask.shape != needed:
+                raise TatamiError(
+                    f"{where}: plan of '{name}' is for a matrix of shape {plan.mask.shape}, must be {needed}"
+                )
 
 
 def accuracy(logits: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -> float:
@@ -52,7 +81,7 @@ def accuracy(logits: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -
 
 def save(kept: Kept, path: Path) -> None:
     """Writes the file; the same content gives the same bytes."""
-    arrays: Arrays = {"images": kept.images, "labels": kept.labels}
+    arrays: Arrays = {"images": kept.images, "labels": _narrow(kept.labels)}
     layers = [_describe(layer, arrays) for layer in kept.network.layers]
     plans = {name: _flatten(plan.to_arrays(), f"{name}.plan", arrays) for name, plan in kept.plans.items()}
     header = {
@@ -79,7 +108,16 @@ def load(path: Path) -> Kept:
     packed = arrays.pop("header")
     if arrays.pop("header_crc") != _crc(packed):
         raise TatamiError(f"{path}: field 'header' does not match its checksum")
-    header = json.loads(packed.tobytes())
+    try:
+        return _kept(path, json.loads(packed.tobytes()), arrays)
+    except TatamiError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TatamiError(f"{path}: field 'header' does not describe a network ({said})") from None
+
+
+def _kept(path: Path, header: Any, arrays: Arrays) -> Kept:
     if (header["format"], header["version"]) != (FORMAT, VERSION):
         raise TatamiError(
             f"{path}: format is {header['format']} {header['version']}, must be {FORMAT} {VERSION}"
@@ -100,9 +138,9 @@ def load(path: Path) -> Kept:
             name: LayerPlan.from_arrays(_unflatten(plan, f"{name}.plan", arrays))
             for name, plan in header["plans"].items()
         }
+        return Kept(network, arrays["images"], arrays["labels"], dict(header["meta"]), plans)
     except TatamiError as error:
         raise TatamiError(f"{path}: {error}") from None
-    return Kept(network, arrays["images"], arrays["labels"], header["meta"], plans)
 
 
 def _read(path: Path) -> Arrays:
@@ -126,6 +164,13 @@ def _read(path: Path) -> Arrays:
         AttributeError,
     ) as error:
         raise TatamiError(f"{path}: field '{name}' cannot be read ({error})") from None
+
+
+def _narrow(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """As narrow as they fit: 256 classes in 8 bits, as files have always had them, more in 32."""
+    if labels.size and labels.max() > np.iinfo(np.uint8).max:
+        return labels.astype(np.int32 if labels.max() <= np.iinfo(np.int32).max else np.int64)
+    return labels.astype(np.uint8)
 
 
 def _crc(value: npt.NDArray[Any]) -> int:

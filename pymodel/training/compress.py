@@ -10,16 +10,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from pymodel.compiler.compile import compile_fitted
 from pymodel.cost.counts import image_cost
+from pymodel.cost.dense import dense_cost
 from pymodel.cost.energy import energy, load_energy
-from pymodel.machine.config import DEPTHS, ArrayConfig
+from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
@@ -35,6 +37,7 @@ from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
 from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
 from pymodel.schemes.tight_subword import project
+from pymodel.training.identity import MEASURING, identity
 from pymodel.training.loop import Progressed, Trained, train
 from pymodel.training.schedule import Budget
 from pymodel.training.tasks import Task
@@ -51,21 +54,21 @@ class Start:
     """The network before compression: accuracies on the test images; cycles and nJ an image of the dense
     program, and its lanes of weights.
 
-    `depths` are those of the memories that the dense program needs; `dense_weights` is how many weights all
-    layers have, `weights` the file of them.
+    `of` says what was measured (`pymodel.training.identity`) and for which array. `depths` are those of the
+    memories that the dense program needs, or `MAX_DEPTH` where it needs more; `dense_weights` is how many
+    weights all layers have.
     """
 
-    network: str
-    weights: str
-    data: str
-    config: str
-    accuracy_float: float
-    accuracy_int8: float
-    cycles: int
-    energy_nj: float
-    depths: dict[str, int]
-    lanes: int
-    dense_weights: int
+    of: dict[str, str]
+    accuracy_float: Annotated[float, Field(ge=0, le=1)]
+    accuracy_int8: Annotated[float, Field(ge=0, le=1)]
+    cycles: Annotated[int, Field(gt=0)]
+    energy_nj: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    depths: dict[str, Annotated[int, Field(ge=4, le=MAX_DEPTH)]]
+    lanes: Annotated[int, Field(gt=0)]
+    dense_weights: Annotated[int, Field(gt=0)]
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     def machine(self, config: ArrayConfig) -> ArrayConfig:
         """`config` with memories deep enough for the dense program too: energies are compared on
@@ -86,42 +89,45 @@ class Start:
         """Raises `TatamiError` for a damaged file, and for one of another network, other weights, data or
         array.
         """
+        again = "FRESH=1 (--fresh) measures again"
         try:
-            start = Start(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise TatamiError(
-                f"{path}: not a measured start, or damaged ({error}); remove it to measure again"
-            ) from None
+            start = TypeAdapter(Start).validate_json(path.read_bytes())
+        except OSError as error:
+            raise TatamiError(f"{path}: cannot be read: {error.strerror}; {again}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "content"
+            raise TatamiError(f"{path}: not a measured start: {field}: {first['msg']}; {again}") from None
+        for name in start.depths:
+            if name not in DEPTHS:
+                raise TatamiError(f"{path}: depths: '{name}' is none of {', '.join(DEPTHS)}; {again}")
         for name, value in _identity(task, config).items():
-            if getattr(start, name) != value:
-                raise TatamiError(
-                    f"{path}: {name} is '{getattr(start, name)}' there and '{value}' here; remove it to"
-                    " measure again"
-                )
+            if start.of.get(name) != value:
+                there = start.of.get(name, "not said")
+                raise TatamiError(f"{path}: {name} is '{there}' there and '{value}' here; {again}")
         return start
 
 
 def measure_start(task: Task, config: ArrayConfig) -> Start:
     """Measures `task.module` as it is, dense."""
     network, scales = quantised(task, task.module)
-    image = compile_fitted(network, config, packing="dense")
-    cost = image_cost(image, LOADED_FOR)
-    spent = energy(cost, load_energy()).total
-    depths = {name: getattr(image.config, name) for name in DEPTHS}
+    dense = dense_cost(network, config, LOADED_FOR)
+    spent = energy(dense.cost, load_energy()).total
+    depths = {name: getattr(dense.cost.config, name) for name in DEPTHS}
     return Start(
-        **_identity(task, config),
+        of=_identity(task, config),
         accuracy_float=accuracy(task, task.module),
         accuracy_int8=int8_accuracy(task, network, scales),
-        cycles=cost.cycles,
+        cycles=dense.cost.cycles,
         energy_nj=spent,
         depths=depths,
-        lanes=sum(row["lanes"] for row in image.stats["layers"] if row["weights"]),
-        dense_weights=sum(row["weights"] for row in image.stats["layers"]),
+        lanes=dense.lanes,
+        dense_weights=sum(row["weights"] for row in dense.layers),
     )
 
 
 def _identity(task: Task, config: ArrayConfig) -> dict[str, str]:
-    return {"network": task.name, "weights": task.start, "data": task.data, "config": config.name}
+    return {**identity(task, MEASURING), "config": config.name}
 
 
 def compress(
@@ -136,14 +142,15 @@ def compress(
     xor: bool = False,
     report: Callable[[Progressed], None] = lambda _: None,
     compiled: bool = False,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Compresses a copy of the task's network; writes its files into `out`; returns the report.
 
     `checkpoint.pt` is the training's, `image.bin` what the machine loads, `network.npz`
     (`pymodel.network.network_file`) the integers, their slots and the first test images, for `make sim
     TEST=network`. `matrix.png` shows one layer before and after permutation and packing. A folder with a
-    checkpoint of the same arguments is taken up where it was left. One test image runs through the array
-    model and must give every byte of the reference. Raises `TatamiError` for bad input.
+    checkpoint of the same arguments is taken up where it was left, unless `fresh`. One test image runs
+    through the array model and must give every byte of the reference. Raises `TatamiError` for bad input.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +159,7 @@ def compress(
     array = array_for(scheme, config)
     if xor:
         check_room(array)  # before hours of training
-    trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report, compiled)
+    trained = train(task, scheme, ratio, array, budget, seed, out / "checkpoint.pt", report, compiled, fresh)
     network, scales = quantised(task, trained.module, trained.weight_steps)
     network = in_digits(network, trained.plans)
     image = compile_fitted(network, array, plans=trained.plans, scheme=scheme.name, seed=seed)
@@ -234,9 +241,7 @@ def _kept(
         "scales": scales,
         "dense": {"cycles": start.cycles, "lanes": start.lanes, "weights": start.dense_weights},
     }
-    return network_file.Kept(
-        network, images, task.test_labels[:KEPT_IMAGES].numpy().astype(np.uint8), meta, trained.plans
-    )
+    return network_file.Kept(network, images, task.test_labels[:KEPT_IMAGES].numpy(), meta, trained.plans)
 
 
 def device(compiled: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sysconfig
 import time
 from collections.abc import Callable
@@ -63,19 +64,25 @@ def train(
     checkpoint: Path | None = None,
     report: Callable[[Progressed], None] = lambda _: None,
     compiled: bool = False,
+    fresh: bool = False,
 ) -> Trained:
     """Prunes and retrains a copy of `task.module`; `compiled` by `torch.compile`, which pays from minutes of
     training on.
 
     With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of
-    the same arguments goes on from it. Raises `TatamiError` for a ratio that the scheme cannot reach, a
-    checkpoint of other arguments, a loss that is not finite, and where nothing can be compiled.
+    the same arguments goes on from it; if `fresh` it is removed and the training begins anew. Raises
+    `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, a loss that is
+    not finite, and where nothing can be compiled.
     """
+    if not 1 <= ratio < math.inf:  # also refuses NaN
+        raise TatamiError(f"ratio is {ratio:g}, must be at least 1")
     if compiled and not python_headers().is_file():
         raise TatamiError(
             f"compiled training needs Python's headers, {python_headers()} (Debian: apt install python3-dev)"
         )
     trainer = trainer_of(scheme)(task, scheme, ratio, config, budget, seed, compiled)
+    if checkpoint and fresh:
+        checkpoint.unlink(missing_ok=True)
     if checkpoint and checkpoint.exists():
         trainer.load(checkpoint)
     before, begin = trainer.seconds, time.perf_counter()

@@ -12,6 +12,8 @@ images in the same order, given the same seed.
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,8 +31,9 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import Imported, import_torch
 from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
+from pymodel.training.identity import TRAINING, identity
 from pymodel.training.schedule import Budget
-from pymodel.training.tasks import Task
+from pymodel.training.tasks import Task, told
 
 SMOOTHING = 0.9  # of the squared products of weight and gradient, from step to step
 EVALUATED = 500  # images at a time
@@ -79,12 +82,13 @@ class Trainer:
         self.optimizer = torch.optim.SGD([*self.dense.values(), *others], budget.learning_rate, **nesterov)
         # what must agree for a checkpoint to be of this training
         self.arguments = {
-            "network": task.name,
-            "start": task.start,
-            "data": task.data,
+            **identity(task, TRAINING),
             "scheme": scheme.name,
             "ratio": ratio,
             "config": config.name,
+            "size": config.size,
+            "group": config.group,
+            "weight_bits": config.weight_bits,
             "seed": seed,
             **asdict(budget),
         }
@@ -169,8 +173,18 @@ class Trainer:
         epoch, number = divmod(self.step, per_epoch)
         order = torch.randperm(images, generator=_generator(self.seed, 0, epoch))
         batch = order[number * budget.batch : (number + 1) * budget.batch]
+        if len(batch) == 1 < budget.batch and images > 1:
+            batch = order[-2:]  # a batch norm cannot tell one image from the mean of its batch
         inputs = self.task.prepare(self.task.train_images[batch], _generator(self.seed, 1, self.step))
-        loss = self.loss(inputs, self.task.train_labels[batch])
+        try:
+            loss = self.loss(inputs, self.task.train_labels[batch])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TatamiError(
+                f"network '{self.task.name}': a batch norm needs more than one value for each channel, one"
+                " image gives one; budget: batch must be at least 2, and so many images to train on"
+            ) from None
         if not torch.isfinite(loss):
             where = f"network '{self.task.name}', step {self.step}"
             raise TatamiError(
@@ -204,37 +218,63 @@ class Trainer:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        content = io.BytesIO()
+        torch.save(_to_tensors(state), content)
+        whole = content.getvalue()
         draft = path.with_suffix(".part")
-        torch.save(_to_tensors(state), draft)
-        draft.replace(path)
+        try:
+            draft.write_bytes(whole + hashlib.sha256(whole).digest())
+            draft.replace(path)
+        except OSError as error:
+            raise TatamiError(f"{path}: cannot be written: {error.strerror}") from None
 
     def load(self, path: Path) -> None:
-        """Takes up a saved training. Raises `TatamiError` for a damaged file and one of other arguments."""
+        """Takes up a saved training, all of it or nothing. Raises `TatamiError` for a damaged file and one of
+        other arguments.
+        """
+        state = _read(path)
         try:
-            state = torch.load(path, weights_only=True)
             arguments = state["arguments"]
-        except Exception as error:  # what a damaged file makes torch raise is not documented
-            raise TatamiError(
-                f"{path}: not a checkpoint, or damaged ({str(error).splitlines()[0]}); remove it to begin"
-                " anew"
-            ) from None
-        for name, value in self.arguments.items():
-            if arguments.get(name) != value:
-                raise TatamiError(
-                    f"{path}: {name} is {arguments.get(name)} there and {value} here; remove the file to"
-                    " begin anew"
-                )
-        for name in RUN:
-            setattr(self, name, state["run"][name])
-        self.plans = {name: LayerPlan.from_arrays(_to_arrays(plan)) for name, plan in state["plans"].items()}
-        with torch.no_grad():
-            for name, weight in state["tensors"]["dense"].items():
-                self.dense[name].copy_(weight)
-        self.masks, self.score = state["tensors"]["masks"], state["tensors"]["score"]
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            for name, value in self.arguments.items():
+                if name not in arguments or arguments[name] != value:
+                    there = arguments.get(name, "not said")
+                    raise TatamiError(f"{path}: {name} is {there} there and {value} here; {ANEW}")
+            run = {name: state["run"][name] for name in RUN}
+            plans = {name: LayerPlan.from_arrays(_to_arrays(plan)) for name, plan in state["plans"].items()}
+            with torch.no_grad():
+                for name, weight in state["tensors"]["dense"].items():
+                    self.dense[name].copy_(weight)
+            masks, score = state["tensors"]["masks"], state["tensors"]["score"]
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except TatamiError:
+            raise
+        except Exception as error:  # what torch raises is not documented
+            raise TatamiError(f"{path}: not a checkpoint ({told(error)}); {ANEW}") from None
+        for name, value in run.items():
+            setattr(self, name, value)
+        self.plans, self.masks, self.score = plans, masks, score
 
 
+ANEW = "FRESH=1 (--fresh) begins anew"
+
+
+def _read(path: Path) -> Any:
+    """A checkpoint's content: a file of torch, and the SHA-256 of it behind."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TatamiError(f"{path}: cannot be read: {error.strerror}; {ANEW}") from None
+    whole, digest = raw[:-DIGEST_BYTES], raw[-DIGEST_BYTES:]
+    if hashlib.sha256(whole).digest() != digest:
+        raise TatamiError(f"{path}: not a checkpoint, or damaged (its checksum is wrong); {ANEW}")
+    try:
+        return torch.load(io.BytesIO(whole), weights_only=True)
+    except Exception as error:  # what a file of something else makes torch raise is not documented
+        raise TatamiError(f"{path}: not a checkpoint, or damaged ({told(error)}); {ANEW}") from None
+
+
+DIGEST_BYTES = hashlib.sha256().digest_size
 # What a checkpoint holds of a trainer besides tensors and plans.
 RUN = ("step", "ratio", "kept", "seconds")
 

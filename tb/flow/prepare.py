@@ -13,6 +13,7 @@ import numpy as np
 
 from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
 from pymodel.cost.counts import image_cost
+from pymodel.cost.dense import dense_cost
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
@@ -89,20 +90,16 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     packing = "dense" if scheme == "dense" else "tight"
     without = replace(config, xor_inputs=0, xor_history=0)
     plain = image = _compiled(found, without, packing, scheme)
-    dense = compile_fitted(found.network, without, packing="dense")
     if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
         config = with_decoder(without, image_tiles(plain))
     if config.xor_inputs:
         image = _compiled(found, config, packing, scheme)
-    cost = image_cost(dense)
-    rows = [
-        {**stats, "cycles": layer.cycles}
-        for stats, layer in zip(dense.stats["layers"], cost.layers, strict=True)
-    ]
+    dense = dense_cost(found.network, without)  # which may be more than a machine holds
+    rows = dense.layers
     # of the network before compression, where that is known: PENNI's has other layers
     itself = {
-        "cycles": cost.cycles,
-        "lanes": sum(row["lanes"] for row in rows if row["weights"]),
+        "cycles": dense.cost.cycles,
+        "lanes": dense.lanes,
         "weights": sum(row["weights"] for row in rows),
     }
     before = found.meta.get("dense", itself)

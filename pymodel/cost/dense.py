@@ -1,0 +1,193 @@
+"""What the dense program of a network costs, counted without laying it out.
+
+The baseline skips nothing, so it may need more lanes than a machine has or fields can number, though the
+network itself fits well. What it costs follows from its shapes: every layer has a lane for each input, in
+every tile. Only when a layer may begin (`pymodel.machine.gaps`) follows from which words are read first and
+written last. So a shortened program is compiled, with only those lanes in which that can be decided, and all
+counts are made up to those of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pymodel.compiler.compile import CapacityError, compile_fitted
+from pymodel.compiler.layout import IntArray
+from pymodel.cost.counts import ImageCost, LayerCost, image_cost, section_bytes
+from pymodel.machine.config import MAX_DEPTH, ArrayConfig, clog2
+from pymodel.machine.image import Image
+from pymodel.machine.memory import memories
+from pymodel.machine.model import word_stage
+from pymodel.machine.planes import ceil_div
+from pymodel.network.integer import GlobalPool, Network
+from pymodel.packing.pack import DIGIT_BITS, PackedMatrix, Tile, split_digits
+
+
+@dataclass(frozen=True)
+class DenseCost:
+    """`cost` of the dense program, as `image_cost` of its image; `layers`: a row of name, weights, nonzero,
+    lanes and cycles for each layer.
+
+    Memories are as deep as the program needs, `MAX_DEPTH` at most: where it needs more its energies are those
+    of memories of that depth.
+    """
+
+    cost: ImageCost
+    layers: list[dict[str, Any]]
+
+    @property
+    def lanes(self) -> int:
+        """Of layers that have weights."""
+        return sum(row["lanes"] for row in self.layers if row["weights"])
+
+
+def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseCost:
+    """The cost of the dense program for an array of `config`, with its load shared by `images` inputs.
+
+    What rows of slots are encoded to follows from the weights, not from shapes: with an XOR decoder the
+    program is laid out where it can be, and else counted as if there was none. Raises `CapacityError` where
+    the network's tensors or filters do not fit.
+    """
+    if config.xor_inputs:
+        try:
+            image = compile_fitted(network, config, packing="dense")
+        except CapacityError:
+            config = replace(config, xor_inputs=0, xor_history=0)
+        else:
+            cost = image_cost(image, images)
+            return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in cost.layers]))
+    shortened = _Shortened(config)
+    image = compile_fitted(network, config, packing=shortened, scheme="dense")
+    short = image_cost(image, images)
+    parts = iter(shortened.parts)
+    layers, more_lanes, more_groups = [], 0, 0
+    for layer, counted in zip(network.layers, short.layers, strict=True):
+        if isinstance(layer, GlobalPool):  # whole: it packs the same in every program
+            layers.append(counted)
+            continue
+        part = next(parts)
+        layers.append(_whole(counted, part, config.size))
+        more_lanes += part.passes * config.size - part.short_lanes
+        more_groups += part.inputs - part.short_groups
+    words = {s.memory: len(s.words) for s in image.sections}
+    for memory, more in (("LANE", more_lanes), ("SLOT", more_lanes), ("GROUP", more_groups)):
+        words[memory] += more
+    fitted = replace(
+        image.config,
+        lane_depth=_deep(config.lane_depth, words["LANE"]),
+        group_depth=_deep(config.group_depth, words["GROUP"]),
+    )
+    widths = {name: memory.width for name, memory in memories(fitted).items()}
+    cost = replace(
+        short,
+        config=fitted,
+        layers=tuple(layers),
+        cycles=short.cycles + sum(layer.cycles for layer in layers) - short.total("cycles"),
+        load_bytes=sum(section_bytes(count, widths[name]) for name, count in words.items()),
+        stored_bits={name: count * widths[name] for name, count in words.items()},
+    )
+    return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in layers]))
+
+
+def _rows(image: Image, costs: tuple[LayerCost, ...], lanes: list[int]) -> list[dict[str, Any]]:
+    return [
+        {**stats, "lanes": count, "cycles": cost.cycles}
+        for stats, cost, count in zip(image.stats["layers"], costs, lanes, strict=True)
+    ]
+
+
+def _deep(least: int, words: int) -> int:
+    """As `compile_fitted` makes a memory, but never deeper than one can be."""
+    return min(MAX_DEPTH, max(least, 1 << clog2(words)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One layer: inputs, lanes, slots that hold a weight and passes of all tiles, of the whole program; lanes
+    with those that fill up a pass, and groups, of the shortened one.
+    """
+
+    inputs: int
+    tiles: int
+    lanes: int
+    slots: int
+    passes: int
+    short_lanes: int
+    short_groups: int
+
+
+class _Shortened:
+    """Packs as `pack_dense`, but for passes that do not matter for when a layer may begin: those that come
+    after all that is read while the layer before still writes, and before all that is written after the last
+    lane was issued. A tile in between has one pass.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.parts: list[_Part] = []
+        # a pass takes T cycles or more
+        self.most = ceil_div(word_stage(config.size) + config.size, config.size)
+
+    def __call__(
+        self, weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator
+    ) -> PackedMatrix:
+        del rng
+        size, (filters, inputs) = config.size, weight.shape
+        digits = config.weight_bits == DIGIT_BITS
+        each = 2 if digits else 1  # lanes of an input
+        lanes, tiles = inputs * each, ceil_div(filters, size)
+        whole = max(1, ceil_div(lanes, size))
+        passes = [
+            min(whole, self.most) if min(index, tiles - 1 - index) < self.most else 1
+            for index in range(tiles)
+        ]
+        groups = np.full((ceil_div(min(lanes, passes[0] * size), each), config.group), -1, np.int64)
+        groups[np.arange(len(groups)), bank[: len(groups)]] = np.arange(len(groups))
+        packed = []
+        for index, count in enumerate(passes):
+            mine = np.arange(min(lanes, count * size)) // each
+            columns = np.arange(index * size, min((index + 1) * size, filters))
+            empty = np.zeros((len(mine), len(columns)), np.int64)
+            packed.append(Tile(columns, mine, empty, empty.astype(np.int8), empty if digits else None))
+        self.parts.append(
+            _Part(
+                inputs=inputs,
+                tiles=tiles,
+                lanes=lanes * tiles,
+                slots=int(np.count_nonzero(split_digits(weight) if digits else weight)),
+                passes=whole * tiles,
+                short_lanes=sum(passes) * size,
+                short_groups=len(groups),
+            )
+        )
+        return PackedMatrix(groups, tuple(packed), size, inputs)
+
+
+def _whole(short: LayerCost, part: _Part, size: int) -> LayerCost:
+    """The counts of a layer of the whole program, each lane of which has one input."""
+    words = short.positions // size
+    pass_cycles = part.passes * words * size
+    cycles = short.cycles - short.pass_cycles + pass_cycles
+    return replace(
+        short,
+        lanes=part.lanes,
+        slots=part.slots,
+        passes=part.passes * short.chunks,
+        cycles=cycles,
+        pass_cycles=pass_cycles,
+        bound_cycles=ceil_div(part.lanes * short.pixels, size),
+        macs=part.slots * short.positions,
+        steps=pass_cycles * size * size,
+        slot_rows=part.passes * short.chunks * size,
+        slots_loaded=part.passes * short.chunks * size * size,
+        bank_reads=2 * part.lanes * words,
+        accumulator_reads=(part.passes - part.tiles) * short.positions * size,
+        accumulator_writes=(part.passes - part.tiles) * short.positions * size,
+        lane_reads=pass_cycles,
+        group_reads=pass_cycles,
+        tap_reads=part.lanes * words,
+        edge_reads=pass_cycles,
+        tile_reads=cycles,
+    )

@@ -1,0 +1,134 @@
+"""What a checkpoint or a measurement is of: digests of everything that it follows from, not names.
+
+A user's network may keep its name while its weights, its images or its code change. So whatever is taken up
+again is compared by content: weights, layers, images with labels and with what `prepare` makes of them, and
+the project's own code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pymodel.network.float import FloatConv
+from pymodel.network.from_torch import import_torch
+from pymodel.training.tasks import Task
+
+ROOT = Path(__file__).resolve().parents[1]
+PREPARED = 16  # images of each set that `prepare` is asked for
+SEED = 0  # of the distortions that are compared
+
+# What a training hangs on, and what the measurements before it hang on: folders and files below pymodel.
+TRAINING = (
+    "machine/config.py",
+    "packing",
+    "network",
+    "compiler/layout.py",
+    "schemes",
+    "training/decomposed.py",
+    "training/loop.py",
+    "training/penni.py",
+    "training/schedule.py",
+    "training/subword.py",
+    "training/trainer.py",
+)
+MEASURING = (
+    "machine",
+    "packing",
+    "network",
+    "compiler",
+    "cost",
+    "training/compress.py",
+    "training/trainer.py",
+)
+
+
+def identity(task: Task, code: tuple[str, ...]) -> dict[str, str]:
+    """Name, and digests of weights, layers, images and code, by what messages call them."""
+    return {
+        "network": task.name,
+        "digest of the start weights": _weights(task),
+        "digest of the layers": _layers(task),
+        "digest of the images": _images(task),
+        "digest of the code": code_digest(code),
+        "torch": str(torch.__version__),
+    }
+
+
+@cache
+def code_digest(parts: tuple[str, ...], root: Path = ROOT) -> str:
+    """Of what the files say, without their comments, docstrings and layout, and of the tables beside them."""
+    files: list[Path] = []
+    for part in parts:
+        path = root / part
+        files += sorted([*path.rglob("*.py"), *path.rglob("*.yaml")]) if path.is_dir() else [path]
+    texts = []
+    for path in files:
+        content = path.read_bytes()
+        texts.append(str(path.relative_to(root)).encode())
+        texts.append(_meaning(content) if path.suffix == ".py" else content)
+    return _digest(texts)
+
+
+def _meaning(source: bytes) -> bytes:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) or not node.body:
+            continue
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            node.body = node.body[1:]
+    return ast.dump(tree).encode()
+
+
+def _weights(task: Task) -> str:
+    parts: list[bytes] = []
+    for name, tensor in task.module.state_dict().items():
+        parts += [name.encode(), *_tensor(tensor)]
+    return _digest(parts)
+
+
+def _layers(task: Task) -> str:
+    """Of what a state_dict does not say: order, strides, paddings, ReLUs, residuals; and of what is kept."""
+    imported = import_torch(task.module, task.input_shape, task.name)
+    said: list[Any] = [task.input_shape, sorted(task.keep), imported.groups]
+    for layer in imported.network.layers:
+        said.append((type(layer).__name__, layer.name, layer.source, getattr(layer, "relu", None)))
+        if isinstance(layer, FloatConv):
+            residual = layer.residual
+            added = residual and (residual.source, residual.channel.tolist(), residual.stride)
+            said.append((layer.stride, layer.padding, added))
+    return _digest([repr(said).encode()])
+
+
+def _images(task: Task) -> str:
+    """Of both sets, and of a few images as the module takes them, distorted where that can be repeated."""
+    tensors = [task.train_images, task.train_labels, task.test_images, task.test_labels]
+    for images in (task.train_images[:PREPARED], task.test_images[:PREPARED]):
+        tensors.append(task.prepare(images, None))
+    first, again = (
+        task.prepare(task.train_images[:PREPARED], torch.Generator().manual_seed(SEED)) for _ in range(2)
+    )
+    if torch.equal(first, again):
+        tensors.append(first)
+    return _digest(part for tensor in tensors for part in _tensor(tensor))
+
+
+def _tensor(tensor: torch.Tensor) -> list[bytes]:
+    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+    return [f"{array.dtype} {array.shape}".encode(), array.tobytes()]
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.hexdigest()[:16]
