@@ -17,7 +17,8 @@ from tb.plain.check import Outcome, expect, run_image
 from tb.plain.host import Host
 
 INPUTS = 600  # of full-scale products: the sum is beyond 2**23
-OUTCOME = Outcome()  # of both tests
+LONG = 4100  # words of a plane, more than 12 bits count
+OUTCOME = Outcome()  # of all tests
 
 
 def requant(filters: int, real: float) -> Requant:
@@ -64,6 +65,16 @@ async def full_scale_sums(dut: Any) -> None:
     )
     images = np.full((2, INPUTS, 1, 1), -128, dtype=np.int8)
     images[1] = 127
+    await compare(dut, network, images, "tight")
+
+
+@cocotb.test(skip=settings.config().edge_depth <= LONG)
+async def planes_of_many_words(dut: Any) -> None:
+    """More words of a plane, and of a packet of the out stream, than 12 bits count."""
+    shape = (1, LONG, settings.config().size)
+    weight = np.full((1, 1, 1, 1), 127)
+    network = Network("long", shape, (Conv("conv", INPUT, weight, requant(1, 1 / 127)),))
+    images = numpy_rng("pixels").integers(-128, 128, (1, *shape)).astype(np.int8)
     await compare(dut, network, images, "tight")
 
 

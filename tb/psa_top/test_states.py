@@ -171,6 +171,29 @@ async def packets_wait_while_a_program_runs(dut: Any) -> None:
     await b.healthy()
 
 
+@cocotb.test()
+async def a_packet_in_the_cycle_of_start(dut: Any) -> None:
+    """A header that is offered in the very cycle in which START takes effect waits for the end of the run."""
+    b = await bench(dut)
+    source = b.host.source
+    source.patience = 2 * b.expected.run.cycles
+    await load_input(b)
+    beats, pixels = b.feature_packet(0, 0, 2)
+    starting = cocotb.start_soon(b.host.start(b.image.run_start))
+    for _ in range(2):  # PROGRAM_START, then CONTROL, which is answered in the cycle of START
+        await RisingEdge(dut.s_axil_bvalid)
+    source.valid.value, source.data.value, source.last.value = 1, int(beats[0]), 0
+    await RisingEdge(dut.clk)
+    assert source.ready.value == 0, "a packet begins in the cycle of START"
+    sending = cocotb.start_soon(source.send(beats))
+    await starting
+    await finish(b)
+    await sending
+    await ClockCycles(dut.clk, 4)
+    assert ((await b.features())[0][:2] == pixels).all()
+    await b.healthy()
+
+
 async def finish(b: Bench) -> None:
     """Waits for the end of the network's run, and compares what it sent and counted."""
     await b.host.wait_done()

@@ -152,3 +152,9 @@ def test_depths_that_are_no_powers_of_two(test: str) -> None:
     check(
         runner.run(TESTS[test], "verilator", replace(CONFIGS["8x4"], name="odd", **cast(Any, depths)), seed=1)
     )
+
+
+def test_deep_memories() -> None:
+    """Planes and packets of more words than 12 bits count."""
+    deep = replace(CONFIGS["4x2"], name="4x2deep", feature_depth=32768, edge_depth=8192)
+    check(runner.run(TESTS["extremes"], "verilator", deep, seed=1))
