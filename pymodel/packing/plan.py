@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +39,9 @@ class LayerWeights:
     where one is added to the layer's sums: the bank of what each filter adds, -1 for nothing; it takes a slot
     of the filter. `words` of the layer's output: a lane takes a cycle for each. Raises `TatamiError`, naming
     the layer, for shapes that do not match and for values that are not finite.
+
+    `own` bool [F, K], of a convolution in groups: the inputs of each filter's own group. Elsewhere is no
+    weight, only a zero of no saliency; a ratio counts the weights that there are, over the slots.
     """
 
     name: str
@@ -47,6 +50,7 @@ class LayerWeights:
     saliency: npt.NDArray[np.floating]
     residual: Array | None = None
     words: int = 1
+    own: Mask | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
@@ -84,6 +88,11 @@ class LayerWeights:
         return LayerWeights(name, weight, bank, np.square(weight, dtype=np.float64))
 
     @property
+    def weights(self) -> int:
+        """Weights that the layer has: what a ratio counts against its slots."""
+        return self.weight.size if self.own is None else int(self.own.sum())
+
+    @property
     def filters(self) -> int:
         return int(self.weight.shape[0])
 
@@ -118,6 +127,19 @@ class LayerPlan:
     def of(packed: PackedMatrix) -> LayerPlan:
         """The plan that keeps the weights which have a slot."""
         return LayerPlan(unpack(packed, packed.filters, packed.inputs) != 0, packed)
+
+    def within(self, own: Mask) -> LayerPlan:
+        """The plan without slots for what is no weight: `own` as in `LayerWeights`. Its lanes stay."""
+        if self.packed is None:
+            return LayerPlan(self.mask & own, None)
+        tiles = []
+        for tile in self.packed.tiles:
+            member = self.packed.groups[tile.lanes[:, None], tile.select]
+            stays = (tile.weight != 0) & own[tile.filters[None, :], member]
+            position = None if tile.position is None else np.where(stays, tile.position, 0)
+            select, weight = np.where(stays, tile.select, 0), np.where(stays, tile.weight, 0)
+            tiles.append(replace(tile, select=select, weight=weight.astype(np.int8), position=position))
+        return LayerPlan.of(replace(self.packed, tiles=tuple(tiles)))
 
     def to_arrays(self) -> dict[str, Any]:
         """The plan as numbers and arrays in dicts, for a file; `from_arrays` is the inverse."""
@@ -216,7 +238,7 @@ def slot_budget(layers: Sequence[LayerWeights], ratio: float, config: ArrayConfi
     """
     if not 1 <= ratio < math.inf:  # also refuses NaN
         raise TatamiError(f"ratio is {ratio}, must be at least 1")
-    weights = sum(layer.weight.size for layer in layers)
+    weights = sum(layer.weights for layer in layers)
     lanes = math.floor(weights / (ratio * config.size) + 1e-9)
     tiles = sum(layer.tiles(config) for layer in layers)
     if lanes < tiles:

@@ -78,7 +78,7 @@ class ColumnCombining(Scheme):
         low, high = (
             0,
             min(
-                sum(layer.weight.size for layer in layers),
+                sum(layer.weights for layer in layers),
                 math.floor(budget * config.size * (1 + self.gamma)),
             ),
         )

@@ -114,7 +114,7 @@ def original_weights(layers: Sequence[LayerWeights]) -> int:
             total += (
                 0
                 if layer.name.endswith(COEFFICIENTS) and _stem(layer.name) + BASIS in by_name
-                else layer.weight.size
+                else layer.weights
             )
             continue
         partner = by_name.get(_stem(layer.name) + COEFFICIENTS)

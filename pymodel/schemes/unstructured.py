@@ -38,7 +38,7 @@ class Unstructured(Scheme):
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
         """Keeps 1 / `ratio` of the weights, counting a slot for each."""
-        weights = sum(layer.weight.size for layer in layers)
+        weights = sum(layer.weights for layer in layers)
         if not 1 <= ratio <= weights:
             raise TatamiError(f"ratio is {ratio:g}, must be in 1..{weights}")
         masks = most_salient(layers, math.floor(weights / ratio + 1e-9))

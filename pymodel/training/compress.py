@@ -28,8 +28,8 @@ from pymodel.machine.model import Machine
 from pymodel.machine.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.network import network_file
 from pymodel.network.accuracy import accuracy_int8
-from pymodel.network.float import FloatArray
-from pymodel.network.from_torch import from_torch
+from pymodel.network.float import FloatArray, FloatPool
+from pymodel.network.from_torch import from_torch, import_torch
 from pymodel.network.integer import INPUT, GlobalPool, Layer, Network
 from pymodel.network.quantise import NO_STEPS, calibrate, quantise, quantise_tensor
 from pymodel.network.reference import evaluate
@@ -122,12 +122,22 @@ def measure_start(task: Task, config: ArrayConfig) -> Start:
         energy_nj=spent,
         depths=depths,
         lanes=dense.lanes,
-        dense_weights=sum(row["weights"] for row in dense.layers),
+        dense_weights=_weights(task),
     )
 
 
 def _identity(task: Task, config: ArrayConfig) -> dict[str, str]:
     return {**identity(task, MEASURING), "config": config.name}
+
+
+def _weights(task: Task) -> int:
+    """Of all layers; of a convolution in groups without the zeros between the blocks."""
+    imported = import_torch(task.module, task.input_shape, task.name)
+    return sum(
+        layer.weight.size // imported.groups[layer.name]
+        for layer in imported.network.layers
+        if not isinstance(layer, FloatPool)
+    )
 
 
 def compress(

@@ -82,7 +82,8 @@ class PenniTrainer(Trainer):
         """
         parts = dict(self.module.named_modules())
         parameters, flops, all_parameters, all_flops = 0, 0, 0, 0
-        for layer in import_torch(self.runnable(), self.task.input_shape, self.task.name).network.layers:
+        imported = import_torch(self.runnable(), self.task.input_shape, self.task.name)
+        for layer in imported.network.layers:
             _, rows, columns = self.skeleton.shapes[layer.name]
             stem = parts.get(layer.name.removesuffix(COEFFICIENTS))
             if layer.name.endswith(COEFFICIENTS) and isinstance(stem, Decomposed):
@@ -93,10 +94,10 @@ class PenniTrainer(Trainer):
                     all_flops + count.original_flops,
                 )
             elif isinstance(layer, FloatConv | FloatLinear) and not layer.name.endswith(BASIS):
-                kept = int((layer.weight != 0).sum())
+                kept, whole = int((layer.weight != 0).sum()), layer.weight.size // imported.groups[layer.name]
                 parameters, flops = parameters + kept, flops + kept * rows * columns
                 all_parameters, all_flops = (
-                    all_parameters + layer.weight.size,
-                    all_flops + layer.weight.size * rows * columns,
+                    all_parameters + whole,
+                    all_flops + whole * rows * columns,
                 )
         return {"parameters_pruned": 1 - parameters / all_parameters, "flops_pruned": 1 - flops / all_flops}

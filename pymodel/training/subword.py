@@ -57,7 +57,7 @@ class SubwordTrainer(Trainer):
             return every, every
         packed = self.plans[name].packed
         assert packed is not None
-        ones = torch.from_numpy(unpack(packed, packed.filters, packed.inputs)).reshape(self.dense[name].shape)
+        ones = self.of_matrix(name, unpack(packed, packed.filters, packed.inputs))
         return ones & 1 == 1, ones >> DIGIT_BITS == 1
 
     def step_of(self, name: str) -> torch.Tensor:

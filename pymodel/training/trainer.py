@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -67,6 +68,12 @@ class Trainer:
         self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
         self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
         self.score: dict[str, torch.Tensor] = {}
+        # of layers in groups: where each of a filter's weights is in the matrix that the array sees
+        self.columns = {
+            name: _own_columns(weight, imported.groups[name])
+            for name, weight in self.seen.items()
+            if imported.groups[name] > 1
+        }
         self.skeleton = imported.network.skeleton
         self.banks, self.residuals = input_banks(self.skeleton, config), residual_banks(self.skeleton, config)
         self.words = output_words(self.skeleton, config)
@@ -136,14 +143,29 @@ class Trainer:
         """
         layers = []
         for name, weight in self.dense.items():
-            matrix = weight.detach().reshape(len(weight), -1).double().numpy()
-            saliency = self.score.get(name, weight.detach().square()).reshape(matrix.shape).double().numpy()
+            matrix = self.matrix(name, weight)
+            saliency = self.matrix(name, self.score.get(name, weight.detach().square()))
+            own = self.matrix(name, torch.ones_like(weight)) > 0 if name in self.columns else None
             layers.append(
                 LayerWeights(
-                    name, matrix, self.banks[name], saliency, self.residuals.get(name), self.words[name]
+                    name, matrix, self.banks[name], saliency, self.residuals.get(name), self.words[name], own
                 )
             )
         return layers
+
+    def matrix(self, name: str, weight: torch.Tensor) -> npt.NDArray[np.float64]:
+        """A layer as the array sees it, float64 [F, K], with zeros between the blocks of its groups."""
+        flat = weight.detach().reshape(len(weight), -1).double().numpy()
+        if name not in self.columns:
+            return flat
+        whole = np.zeros((len(flat), len(self.banks[name])))
+        np.put_along_axis(whole, self.columns[name], flat, axis=1)
+        return whole
+
+    def of_matrix(self, name: str, matrix: npt.NDArray[Any]) -> torch.Tensor:
+        """The inverse of `matrix`, of any values: in the shape of the layer's parameter."""
+        own = np.take_along_axis(matrix, self.columns[name], axis=1) if name in self.columns else matrix
+        return torch.from_numpy(np.ascontiguousarray(own)).reshape(self.dense[name].shape)
 
     def plan(self, ratio: float) -> None:
         """Asks the scheme anew and prunes."""
@@ -152,13 +174,12 @@ class Trainer:
         self.plans = self.scheme.plan(
             layers, ratio, self.config, np.random.default_rng([self.seed, self.step])
         )
+        for layer in layers:
+            if layer.own is not None:
+                self.plans[layer.name] = self.plans[layer.name].within(layer.own)
         self.ratio, self.kept = ratio, saliency_kept(layers, self.plans)
         for name in self.seen:
-            self.masks[name] = (
-                torch.from_numpy(self.plans[name].mask)
-                .reshape(self.dense[name].shape)
-                .to(self.dense[name].dtype)
-            )
+            self.masks[name] = self.of_matrix(name, self.plans[name].mask).to(self.dense[name].dtype)
         self.apply()
 
     def apply(self) -> None:
@@ -305,6 +326,13 @@ def accuracy(task: Task, module: nn.Module) -> float:
         ):
             right += int((module(task.prepare(images, None)).argmax(dim=1) == labels).sum())
     return right / len(task.test_labels)
+
+
+def _own_columns(weight: torch.Tensor, groups: int) -> npt.NDArray[np.int64]:
+    """Of a weight [F, C / groups, k, k] each one's column in the matrix [F, C * k * k]: int64 [F, own]."""
+    own, each = weight[0].numel(), len(weight) // groups
+    first = np.arange(len(weight)) // each * own
+    return first[:, None] + np.arange(own)
 
 
 def _generator(*seed: int) -> torch.Generator:

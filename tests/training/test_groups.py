@@ -1,0 +1,87 @@
+"""Depthwise and grouped convolutions train under every scheme; zeros between their blocks are no weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pymodel.machine.config import CONFIGS
+from pymodel.network import network_file
+from pymodel.schemes import SCHEMES, array_for, get_scheme
+from pymodel.training import compress
+from pymodel.training.loop import trainer_of
+from pymodel.training.schedule import Budget
+from pymodel.training.tasks import Task
+
+CONFIG = CONFIGS["8x4"]
+SHAPE = (2, 6, 6)
+BUDGET = Budget(epochs=1, batch=16, replans=2)
+
+
+def task() -> Task:
+    torch.manual_seed(1)
+    first, depthwise, grouped = (
+        nn.Conv2d(2, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Conv2d(8, 12, 3, padding=1, groups=4),
+    )
+    layers = (first, nn.ReLU(), depthwise, nn.BatchNorm2d(8), nn.ReLU(), grouped, nn.ReLU())
+    net = nn.Sequential(*layers, nn.Conv2d(12, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+    images, labels = torch.randn(48, *SHAPE), torch.arange(48) % 3
+    data = images, labels, images[:8], labels[:8]
+    return Task("grouped", net, SHAPE, *data, lambda batch, _: batch, ("0",), "random", "noise")
+
+
+OWN = {"2": 8 * 9, "5": 12 * 2 * 9, "7": 8 * 12, "10": 3 * 288}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_they_train(name: str, tmp_path: Path) -> None:
+    scheme, mine = get_scheme(name), task()
+    ratio = 2.0 if scheme.prunes else 1.0
+    start = compress.measure_start(mine, CONFIG)
+    found = compress.compress(mine, scheme, ratio, CONFIG, BUDGET, 1, tmp_path, start)
+    assert found["mismatches"] == 0
+    assert start.dense_weights == 8 * 2 * 9 + sum(OWN.values())
+    network = network_file.load(tmp_path / "network.npz").network
+    for layer in network.layers:
+        if layer.name in ("2", "5"):
+            groups = 8 if layer.name == "2" else 4
+            each, channels = len(layer.weight) // groups, 8 // groups  # type: ignore[union-attr]
+            for f, kernels in enumerate(layer.weight):  # type: ignore[union-attr]
+                assert not np.delete(
+                    kernels, range(f // each * channels, (f // each + 1) * channels), 0
+                ).any()
+    if scheme.stages == 1:
+        weights = {row["name"]: row["kept"] for row in found["layers"] if row["kept"] is not None}
+        assert set(weights) == set(OWN)
+        assert all(kept <= OWN[layer] for layer, kept in weights.items())
+        assert found["density"] == pytest.approx(sum(weights.values()) / sum(OWN.values()))
+    if scheme.prunes:
+        assert found["matrix_compression"] >= ratio
+    else:
+        assert found["density"] == 1
+
+
+def test_a_trainer_says_which_weights_there_are() -> None:
+    mine = task()
+    for name in ("tight_joint", "tight_subword"):
+        scheme = get_scheme(name)
+        config = array_for(scheme, CONFIG)
+        trainer = trainer_of(scheme)(mine, scheme, 2.0, config, replace(BUDGET, saliency="taylor"), 1)
+        trainer.plan(2.0)
+        trainer.learn()
+        layers = {layer.name: layer for layer in trainer.layers()}
+        assert {name: layer.weights for name, layer in layers.items()} == OWN
+        for layer in layers.values():
+            if layer.own is not None:
+                assert not layer.weight[~layer.own].any()
+                assert not layer.saliency[~layer.own].any()
+                assert not trainer.plans[layer.name].mask[~layer.own].any()
+            found = trainer.of_matrix(layer.name, layer.weight)
+            assert torch.equal(found.float(), trainer.dense[layer.name].detach())
