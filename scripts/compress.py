@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from pymodel.machine.config import CONFIGS, get_config
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RATIO_STATUS, RatioError, TatamiError
 from pymodel.machine.slot_rows import FORMATS
 
 
@@ -144,4 +144,4 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except TatamiError as error:
         print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(RATIO_STATUS if isinstance(error, RatioError) else 2)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RATIO_STATUS, TatamiError
+from pymodel.machine.files import read_json, read_yaml, write_json
 from scripts.sim import integer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,9 +105,17 @@ def plan(
     return runs, left_out
 
 
-def carry_out(run: Run, threads: int, page: Path) -> str | None:
-    """Does a run, and keeps its report, and its picture if it is to be shown, in `page`; returns what it said
-    if it failed.
+@dataclass(frozen=True)
+class Failed:
+    """What a run said last that failed, and whether it is that its scheme cannot reach the ratio."""
+
+    said: str
+    unreachable: bool
+
+
+def carry_out(run: Run, threads: int, page: Path) -> Failed | None:
+    """Does a run, and keeps its report, and its picture if it is to be shown, in `page`; returns what went
+    wrong if it failed.
 
     What it prints is kept in its own folder, with checkpoint and image.
     """
@@ -134,15 +142,14 @@ def carry_out(run: Run, threads: int, page: Path) -> str | None:
     )
     (run.folder / "log.txt").write_text(done.stdout)
     if done.returncode:
-        return (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        said = (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return Failed(said, unreachable=done.returncode == RATIO_STATUS)
     picture = run.folder / "matrix.png"
     if run.ratio == PICTURED and run.seed == 1 and picture.is_file():
         shutil.copyfile(picture, page / picture_name(run.network, run.scheme, f"at-{run.ratio:g}x"))
-    report = json.loads((run.folder / "report.json").read_text())
+    report = read_json(run.folder / "report.json")
     report.pop("layers")  # by far the most of it, and not on the page
-    draft = page / f"{run.name}.part"  # the report is there whole or not at all, whenever this is stopped
-    draft.write_text(json.dumps(report, indent=1) + "\n")
-    draft.replace(page / f"{run.name}.json")
+    write_json(page / f"{run.name}.json", report)
     return None
 
 
@@ -198,7 +205,7 @@ def main(arguments: list[str]) -> int:
         raise TatamiError(f"EPOCHS '{given.epochs}' is not a number") from None
     if epochs is not None:
         Budget(epochs=epochs)  # refuses what no training can have
-    runs, left_out = plan(yaml.safe_load(RUNS.read_text()), weights, data, epochs)
+    runs, left_out = plan(read_yaml(RUNS), weights, data, epochs)
     console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
     for network in dict.fromkeys(left_out):
         print(f"{network}: left out, it needs WEIGHTS={network}=path and DATA=path")
@@ -216,12 +223,12 @@ def main(arguments: list[str]) -> int:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         running = {pool.submit(carry_out, run, threads, page): run for run in ([] if page_only else waiting)}
         for future in as_completed(running):
-            run, said = running[future], future.result()
-            if said:
-                failed.append((run, said))
+            run, wrong = running[future], future.result()
+            if wrong:
+                failed.append((run, wrong))
             progress.update(bar, advance=1, description=f"done: {run.name}")
-    for run, said in failed:
-        print(f"{run.name}: {said}")
+    for run, wrong in failed:
+        print(f"{run.name}: {wrong.said}")
     try:
         render(page, given.out, command="make results")
     except OSError as error:
@@ -239,7 +246,7 @@ def main(arguments: list[str]) -> int:
             }
         ),
     )
-    return 1 if any("ratio is" not in said for _, said in failed) else 0
+    return 0 if all(wrong.unreachable for _, wrong in failed) else 1
 
 
 if __name__ == "__main__":

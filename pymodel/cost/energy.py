@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pymodel.cost.counts import ImageCost, LayerCost
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import read_yaml
 from pymodel.machine.memory import memories
 
 ENERGY_TABLE = Path(__file__).with_name("energy.yaml")
@@ -63,12 +63,7 @@ def load_energy(path: Path = ENERGY_TABLE) -> EnergyTable:
     def refuse(what: str) -> TatamiError:
         return TatamiError(f"energy table '{path}': {what}")
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise refuse(f"cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise refuse(f"is not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, f"energy table '{path}'")
     if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
         raise refuse("entries is missing, must be a mapping of " + ", ".join(ENTRIES))
     if not isinstance(content.get("technology"), str):

@@ -10,6 +10,16 @@ class TatamiError(Exception):
     """
 
 
+class RatioError(TatamiError):
+    """A ratio that the scheme cannot reach with this network on this array.
+
+    scripts/compress.py ends with exit status `RATIO_STATUS` for it: `make results` goes on without the run.
+    """
+
+
+RATIO_STATUS = 3
+
+
 class ErrorCode(IntEnum):
     """What ERROR holds; docs/machine.md, "Errors"."""
 

@@ -8,18 +8,23 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked, parse_json
 from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
 from pymodel.machine.names import check_name
 from pymodel.machine.planes import Placement
 
 OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
+
+Positive = Annotated[int, Field(ge=1, lt=1 << 32)]
+Address = Annotated[int, Field(ge=0, lt=1 << 32)]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,62 @@ class Dump:
     bank: int
     base: int
     words: int
+
+
+class SectionHeader(Fields):
+    """A section in the header of the file: its words follow in `bytes` bytes."""
+
+    memory: str
+    bank: int = Field(ge=0)
+    address: int = Field(ge=0)
+    words: int = Field(ge=0)
+    width: int = Field(ge=1)
+    bytes: int = Field(ge=0)
+    crc32: int = Field(ge=0, lt=1 << 32)
+
+
+class PlacementHeader(Fields):
+    """A `Placement` in the header."""
+
+    name: str
+    shape: tuple[Positive, Positive, Positive]
+    size: Positive
+    phase: Positive
+    rows: Positive
+    pitch: Positive
+    bank: tuple[Address, ...]
+    base: tuple[Address, ...]
+
+
+class DumpHeader(Fields):
+    """A `Dump` in the header."""
+
+    tensor: str
+    bank: Address
+    base: Address
+    words: Address
+
+
+class NetworkHeader(Fields):
+    """What the host needs to use the memories."""
+
+    name: str
+    scheme: str
+    placements: tuple[PlacementHeader, ...]
+    layers: tuple[str, ...]
+    output: str
+    run_start: Address
+    dump_start: Address
+    dumps: tuple[DumpHeader, ...]
+    stats: dict[str, Any]
+
+
+class Header(Fields):
+    """The JSON at the beginning of the file (docs/formats.md). `config` is compared field by field."""
+
+    config: dict[str, Any]
+    sections: tuple[SectionHeader, ...]
+    network: NetworkHeader
 
 
 @dataclass(frozen=True)
@@ -149,9 +210,10 @@ class Image:
             raise refuse(f"header is cut short: {len(text)} of {length} bytes")
         if zlib.crc32(text) != crc:
             raise refuse("header checksum (crc32) is wrong")
-        header = json.loads(text)
+        where = f"image file '{path}': header"
+        header = checked(Header, parse_json(text, where), where)
         # files from before there was a decoder
-        found = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1, **header["config"]}
+        found = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1, **header.config}
         for name, value in config.fingerprint().items():
             if found.get(name) != value:
                 raise refuse(
@@ -160,42 +222,42 @@ class Image:
         specs = memories(config)
         sections = []
         position = 16 + length
-        for entry in header["sections"]:
-            where = f"section {entry['memory']}"
-            blob = raw[position : position + entry["bytes"]]
-            position += entry["bytes"]
-            if len(blob) < entry["bytes"]:
-                raise refuse(f"{where} is cut short: {len(blob)} of {entry['bytes']} bytes")
-            if zlib.crc32(blob) != entry["crc32"]:
+        for entry in header.sections:
+            where = f"section {entry.memory}"
+            blob = raw[position : position + entry.bytes]
+            position += entry.bytes
+            if len(blob) < entry.bytes:
+                raise refuse(f"{where} is cut short: {len(blob)} of {entry.bytes} bytes")
+            if zlib.crc32(blob) != entry.crc32:
                 raise refuse(f"{where} checksum (crc32) is wrong")
-            memory = specs.get(entry["memory"])
+            memory = specs.get(entry.memory)
             if memory is None:
                 raise refuse(f"{where}: there is no such memory")
             row = -(-memory.width // 8)
-            if entry["width"] != memory.width or entry["bytes"] != entry["words"] * row:
+            if entry.width != memory.width or entry.bytes != entry.words * row:
                 raise refuse(
-                    f"{where}: {entry['words']} words of {entry['width']} bits in {entry['bytes']} bytes, a"
+                    f"{where}: {entry.words} words of {entry.width} bits in {entry.bytes} bytes, a"
                     f" word has {memory.width}"
                 )
             words = memory.decode(np.frombuffer(blob, dtype=np.uint8).reshape(-1, row))
-            section = Section(entry["memory"], entry["address"], words, entry["bank"])
+            section = Section(entry.memory, entry.address, words, entry.bank)
             check_section(config, memory, section, f"image file '{path}': ")
             sections.append(section)
         if position != len(raw):
             raise refuse(f"{len(raw) - position} bytes follow the last section")
-        network = header["network"]
+        network = header.network
         return Image(
             config=config,
-            network=network["name"],
-            scheme=network["scheme"],
+            network=network.name,
+            scheme=network.scheme,
             sections=tuple(sections),
-            placements={p["name"]: Placement.from_json(p) for p in network["placements"]},
-            layers=tuple(network["layers"]),
-            output=network["output"],
-            run_start=network["run_start"],
-            dump_start=network["dump_start"],
-            dumps=tuple(Dump(**d) for d in network["dumps"]),
-            stats=network["stats"],
+            placements={p.name: Placement.from_json(p.model_dump()) for p in network.placements},
+            layers=network.layers,
+            output=network.output,
+            run_start=network.run_start,
+            dump_start=network.dump_start,
+            dumps=tuple(Dump(**d.model_dump()) for d in network.dumps),
+            stats=network.stats,
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.planes import ceil_div
 from pymodel.packing.pack import WEIGHT_BITS, PackedMatrix, Tile, unpack
 from pymodel.packing.permute import Array
@@ -237,13 +237,13 @@ def slot_budget(layers: Sequence[LayerWeights], ratio: float, config: ArrayConfi
     Raises `TatamiError` for a ratio below 1, and for one that leaves less than a lane for each tile.
     """
     if not 1 <= ratio < math.inf:  # also refuses NaN
-        raise TatamiError(f"ratio is {ratio}, must be at least 1")
+        raise RatioError(f"ratio is {ratio}, must be at least 1")
     weights = sum(layer.weights for layer in layers)
     lanes = math.floor(weights / (ratio * config.size) + 1e-9)
     tiles = sum(layer.tiles(config) for layer in layers)
     if lanes < tiles:
         limit = weights / (tiles * config.size)
-        raise TatamiError(
+        raise RatioError(
             f"ratio is {ratio:g}, must be at most {limit:.4g}: {tiles} tiles of filters need a lane each,"
             f" {lanes} lanes are left"
         )

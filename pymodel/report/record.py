@@ -4,7 +4,6 @@ checked.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import read_json
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become parts of file names
 
@@ -238,13 +238,7 @@ def read_reports(path: Path) -> list[Report]:
         files = [path]
     reports = []
     for file in files:
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise TatamiError(f"report '{file}' cannot be read: {error.strerror}") from None
-        except ValueError as error:  # not JSON, or not UTF-8
-            raise TatamiError(f"report '{file}' is not JSON: {error}") from None
-        reports.append(Report.of(content, str(file)))
+        reports.append(Report.of(read_json(file, f"report '{file}'"), str(file)))
     reports.sort(key=lambda r: (r.network, r.config, r.scheme, r.ratio, r.seed))
     _check_together(reports)
     return reports

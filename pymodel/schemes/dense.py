@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError
 from pymodel.packing.pack import pack_dense
 from pymodel.packing.plan import LayerPlan, LayerWeights, Scheme
 
@@ -23,7 +23,7 @@ class Dense(Scheme):
     ) -> dict[str, LayerPlan]:
         """Keeps everything; `ratio` must be 1."""
         if ratio != 1:
-            raise TatamiError(f"ratio is {ratio:g}, must be 1: scheme 'dense' prunes nothing")
+            raise RatioError(f"ratio is {ratio:g}, must be 1: scheme 'dense' prunes nothing")
         ones = {layer.name: np.ones(layer.weight.shape, np.int8) for layer in layers}
         return {
             layer.name: LayerPlan.of(pack_dense(ones[layer.name], layer.bank, config.size, config.group))

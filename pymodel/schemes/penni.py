@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.packing.pack import pack
 from pymodel.packing.permute import Permutation, lane_count
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Plans, Scheme
@@ -78,7 +78,7 @@ class Penni(Scheme):
         # at most one weight a slot
         masks, permutations = most_that_fit(try_out, budget, budget * config.size)
         if any(layer.saliency.any() for layer in layers) and not any(mask.any() for mask in masks.values()):
-            raise TatamiError(
+            raise RatioError(
                 f"ratio is {ratio:g}, is too high: {budget} lanes hold no coefficient with the basis kernel"
                 " that it needs"
             )
@@ -92,11 +92,11 @@ class Penni(Scheme):
     def _budget(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
         """Lanes of all layers together, as `base.slot_budget` but for what the ratio counts against."""
         if not 1 <= ratio < math.inf:  # also refuses NaN
-            raise TatamiError(f"ratio is {ratio}, must be at least 1")
+            raise RatioError(f"ratio is {ratio}, must be at least 1")
         weights = original_weights(layers)
         lanes = math.floor(weights / (ratio * config.size) + 1e-9)
         if lanes < 1:
-            raise TatamiError(
+            raise RatioError(
                 f"ratio is {ratio:g}, must be at most {weights / config.size:.4g}: no lane is left"
             )
         return lanes

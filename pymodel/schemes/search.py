@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.planes import ceil_div
 from pymodel.packing.permute import MOVES, Array, Permutation, Table, permute
 from pymodel.packing.plan import LayerWeights
@@ -121,7 +121,7 @@ def hand_out_lanes(
     counts = np.ones(len(owners), np.int64)
     left = lanes // step - len(owners)
     if left < 0:
-        raise TatamiError(
+        raise RatioError(
             f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each"
         )
     rest = np.concatenate([gain[1:] for gain in gains])

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme
 
 
@@ -40,6 +40,6 @@ class Unstructured(Scheme):
         """Keeps 1 / `ratio` of the weights, counting a slot for each."""
         weights = sum(layer.weights for layer in layers)
         if not 1 <= ratio <= weights:
-            raise TatamiError(f"ratio is {ratio:g}, must be in 1..{weights}")
+            raise RatioError(f"ratio is {ratio:g}, must be in 1..{weights}")
         masks = most_salient(layers, math.floor(weights / ratio + 1e-9))
         return {name: LayerPlan(mask, None) for name, mask in masks.items()}

@@ -4,19 +4,19 @@ model on it again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked, read_json, write_json
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
 
@@ -38,6 +38,14 @@ class Suspect:
     begin: int
     end: int
     image: Image | None = None
+
+
+class Times(Fields):
+    """suspect.json: the program word of the start, and the run's time in ns."""
+
+    start: int = Field(ge=0)
+    begin: int
+    end: int
 
 
 class Attempt:
@@ -106,9 +114,7 @@ def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path(
         suspect.image.save(place / IMAGE)
     if inputs is not None:
         np.savez_compressed(place / INPUTS, inputs=inputs)
-    (place / RECORD).write_text(
-        json.dumps({"start": suspect.start, "begin": suspect.begin, "end": suspect.end})
-    )
+    write_json(place / RECORD, {"start": suspect.start, "begin": suspect.begin, "end": suspect.end})
 
 
 def load(folder: Path, config: ArrayConfig) -> Suspect | None:
@@ -119,7 +125,7 @@ def load(folder: Path, config: ArrayConfig) -> Suspect | None:
     place = folder / FOLDER
     if not place.is_dir():
         return None
-    record: dict[str, Any] = read_json(place / RECORD)
+    record = checked(Times, read_json(place / RECORD), place / RECORD)
     machine = Machine(config)
     try:
         with np.load(place / STATE) as state:
@@ -129,20 +135,4 @@ def load(folder: Path, config: ArrayConfig) -> Suspect | None:
     machine.features = contents.pop("features")
     machine.memory = contents
     image = Image.load(place / IMAGE, config) if (place / IMAGE).is_file() else None
-    try:
-        return Suspect(machine, int(record["start"]), int(record["begin"]), int(record["end"]), image)
-    except (KeyError, TypeError, ValueError) as error:
-        raise TatamiError(f"{place / RECORD}: field {error} is missing or no number") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises `TatamiError` naming the file."""
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        raise TatamiError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise TatamiError(f"{path}: is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise TatamiError(f"{path}: holds no JSON object")
-    return value
+    return Suspect(machine, record.start, record.begin, record.end, image)

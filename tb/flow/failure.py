@@ -15,10 +15,11 @@ from typing import Any
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import read_json
 from tb.common import settings
 from tb.common.settings import Options
 from tb.debug import suspect
-from tb.debug.suspect import Suspect, read_json
+from tb.debug.suspect import Suspect
 from tb.flow import provenance, runner
 from tb.flow.testlist import TestSpec
 
@@ -131,7 +132,9 @@ def load(folder: Path) -> Failure:
     path = folder / RECORD
     if not path.is_file():
         raise TatamiError(f"FAILURE '{folder}' has no {RECORD}: not the folder of a failure")
-    record: dict[str, Any] = read_json(path)
+    record: Any = read_json(path)
+    if not isinstance(record, dict):
+        raise TatamiError(f"{path}: holds no JSON object")
     try:
         config, test = ArrayConfig(**record["config"]), record["test"]
         failure = Failure(
@@ -151,8 +154,8 @@ def load(folder: Path) -> Failure:
         )
     except KeyError as error:
         raise TatamiError(f"{path}: field {error} is missing; was it kept by an earlier version?") from None
-    except (TypeError, ValueError) as error:
-        raise TatamiError(f"{path}: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
     for source in failure.sources or ():
         if not source.is_file():
             raise TatamiError(f"{path}: source {shown(source)} is not there any more")

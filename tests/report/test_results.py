@@ -6,12 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
 
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RATIO_STATUS, TatamiError
 from pymodel.report import render
 from pymodel.schemes import SCHEMES
 from pymodel.training.schedule import Budget
@@ -109,6 +110,23 @@ def test_runs_are_done_once_and_rendered(
     assert "ratio is" not in said
     assert json.loads(said.splitlines()[-1].removeprefix("RESULTS "))["done"] == 1
     assert page.read_text() == text
+
+
+@pytest.mark.parametrize(("child", "status"), [(2, 1), (1, 1), (RATIO_STATUS, 0)])
+def test_the_exit_status_is_from_that_of_the_runs_not_their_words(
+    child: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"network": "digits", "schemes": ["tight"], "ratios": [8], "epochs": 0}
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump([entry]))
+    monkeypatch.setattr(results, "RUNS", tmp_path / "results.yaml")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    said = "compress: what the file says of ratio is damaged\n"
+    monkeypatch.setattr(results.subprocess, "run", lambda *_, **__: CompletedProcess([], child, said))
+    page = tmp_path / "results.md"
+    page.with_suffix("").mkdir()
+    kept = next((results.ROOT / "docs" / "results").glob("digits-*.json"))
+    shutil.copy(kept, page.with_suffix(""))
+    assert results.main([f"--out={page}"]) == status
 
 
 def test_a_report_of_another_budget_is_no_result(tmp_path: Path) -> None:

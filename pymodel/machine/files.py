@@ -1,0 +1,104 @@
+"""Files of YAML and JSON: read through a model that says what may be in them, written whole or not at all.
+
+Text is UTF-8. Whatever is wrong with a file is one `TatamiError` of one line: the file, the field, the limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pymodel.machine.errors import TatamiError
+
+SHOWN = 60  # characters of a wrong value in a message
+
+
+class Fields(BaseModel):
+    """The base of a model of a file: a field that it does not name is refused, types are taken at their word,
+    numbers are finite.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Fields)
+
+
+def read_text(path: Path, where: object = None) -> str:
+    """`where`: what messages begin with, if not the path alone."""
+    where = where or path
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TatamiError(f"{where}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise TatamiError(f"{where}: is not UTF-8 at byte {error.start}") from None
+
+
+def parse_json(text: str | bytes, where: object) -> Any:
+    """What `text` holds, for messages that begin with `where`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise TatamiError(f"{where}: is no JSON: {_line(error)}") from None
+
+
+def read_json(path: Path, where: object = None) -> Any:
+    return parse_json(read_text(path, where), where or path)
+
+
+def read_yaml(path: Path, where: object = None) -> Any:
+    text = read_text(path, where)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45 for a date
+        raise TatamiError(f"{where or path}: is no YAML: {_line(error)}") from None
+
+
+def checked(model: type[Model], content: Any, where: object) -> Model:
+    """`content`, as read from JSON or YAML, as `model`; of several faults the message says the first."""
+    try:
+        return model.model_validate_json(json.dumps(content))  # JSON's rules: a list may be a tuple
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise TatamiError(
+            f"{where}: {_problem(field, first['type'], first['msg'], first['input'])}"
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:  # a date or the like, which JSON does not have
+        raise TatamiError(f"{where}: {_line(error)}") from None
+
+
+def _problem(field: str, kind: str, message: str, value: Any) -> str:
+    if kind == "missing":
+        return f"field '{field}' is missing"
+    if kind == "extra_forbidden":
+        return f"field '{field}' is unknown"
+    shown = repr(value)
+    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+    what = _line(message[:1].lower() + message[1:])
+    return f"field '{field}' is {shown}: {what}" if field else f"is {shown}: {what}"
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file is there whole or not at all, whenever this is stopped, and whoever else writes it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise TatamiError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
