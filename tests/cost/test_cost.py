@@ -349,6 +349,6 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     for text in ("entries: [", "- 1", ""):
         path.write_text(text)
-        with pytest.raises(TatamiError, match=r"broken\.yaml': (is not YAML|entries is missing)") as error:
+        with pytest.raises(TatamiError, match=r"broken\.yaml': (is no YAML|entries is missing)") as error:
             load_energy(path)
         assert "\n" not in str(error.value)
