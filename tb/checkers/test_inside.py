@@ -23,15 +23,15 @@ from pymodel.machine.registers import REGISTERS
 from pymodel.network.integer import Conv, GlobalPool, Network, Requant
 from tb.checkers.mutants import MUTANTS, Spoil, Stimulus
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.common.seeding import numpy_rng
 from tb.plain.stream import Beats, StreamSource, StreamStalledError
 
-PERIOD_NS = 10
 RUN_CYCLES = 6000  # longer than any run that ends
 START = 1
 
 
-class Bench:
+class Pins:
     """The pins of the machine, for use that is not legal: nothing here minds what comes back."""
 
     def __init__(
@@ -151,15 +151,15 @@ async def every_mutant(dut: Any) -> None:
     rng = numpy_rng("network")
     network = small_network(rng)
     image = compile_network(network, config, seed=1)
-    bench = Bench(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
+    pins = Pins(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
     played = []
     for number, mutant in enumerate(MUTANTS):
         if mutant.bug and mutant.bug.sim not in ("", settings.simulator()):
             continue
-        await bench.reset(number)
+        await pins.reset(number)
         begin = get_sim_time("ns")
-        await bench.send(*(bench.one_word(*p) for p in mutant.stimulus.packets))
-        await bench.use(mutant.stimulus)
+        await pins.send(*(pins.one_word(*p) for p in mutant.stimulus.packets))
+        await pins.use(mutant.stimulus)
         played.append(
             {
                 "case": mutant.name,

@@ -18,8 +18,8 @@ from cocotb.types import Logic, LogicArray
 from cocotb.utils import get_sim_time
 
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 
-PERIOD_NS = 10
 X = -1  # an unknown value, where the simulator has one
 
 Cycle = Mapping[str, int]

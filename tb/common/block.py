@@ -12,9 +12,9 @@ from cocotb.triggers import RisingEdge, Timer
 from cocotb.types import Logic, LogicArray
 
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.common.seeding import numpy_rng
 
-PERIOD_NS = 10
 RESET_CYCLES = 3
 
 

@@ -20,6 +20,7 @@ from pyuvm import (
     uvm_sequencer,
 )
 
+from tb.common.clock import PERIOD_NS
 from tb.env.bus import (
     IrqMonitor,
     LoadDriver,
@@ -32,7 +33,6 @@ from tb.env.bus import (
     UnknownMonitor,
 )
 from tb.env.config import EnvConfig, RegisterKnobs
-from tb.plain.host import PERIOD_NS
 from tb.plain.stream import Beats, StreamStalledError
 
 # cycles for the answer to a register access, which needs a few and waits for the host at most some dozens

@@ -15,10 +15,10 @@ from cocotb.triggers import Timer
 from pyuvm import ConfigDB, uvm_root, uvm_test
 
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.env.config import EnvConfig, from_settings, random_knobs
 from tb.env.env import Environment, Faulty
 from tb.env.scoreboard import Scoreboard
-from tb.plain.host import PERIOD_NS
 
 
 class BaseTest(uvm_test):

@@ -21,9 +21,9 @@ from cocotb.types import Logic, LogicArray
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
+from tb.common.clock import PERIOD_NS
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Reset, Stall, Words
-from tb.plain.host import PERIOD_NS
 from tb.plain.stream import Beats, StreamStalledError
 
 OKAY = 0

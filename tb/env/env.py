@@ -8,6 +8,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, SimTimeoutError, with_timeout
 from pyuvm import uvm_env
 
+from tb.common.clock import PERIOD_NS
 from tb.env import coverage as coverage
 from tb.env import faults
 from tb.env.agents import PinAgent, RegisterAgent, StreamInAgent, StreamOutAgent
@@ -15,7 +16,6 @@ from tb.env.config import EnvConfig
 from tb.env.events import Event
 from tb.env.register_model import RegisterAdapter, RegisterBlock
 from tb.env.scoreboard import Checker, Scoreboard
-from tb.plain.host import PERIOD_NS
 from tb.plain.stream import StreamRuleError
 
 RESET_CYCLES = 4

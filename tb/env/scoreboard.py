@@ -15,6 +15,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine, MachineError, Run
 from pymodel.machine.registers import COUNTERS
+from tb.common.clock import PERIOD_NS
 from tb.common.loader import LoadPacket
 from tb.debug import suspect
 from tb.env.config import EnvConfig
@@ -23,7 +24,6 @@ from tb.env.memory import ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
 from tb.env.timeline import Timeline
 from tb.plain.check import pixel_name
-from tb.plain.host import PERIOD_NS
 
 SHOWN = 10  # messages of a failure
 SHOWN_BYTES = 4  # differing bytes of a packet that get a message

@@ -15,10 +15,10 @@ from cocotb.triggers import ClockCycles
 
 from pymodel.machine.config import CONFIGS
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.env.bus import RegisterMonitor
 from tb.env.config import EnvConfig
 from tb.env.events import Access, Answer, Event
-from tb.plain.host import PERIOD_NS
 
 
 class Pins:

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from pymodel.machine.config import DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
+from tb.common.clock import PERIOD_NS
 from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.testlist import get_test
-from tb.plain.host import PERIOD_NS
 
 # the same network, images and comparison with the reference
 HARNESSES = {"plain": "digits", "env": "env_digits"}

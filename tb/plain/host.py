@@ -15,10 +15,10 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.registers import COUNTERS, REGISTERS
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.coverage.watch import watch
 from tb.plain.stream import Beats, StreamSink, StreamSource, StreamStalledError
 
-PERIOD_NS = 10
 LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
 DONE, ERROR = 1, 2  # bits of IRQ_ENABLE and IRQ_STATUS
 START, SOFT_RESET = 1, 2  # bits of CONTROL

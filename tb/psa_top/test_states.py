@@ -23,11 +23,12 @@ from pymodel.machine.model import Machine
 from pymodel.machine.model import MachineError as ModelError
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
+from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
 from tb.coverage.sample import Timeline, sample_program
 from tb.debug.suspect import Attempt, copy_of
 from tb.plain.check import Outcome, compare_counters
-from tb.plain.host import PERIOD_NS, MachineError, RegisterError
+from tb.plain.host import MachineError, RegisterError
 from tb.psa_top.test_errors import OUTCOME, Bench, bench
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.

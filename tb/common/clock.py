@@ -1,0 +1,3 @@
+"""The clock of every simulation."""
+
+PERIOD_NS = 10
