@@ -1,24 +1,54 @@
-"""What the compression commands show: progress while a network trains, and a table of what became of it."""
+"""What commands show: tables of results, progress while a network trains, and what became of it."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pymodel.schemes.penni import BASIS
-from pymodel.training.loop import Progressed
+from scripts.command import console
+
+if TYPE_CHECKING:  # it needs torch
+    from pymodel.training.loop import Progressed
 
 
-def console() -> Console:
-    """Tables keep their width in a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+def text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows_table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Any list of flat dicts: a column for each key, numbers to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for key in dict.fromkeys(key for row in rows for key in row):
+        table.add_column(
+            key,
+            justify="right" if all(isinstance(row.get(key), int | float | None) for row in rows) else "left",
+        )
+    for row in rows:
+        table.add_row(*[text(row.get(str(column.header))) for column in table.columns])
+    return table
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for key, value in summary.items():
+        if value is not None:
+            table.add_row(key, str(value) if key == "seed" else text(value))
+    return table
 
 
 @contextmanager
@@ -30,7 +60,7 @@ def training_progress(what: str) -> Iterator[Callable[[Progressed], None]]:
         TextColumn("loss {task.fields[loss]:.3f}  ratio {task.fields[ratio]:.2f}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console(stderr=True)) as progress:
         bar = progress.add_task(what, total=None, loss=math.nan, ratio=1.0)
         yield lambda now: progress.update(
             bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio

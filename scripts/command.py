@@ -1,0 +1,263 @@
+"""What every command shares: the variables of `make`, their types, the last words for an error, the console.
+
+A command is a function with `@command(...)` and one `@variable(...)` for each variable that it reads. It has
+the variable from the environment, where `make` exports it, or from the option of the same name on the command
+line, which wins. A variable that is unset or empty has its default.
+
+Exit status, beside what a command gives itself: 2 for bad input, a full disk or a folder that cannot be
+written, 130 for ctrl-C. Each is said in one line on stderr, `command: message`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+from pymodel.machine.errors import TatamiError
+from tb.flow import runner
+
+ROOT = Path(__file__).resolve().parent.parent
+JOBS = len(os.sched_getaffinity(0))  # cores that this process may use
+MAX_JOBS = 1024
+WIDTH = 140  # of tables in a pipe
+INTERRUPTED = 128 + 2  # as a shell has it: ended by signal 2
+
+# `make` names here the variables of its command line: none may pass unread. Empty where it had several goals.
+GIVEN = "MAKE_GIVEN"
+
+# Errors of the system that are no fault of the program: the place is full, read-only or no folder.
+PLACE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
+
+
+def console(width: int = WIDTH, *, stderr: bool = False) -> Console:
+    """As wide as the terminal; in a pipe tables keep `width` characters."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(width=None if stream.isatty() else width, highlight=False, stderr=stderr)
+
+
+@contextmanager
+def working(on: Console) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is going on; gives the function to change it. Nothing in a pipe."""
+    if not on.is_terminal:
+        yield lambda _: None
+        return
+    with on.status("") as status:
+        yield status.update
+
+
+def simulator(sim: str) -> None:
+    """Raises `TatamiError` where `sim` cannot run; Icarus is installed first if that needs no question."""
+    if sim == "icarus":
+        subprocess.run([ROOT / "scripts" / "install_icarus.sh"], check=False)
+    runner.check_simulator(sim)
+
+
+# Types of variables
+
+
+def integer(name: str, text: str, low: int, high: int) -> int:
+    """The integer that variable `name` holds, in low..high."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise TatamiError(f"{name} '{text}' is not an integer in {low}..{high}") from None
+    if not low <= value <= high:
+        raise TatamiError(f"{name} {value} is outside {low}..{high}")
+    return value
+
+
+class Kind(click.ParamType):
+    """A type of variable: `read(name, text)` gives the value or raises `TatamiError`."""
+
+    def __init__(self, name: str, read: Callable[[str, str], Any]) -> None:
+        self.name = name
+        self.read = read
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """As it is typed: click would have it in capitals."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """Defaults are values already and stay as they are."""
+        return self.read(called(param), value) if isinstance(value, str) else value
+
+
+def called(param: click.Parameter | None) -> str:
+    """What a message calls it: the variable of make, or the option where it has none."""
+    assert param is not None
+    return str(param.envvar or param.opts[0])
+
+
+def one_of(names: Iterable[str], name: str, text: str) -> str:
+    """`text`, if it is among the names."""
+    known = tuple(names)
+    if text not in known:
+        raise TatamiError(f"{name} '{text}' is unknown; valid: {', '.join(known)}")
+    return text
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise TatamiError(f"{name} '{text}' is not a number") from None
+
+
+def _there(name: str, text: str) -> Path:
+    if not Path(text).exists():
+        raise TatamiError(f"{name} '{text}': no such file or folder")
+    return Path(text).resolve()
+
+
+def Integer(low: int, high: int) -> Kind:  # noqa: N802
+    """An integer in low..high."""
+    return Kind("integer", lambda name, text: integer(name, text, low, high))
+
+
+def Choice(names: Iterable[str]) -> Kind:  # noqa: N802
+    """One of the names."""
+    known = tuple(names)
+    return Kind("|".join(known), lambda name, text: one_of(known, name, text))
+
+
+TEXT = Kind("text", lambda _, text: text)
+NUMBER = Kind("number", _number)
+SWITCH = Kind("0|1", lambda name, text: bool(integer(name, text, 0, 1)))
+THERE = Kind("path", _there)  # a file or folder that is there, absolute
+WRITTEN = Kind("path", lambda _, text: Path(text))  # one to write
+
+
+# Commands and their variables
+
+
+class Variable(click.Option):
+    """An option; an empty one has its default, as an empty variable has."""
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
+        given = {name: value for name, value in opts.items() if name != self.name or value != ""}
+        return super().consume_value(ctx, given)
+
+
+class Command(click.Command):
+    """A command that can be called: with its arguments, and gives its exit status. Errors are raised."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int:
+        argv = sys.argv[1:] if arguments is None else list(arguments)
+        try:
+            with self.make_context(self.name, argv) as context:
+                return int(self.invoke(context) or 0)
+        except click.exceptions.Exit as end:  # --help
+            return int(end.exit_code)
+        except click.UsageError as error:
+            raise TatamiError(error.format_message().rstrip(".")) from None
+
+    def run(self) -> NoReturn:
+        """Ends the process with the command's status, and an error with its one line."""
+        sys.exit(said(str(self.name), self))
+
+    def variables(self) -> list[str]:
+        """The variables of make that it reads."""
+        return [str(param.envvar) for param in self.params if param.envvar]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The function, once it is known that each variable given to make is read by it."""
+        known = self.variables()
+        for name in os.environ.get(GIVEN, "").split():
+            if name not in known and name not in EVERYWHERE:
+                takes = f"it takes {', '.join(known)}" if known else "it takes no variable"
+                raise TatamiError(f"{name} is given, but this is no variable of `make {self.name}`: {takes}")
+        return super().invoke(ctx)
+
+
+EVERYWHERE = ("BUILD", "PYTHON", "VENV")  # variables of make that every command bears
+
+
+def command(name: str) -> Callable[[Callable[..., int]], Command]:
+    """Makes a command of a function. Its first line of help is the first of the module's docstring."""
+
+    def make(function: Callable[..., int]) -> Command:
+        text = sys.modules[function.__module__].__doc__
+        made = click.command(name, cls=Command, help=text)(function)
+        assert isinstance(made, Command)
+        return made
+
+    return make
+
+
+def variable(name: str, kind: Kind = TEXT, default: Any = None, what: str = "") -> Callable[[Any], Any]:
+    """A variable of make, and the option of the same name."""
+    return click.option(
+        f"--{name.lower()}",
+        cls=Variable,
+        envvar=name,
+        type=kind,
+        default=default,
+        help=what,
+        show_default=default is not None,
+    )
+
+
+def option(
+    name: str, kind: Kind = TEXT, default: Any = None, what: str = "", **more: Any
+) -> Callable[[Any], Any]:
+    """An option that is no variable of make."""
+    return click.option(
+        name, cls=Variable, type=kind, default=default, help=what, show_default=default is not None, **more
+    )
+
+
+def jobs(default: int = JOBS, what: str = "at a time") -> Callable[[Any], Any]:
+    """JOBS."""
+    return variable("JOBS", Integer(1, MAX_JOBS), default, what)
+
+
+def without_variables(environment: Mapping[str, str], commands: Iterable[Command]) -> dict[str, str]:
+    """The environment without what was given to make: for a command that is called with options alone."""
+    given = {GIVEN, *(name for command in commands for name in command.variables())}
+    return {name: value for name, value in environment.items() if name not in given}
+
+
+# The last words
+
+
+def said(name: str, body: Callable[[], int]) -> int:
+    """The exit status of `body`; an error that a user is meant to read is one line on stderr."""
+    try:
+        return body()
+    except TatamiError as error:
+        return _line(name, str(error), 2)
+    except KeyboardInterrupt:
+        return _line(name, "interrupted", INTERRUPTED)
+    except BrokenPipeError:  # who read it has gone, as in `make list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in PLACE:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _line(
+            name, f"{place}{error.strerror}; BUILD=folder puts elsewhere what is written below build/", 2
+        )
+
+
+def _line(name: str, message: str, status: int) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return status

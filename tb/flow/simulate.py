@@ -1,0 +1,130 @@
+"""One run of a test as a user asks for it: its network prepared, and a failure kept and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymodel.machine.config import ArrayConfig
+from tb.common.settings import Options
+from tb.flow import failure, prepare, runner
+from tb.flow.replay import Replay, replay
+from tb.flow.testlist import TestSpec
+
+# Always in the RESULT line, null where a test has none.
+MEASURED = (
+    "images",
+    "compared_bytes",
+    "mismatches",
+    "cycles",
+    "predicted_cycles",
+    "dense_cycles",
+    "accuracy",
+)
+SYSTEMS_TEST = "systems"
+# The columns of `systems`, and what they are in the result of a run.
+COMPARED = {
+    "scheme": "scheme",
+    "config": "config",
+    "accuracy": "accuracy",
+    "compression": "matrix_compression",
+    "kbytes": "image_kbytes",
+    "slots_kb": "slot_kbytes",
+    "plain_kb": "plain_slot_kbytes",
+    "cycles": "cycles",
+    "predicted": "predicted_cycles",
+    "speedup": "speedup_over_dense",
+    "stalls": "stall_cycles",
+    "decoder": "decoder_stall_cycles",
+    "mismatches": "mismatches",
+}
+MESSAGE_LINES = 20
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One run; `failed` and `replayed` are None where it passed."""
+
+    outcome: runner.RunResult
+    summary: dict[str, Any]
+    failed: failure.Failure | None
+    replayed: Replay | None
+
+    def failure_lines(self) -> list[str]:
+        """What went wrong, where it began, and how to see it again; empty for a run that passed."""
+        if self.failed is None:
+            return []
+        lines = self.outcome.message.splitlines()
+        more = len(lines) - MESSAGE_LINES
+        return [
+            "FAILED",
+            *lines[:MESSAGE_LINES],
+            *([f"... {more} more lines"] if more > 0 else []),
+            *(self.replayed.lines() if self.replayed else []),
+            f"log: {self.outcome.log}",
+            f"replay: {self.failed.command}",
+        ]
+
+
+def simulate(
+    test: TestSpec,
+    config: ArrayConfig,
+    sim: str,
+    seed: int,
+    images: int | None,
+    waves: bool,
+    source: prepare.Source,
+    progress: Callable[[str], None],
+) -> Simulated:
+    """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and
+    replays it.
+    """
+    options = Options(images=images)
+    if test.network is not None and images is not None:
+        progress(f"compiling {test.name}")
+        prepared = prepare.prepare(test.network, config, seed, images, source)
+        config, options = prepared.config, options | prepared.options
+    outcome = runner.run(test, sim, config, seed, options=options, waves=waves, progress=progress)
+    failed, replayed = None, None
+    head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
+    numbers = {
+        **dict.fromkeys(MEASURED),
+        **{key: value for key, value in outcome.result.items() if not is_table(value)},
+    }
+    summary = {**head, **numbers, "wall_s": outcome.wall_s}
+    if not outcome.passed:
+        failed = failure.keep(outcome, test, sim, config, seed, options=options)
+        summary["failure"] = failure.shown(failed.folder)
+        if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
+            replayed = replay(failed, progress)
+    return Simulated(outcome, summary, failed, replayed)
+
+
+def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
+    """A summary of several runs, with a row for each: `systems`."""
+    first = done[0].summary
+    head = {
+        "test": name,
+        "sim": first["sim"],
+        "seed": first["seed"],
+        "passed": all(each.outcome.passed for each in done),
+    }
+    added = {
+        key: sum(each.summary[key] or 0 for each in done)
+        for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")
+    }
+    rows = [
+        {"system": each.summary["test"], **{title: each.summary.get(key) for title, key in COMPARED.items()}}
+        for each in done
+    ]
+    return {
+        **head,
+        **added,
+        "wall_s": round(sum(each.outcome.wall_s for each in done), 2),
+        SYSTEMS_TEST: rows,
+    }
+
+
+def is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
