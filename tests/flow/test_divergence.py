@@ -308,13 +308,13 @@ def test_a_folder_that_is_no_failure(damage: str, message: str, tmp_path: Path) 
     if damage not in ("none", "empty"):
         rng = np.random.default_rng(1)
         network, image = random_program(rng, CONFIG)
-        spec = {"name": "random", "module": "tb.psa_top.test_random", "description": ""}
+        spec = {"name": "random", "module": "tb.psa_top.test_random", "description": "", "options": {}}
         record: dict[str, Any] = {
             "test": spec,
             "sim": "verilator",
             "config": vars_of(CONFIG),
             "seed": 1,
-            "env": {},
+            "options": {},
         }
         record |= {"top": None, "parameters": None, "sources": None, "message": ""}
         suspect.note(Suspect(Machine(CONFIG), 0, 1, 2, image), random_images(rng, network, 1)[0], folder)

@@ -170,7 +170,7 @@ def test_bad_tasks_are_refused_in_one_line(case: str) -> None:
         {"prepare": lambda batch, _: batch.double().numpy()},
         {"keep": ["0"]},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_what_is_clearly_meant_is_taken(change: dict[str, Any]) -> None:
     taken = task(**change)
