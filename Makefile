@@ -6,9 +6,12 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # Values reach the scripts through the environment, so that no shell takes them apart.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD
 
-.PHONY: help sim replay list test regress bugs testplan coverage bench compress results docs lint train clean
+# What was given to this make by name: a command refuses a name that it does not read.
+export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+
+.PHONY: help sim replay list check test regress bugs testplan coverage bench compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -16,6 +19,7 @@ help:
 	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
 	@echo 'make replay  run a failure again, probed: the first wrong value inside, and waves; FAILURE=folder below build/failures/'
 	@echo 'make list    the tests and configurations that sim knows'
+	@echo 'make check   for the inner loop: lint, the quick tests of the model, one small simulation'
 	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'
 	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
@@ -34,12 +38,11 @@ help:
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
 
 # Only a state_dict needs torch: networks that were compressed here are read without.
-sim: $(VENV)/.base $(if $(filter-out %.npz,$(WEIGHTS)),$(VENV)/.train)
-	@$(PY) -m scripts.sim --test="$$TEST" --sim="$$SIM" --seed="$$SEED" --config="$$CONFIG" --images="$$IMAGES" --waves="$$WAVES" \
-		--weights="$$WEIGHTS" --data="$$DATA" --format="$$FORMAT"
+sim: $(VENV)/.base $(if $(WEIGHTS),$(if $(filter %.npz,$(lastword $(WEIGHTS))),,$(VENV)/.train))
+	@$(PY) -m scripts.sim
 
 replay: $(VENV)/.base
-	@$(PY) -m scripts.replay --failure="$$FAILURE"
+	@$(PY) -m scripts.replay
 
 list: $(VENV)/.base
 	@$(PY) -m scripts.sim --list
@@ -48,25 +51,32 @@ test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
 	@$(PY) -m pytest -n $(JOBS)
 
+# Rooms of the model whose tests take seconds: for the inner loop. `test` has them all.
+QUICK := tests/machine tests/packing tests/network tests/compiler tests/cost
+
+check: lint $(VENV)/.test
+	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow and not icarus' $(QUICK)
+	@TEST=random CONFIG=4x2 SIM=verilator $(PY) -m scripts.sim
+
 regress: $(VENV)/.base
-	@$(PY) -m scripts.regress --n="$$N" --jobs="$$JOBS" --tests="$$TESTS" --sim="$$SIM" --config="$$CONFIG" --seed="$$SEED"
+	@$(PY) -m scripts.regress
 
 bugs: $(VENV)/.base
-	@$(PY) -m scripts.bugs --bug="$$BUG" --jobs="$$JOBS"
+	@$(PY) -m scripts.bugs
 
 testplan: $(VENV)/.base
 	@$(PY) -m scripts.testplan
 
 coverage: $(VENV)/.coverage
-	@$(PY) -m scripts.coverage --jobs="$(JOBS)" --runs="$$RUNS"
+	@$(PY) -m scripts.coverage
 
 bench: $(VENV)/.base $(if $(WEIGHTS),$(VENV)/.train)
-	@$(PY) -m scripts.bench --bench="$$BENCH" --weights="$$WEIGHTS"
+	@$(PY) -m scripts.bench
 
 # Each option only if it is given: the command has the defaults.
 compress: $(VENV)/.train
 	@$(PY) -m scripts.compress "$${NETWORK:-digits}" --scheme="$${SCHEME:-tight_joint}" --ratio="$${RATIO:-8}" $${WEIGHTS:+"--weights=$$WEIGHTS"} \
-		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"} $${FORMAT:+"--format=$$FORMAT"}
+		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"} $${FORMAT:+"--format=$$FORMAT"} $${FRESH:+--fresh}
 
 # One run at a time, unless JOBS is given here: a run has all cores for itself.
 results: $(VENV)/.train
@@ -88,7 +98,7 @@ lint: $(VENV)/.lint
 	@if command -v actionlint >/dev/null; then actionlint; else echo 'actionlint is not on PATH: SKIPPED'; fi
 
 train: $(VENV)/.train
-	@$(PY) -m scripts.train --net="$$NET"
+	@$(PY) -m scripts.train
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,57 +6,50 @@ input.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
-import os
-import sys
 import time
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pymodel.machine.errors import TatamiError
-from scripts.sim import integer
+from scripts.command import command, console, variable, working
+from scripts.command import jobs as workers
 from tb.flow import hunt, runner
 from tb.flow.processes import processes
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bug", default="", help="a glob: only the bugs of this name")
-    parser.add_argument("--jobs", default="")
-    options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    workers = integer("JOBS", options.jobs or str(os.cpu_count() or 1), 1, 1024)
+@command("bugs")
+@variable("BUG", default="*", what="a glob: only the bugs of this name")
+@workers()
+def main(bug: str, jobs: int) -> int:
+    out = console()
     known = hunt.known_bugs()
-    chosen = [bug for bug in known if fnmatch.fnmatchcase(bug.name, options.bug or "*")]
+    chosen = [one for one in known if fnmatch.fnmatchcase(one.name, bug)]
     if not chosen:
-        raise TatamiError(
-            f"BUG '{options.bug}' matches no bug; there are: {', '.join(bug.name for bug in known)}"
-        )
-    for sim in {hunt.simulator(bug) for bug in chosen}:
+        raise TatamiError(f"BUG '{bug}' matches no bug; there are: {', '.join(one.name for one in known)}")
+    for sim in {hunt.simulator(one) for one in chosen}:
         runner.check_simulator(sim)
 
     started = time.monotonic()
     verdicts: list[hunt.Verdict] = []
-    with processes(workers) as pool:
+    with processes(jobs) as pool:
         under_way = {pool.submit(hunt.hunt, group): group for group in hunt.hunts(chosen)}
-        with console.status("") as status:
+        with working(out) as progress:
             for done in as_completed(under_way):
                 try:
                     verdicts += done.result()
                 except BrokenProcessPool:
                     killed = "the process that tried it, or one beside it, was killed"
                     verdicts += [hunt.Verdict(bug, False, 0, killed) for bug in under_way[done]]
-                status.update(f"{len(verdicts)} of {len(chosen)} bugs tried")
+                progress(f"{len(verdicts)} of {len(chosen)} bugs tried")
     verdicts.sort(key=lambda verdict: chosen.index(verdict.bug))
 
-    console.print(table(verdicts))
+    out.print(table(verdicts))
     for verdict in verdicts:
         if not verdict.caught:
             print(
@@ -92,8 +85,4 @@ def table(verdicts: list[hunt.Verdict]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+    main.run()

@@ -23,9 +23,9 @@ import click
 from rich.console import Console
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.places import ROOT
 from tb.flow import runner
 
-ROOT = Path(__file__).resolve().parent.parent
 JOBS = len(os.sched_getaffinity(0))  # cores that this process may use
 MAX_JOBS = 1024
 WIDTH = 140  # of tables in a pipe

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from pymodel.machine.config import CONFIGS, get_config
 from pymodel.machine.errors import RATIO_STATUS, RatioError, TatamiError
+from pymodel.machine.places import BUILD
 from pymodel.machine.slot_rows import FORMATS
+from scripts.command import said
 
 
 def main(arguments: list[str]) -> int:
@@ -115,7 +117,7 @@ def main(arguments: list[str]) -> int:
         }
     )
     task = tasks.get_task(given.network, given.weights, given.data)
-    out = given.out or Path("build") / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
+    out = given.out or BUILD / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
     if given.start and given.start.exists():
         start = compress.Start.load(given.start, task, config)
     else:
@@ -139,9 +141,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The command; a ratio that no plan reaches has an exit status of its own, which `make results` reads."""
     try:
-        sys.exit(main(sys.argv[1:]))
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(RATIO_STATUS if isinstance(error, RatioError) else 2)
+        return main(sys.argv[1:])
+    except RatioError as error:
+        print(f"compress: {error}", file=sys.stderr)
+        return RATIO_STATUS
+
+
+if __name__ == "__main__":
+    sys.exit(said("compress", run))

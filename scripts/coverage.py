@@ -6,48 +6,43 @@ Exit status 0 if all targets are reached, 1 if not or if a run failed, 2 for bad
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
-from rich.console import Console
+import click
 
-from pymodel.machine.errors import TatamiError
+from scripts.command import command, console, variable, working
+from scripts.command import jobs as workers
 from tb.flow import runner
-from tb.flow.coverage import exclusions, report, runs
+from tb.flow.coverage import exclusions, report
 from tb.flow.coverage.merge import merge
+from tb.flow.coverage.runs import load
+from tb.flow.coverage.runs import run_all as carry_out
 
 
-def main() -> int:
-    options = parse()
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+@command("coverage")
+@workers()
+@variable("RUNS", default="*", what="only the runs whose name matches, like 'random 4x2 *'")
+@click.argument("made", nargs=-1, metavar="[FOLDER]...")
+def main(jobs: int, runs: str, made: tuple[str, ...]) -> int:
+    out = console()
     excluded = exclusions.load()
     started = time.monotonic()
-    folders = [Path(folder) for folder in options.folders]
-    failed: list[str] = []
+    folders, failed = [Path(folder) for folder in made], list[str]()
     if not folders:
-        status = console.status("building") if console.is_terminal else None
-        with status or nullcontext():
-            folders, failed = runs.run_all(
-                runs.load(chosen=options.runs or "*"),
-                jobs(options.jobs),
-                status.update if status else runner.no_progress,
-            )
+        with working(out) as progress:
+            progress("building")
+            folders, failed = carry_out(load(chosen=runs), jobs, progress)
     wall_s = time.monotonic() - started
 
     for message in failed:
         print(f"FAILED {message}")
     sources = runner.rtl_sources()
     coverage = merge(folders, excluded, sources)
-    report.show(coverage, console)
+    report.show(coverage, out)
     figures = report.figures(coverage)
-    report.write_points(
-        coverage, runner.BUILD / "coverage", whole=not (options.folders or options.runs or failed)
-    )
+    report.write_points(coverage, runner.BUILD / "coverage", whole=not (made or runs != "*" or failed))
     index = report.write_html(
         coverage, sources, runner.BUILD / "coverage", {"runs": len(folders), "failed": len(failed)}
     )
@@ -58,27 +53,5 @@ def main() -> int:
     return 1 if failed or missed else 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", default="", help="runs at a time; as many as cores if not given")
-    parser.add_argument("--runs", default="", help="only the runs whose name matches, like 'random 4x2 *'")
-    parser.add_argument(
-        "folders",
-        nargs="*",
-        help="folders of runs made with coverage; if not given, the runs of tb/coverage/runs.yaml are made",
-    )
-    return parser.parse_args()
-
-
-def jobs(text: str) -> int:
-    if text and not (text.isdigit() and int(text) > 0):
-        raise TatamiError(f"JOBS '{text}' is not a number above zero")
-    return int(text or os.cpu_count() or 1)
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+    main.run()

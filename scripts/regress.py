@@ -1,18 +1,13 @@
-"""Run many seeds of many tests:
+"""Run many seeds of many tests: `make regress`. Ends with one line `REGRESS {json}`.
 
-`make regress`. Ends with one line `REGRESS {json}`; exit status 0 if all passed, 1 if not, 2 for bad input.
+Exit status 0 if all passed, 1 if not, 2 for bad input.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -27,33 +22,33 @@ from rich.progress import (
 from rich.table import Table
 
 from pymodel.machine.config import CONFIGS, get_config
-from pymodel.machine.errors import TatamiError
-from scripts.sim import integer
+from scripts.command import Choice, Integer, command, console, integer, simulator, variable
+from scripts.command import jobs as workers
 from tb.flow import regress, runner
 from tb.flow.testlist import BLOCK_TESTS, TESTS
 
-DEFAULT_SEEDS = "20"
+DEFAULT_SEEDS = 20
 MAX_SEEDS = 1_000_000
 MESSAGE_LINES = 5
 
 
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    sim = options.sim or runner.SIMULATORS[0]
-    count = integer("N", options.n or DEFAULT_SEEDS, 1, MAX_SEEDS)
-    first = integer("SEED", options.seed or "1", 0, runner.MAX_SEED - count)
-    workers = integer("JOBS", options.jobs or str(os.cpu_count() or 1), 1, 1024)
-    configs = [get_config(options.config)] if options.config else list(CONFIGS.values())
-    if sim == "icarus":
-        subprocess.run([runner.ROOT / "scripts" / "install_icarus.sh"], check=False)
-    runner.check_simulator(sim)
-    tests = regress.choose(TESTS | BLOCK_TESTS, options.tests or "*", sim)
-
+@command("regress")
+@variable("N", Integer(1, MAX_SEEDS), DEFAULT_SEEDS, "seeds of each test")
+@variable("TESTS", default="*", what="globs of the tests, with commas between them")
+@variable("SIM", Choice(runner.SIMULATORS), runner.SIMULATORS[0], "the simulator")
+@variable("CONFIG", what="one configuration (default: all of them in turn)")
+@variable("SEED", what="the first seed (default 1)")
+@workers()
+def main(n: int, tests: str, sim: str, config: str | None, seed: str | None, jobs: int) -> int:
+    out = console()
+    first = integer("SEED", seed or "1", 0, runner.MAX_SEED - n)
+    configs = [get_config(config)] if config else list(CONFIGS.values())
+    simulator(sim)
+    chosen = regress.choose(TESTS | BLOCK_TESTS, tests, sim)
     started = time.monotonic()
     journal = regress.Journal()
-    jobs = regress.plan(tests, sim, configs, range(first, first + count))
-    finished = carry_out(jobs, workers, journal, console)
+    runs = regress.plan(chosen, sim, configs, range(first, first + n))
+    finished = carry_out(runs, jobs, journal, out)
     failed = sum(not r.passed for r in journal.records)
     summary = {
         "runs": len(journal.records),
@@ -62,15 +57,15 @@ def main(arguments: list[str]) -> int:
         "wall_s": round(time.monotonic() - started, 1),
         "finished": finished,
         "sim": sim,
-        "seeds": count,
-        "jobs": workers,
+        "seeds": n,
+        "jobs": jobs,
         "cycles": sum(r.cycles or 0 for r in journal.records),
         "compared_bytes": sum(r.compared_bytes for r in journal.records),
         "record": str(journal.folder),
     }
     journal.close(summary)
-    console.print(tests_table(journal.records))
-    show_failures(regress.buckets(journal.records), workers, finished, console)
+    out.print(tests_table(journal.records))
+    show_failures(regress.buckets(journal.records), jobs, finished, out)
     print("REGRESS", json.dumps(summary))
     return 0 if finished and not failed else 1
 
@@ -91,16 +86,6 @@ def show_failures(found: list[regress.Bucket], workers: int, finished: bool, con
             f"  log: {bucket.example.log}",
             sep="\n",
         )
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Every option is text, empty for its default: the checks in `main` name the variable of `make regress`
-    that is wrong.
-    """
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("n", "jobs", "tests", "sim", "config", "seed"):
-        parser.add_argument(f"--{name}", default="")
-    return parser.parse_args(arguments)
 
 
 def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, console: Console) -> bool:
@@ -157,9 +142,6 @@ def tests_table(records: list[regress.Record]) -> Table:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a regression that is ended keeps its record
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+    # a regression that is ended keeps its record
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main.run()

@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pymodel.machine.errors import RATIO_STATUS, TatamiError
 from pymodel.machine.files import read_json, read_yaml, write_json
-from scripts.sim import integer
+from pymodel.machine.places import BUILD, ROOT
+from scripts.command import console as make_console
+from scripts.command import integer, said
 
-ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "scripts" / "results.yaml"
-WORK = ROOT / "build" / "results"
+WORK = BUILD / "results"
 PICTURED = 8.0  # the ratio whose runs of seed 1 have their matrices on the page
 BUDGET = ("epochs", "batch", "learning_rate", "replans", "saliency", "precision")
 
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> int:
     if epochs is not None:
         Budget(epochs=epochs)  # refuses what no training can have
     runs, left_out = plan(read_yaml(RUNS), weights, data, epochs)
-    console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    console = make_console(180)
     for network in dict.fromkeys(left_out):
         print(f"{network}: left out, it needs WEIGHTS={network}=path and DATA=path")
     page = given.out.with_suffix("")
@@ -218,7 +218,7 @@ def main(arguments: list[str]) -> int:
     failed = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     begin = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
+    with Progress(*columns, console=make_console(stderr=True)) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task("compressing", total=len(runs), completed=len(runs) - len(waiting))
         threads = max(1, (os.cpu_count() or 1) // jobs)
         running = {pool.submit(carry_out, run, threads, page): run for run in ([] if page_only else waiting)}
@@ -250,8 +250,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(said("results", lambda: main(sys.argv[1:])))

@@ -5,27 +5,23 @@ Exit status 0 if the plan is sound, 1 if not, 2 for a file that is no plan or ho
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from pymodel.machine.errors import TatamiError
+from scripts.command import command, console
 from tb.flow.testplan import last_results
 from tb.flow.testplan import plan as testplan
 
 
+@command("testplan")
 def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     plan, there, last = (
         testplan.load_plan(testplan.PLAN),
         testplan.registry(),
         last_results.read(last_results.FILE),
     )
     last.fold(there.tests, there.coverpoints, last_results.REGRESSIONS, last_results.COVERAGE)
-    console.print(table(plan, there, last))
+    console().print(table(plan, there, last))
     found = testplan.problems(plan, there, last)
     for problem in found:
         print(f"PROBLEM {problem}")
@@ -58,8 +54,4 @@ def table(plan: list[testplan.Testpoint], there: testplan.Registry, last: last_r
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TatamiError as error:
-        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
+    main.run()

@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.places import BUILD, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BUGS_FILE = ROOT / "tb" / "bugs.yaml"
-COPIES = ROOT / "build" / "bugs"
+COPIES = BUILD / "bugs"
 
 # what a block test says of a value that is not the model's; no build that fails, no simulation that hangs
 BLOCK_DIFFERS = r"cycle \d+: \w+: expected \w+, seen \w+"

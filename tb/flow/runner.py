@@ -31,12 +31,11 @@ from cocotb_tools.runner import Runner, get_runner
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.places import BUILD, ROOT
 from tb.common import settings
 from tb.common.settings import Options, Settings
 from tb.flow.testlist import CHECKED_TOP, TestSpec
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
 FILE_LIST = ROOT / "rtl" / "psa.f"
 CHECKERS = ROOT / "tb" / "checkers" / "checkers.f"
 PROBE = ROOT / "tb" / "debug" / "psa_probe.v"
@@ -267,6 +266,8 @@ def build(
     `CHECKED_TOP` can write down its inside.
     """
     check_simulator(sim)
+    if sim == "verilator" and " " in str(BUILD):
+        raise TatamiError(f"BUILD '{BUILD}': Verilator cannot build below a path with spaces")
     files = (
         list(sources)
         if sources is not None

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -473,11 +472,10 @@ def exit_status(
     run = folder(tmp_path, "run", *points)
     bins = '<bin0 bin="x" hits="1" abs_name="top.tatami.g.cp_a.bin0"/>'
     (run / collect.FILE).write_text(f'<top abs_name="top"><a abs_name="top.tatami.g.cp_a">{bins}</a></top>')
-    monkeypatch.setattr(sys, "argv", ["coverage", str(run)])
     monkeypatch.setattr(command.runner, "rtl_sources", lambda: [small])
     monkeypatch.setattr(command.runner, "BUILD", tmp_path)
     monkeypatch.setattr(command.exclusions, "load", list)
-    return command.main()
+    return command.main([str(run)])
 
 
 def test_exit_status_and_last_line(

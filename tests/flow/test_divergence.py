@@ -38,14 +38,6 @@ from tb.flow.testlist import TESTS
 CONFIG = CONFIGS["4x2"]
 
 
-@pytest.fixture(params=["verilator", "icarus"])
-def sim(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "icarus" and shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed")
-    return name
-
-
 @pytest.fixture
 def folders() -> Iterator[list[Path]]:
     """Failure folders to remove in the end."""

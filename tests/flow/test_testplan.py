@@ -315,13 +315,13 @@ def test_a_sound_plan_is_exit_status_0_and_takes_in_what_is_new(
 ) -> None:
     regression(project / "regress", "20261125-040000-000000", [("random", "icarus", 1, "pass")])
     coverage(project / "points.json", "2026-11-25T04:00:00", {"layer.cp_words": (3, 3)})
-    assert command.main() == 0
+    assert command.main([]) == 0
     assert "2 testpoints, 0 problems" in capsys.readouterr().out
     kept = last_results.read(last_results.FILE)
     assert (kept.tests["random", "icarus"].runs, kept.points["cp_words"].hit) == (1, 3)
     page = testplan.RENDERED.read_text()
     assert page == testplan.render(testplan.load_plan(testplan.PLAN), THERE, kept)
-    assert command.main() == 0
+    assert command.main([]) == 0
     assert testplan.RENDERED.read_text() == page, "nothing is new"
 
 
@@ -355,7 +355,7 @@ def test_each_kind_of_problem_is_exit_status_1(
     text = (project / file).read_text()
     assert text.count(old) == 1
     (project / file).write_text(text.replace(old, new))
-    assert command.main() == 1
+    assert command.main([]) == 1
     assert problem in capsys.readouterr().out.splitlines()
 
 

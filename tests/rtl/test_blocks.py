@@ -4,7 +4,6 @@ bugs of `tb/bugs.yaml` that its test must find.
 
 from __future__ import annotations
 
-import shutil
 from types import SimpleNamespace
 
 import cocotb
@@ -19,7 +18,6 @@ from tb.flow import hunt, runner
 from tb.flow.blocks import BLOCKS
 from tb.flow.testlist import BLOCK_TESTS
 
-HAS_ICARUS = shutil.which("iverilog") is not None
 SEED = 1
 BROKEN = [bug for bug in hunt.known_bugs() if bug.block]
 
@@ -31,11 +29,8 @@ def test_every_rtl_file_has_a_block_test() -> None:
     }
 
 
-@pytest.mark.parametrize("sim", runner.SIMULATORS)
 @pytest.mark.parametrize("name", BLOCK_TESTS)
 def test_block(sim: str, name: str) -> None:
-    if sim == "icarus" and not HAS_ICARUS:
-        pytest.skip("iverilog is not installed")
     outcome = hunt.run_block(BLOCK_TESTS[name], sim)
     assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
     assert outcome.result["compared"] > 0

@@ -5,9 +5,6 @@ copy of the RTL.
 from __future__ import annotations
 
 import re
-import shutil
-
-import pytest
 
 from pymodel.machine.config import CONFIGS
 from tb.common.settings import Options
@@ -15,14 +12,6 @@ from tb.flow import hunt, runner
 from tb.flow.testlist import TestSpec
 
 INTERFACES = runner.ROOT / "tb" / "checkers"
-
-
-@pytest.fixture(params=["verilator", "icarus"])
-def sim(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "icarus" and shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed")
-    return name
 
 
 def hold_against_cases(outcome: runner.RunResult, prefix: str = "") -> set[str]:

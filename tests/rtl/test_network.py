@@ -5,7 +5,6 @@ and run, and what they refuse.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -99,7 +98,7 @@ def test_what_was_compressed_runs(scheme: str, task: Task, tmp_path: Path) -> No
         assert r["cycles"] * r["speedup_over_dense"] == pytest.approx(r["dense_cycles"], rel=1e-3)
 
 
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
+@pytest.mark.icarus
 def test_a_network_on_icarus(task: Task, tmp_path: Path) -> None:
     outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, "tight_subword", tmp_path))
     assert outcome.passed, outcome.message

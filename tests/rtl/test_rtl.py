@@ -5,7 +5,6 @@ that must be found.
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
 from typing import Any, cast
 
@@ -20,14 +19,6 @@ CONFIG_NAMES = list(CONFIGS)
 RANDOM_SEEDS = {"verilator": range(1, 9), "icarus": range(1, 4)}
 # Icarus is some thirty times slower than Verilator: it takes fewer images, and finds X.
 IMAGES = {"verilator": 20, "icarus": 1}
-
-
-@pytest.fixture(params=["verilator", "icarus"])
-def sim(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "icarus" and shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed")
-    return name
 
 
 def run(test: str, sim: str, config: str, seed: int = 1, **options: Any) -> runner.RunResult:

@@ -26,6 +26,7 @@ from pymodel.packing.prune import sparsity_of
 from pymodel.training import TRAINERS
 from pymodel.training.train_digits import DigitsNet, Settings, fold, layer_weights, run, split_digits, train
 from pymodel.zoo.digits import DATA, load
+from scripts.command import said
 from scripts.train import main
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -249,7 +250,7 @@ def test_run_refuses_before_it_trains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("net", ["mnist", ""])
 def test_unknown_net_lists_the_valid_ones(net: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--net", net]) == 2
+    assert said("train", lambda: main(["--net", net])) == 2
     shown = capsys.readouterr()
     assert shown.err == f"train: NET is '{net}', must be one of: {', '.join(TRAINERS)}\n"
     assert shown.out == ""

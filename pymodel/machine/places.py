@@ -1,0 +1,9 @@
+"""Where the checkout lies, and where everything that is written goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("BUILD") or ROOT / "build").absolute()  # BUILD=folder puts it elsewhere

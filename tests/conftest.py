@@ -1,0 +1,42 @@
+"""What every test may ask for: the simulator, and an environment without the variables of `make`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from scripts import bench, bugs, coverage, regress, replay, train
+from scripts import sim as sim_command
+
+VARIABLES = frozenset(
+    chain.from_iterable(
+        command.main.variables() for command in (bench, bugs, coverage, regress, replay, sim_command, train)
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Icarus are skipped, by name, where it cannot be installed."""
+    if shutil.which("iverilog"):
+        return
+    for item in items:
+        if item.get_closest_marker("icarus"):
+            item.add_marker(pytest.mark.skip(reason="iverilog is not installed"))
+
+
+@pytest.fixture(params=["verilator", pytest.param("icarus", marks=pytest.mark.icarus)])
+def sim(request: pytest.FixtureRequest) -> str:
+    """Each simulator."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_variables_of_make() -> Iterator[None]:
+    """`make test SEED=3` is not for the commands that tests call."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        yield

@@ -1,0 +1,154 @@
+"""What every command shares: variables of make, options that win over them, one line for each error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.places import ROOT
+from scripts.command import Integer, command, said, variable
+
+
+@command("try")
+@variable("SEED", Integer(0, 9), 1)
+def chosen(seed: int) -> int:
+    return seed
+
+
+def test_a_variable_an_option_and_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEED", raising=False)
+    assert chosen([]) == 1
+    monkeypatch.setenv("SEED", "")
+    assert chosen([]) == 1
+    monkeypatch.setenv("SEED", "3")
+    assert chosen([]) == 3
+    assert chosen(["--seed=4"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("x", "SEED 'x' is not an integer in 0..9"), ("10", "SEED 10 is outside 0..9")]
+)
+def test_a_bad_variable_is_named(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED", text)
+    with pytest.raises(TatamiError, match=said):
+        chosen([])
+
+
+@pytest.mark.parametrize("arguments", [["--sede=1"], ["more"]])
+def test_what_it_does_not_take_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(TatamiError):
+        chosen(arguments)
+
+
+def test_a_variable_of_make_that_nobody_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKE_GIVEN", "SEDE")
+    with pytest.raises(
+        TatamiError, match="SEDE is given, but this is no variable of `make try`: it takes SEED"
+    ):
+        chosen([])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (TatamiError("no such thing"), 2, "name: no such thing\n"),
+        (KeyboardInterrupt(), 130, "name: interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "name: No space left on device; BUILD="),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/x/y"),
+            2,
+            "name: /x/y: Read-only file system; BUILD=",
+        ),
+    ],
+)
+def test_last_words(error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> int:
+        raise error
+
+    assert said("name", body) == status
+    err = capsys.readouterr().err
+    assert err.startswith(line)
+    assert len(err.splitlines()) == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    def body() -> int:
+        raise OSError(errno.EPROTO, "a fault")
+
+    with pytest.raises(OSError, match="a fault"):
+        said("name", body)
+
+
+def run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    env = {**os.environ, **variables}
+    return subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`make`, without what a make around the tests would tell it."""
+    clean = dict.fromkeys(("MAKEFLAGS", "MFLAGS", "MAKELEVEL"), "")
+    return run(["make", *arguments], **{**clean, **variables})
+
+
+def test_make_hands_its_variables_on_once() -> None:
+    """A value with spaces and quotes arrives as it is, and a mis-spelt name is refused."""
+    done = make("sim", "TEST=no 'such' test")
+    assert done.returncode == 2
+    assert "no 'such' test" in done.stderr.splitlines()[0]
+    done = make("sim", "SEDE=3")
+    assert done.returncode == 2
+    assert "SEDE is given, but this is no variable of `make sim`" in done.stderr
+
+
+@pytest.mark.parametrize(("weights", "torch"), [("a network.npz", False), ("a state.pt", True), ("", False)])
+def test_only_a_state_dict_needs_torch(weights: str, torch: bool) -> None:
+    """A space in the path changes nothing."""
+    done = make("-n", "-W", "pyproject.toml", "sim", f"WEIGHTS={weights}")
+    assert done.returncode == 0
+    assert ("packages (train)" in done.stdout) == torch
+
+
+def test_build_puts_elsewhere_what_is_written(tmp_path: Path) -> None:
+    code = "from tb.flow import failure, prepare, regress, runner; from tb.common import bugs\n"
+    code += "from scripts import results\nplaces = runner.BUILD, failure.FAILURES, prepare.FOLDER\n"
+    code += "print(*places, regress.RECORDS, bugs.COPIES, results.WORK, sep='\\n')"
+    done = run([sys.executable, "-c", code], BUILD=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert all(Path(line).is_relative_to(tmp_path) for line in done.stdout.splitlines())
+    assert len(done.stdout.splitlines()) == 6
+
+
+def test_a_space_in_build_is_refused_at_once(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "scripts.sim", "--test=block_delay"], BUILD=str(tmp_path / "a b"))
+    assert done.returncode == 2
+    assert "Verilator cannot build below a path with spaces" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_build_is_one_line_and_the_next_run_builds_again(tmp_path: Path) -> None:
+    """Also what the compiler had begun is not taken for whole."""
+    variables = {**os.environ, "BUILD": str(tmp_path)}
+    command = [sys.executable, "-m", "scripts.sim", "--test=block_delay"]
+    begun = subprocess.Popen(
+        command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not any(tmp_path.glob("sim/*/*.cpp")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, err = begun.communicate(timeout=60)
+    assert begun.returncode == 130, err
+    assert err == "sim: interrupted\n"
+    assert not any(tmp_path.glob("sim/*/done"))
+    done = run(command, BUILD=str(tmp_path))
+    assert done.returncode == 0, done.stderr
