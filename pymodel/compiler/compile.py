@@ -18,7 +18,7 @@ from pymodel.compiler.lower import Matrix, lower
 from pymodel.compiler.tables import Tables
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.image import OPCODE_END, Image
+from pymodel.machine.image import Image
 from pymodel.network.integer import GlobalPool, Layer, Network
 from pymodel.packing.pack import (
     MAX_DIGITS,
@@ -130,12 +130,12 @@ def compile_network(
     last = places[network.layers[-1].name]
     for dump in dumps_of(last):
         tables.add_out(dump)
-    tables.program.append({"opcode": OPCODE_END})
+    tables.add_end()
     dump_start = len(tables.program)
     dumps = tuple(d for place in places.values() for d in dumps_of(place))
     for dump in dumps:
         tables.add_out(dump)
-    tables.program.append({"opcode": OPCODE_END})
+    tables.add_end()
 
     try:
         return Image(

@@ -8,9 +8,11 @@ from pymodel.compiler.layout import IntArray
 from pymodel.compiler.lower import Matrix, Tap
 from pymodel.machine.config import HALO, ArrayConfig
 from pymodel.machine.gaps import set_gaps
-from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT, Dump
-from pymodel.machine.memory import PROGRAM_FIELDS, Section, Words, memories
+from pymodel.machine.image import Dump
+from pymodel.machine.memory import Section, Words, memories
 from pymodel.machine.planes import Placement, ceil_div
+from pymodel.machine.program import End, Out, encode_all
+from pymodel.machine.program import Layer as LayerRecord
 from pymodel.machine.slot_rows import encode_tile, spread
 from pymodel.network.integer import Layer
 from pymodel.packing.pack import PackedMatrix
@@ -24,7 +26,7 @@ class Tables:
     def __init__(self, config: ArrayConfig, chunk_words: int) -> None:
         self.config = config
         self.chunk_words = chunk_words
-        self.program: list[dict[str, int]] = []
+        self.program: list[LayerRecord | Out | End] = []
         self.tile: list[list[int]] = []
         self.lane: list[int] = []
         self.slot: list[IntArray] = []
@@ -75,24 +77,25 @@ class Tables:
 
         total = out.words * out.phase**2
         chunks = ceil_div(total, self.chunk_words)
-        fields = (
-            OPCODE_LAYER,
-            out.words,
-            out.phase**2,
-            ceil_div(total, chunks),
-            edge_base,
-            edge_stride,
-            tap_base,
-            tap_stride,
-        )
         self.program.append(
-            dict(zip(PROGRAM_FIELDS, (*fields, tile_base, len(packed.tiles), 0), strict=True))
+            LayerRecord(
+                words=out.words,
+                phases=out.phase**2,
+                chunk_words=ceil_div(total, chunks),
+                edge_base=edge_base,
+                edge_stride=edge_stride,
+                tap_base=tap_base,
+                tap_stride=tap_stride,
+                tile_base=tile_base,
+                tiles=len(packed.tiles),
+            )
         )
 
     def add_out(self, dump: Dump) -> None:
-        self.program.append(
-            dict(zip(PROGRAM_FIELDS, (OPCODE_OUT, dump.bank, dump.base, dump.words), strict=False))
-        )
+        self.program.append(Out(dump.bank, dump.base, dump.words))
+
+    def add_end(self) -> None:
+        self.program.append(End())
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""
@@ -144,9 +147,8 @@ class Tables:
         def flat(rows: list[list[int]]) -> Words:
             return np.array(rows, dtype=np.int64)[:, None, :]
 
-        program = flat([[record.get(name, 0) for name in PROGRAM_FIELDS] for record in self.program])
         contents = {
-            "PROGRAM": program,
+            "PROGRAM": encode_all(self.program),
             "TILE": flat(self.tile),
             "LANE": flat([[g] for g in self.lane]),
             "SLOT": np.concatenate(self.slot),

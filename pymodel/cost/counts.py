@@ -17,10 +17,11 @@ import numpy as np
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, Image
-from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, PROGRAM_FIELDS, Words, memories
+from pymodel.machine.image import Image
+from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Words, columns, memories
 from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
 from pymodel.machine.planes import ceil_div
+from pymodel.machine.program import End, Layer, Out, decode
 from pymodel.machine.slot_rows import tile_rows
 from pymodel.network.integer import INPUT
 
@@ -149,12 +150,12 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
     records = out_words = 0
     cycles = 0
     for pc in range(image.run_start, config.program_depth):
-        record = dict(zip(PROGRAM_FIELDS, (int(v) for v in table["PROGRAM"][pc, 0]), strict=True))
+        record = decode(table["PROGRAM"][pc, 0])
         records += 1
         cycles += RECORD_CYCLES
-        if record["opcode"] == OPCODE_END:
+        if isinstance(record, End):
             break
-        if record["opcode"] == OPCODE_LAYER:
+        if isinstance(record, Layer):
             if len(layers) == len(image.layers):
                 raise TatamiError(
                     f"image of '{image.network}': program word {pc} is a LAYER, the image names only"
@@ -162,13 +163,12 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
                 )
             layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
             cycles += layers[-1].cycles - RECORD_CYCLES
-        elif record["opcode"] == OPCODE_OUT:
-            words = record["chunk_words"]
-            out_words += words
-            cycles += words + OUT_LATENCY
+        elif isinstance(record, Out):
+            out_words += record.words
+            cycles += record.words + OUT_LATENCY
         else:
             raise TatamiError(
-                f"image of '{image.network}': program word {pc} has opcode {record['opcode']}, must be 1..3"
+                f"image of '{image.network}': program word {pc} has opcode {record.opcode}, must be 1..3"
             )
     else:
         raise TatamiError(f"image of '{image.network}': the program has no END")
@@ -204,20 +204,20 @@ def section_bytes(words: int, width: int) -> int:
     return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
 
 
-def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str, Words]) -> LayerCost:
+def _layer_cost(image: Image, name: str, record: Layer, table: dict[str, Words]) -> LayerCost:
     config = image.config
     t = config.size
     where = f"image of '{image.network}', layer '{name}'"
     for count in ("words", "phases", "chunk_words", "tiles"):
-        if record[count] == 0:
+        if getattr(record, count) == 0:
             raise TatamiError(f"{where}: {count} is 0, must be at least 1")
-    first_tile, tiles = record["tile_base"], record["tiles"]
+    first_tile, tiles = record.tile_base, record.tiles
     if first_tile + tiles > config.tile_depth:
         raise TatamiError(
             f"{where}: tiles end at {first_tile + tiles}, config '{config.name}' has {config.tile_depth}"
         )
-    words = record["words"] * record["phases"]
-    chunks = ceil_div(words, record["chunk_words"])
+    words = record.total
+    chunks = ceil_div(words, record.chunk_words)
     lanes = slots = passes = members = written = 0
     for index in range(first_tile, first_tile + tiles):
         lane_base, tile_passes, filter_base, _ = (int(v) for v in table["TILE"][index, 0])
@@ -227,24 +227,25 @@ def _layer_cost(image: Image, name: str, record: dict[str, int], table: dict[str
                 f"{where}, tile {index - first_tile}: {tile_passes} passes from lane {lane_base}, filters"
                 f" from {filter_base}"
             )
-        groups = table["LANE"][rows, 0, 0]
+        groups = columns("LANE", table["LANE"][rows, 0]).group
         if groups.max() >= config.group_depth:
             raise TatamiError(
                 f"{where}, tile {index - first_tile}: group {groups.max()}, config '{config.name}' has"
                 f" {config.group_depth}"
             )
-        valid = table["GROUP"][groups, :, 0].sum(axis=1)
+        valid = columns("GROUP", table["GROUP"][groups]).valid.sum(axis=1)
         lanes += int(np.count_nonzero(valid))
-        slots += int(
-            np.count_nonzero(tile_rows(config, table["SLOT"], table["TILE"][index, 0]).rows[:, :, 0])
-        )
+        stored = tile_rows(config, table["SLOT"], table["TILE"][index, 0])
+        slots += int(np.count_nonzero(columns("SLOT", stored.rows).weight))
         passes += tile_passes
         members += int(valid.sum())
-        written += int(np.count_nonzero(table["FILTER"][filter_base : filter_base + t, 0, 4]))
+        written += int(
+            np.count_nonzero(columns("FILTER", table["FILTER"][filter_base : filter_base + t]).write)
+        )
     pass_cycles = passes * words * t
     _, height, width = image.placements[name].shape
     pixels, positions = height * width, words * t
-    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record["gap"])
+    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record.gap)
     return LayerCost(
         name=name,
         lanes=lanes,

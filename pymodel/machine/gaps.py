@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.image import OPCODE_LAYER, Image
-from pymodel.machine.memory import PROGRAM_FIELDS, Words
+from pymodel.machine.image import Image
+from pymodel.machine.memory import Words, columns, outside
 from pymodel.machine.model import READ_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
+from pymodel.machine.program import Layer, decode_all
 
-GAP = PROGRAM_FIELDS.index("gap")
-
-Record = dict[str, int]
 Place = tuple[int, int]  # bank and word
 
 
@@ -34,45 +32,45 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
     `words` are the contents of the memories, from word 0 on.
     """
     program = words["PROGRAM"].copy()
-    records = [dict(zip(PROGRAM_FIELDS, values, strict=True)) for values in program[:, 0].tolist()]
+    gaps = columns("PROGRAM", program).gap[:, 0]
+    gaps[:] = 0
+    records = decode_all(program)
     # the cycle in which a word was last written; cycles count from the first lane of the first layer
     written: dict[Place, int] = {}
     begin = 0
     for number, record in enumerate(records):
-        program[number, 0, GAP] = 0
-        if record["opcode"] != OPCODE_LAYER:
+        if not isinstance(record, Layer):
             written, begin = {}, 0
             continue
-        layer = _Layer(config, words, record)
+        layer = _Accesses(config, words, record)
         for place, cycle in layer.late_writes():
             written[place] = max(begin + cycle, written.get(place, 0))
         end = begin + layer.cycles
         following = records[number + 1] if number + 1 < len(records) else None
-        if following is None or following["opcode"] != OPCODE_LAYER:
+        if not isinstance(following, Layer):
             continue
         begin = end + RECORD_CYCLES + TILE_CYCLES + 1
         written = {place: cycle for place, cycle in written.items() if cycle >= begin}
-        reads = _Layer(config, words, following).early_reads()
+        reads = _Accesses(config, words, following).early_reads()
         waits = [
             written[place] + 2 - (begin + cycle + READ_STAGE) for place, cycle in reads if place in written
         ]
         gap = max([1, *waits])
         if gap < drain_cycles(config.size):
-            program[number, 0, GAP] = gap
+            gaps[number] = gap
             begin += gap - 1
         else:
             written, begin = {}, 0
     return program
 
 
-class _Layer:
-    """A LAYER record, whose first lane is issued in cycle 0."""
+class _Accesses:
+    """What a LAYER record reads and writes, and when; its first lane is issued in cycle 0."""
 
-    def __init__(self, config: ArrayConfig, words: Mapping[str, Words], record: Record) -> None:
+    def __init__(self, config: ArrayConfig, words: Mapping[str, Words], record: Layer) -> None:
         self.config, self.words, self.record = config, words, record
-        self.tiles = words["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0].tolist()
-        self.total = record["words"] * record["phases"]
-        self.cycles = self.total * sum(passes for _, passes, *_ in self.tiles) * config.size
+        self.tiles = words["TILE"][record.tile_range, 0].tolist()
+        self.cycles = record.total * sum(passes for _, passes, *_ in self.tiles) * config.size
         # a write is this long after the issue of its word at most, so a longer wait than that is for nothing
         self.horizon = word_stage(config.size) + config.size
 
@@ -81,8 +79,7 @@ class _Layer:
         first filter (else None).
         """
         cycle = 0
-        for first in range(0, self.total, self.record["chunk_words"]):
-            chunk = range(first, min(self.total, first + self.record["chunk_words"]))
+        for chunk in self.record.chunks():
             for lane_base, passes, filter_base, _ in self.tiles:
                 for number in range(passes):
                     yield (
@@ -99,10 +96,9 @@ class _Layer:
         for chunk, begin, _, filter_base in self.passes():
             if filter_base is None or begin + len(chunk) * size + self.horizon < self.cycles:
                 continue
-            for column, entry in enumerate(
-                self.words["FILTER"][filter_base : filter_base + size, 0].tolist()
-            ):
-                *_, write, bank, base = entry
+            filters = columns("FILTER", self.words["FILTER"][filter_base : filter_base + size, 0])
+            entries = zip(filters.write.tolist(), filters.bank.tolist(), filters.base.tolist(), strict=True)
+            for column, (write, bank, base) in enumerate(entries):
                 for place, word in enumerate(chunk):
                     cycle = begin + place * size + word_stage(size) + column
                     if write and cycle >= self.cycles:
@@ -127,21 +123,14 @@ class _Layer:
     def _reads(self, lane_base: int, word: int) -> list[set[Place]]:
         """For each lane of a pass the words that hold the pixels it uses, for one word of the output."""
         size, record = self.config.size, self.record
-        phase, inner = divmod(word, record["words"])
-        groups = self.words["LANE"][lane_base : lane_base + size, 0, 0]
+        inner = word % record.words
+        groups = columns("LANE", self.words["LANE"][lane_base : lane_base + size, 0]).group
         valid, base, tap = np.moveaxis(self.words["GROUP"][groups], 2, 0)  # [lanes, G]
-        row = record["tap_base"] + phase * record["tap_stride"]
+        row = record.tap_row(word)
         offset, dy, dx = np.moveaxis(self.words["TAP"][np.where(valid == 1, row + tap, 0), 0], 2, 0)
-        keep, left, right, top, bottom = self.words["EDGE"][
-            record["edge_base"] + phase * record["edge_stride"] + inner
-        ].T
-        used = (valid[:, :, None] == 1) & (keep == 1)
-        used &= (
-            (-dx[:, :, None] <= left)
-            & (dx[:, :, None] <= right)
-            & (-dy[:, :, None] <= top)
-            & (dy[:, :, None] <= bottom)
-        )
+        edges = columns("EDGE", self.words["EDGE"][record.edge_word(word)])
+        used = (valid[:, :, None] == 1) & (edges.valid == 1)
+        used &= ~outside(edges, dy[:, :, None], dx[:, :, None])
         pixels = ((base + inner) * size + offset)[:, :, None] + np.arange(size)
         found: list[set[Place]] = [set() for _ in range(size)]
         for lane, bank, at in zip(*np.nonzero(used), strict=True):

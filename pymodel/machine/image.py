@@ -21,8 +21,6 @@ from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, che
 from pymodel.machine.names import check_name
 from pymodel.machine.planes import Placement
 
-OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
-
 Positive = Annotated[int, Field(ge=1, lt=1 << 32)]
 Address = Annotated[int, Field(ge=0, lt=1 << 32)]
 

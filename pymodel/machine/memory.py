@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.program import PROGRAM_FIELDS
 
 Words = npt.NDArray[np.int64]
 BEAT_BITS = 64
@@ -31,6 +32,22 @@ class Field:
     @property
     def high(self) -> int:
         return (1 << (self.bits - int(self.signed))) - 1
+
+
+class Columns:
+    """Fields of memory words by name: `columns("TILE", words).passes` is a view [...] of words [..., fields],
+    which may be written to.
+    """
+
+    def __init__(self, names: tuple[str, ...], words: Words) -> None:
+        self.names, self.words = names, words
+
+    def __getattr__(self, name: str) -> Words:
+        try:
+            column: Words = self.words[..., self.names.index(name)]
+        except ValueError:
+            raise AttributeError(f"no field '{name}', there are {', '.join(self.names)}") from None
+        return column
 
 
 @dataclass(frozen=True)
@@ -87,21 +104,6 @@ class Memory:
             words[:, :, i] = np.where(value > f.high, value - (1 << f.bits), value) if f.signed else value
             start += f.bits
         return words
-
-
-PROGRAM_FIELDS = (
-    "opcode",
-    "words",
-    "phases",
-    "chunk_words",
-    "edge_base",
-    "edge_stride",
-    "tap_base",
-    "tap_stride",
-    "tile_base",
-    "tiles",
-    "gap",
-)
 
 
 def memories(config: ArrayConfig) -> dict[str, Memory]:
@@ -185,6 +187,37 @@ def slot_memory(config: ArrayConfig) -> Memory:
 def slot_fields(config: ArrayConfig) -> tuple[Field, ...]:
     position = (Field("position", config.position_bits),) if config.position_bits else ()
     return (Field("weight", config.weight_bits, signed=True), *position, Field("select", config.select_bits))
+
+
+# the names are the same in every configuration, but for a slot's, of which an array of digits has one more
+_NAMES = {name: tuple(f.name for f in m.fields) for name, m in memories(ArrayConfig("any")).items()}
+_DIGIT_SLOT = tuple(f.name for f in slot_fields(ArrayConfig("digits", weight_bits=4)))
+
+
+def columns(memory: str, words: Words) -> Columns:
+    """The fields of words [..., fields] of a memory by name; of SLOT, rows as the array has them."""
+    digits = memory == "SLOT" and words.shape[-1] == len(_DIGIT_SLOT)
+    return Columns(_DIGIT_SLOT if digits else _NAMES[memory], words)
+
+
+def beyond(edges: Columns, dy: Words, dx: Words) -> dict[str, npt.NDArray[np.bool_]]:
+    """By edge, whether the pixel that a tap reads lies past that edge of the input plane: one such edge, and
+    the pixel counts as 0.
+
+    `edges` are of EDGE, `dy` and `dx` of TAP; all shapes broadcast.
+    """
+    return {
+        "left": -dx > edges.left,
+        "right": dx > edges.right,
+        "top": -dy > edges.top,
+        "bottom": dy > edges.bottom,
+    }
+
+
+def outside(edges: Columns, dy: Words, dx: Words) -> npt.NDArray[np.bool_]:
+    """Whether the pixel that a tap reads lies past any edge of the input plane; as `beyond`."""
+    left, right, top, bottom = beyond(edges, dy, dx).values()
+    return left | right | top | bottom
 
 
 @dataclass(frozen=True)

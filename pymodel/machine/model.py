@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
-from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
-from pymodel.machine.memory import PROGRAM_FIELDS, Section, Words, check_section, memories
+from pymodel.machine.memory import Section, Words, check_section, columns, memories, outside
 from pymodel.machine.planes import Placement
+from pymodel.machine.program import End, Layer, Out, Unknown, decode
 from pymodel.machine.slot_rows import Rows, tile_rows
 
 Int8Array = npt.NDArray[np.int8]
@@ -146,22 +146,6 @@ class Run:
     layers: list[LayerRun] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """The fields of a LAYER record after `opcode`."""
-
-    words: int
-    phases: int
-    chunk_words: int
-    edge_base: int
-    edge_stride: int
-    tap_base: int
-    tap_stride: int
-    tile_base: int
-    tiles: int
-    gap: int
-
-
 class Machine:
     """All memories of the array.
 
@@ -187,7 +171,7 @@ class Machine:
         for s in sections:
             check_section(self.config, self.specs[s.memory], s, "")
             if s.memory == "FEATURE":
-                self.load_feature(s.bank, s.address, s.words[:, :, 0].astype(np.int8)[None])
+                self.load_feature(s.bank, s.address, columns("FEATURE", s.words).pixel.astype(np.int8)[None])
             else:
                 self.memory[s.memory][s.address : s.address + len(s.words)] = s.words
                 self._rows.clear()
@@ -244,8 +228,8 @@ class Machine:
 
     def followed(self, record: int) -> bool:
         """Whether the next record begins before all results of a LAYER, a word of PROGRAM, are in memory."""
-        fields = dict(zip(PROGRAM_FIELDS, self.memory["PROGRAM"][record, 0].tolist(), strict=True))
-        return fields["opcode"] == OPCODE_LAYER and fields["gap"] > 0
+        found = decode(self.memory["PROGRAM"][record, 0])
+        return isinstance(found, Layer) and found.gap > 0
 
     def _program(self, start: int, run: Run, trace: bool) -> None:
         pc = start
@@ -262,46 +246,43 @@ class Machine:
                     f"program word {pc}, the memory has {self.config.program_depth}",
                     0,
                 )
-            record = dict(zip(PROGRAM_FIELDS, (int(v) for v in program[pc, 0]), strict=True))
-            opcode = record.pop("opcode")
-            if opcode not in (OPCODE_LAYER, OPCODE_OUT, OPCODE_END):
-                faults.refuse(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {opcode}", 1)
-            if followed and opcode != OPCODE_LAYER:
+            record = decode(program[pc, 0])
+            if isinstance(record, Unknown):
+                faults.refuse(ErrorCode.PROGRAM_OPCODE, pc, f"opcode {record.opcode}", 1)
+            if followed and not isinstance(record, Layer):
                 faults.refuse(ErrorCode.PROGRAM_FIELD, pc, "only a LAYER may follow a LAYER with a gap", 1)
-            if opcode == OPCODE_END:
-                return
-            if opcode == OPCODE_LAYER:
-                self._layer(pc, _Layer(**record), run, faults, trace)
-                followed = record["gap"] > 0
-            else:
-                self._out(pc, record["words"], record["phases"], record["chunk_words"], run, faults)
+            match record:
+                case End():
+                    return
+                case Layer():
+                    self._layer(pc, record, run, faults, trace)
+                    followed = record.gap > 0
+                case Out():
+                    self._out(pc, record, run, faults)
             pc += 1
 
-    def _out(self, pc: int, bank: int, base: int, words: int, run: Run, faults: _Faults) -> None:
-        if bank >= self.config.group or words == 0 or base + words > self.config.feature_depth:
-            faults.refuse(
-                ErrorCode.PROGRAM_FIELD, pc, f"OUT of {words} words from word {base} of bank {bank}", 1
-            )
-        run.packets.append(self.read_feature(bank, base, words).copy())
-        run.cycles += words + OUT_LATENCY
+    def _out(self, pc: int, out: Out, run: Run, faults: _Faults) -> None:
+        cfg = self.config
+        if out.bank >= cfg.group or out.words == 0 or out.base + out.words > cfg.feature_depth:
+            what = f"OUT of {out.words} words from word {out.base} of bank {out.bank}"
+            faults.refuse(ErrorCode.PROGRAM_FIELD, pc, what, 1)
+        run.packets.append(self.read_feature(out.bank, out.base, out.words).copy())
+        run.cycles += out.words + OUT_LATENCY
 
-    def _layer(self, pc: int, layer: _Layer, run: Run, faults: _Faults, trace: bool) -> None:
+    def _layer(self, pc: int, layer: Layer, run: Run, faults: _Faults, trace: bool) -> None:
         cfg = self.config
         t = cfg.size
         if 0 in (layer.words, layer.phases, layer.chunk_words, layer.tiles):
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", 1)
         if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", 1)
-        total = layer.words * layer.phases
-        counts = LayerRun(
-            pc, layer.words, layer.phases, -(-total // layer.chunk_words), layer.tiles, 0, 0, 0, 0
-        )
+        chunks = list(layer.chunks())
+        counts = LayerRun(pc, layer.words, layer.phases, len(chunks), layer.tiles, 0, 0, 0, 0)
         # words of a layer must not be seen by the layer itself before they are written, nor after: it reads
         # its input only
         written = self.features.copy()
         faults.begin = run.cycles + TILE_CYCLES
-        for chunk in range(counts.chunks):
-            words = range(chunk * layer.chunk_words, min(total, (chunk + 1) * layer.chunk_words))
+        for chunk, words in enumerate(chunks):
             for tile in range(layer.tiles):
                 self._tile(pc, layer, chunk, tile, words, written, counts, faults, trace)
         faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
@@ -316,7 +297,7 @@ class Machine:
     def _tile(
         self,
         pc: int,
-        layer: _Layer,
+        layer: Layer,
         chunk: int,
         tile: int,
         words: range,
@@ -341,14 +322,18 @@ class Machine:
         cut = len(words) < chunk_words
 
         stored = self.rows(layer.tile_base + tile)
-        keep = np.concatenate([self.memory["EDGE"][self._edge_address(layer, f), :, 0] for f in words])
+        keep = np.concatenate([columns("EDGE", self.memory["EDGE"][layer.edge_word(f)]).valid for f in words])
         acc = np.zeros((self.batch, t, len(words) * t), dtype=np.int64)
         for number in range(passes):
             if number:
                 faults.stop(None if cut else begin + number * len(words) * t)
             lanes = slice(lane_base + number * t, lane_base + (number + 1) * t)
             bundles = self._fetch(
-                layer, self.memory["LANE"][lanes, 0, 0], words, begin + number * len(words) * t, faults
+                layer,
+                columns("LANE", self.memory["LANE"][lanes, 0]).group,
+                words,
+                begin + number * len(words) * t,
+                faults,
             )
             slots = stored.rows[number * t : (number + 1) * t]
             if stored.fault is not None and stored.fault.row // t == number:
@@ -359,11 +344,12 @@ class Machine:
                     f"tile {tile}, {fault.what}",
                     at + SLOT_STAGE[fault.code],
                 )
-            weight, select = slots[:, :, 0], slots[:, :, -1]
+            slot = columns("SLOT", slots)
+            weight = slot.weight
             if cfg.position_bits:  # digits
-                weight = weight << cfg.weight_bits * slots[:, :, 1]
+                weight = weight << cfg.weight_bits * slot.position
             # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
-            matrix = (select[:, :, None] == np.arange(cfg.group)) * weight[:, :, None]
+            matrix = (slot.select[:, :, None] == np.arange(cfg.group)) * weight[:, :, None]
             flat = bundles.transpose(1, 2, 0, 3).reshape(t * cfg.group, -1)
             if trace:
                 products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
@@ -416,13 +402,13 @@ class Machine:
         # in the last one the sequencer takes the next tile
         faults.stop(None if cut else counts.run_cycles - 1)
 
-    def _legal(self, pc: int, layer: _Layer, words: range, begin: int, faults: _Faults) -> range:
+    def _legal(self, pc: int, layer: Layer, words: range, begin: int, faults: _Faults) -> range:
         """The words of a chunk up to the first whose addresses in EDGE, TAP or the banks do not exist: there
         the sequencer stops.
         """
         cfg = self.config
         for i, f in enumerate(words):
-            edge, tap_row = self._edge_address(layer, f), layer.tap_base + f // layer.words * layer.tap_stride
+            edge, tap_row = layer.edge_word(f), layer.tap_row(f)
             if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
                 faults.note(
                     ErrorCode.PROGRAM_FIELD,
@@ -435,12 +421,8 @@ class Machine:
                 return words[:i]
         return words
 
-    def _edge_address(self, layer: _Layer, word: int) -> int:
-        phase, w = divmod(word, layer.words)
-        return layer.edge_base + phase * layer.edge_stride + w
-
     def _fetch(
-        self, layer: _Layer, groups: Int64Array, words: range, begin: int, faults: _Faults
+        self, layer: Layer, groups: Int64Array, words: range, begin: int, faults: _Faults
     ) -> Int8Array:
         """Bundles [B, lanes, G, N] of the lanes that name `groups`, for the pixels of `words`; zero where
         masked, not valid or refused.
@@ -456,9 +438,8 @@ class Machine:
             what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
             faults.note(ErrorCode.GROUP_RANGE, int(groups[lane]), what, begin + int(lane) + GROUP_STAGE)
         for i, f in enumerate(words):
-            phase, w = divmod(f, layer.words)
-            tap_row = layer.tap_base + phase * layer.tap_stride
-            index = np.where(valid == 1, tap_row + tap, 0)
+            w = f % layer.words
+            index = np.where(valid == 1, layer.tap_row(f) + tap, 0)
             for lane, bank in np.argwhere(index >= cfg.tap_depth)[:1]:
                 what = f"tap {index[lane, bank]}, the memory has {cfg.tap_depth}"
                 faults.note(
@@ -467,23 +448,17 @@ class Machine:
             read = (valid == 1) & (index < cfg.tap_depth)
             offset, dy, dx = np.moveaxis(self.memory["TAP"][np.where(read, index, 0), 0], 2, 0)
             first = np.where(read, (base + w) * t + offset, 0)
-            outside = (first < 0) | (first + t > cfg.feature_depth * t)
-            for lane, bank in np.argwhere(outside)[:1]:
+            no_word = (first < 0) | (first + t > cfg.feature_depth * t)
+            for lane, bank in np.argwhere(no_word)[:1]:
                 what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
                 faults.note(ErrorCode.FEATURE_READ, int(bank), what, begin + i * t + int(lane) + READ_STAGE)
-            pixels = np.where(outside, 0, first)[:, :, None] + np.arange(t)
-            keep, left, right, top, bottom = self.memory["EDGE"][self._edge_address(layer, f)].T
-            over = (
-                (-dx[:, :, None] > left)
-                | (dx[:, :, None] > right)
-                | (-dy[:, :, None] > top)
-                | (dy[:, :, None] > bottom)
-            )
-            inside = (valid[:, :, None] == 1) & ~over
+            pixels = np.where(no_word, 0, first)[:, :, None] + np.arange(t)
+            edges = columns("EDGE", self.memory["EDGE"][layer.edge_word(f)])
+            inside = (valid[:, :, None] == 1) & ~outside(edges, dy[:, :, None], dx[:, :, None])
             bundles[..., i * t : (i + 1) * t] = self.features[:, banks, pixels] * inside
             cycles = faults.begin + begin + i * t + np.arange(len(groups)) + READ_STAGE
             if cycles[0] <= self._latest:
-                early = (self._due[banks, pixels // t] >= cycles[:, None, None]) & inside & (keep == 1)
+                early = (self._due[banks, pixels // t] >= cycles[:, None, None]) & inside & (edges.valid == 1)
                 for lane, bank, pixel in np.argwhere(early)[:1]:
                     at = pixels[lane, bank, pixel] // t
                     raise EarlyReadError(

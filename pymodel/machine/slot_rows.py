@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import Words, slot_row
+from pymodel.machine.memory import Words, columns, slot_row
 from pymodel.machine.xor_network import XorNetwork, solve_slices
 
 Bits = npt.NDArray[np.uint8]
@@ -70,7 +70,7 @@ def spread(config: ArrayConfig, rows: IntArray) -> IntArray:
     """An order of rows int64 [rows, T, fields] in which few need a patch: full rows come after emptier ones,
     whose words have bits to spare.
     """
-    cares = np.count_nonzero(rows[:, :, 0], axis=1) * config.slot_bits
+    cares = np.count_nonzero(columns("SLOT", rows).weight, axis=1) * config.slot_bits
     left = sorted(range(len(cares)), key=lambda r: (cares[r], r))
     order, spare = [], 0
     for _ in range(len(cares)):
@@ -86,7 +86,7 @@ def encode_tile(config: ArrayConfig, rows: IntArray) -> Words:
 
     Slots whose weight is 0 come back as zeros.
     """
-    used = rows[:, :, 0] != 0
+    used = columns("SLOT", rows).weight != 0
     bits = _to_bits(config, rows)
     care = np.repeat(used, config.slot_bits, axis=1).astype(np.uint8)
     words, positions, skipped = solve_slices(bits, care, network(config), XOR_PATCHES)

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
-from pymodel.machine.memory import PROGRAM_FIELDS
+from pymodel.machine.memory import beyond, columns
 from pymodel.machine.model import (
     OUT_LATENCY,
     RECORD_CYCLES,
@@ -26,6 +25,7 @@ from pymodel.machine.model import (
     Run,
     drain_cycles,
 )
+from pymodel.machine.program import End, Layer, Out, Record, Unknown, decode
 from pymodel.machine.slot_rows import RAW
 from tb.coverage import collect
 from tb.coverage.observe import (
@@ -44,9 +44,8 @@ from tb.coverage.observe import (
 from tb.coverage.points import BIAS, DIGIT, LENGTHS, MULTIPLIER, SHIFT, WEIGHT
 
 IntArray = npt.NDArray[np.int64]
-Record = dict[str, int]
 
-OPCODE_NAMES = {OPCODE_LAYER: "LAYER", OPCODE_OUT: "OUT", OPCODE_END: "END"}
+OPCODE_NAMES: dict[type[Record], str] = {Layer: "LAYER", Out: "OUT", End: "END"}
 NEVER = 2**62
 HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 KERNELS = {1: 1, 9: 3, 25: 5}  # taps of a phase -> side of the kernel
@@ -128,10 +127,10 @@ class Timeline:
         layers: dict[int, Passes] = {}
         for _, record in records(machine, start):
             parts += [("FETCH", 1), ("DECODE", RECORD_CYCLES - 1)]
-            if record["opcode"] == OPCODE_LAYER:
+            if isinstance(record, Layer):
                 layer = Passes(
-                    record["words"] * record["phases"],
-                    record["chunk_words"],
+                    record.total,
+                    record.chunk_words,
                     _passes(machine, record),
                     machine.config.size,
                 )
@@ -140,10 +139,10 @@ class Timeline:
                     ("TILE", 1),
                     ("TILE_WAIT", 1),
                     ("RUN", layer.cycles),
-                    ("DRAIN", drain_cycles(machine.config.size, record["gap"])),
+                    ("DRAIN", drain_cycles(machine.config.size, record.gap)),
                 ]
-            elif record["opcode"] == OPCODE_OUT:
-                parts.append(("OUT", record["chunk_words"] + OUT_LATENCY))
+            elif isinstance(record, Out):
+                parts.append(("OUT", record.words + OUT_LATENCY))
         ends = np.cumsum([cycles for _, cycles in parts])
         states = [state for state, _ in parts]
         if isinstance(run_or_error, MachineError):
@@ -177,65 +176,62 @@ def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
     memory.
     """
     for pc in range(start, machine.config.program_depth):
-        record = dict(zip(PROGRAM_FIELDS, machine.memory["PROGRAM"][pc, 0].tolist(), strict=True))
+        record = decode(machine.memory["PROGRAM"][pc, 0])
         yield pc, record
-        if record["opcode"] == OPCODE_END:
+        if isinstance(record, End):
             return
-    yield machine.config.program_depth, dict.fromkeys(PROGRAM_FIELDS, 0)
+    yield machine.config.program_depth, Unknown(0)
 
 
-def _passes(machine: Machine, record: Record) -> int:
+def _passes(machine: Machine, record: Layer) -> int:
     """The passes of all tiles of a layer, each of which goes over all its words."""
-    return int(
-        machine.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0, 1].sum()
-    )
+    return int(columns("TILE", machine.memory["TILE"][record.tile_range]).passes.sum())
 
 
 def observations(machine: Machine, start: int, run: Run) -> set[Observation]:
     """Everything there is to see in a program that came to its end."""
     seen: set[Observation] = set()
-    names = ["START", *(OPCODE_NAMES[r["opcode"]] for _, r in records(machine, start))]
+    names = ["START", *(OPCODE_NAMES[type(r)] for _, r in records(machine, start))]
     seen |= {ProgramSeen(start, names.count("LAYER"), names.count("OUT"), pair) for pair in pairwise(names)}
-    program = dict(records(machine, start))
     for layer in run.layers:
-        seen |= _Layer(machine, program[layer.index], layer).observations()
+        record = decode(machine.memory["PROGRAM"][layer.index, 0])
+        assert isinstance(record, Layer)
+        seen |= LayerSampler(machine, record, layer).observations()
     return seen
 
 
-class _Layer:
+class LayerSampler:
     """One LAYER record that ran, and the parts of the memories that it used."""
 
-    def __init__(self, machine: Machine, record: Record, run: LayerRun) -> None:
+    def __init__(self, machine: Machine, record: Layer, run: LayerRun) -> None:
         self.config = machine.config
         self.memory = machine.memory
         self.record = record
         self.run = run
         t = self.config.size
-        # [tiles, fields]
-        self.tiles = self.memory["TILE"][record["tile_base"] : record["tile_base"] + record["tiles"], 0]
-        self.lanes = [slice(base, base + passes * t) for base, passes in self.tiles[:, :2].tolist()]
-        named = np.concatenate([self.memory["LANE"][lanes, 0, 0] for lanes in self.lanes])
+        self.tiles = columns("TILE", self.memory["TILE"][record.tile_range, 0])  # [tiles]
+        named = np.concatenate(
+            [
+                columns("LANE", self.memory["LANE"][base : base + passes * t, 0]).group
+                for base, passes in zip(self.tiles.lane_base, self.tiles.passes, strict=True)
+            ]
+        )
         self.groups, self.group_of_lane, self.lanes_of_group = np.unique(
             named, return_inverse=True, return_counts=True
         )
-        self.members = self.memory["GROUP"][self.groups]  # [groups, G, fields]
-        self.stored = [
-            machine.rows(tile) for tile in range(record["tile_base"], record["tile_base"] + record["tiles"])
-        ]
-        self.slots = np.concatenate([rows.rows for rows in self.stored])  # [lanes, C, fields]
-        # [tiles, C, fields]
-        self.filters = np.stack(
-            [self.memory["FILTER"][base : base + t, 0] for base in self.tiles[:, 2].tolist()]
+        members = self.memory["GROUP"][self.groups]
+        self.members = columns("GROUP", members)  # [groups, G]
+        tiles = range(record.tile_base, record.tile_base + record.tiles)
+        self.stored = [machine.rows(tile) for tile in tiles]
+        self.slots = columns("SLOT", np.concatenate([rows.rows for rows in self.stored]))  # [lanes, C]
+        self.filters = columns(  # [tiles, C]
+            "FILTER", np.stack([self.memory["FILTER"][base : base + t, 0] for base in self.tiles.filter_base])
         )
-        phases = np.arange(record["phases"])[:, None]
-        # [P, words, T, fields]
-        self.edges = self.memory["EDGE"][
-            record["edge_base"] + phases * record["edge_stride"] + np.arange(record["words"])
-        ]
-        valid = self.members[:, :, 0] == 1
-        self.reads = np.unique(self.members[valid][:, 1:], axis=0)  # [reads, (base, tap)]
-        rows = record["tap_base"] + phases * record["tap_stride"]
-        self.taps = self.memory["TAP"][rows + self.reads[:, 1], 0]  # [P, reads, fields]
+        words = np.arange(record.total).reshape(record.phases, record.words)
+        self.edges = columns("EDGE", self.memory["EDGE"][record.edge_word(words)])  # [P, words, T]
+        self.reads = columns("GROUP", np.unique(members[self.members.valid == 1], axis=0))  # [reads]
+        rows = record.tap_row(words[:, :1])
+        self.taps = columns("TAP", self.memory["TAP"][rows + self.reads.tap, 0])  # [P, reads]
 
     def observations(self) -> set[Observation]:
         return {
@@ -251,14 +247,14 @@ class _Layer:
 
     def layer(self) -> LayerSeen:
         r, run = self.record, self.run
-        writes = self.filters[:, :, 4] == 1
-        total, chunk = r["words"] * r["phases"], r["chunk_words"]
+        writes = self.filters.write == 1
+        total, chunk = r.total, r.chunk_words
         rest = total - (run.chunks - 1) * chunk
         edges = (
             ""
-            if run.chunks == 1 or r["phases"] == 1
+            if run.chunks == 1 or r.phases == 1
             else "at a phase edge"
-            if chunk % r["words"] == 0
+            if chunk % r.words == 0
             else "inside a phase"
         )
         # the last chunk is the shortest; a pass takes T cycles a word, to fill the array with slots T in all
@@ -266,20 +262,20 @@ class _Layer:
         return LayerSeen(
             size=t,
             filters=int(writes.sum()),
-            pixels=int(self.edges[..., 0].sum()),
-            lanes=int((self.members[:, :, 0].any(axis=1))[self.group_of_lane].sum()),
-            words=r["words"],
-            phases=r["phases"],
+            pixels=int(self.edges.valid.sum()),
+            lanes=int(np.count_nonzero(self.members.valid.sum(axis=1)[self.group_of_lane])),
+            words=r.words,
+            phases=r.phases,
             chunks=run.chunks,
             tiles=run.tiles,
-            passes=int(self.tiles[:, 1].max()),
+            passes=int(self.tiles.passes.max()),
             pass_length=LENGTHS[1 + int(np.sign(rest * t - reload))],
             last_chunk="whole" if rest == chunk else "one word" if rest == 1 else "shorter",
             chunk_edge=edges,
-            gap=r["gap"],
+            gap=r.gap,
             kind=self.kind(),
             stride=self.stride(),
-            relu=bool(self.filters[writes][:, 3].any()),
+            relu=bool(self.filters.relu[writes].any()),
             clipped_low=run.clipped_low > 0,
             clipped_high=run.clipped_high > 0,
         )
@@ -288,34 +284,35 @@ class _Layer:
         """What the layer was in the network, as far as its tables tell: a residual is one tap more than its
         kernel has.
         """
-        taps = self.record["tap_stride"]
+        taps = self.record.tap_stride
         if taps in KERNELS:
             return f"conv {KERNELS[taps]}"
         if taps - 1 in KERNELS:
             return "residual"
-        weight = self.slots[:, :, 0]
-        return "pool" if set(np.unique(weight).tolist()) <= {0, 1} else "linear"
+        return "pool" if set(np.unique(self.slots.weight).tolist()) <= {0, 1} else "linear"
 
     def stride(self) -> int:
         """With stride 2 the k rows of a kernel lie in two sub-planes, so their `dy` are fewer than k. 0 where
         that does not show.
         """
-        taps, phases = self.record["tap_stride"], self.record["phases"]
+        taps, phases = self.record.tap_stride, self.record.phases
         side = KERNELS.get(taps, KERNELS.get(taps - 1, 1))
         if side == 1 or phases > 1:
             return 0
-        dy = self.memory["TAP"][self.record["tap_base"] : self.record["tap_base"] + side * side, 0, 1]
+        first = self.record.tap_base
+        dy = columns("TAP", self.memory["TAP"][first : first + side * side]).dy
         return 1 if len(np.unique(dy)) == side else 2
 
     def slot_set(self) -> set[SlotSeen]:
-        lane, column = np.nonzero(self.slots[:, :, 0])
-        weight, above, select = self.slots[lane, column][:, [0, 1, -1]].T
+        lane, column = np.nonzero(self.slots.weight)
+        weight, select = self.slots.weight[lane, column], self.slots.select[lane, column]
         row = lane % self.config.size
         if self.config.weight_bits == 8:
             return {SlotSeen(r, s, w) for r, s, w in distinct(row, select, ends(weight, *WEIGHT))}
+        position = self.slots.position[lane, column]
         return {
-            SlotSeen(r, s, w, ("low", "high")[position])
-            for r, s, w, position in distinct(row, select, ends(weight, *DIGIT), above)
+            SlotSeen(r, s, w, ("low", "high")[above])
+            for r, s, w, above in distinct(row, select, ends(weight, *DIGIT), position)
         }
 
     def row_set(self) -> set[RowSeen]:
@@ -337,10 +334,10 @@ class _Layer:
         return seen
 
     def lane_set(self) -> set[LaneSeen]:
-        used = self.slots[:, :, 0] != 0
-        members = self.members[:, :, 0].sum(axis=1)
+        used = self.slots.weight != 0
+        members = self.members.valid.sum(axis=1)
         selects = (
-            (used[:, :, None] & (self.slots[:, :, -1, None] == np.arange(self.config.group)))
+            (used[:, :, None] & (self.slots.select[:, :, None] == np.arange(self.config.group)))
             .any(axis=1)
             .sum(axis=1)
         )
@@ -351,35 +348,29 @@ class _Layer:
     def column_set(self) -> set[ColumnSeen]:
         seen = set()
         for index, stored in enumerate(self.stored):
-            weights = np.count_nonzero(stored.rows[:, :, 0], axis=0)
-            rows = distinct(weights, np.full_like(weights, self.tiles[index, 1]), self.filters[index, :, 4])
-            seen |= {ColumnSeen(w, passes, bool(write)) for w, passes, write in rows}
+            weights = np.count_nonzero(columns("SLOT", stored.rows).weight, axis=0)
+            passes = np.full_like(weights, self.tiles.passes[index])
+            rows = distinct(weights, passes, self.filters.write[index])
+            seen |= {ColumnSeen(w, number, bool(write)) for w, number, write in rows}
         return seen
 
     def requant_set(self) -> set[RequantSeen]:
-        written = self.filters[self.filters[:, :, 4] == 1]
-        return {
-            RequantSeen(*row)
-            for row in distinct(
-                *(ends(written[:, i], *limits) for i, limits in enumerate((BIAS, MULTIPLIER, SHIFT)))
-            )
-        }
+        f = self.filters
+        limits = ((f.bias, BIAS), (f.multiplier, MULTIPLIER), (f.shift, SHIFT))
+        rows = distinct(*(ends(column[f.write == 1], *limit) for column, limit in limits))
+        return {RequantSeen(*row) for row in rows}
 
     def tap_set(self) -> set[TapSeen]:
         seen: set[TapSeen] = set()
-        phases = self.record["phases"]
+        phases = self.record.phases
         for phase in range(phases):
-            _, dy, dx = np.unique(self.taps[phase] * (0, 1, 1), axis=0).T[:, :, None, None]
-            valid, left, right, top, bottom = np.moveaxis(self.edges[phase], 2, 0)
-            valid = valid == 1
-            over = {
-                "left": (-dx > left, -dx),
-                "right": (dx > right, dx),
-                "top": (-dy > top, -dy),
-                "bottom": (dy > bottom, dy),
-            }
-            # [taps, words, T]
-            masks = {edge: (mask & valid, reach[:, 0, 0]) for edge, (mask, reach) in over.items()}
+            reached = np.stack([self.taps.dy[phase], self.taps.dx[phase]])
+            dy, dx = np.unique(reached, axis=1)[:, :, None, None]
+            edges = columns("EDGE", self.edges.words[phase])
+            valid = edges.valid == 1
+            over = beyond(edges, dy, dx)  # [taps, words, T] each
+            reaches = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}
+            masks = {edge: (over[edge] & valid, reach[:, 0, 0]) for edge, reach in reaches.items()}
             across, along = masks["left"][0] | masks["right"][0], masks["top"][0] | masks["bottom"][0]
             masks["corner"] = (across & along, np.maximum(np.abs(dx), np.abs(dy))[:, 0, 0])
             for edge, (mask, reach) in masks.items():
@@ -393,9 +384,7 @@ class _Layer:
 
     def read_set(self) -> set[ReadSeen]:
         t = self.config.size
-        first = (self.reads[:, 0] * t + self.taps[:, :, 0])[..., None] + np.arange(
-            min(2, self.record["words"])
-        ) * t
+        first = (self.reads.base * t + self.taps.offset)[..., None] + np.arange(min(2, self.record.words)) * t
         return {
             ReadSeen(bool(a), bool(odd))
             for a, odd in distinct(first.ravel() % t == 0, first.ravel() // t % 2)

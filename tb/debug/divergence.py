@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import LayerRun, Machine, MachineError, PassTrace
 from tb.debug.probe import Sample, Samples
 from tb.debug.suspect import Suspect, copy_of
@@ -224,20 +225,14 @@ class Comparison:
 
     def filter_of(self, layer: str, entry: int) -> int | None:
         """The filter that an entry of FILTER belongs to; None if it belongs to none, or nobody knows."""
-        fields = dict(
-            zip(
-                (f.name for f in self.machine.specs["FILTER"].fields),
-                self.machine.memory["FILTER"][entry, 0],
-                strict=True,
-            )
-        )
+        fields = columns("FILTER", self.machine.memory["FILTER"][entry, 0])
         place = self.image.placements.get(layer) if self.image is not None else None
-        if place is None or not fields["write"]:
+        if place is None or not fields.write:
             return None
         channels = (
             c
             for c in range(place.shape[0])
-            if (place.bank[c], place.base[c]) == (fields["bank"], fields["base"])
+            if (place.bank[c], place.base[c]) == (int(fields.bank), int(fields.base))
         )
         return next(channels, None)
 

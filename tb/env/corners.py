@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.image import OPCODE_END, OPCODE_OUT
 from pymodel.machine.memory import Packet, Section, memories, packet
+from pymodel.machine.program import End, Out, encode_all
 from pymodel.network.integer import Conv, GlobalPool, Linear, Network, Requant, Residual
 
 Weights = npt.NDArray[np.int64]
@@ -104,10 +104,7 @@ def bare_programs(config: ArrayConfig) -> Iterator[tuple[str, list[Packet], int]
     spec = memories(config)["PROGRAM"]
 
     def program(address: int, *outs: tuple[int, int, int]) -> list[Packet]:
-        words = spec.zeros(len(outs) + 1)
-        for row, out in enumerate(outs):
-            words[row, 0, :4] = (OPCODE_OUT, *out)
-        words[len(outs), 0, 0] = OPCODE_END
+        words = encode_all([*(Out(*out) for out in outs), End()])
         return [packet(spec, Section("PROGRAM", address, words))]
 
     last, depth = config.group - 1, config.feature_depth

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT
-from pymodel.machine.memory import PROGRAM_FIELDS, Section, Words
+from pymodel.machine.memory import Section, Words, columns
 from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.program import Layer, Out, decode
 
 Int8Array = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]
@@ -57,11 +57,11 @@ class LayersRun:
 
 
 @dataclass(frozen=True)
-class Record:
+class PlannedRecord:
     """A record of a program, and for a LAYER the words [G, depth] that it writes."""
 
     address: int
-    fields: dict[str, int]
+    record: Layer | Out
     writes: Mask | None
 
 
@@ -80,7 +80,7 @@ class Memories:
         self.before: Int8Array = self.words().copy()
         self.written_before: Mask = self.written.copy()
         self.open_before: Mask = self.written.copy()
-        self.plans: dict[int, list[Record]] = {}
+        self.plans: dict[int, list[PlannedRecord]] = {}
         self.last: LayersRun | None = None
 
     def words(self) -> Int8Array:
@@ -118,22 +118,19 @@ class Memories:
             outcome = error
             sent = error.run.packets
         packets: list[ExpectedPacket] = []
-        for record in self.plan(start):
-            if isinstance(outcome, MachineError) and record.address >= start + self.finished(outcome):
-                if record.writes is not None:
-                    self.vague |= record.writes
-                if not self.machine.followed(record.address):
+        for planned in self.plan(start):
+            if isinstance(outcome, MachineError) and planned.address >= start + self.finished(outcome):
+                if planned.writes is not None:
+                    self.vague |= planned.writes
+                if not self.machine.followed(planned.address):
                     break
                 continue
-            if record.writes is not None:
-                self.certain(record.writes)
-            else:
-                packets.append(
-                    ExpectedPacket(
-                        record.address, record.fields["words"], record.fields["phases"], sent[len(packets)][0]
-                    )
-                )
-        if any(record.writes is not None for record in self.plan(start)):
+            if planned.writes is not None:
+                self.certain(planned.writes)
+            if isinstance(planned.record, Out):
+                out = planned.record
+                packets.append(ExpectedPacket(planned.address, out.bank, out.base, sent[len(packets)][0]))
+        if any(planned.writes is not None for planned in self.plan(start)):
             self.last = LayersRun(
                 start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle
             )
@@ -146,30 +143,28 @@ class Memories:
             layers.pop()
         return len(layers) + len(error.run.packets)
 
-    def plan(self, start: int) -> list[Record]:
+    def plan(self, start: int) -> list[PlannedRecord]:
         """The records from `start` on, up to END or to what is none."""
         if start not in self.plans:
             records = []
             for address in range(start, self.config.program_depth):
-                values = self.machine.memory["PROGRAM"][address, 0]
-                fields = dict(zip(PROGRAM_FIELDS, (int(v) for v in values), strict=True))
-                if fields["opcode"] not in (OPCODE_LAYER, OPCODE_OUT):
+                record = decode(self.machine.memory["PROGRAM"][address, 0])
+                if not isinstance(record, Layer | Out):
                     break
-                records.append(
-                    Record(address, fields, self.writes(fields) if fields["opcode"] == OPCODE_LAYER else None)
-                )
+                writes = self.writes(record) if isinstance(record, Layer) else None
+                records.append(PlannedRecord(address, record, writes))
             self.plans[start] = records
         return self.plans[start]
 
-    def writes(self, layer: dict[str, int]) -> Mask:
+    def writes(self, layer: Layer) -> Mask:
         """The words that a LAYER record writes, those that are in their bank."""
         mask = np.zeros_like(self.written)
-        tiles = self.machine.memory["TILE"][layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0]
-        for filter_base in tiles[:, 2]:
-            for entry in self.machine.memory["FILTER"][filter_base : filter_base + self.config.size, 0]:
-                *_, write, bank, base = (int(v) for v in entry)
-                if write and bank < self.config.group:
-                    mask[bank, base : base + layer["words"] * layer["phases"]] = True
+        tiles = columns("TILE", self.machine.memory["TILE"][layer.tile_range, 0])
+        for first in tiles.filter_base.tolist():
+            filters = columns("FILTER", self.machine.memory["FILTER"][first : first + self.config.size, 0])
+            for column in np.flatnonzero((filters.write == 1) & (filters.bank < self.config.group)):
+                base = int(filters.base[column])
+                mask[filters.bank[column], base : base + layer.total] = True
         return mask
 
     def abort(self) -> None:

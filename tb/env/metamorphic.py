@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.gaps import with_gaps
-from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT, Image
-from pymodel.machine.memory import PROGRAM_FIELDS, Words, memories
+from pymodel.machine.image import Image
+from pymodel.machine.memory import Words, columns
 from pymodel.machine.planes import Placement
+from pymodel.machine.program import Layer, Out, decode, decode_all
 from pymodel.machine.slot_rows import image_rows, store_rows
-
-BANK, FIRST = PROGRAM_FIELDS.index("words"), PROGRAM_FIELDS.index("phases")  # the fields of an OUT record
-TILE_BASE, TILES = PROGRAM_FIELDS.index("tile_base"), PROGRAM_FIELDS.index("tiles")
 
 
 def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
@@ -36,13 +34,13 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
     moved[:, to] = group
     filters, program = (image.section(name).words.copy() for name in ("FILTER", "PROGRAM"))
     slots = image_rows(image).copy()
-    used = slots[:, :, 0] != 0
-    slots[used, -1] = to[slots[used, -1]]
-    spec = memories(image.config)["FILTER"]
-    written = filters[:, 0, spec.index("write")] == 1
-    filters[written, 0, spec.index("bank")] = to[filters[written, 0, spec.index("bank")]]
-    sends = program[:, 0, 0] == OPCODE_OUT
-    program[sends, 0, BANK] = to[program[sends, 0, BANK]]
+    slot, entry = columns("SLOT", slots), columns("FILTER", filters)
+    used, written = slot.weight != 0, entry.write == 1
+    slot.select[used] = to[slot.select[used]]
+    entry.bank[written] = to[entry.bank[written]]
+    for number, record in enumerate(decode_all(program)):
+        if isinstance(record, Out):
+            program[number, 0] = replace(record, bank=int(to[record.bank])).encode()
     places = {
         name: replace(p, bank=tuple(int(to[b]) for b in p.bank)) for name, p in image.placements.items()
     }
@@ -62,12 +60,11 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
     for bank in set(place.bank):
         channels = np.flatnonzero(np.array(place.bank) == bank)
         was = base[channels].copy()
+        before = columns("GROUP", image.section("GROUP").words[:, bank]).base
         base[channels] = was[rng.permutation(len(channels))]
         for old, new in zip(was, base[channels], strict=True):
-            inside = (image.section("GROUP").words[:, bank, 1] >= old) & (
-                image.section("GROUP").words[:, bank, 1] < old + place.channel_words
-            )
-            group[inside, bank, 1] += new - old
+            inside = (before >= old) & (before < old + place.channel_words)
+            columns("GROUP", group[:, bank]).base[inside] += new - old
     # group g becomes order[g]; the empty one stays
     order = np.concatenate([[0], 1 + rng.permutation(len(group) - 1)])
     renumbered = np.zeros_like(group)
@@ -92,7 +89,8 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
         strewn_slots = np.zeros(((passes + 1) * t, *slots.shape[1:]), np.int64)
         strewn_lanes[where] = lanes[lane_base : lane_base + passes * t]
         strewn_slots[where] = slots[lane_base : lane_base + passes * t]
-        new_tiles[number, 0, :2] = sum(map(len, new_lanes)), passes + 1
+        tile = columns("TILE", new_tiles[number, 0])
+        tile.lane_base[...], tile.passes[...] = sum(map(len, new_lanes)), passes + 1
         new_lanes.append(strewn_lanes)
         new_slots.append(strewn_slots)
     new_tiles, stored = store_rows(image.config, new_tiles, np.concatenate(new_slots))
@@ -113,19 +111,18 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
     def length(name: str) -> int:
         return sum(map(len, made[name]))
 
-    for record in program[:, 0]:
-        if record[0] != OPCODE_LAYER:
+    for word in program[:, 0]:
+        record = decode(word)
+        if not isinstance(record, Layer):
             continue
         halves = []
-        for lane_base, passes, filter_base, _ in tiles[
-            record[TILE_BASE] : record[TILE_BASE] + record[TILES], 0
-        ].tolist():
+        for lane_base, passes, filter_base, _ in tiles[record.tile_range, 0].tolist():
             first = rng.random(t) < 0.5
             halves += [
                 (slice(lane_base, lane_base + passes * t), filter_base, np.flatnonzero(first)),
                 (slice(lane_base, lane_base + passes * t), filter_base, np.flatnonzero(~first)),
             ]
-        record[TILE_BASE], record[TILES] = length("TILE"), len(halves)
+        word[:] = replace(record, tile_base=length("TILE"), tiles=len(halves)).encode()
         for index in rng.permutation(len(halves)):
             rows, filter_base, columns = halves[index]
             to = rng.permutation(t)[: len(columns)]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pymodel.machine.image import OPCODE_LAYER, OPCODE_OUT
-from pymodel.machine.memory import PROGRAM_FIELDS
+from pymodel.machine.memory import columns
 from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles, word_stage
+from pymodel.machine.program import Layer, Out, decode
 
 SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
 
@@ -34,35 +34,29 @@ class Progress:
             if begin >= end:
                 break
             begin += RECORD_CYCLES
-            if record["opcode"] == OPCODE_LAYER:
+            if isinstance(record, Layer):
                 begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(
-                    machine.config.size, record["gap"]
+                    machine.config.size, record.gap
                 )
             else:
-                begin += record["chunk_words"] + OUT_LATENCY
+                begin += record.words + OUT_LATENCY
         self.words = [cycle for cycle in self.words if cycle < written]
 
-    def records(self, start: int) -> Iterator[dict[str, int]]:
+    def records(self, start: int) -> Iterator[Layer | Out]:
         """The records that take time, up to END or to what is none."""
         for values in self.machine.memory["PROGRAM"][start:, 0].tolist():
-            record = dict(zip(PROGRAM_FIELDS, values, strict=True))
-            if record["opcode"] not in (OPCODE_LAYER, OPCODE_OUT):
+            record = decode(values)
+            if not isinstance(record, Layer | Out):
                 return
             yield record
 
-    def layer(self, layer: dict[str, int], cycle: int) -> int:
+    def layer(self, layer: Layer, cycle: int) -> int:
         """A layer whose first lane is issued in `cycle`; returns the cycle after its last, or after the end
         of the run.
         """
         t = self.machine.config.size
-        total = layer["words"] * layer["phases"]
-        tiles = self.machine.memory["TILE"][
-            layer["tile_base"] : layer["tile_base"] + layer["tiles"], 0
-        ].tolist()
-        first = 0
-        while first < total and cycle < self.end:
-            words = range(first, min(total, first + layer["chunk_words"]))
-            first = words.stop
+        tiles = self.machine.memory["TILE"][layer.tile_range, 0].tolist()
+        for words in layer.chunks():
             for _, passes, filter_base, _ in tiles:
                 for number in range(passes):
                     if cycle >= self.end:
@@ -74,24 +68,23 @@ class Progress:
                     cycle += len(words) * t
         return cycle
 
-    def legal(self, layer: dict[str, int], words: range) -> int:
+    def legal(self, layer: Layer, words: range) -> int:
         """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist: from
         there on no lane is issued.
         """
         config = self.machine.config
-        phase, word = np.divmod(np.array(words), layer["words"])
-        bad = layer["edge_base"] + phase * layer["edge_stride"] + word >= config.edge_depth
-        bad |= layer["tap_base"] + phase * layer["tap_stride"] >= config.tap_depth
-        bad |= np.array(words) >= config.feature_depth
+        word = np.array(words)
+        bad = layer.edge_word(word) >= config.edge_depth
+        bad |= layer.tap_row(word) >= config.tap_depth
+        bad |= word >= config.feature_depth
         return int(np.argmax(bad)) if bad.any() else len(words)
 
     def write(self, words: range, filter_base: int, cycle: int) -> None:
         """The results of a tile, whose last pass begins in `cycle`: those that are for a word that exists."""
         config = self.machine.config
-        for column, entry in enumerate(
-            self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0].tolist()
-        ):
-            *_, write, bank, base = entry
+        filters = columns("FILTER", self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0])
+        entries = zip(filters.write.tolist(), filters.bank.tolist(), filters.base.tolist(), strict=True)
+        for column, (write, bank, base) in enumerate(entries):
             if write and bank < config.group:
                 fit = range(min(len(words), config.feature_depth - base - words[0]))
                 self.words += [cycle + i * config.size + word_stage(config.size) + column for i in fit]

@@ -13,8 +13,9 @@ import cocotb
 import numpy as np
 from pyuvm import uvm_sequence
 
-from pymodel.machine.image import OPCODE_END, OPCODE_OUT, Image
+from pymodel.machine.image import Image
 from pymodel.machine.memory import Packet, Section, memories, packet
+from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import COUNTERS, REGISTERS
 from pymodel.network.integer import Network
 from pymodel.zoo.random_network import random_images
@@ -139,10 +140,8 @@ class MachineSequence(uvm_sequence):
     async def dump_banks(self) -> None:
         """Every word of every bank is sent, by a program at the end of program memory."""
         spec = memories(self.config)["PROGRAM"]
-        words = spec.zeros(self.config.group + 1)
-        for bank in range(self.config.group):
-            words[bank, 0, :4] = (OPCODE_OUT, bank, 0, self.config.feature_depth)
-        words[-1, 0, 0] = OPCODE_END
+        banks = range(self.config.group)
+        words = encode_all([*(Out(bank, 0, self.config.feature_depth) for bank in banks), End()])
         address = self.config.program_depth - len(words)
         await self.load([packet(spec, Section("PROGRAM", address, words))])
         await self.execute(address)

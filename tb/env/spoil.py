@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
-from pymodel.machine.image import OPCODE_OUT, Image
+from pymodel.machine.image import Image
 from pymodel.machine.memory import (
     BEAT_BITS,
-    PROGRAM_FIELDS,
     Memory,
     Packet,
     Section,
+    columns,
     header_beat,
     memories,
     packet,
     parse_packet,
 )
 from pymodel.machine.model import EarlyReadError, Machine, MachineError
+from pymodel.machine.program import OUT_FIELDS, Layer, Out, decode, encode_all
 from pymodel.machine.slot_rows import row_length
 from tb.plain.stream import Beats
 
@@ -117,10 +118,9 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     specs = memories(config)
     layers = len(image.layers)
     layer = int(rng.integers(layers))
-    record = dict(
-        zip(PROGRAM_FIELDS, (int(v) for v in image.section("PROGRAM").words[layer, 0]), strict=True)
-    )
-    tile = record["tile_base"] + int(rng.integers(record["tiles"]))
+    record = decode(image.section("PROGRAM").words[layer, 0])
+    assert isinstance(record, Layer)
+    tile = record.tile_base + int(rng.integers(record.tiles))
     lane_base, passes, filter_base, _ = (int(v) for v in image.section("TILE").words[tile, 0])
     lane = lane_base + int(rng.integers(passes * config.size))
     column = int(rng.integers(config.size))
@@ -138,10 +138,10 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         (layer, "edge_base", config.edge_depth - 1),
         (layer, "tap_base", config.tap_depth),
         (layer, "tap_base", config.tap_depth - 1),
-        (layers, "words", config.group),  # bank of an OUT record
-        (layers, "phases", config.feature_depth),  # its first word
-        (layers, "chunk_words", 0),  # its count
-        (layers, "chunk_words", 65535),
+        (layers, OUT_FIELDS["bank"], config.group),
+        (layers, OUT_FIELDS["base"], config.feature_depth),
+        (layers, OUT_FIELDS["words"], 0),
+        (layers, OUT_FIELDS["words"], 65535),
         (layers, "opcode", 7),
         (layers - 1, "gap", int(rng.integers(1, 256))),  # before an OUT record
     ]
@@ -173,8 +173,7 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         yield from bad_rows(image, tile)
 
     # the program runs out of memory
-    words = specs["PROGRAM"].zeros(1)
-    words[0, 0, :4] = (OPCODE_OUT, 0, 0, 1)
+    words = encode_all([Out(0, 0, 1)])
     end = config.program_depth - 1
     yield Spoiled("no END", [packet(specs["PROGRAM"], Section("PROGRAM", end, words))], [], end)
     yield Spoiled("a start beyond the program", [], [], 65535)
@@ -185,7 +184,7 @@ def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
     two in the wrong order.
     """
     config, spec = image.config, memories(image.config)["SLOT"]
-    base = int(image.section("TILE").words[tile, 0, 3])
+    base = int(columns("TILE", image.section("TILE").words[tile, 0]).slot_base)
     words = image.section("SLOT").words[base : base + 1]
     mend = [packet(spec, Section("SLOT", base, words))]
     patches = row_length(config, 0)
@@ -212,9 +211,9 @@ def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
 
 def used_members(image: Image, lane_base: int, passes: int) -> list[tuple[int, int]]:
     """The first member (group, bank) that the lanes of a tile use, in a list that may be empty."""
-    lanes = image.section("LANE").words[lane_base : lane_base + passes * image.config.size, 0, 0]
-    members = image.section("GROUP").words
-    return [(int(g), int(b)) for g in lanes for b in np.flatnonzero(members[g, :, 0])][:1]
+    lanes = columns("LANE", image.section("LANE").words[lane_base : lane_base + passes * image.config.size])
+    valid = columns("GROUP", image.section("GROUP").words).valid
+    return [(int(g), int(b)) for g in lanes.group[:, 0] for b in np.flatnonzero(valid[g])][:1]
 
 
 def changed(

@@ -26,8 +26,8 @@ import numpy as np
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.image import OPCODE_END, OPCODE_LAYER, OPCODE_OUT
-from pymodel.machine.memory import PROGRAM_FIELDS, memories
+from pymodel.machine.memory import memories
+from pymodel.machine.program import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng

@@ -14,6 +14,7 @@ import numpy as np
 
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.slot_rows import image_rows, store_rows
@@ -129,19 +130,19 @@ def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, 
     """The image with the top bit of one used slot's weight flipped, and where that slot is and what it
     belongs to.
     """
-    slots, tiles = image_rows(image), image.section("TILE").words[:, 0]
-    lane, column = rng.choice(np.argwhere(slots[:, :, 0] != 0))
-    tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
-    record = next(r for r in image.section("PROGRAM").words[::-1, 0] if r[0] == 1 and r[8] <= tile)
-    layer = image.layers[
-        int((image.section("PROGRAM").words[: len(image.layers), 0, 8] == record[8]).argmax())
-    ]
-    bank, base = image.section("FILTER").words[tiles[tile, 2] + column, 0, -2:]
+    slots, tiles = image_rows(image), columns("TILE", image.section("TILE").words[:, 0])
+    lane, column = rng.choice(np.argwhere(columns("SLOT", slots).weight != 0))
+    tile = int(np.flatnonzero(tiles.lane_base <= lane)[-1])
+    layers = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0])
+    layer = image.layers[int(np.flatnonzero(layers.tile_base <= tile)[-1])]
+    entry = columns("FILTER", image.section("FILTER").words[tiles.filter_base[tile] + column, 0])
+    bank, base = int(entry.bank), int(entry.base)
     place = image.placements[layer]
     flipped_filter = next(c for c in range(place.shape[0]) if (place.bank[c], place.base[c]) == (bank, base))
     changed = slots.copy()
     top = 1 << image.config.weight_bits - 1
-    changed[lane, column, 0] += top if changed[lane, column, 0] < 0 else -top
+    weight = columns("SLOT", changed).weight
+    weight[lane, column] += top if weight[lane, column] < 0 else -top
     tiles_of_them, stored = store_rows(image.config, image.section("TILE").words, changed)
     where = {
         "flipped_layer": layer,

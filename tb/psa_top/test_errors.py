@@ -19,10 +19,11 @@ from cocotb_bus.drivers.amba import AXIProtocolError
 from pymodel.compiler.compile import CapacityError, compile_network
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.image import OPCODE_END, OPCODE_OUT, Image
-from pymodel.machine.memory import PROGRAM_FIELDS, Packet, Section, header_beat, memories, packet
+from pymodel.machine.image import Image
+from pymodel.machine.memory import Packet, Section, columns, header_beat, memories, packet
 from pymodel.machine.model import READ_STAGE, SLOT_STAGE, WRITE_STAGE, EarlyReadError, Machine
 from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.program import OUT_FIELDS, End, Out, encode_all
 from pymodel.machine.registers import REGISTERS, build_values
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.zoo.random_network import random_images, random_network
@@ -105,12 +106,7 @@ class Bench:
         """
         config = self.image.config
         spec = memories(config)["PROGRAM"]
-        records = [[OPCODE_OUT, bank, 0, config.feature_depth] for bank in range(config.group)] + [
-            [OPCODE_END]
-        ]
-        words = spec.zeros(len(records))
-        for word, record in zip(words, records, strict=True):
-            word[0, : len(record)] = record
+        words = encode_all([*(Out(bank, 0, config.feature_depth) for bank in range(config.group)), End()])
         run = await self.host.run([packet(spec, Section("PROGRAM", 0, words))])
         await self.host.load(self.packets_of("PROGRAM"))
         return {bank: p.reshape(-1, config.size) for bank, p in enumerate(run.packets)}
@@ -399,7 +395,7 @@ def outside_reads(image: Image) -> Iterator[Case]:
     reach as far as they can.
     """
     config = image.config
-    for group, member in np.argwhere(image.section("GROUP").words[:, :, 0]).tolist():
+    for group, member in np.argwhere(columns("GROUP", image.section("GROUP").words).valid).tolist():
         for value in (config.feature_depth - 1, 0):
             yield "GROUP", group, "base", value, member
     reach = (1 << config.offset_bits - 1) - 1
@@ -426,9 +422,10 @@ async def bad_programs(dut: Any) -> None:
     b = await bench(dut)
     image, config = b.image, b.image.config
     await b.healthy()
-    used = image.section("GROUP").words[image.section("LANE").words[:, 0, 0], :, 0]  # [lanes, members]
+    lanes = columns("LANE", image.section("LANE").words[:, 0]).group
+    used = columns("GROUP", image.section("GROUP").words[lanes]).valid  # [lanes, members]
     lane, member = (int(i) for i in np.argwhere(used)[0])
-    group = int(image.section("LANE").words[lane, 0, 0])
+    group = int(lanes[lane])
     out = len(image.layers)  # the first OUT record
     cases: list[tuple[str, int, str, int, int]] = [
         ("PROGRAM", 0, "opcode", 0, 0),
@@ -444,10 +441,10 @@ async def bad_programs(dut: Any) -> None:
         ("PROGRAM", 0, "edge_base", 65535, 0),
         ("PROGRAM", 0, "tap_base", config.tap_depth, 0),
         ("PROGRAM", 0, "words", 65535, 0),
-        ("PROGRAM", out, "words", config.group, 0),  # bank of an OUT record
-        ("PROGRAM", out, "phases", config.feature_depth, 0),  # its first word
-        ("PROGRAM", out, "chunk_words", 0, 0),  # its count
-        ("PROGRAM", out, "chunk_words", 65535, 0),
+        ("PROGRAM", out, OUT_FIELDS["bank"], config.group, 0),
+        ("PROGRAM", out, OUT_FIELDS["base"], config.feature_depth, 0),
+        ("PROGRAM", out, OUT_FIELDS["words"], 0, 0),
+        ("PROGRAM", out, OUT_FIELDS["words"], 65535, 0),
         ("PROGRAM", out - 1, "gap", 1, 0),  # before an OUT record
         ("TILE", 0, "passes", 0, 0),
         ("TILE", 0, "passes", 65535, 0),
@@ -499,14 +496,15 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
     b = await bench(dut)
     image, config = b.image, b.image.config
     await b.healthy()
-    program = image.section("PROGRAM").words[:, 0]
-    gap, tile_base, tiles = (PROGRAM_FIELDS.index(name) for name in ("gap", "tile_base", "tiles"))
+    program = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0])
+    tiles = columns("TILE", image.section("TILE").words[:, 0])
+    filters = columns("FILTER", image.section("FILTER").words[:, 0])
     found = set()  # whether the next layer had begun, and the state of the sequencer
-    for layer in np.flatnonzero(program[: len(image.layers), gap]).tolist():
+    for layer in np.flatnonzero(program.gap).tolist():
         total = image.placements[image.layers[layer]].channel_words
-        first = int(image.section("TILE").words[program[layer, tile_base] + program[layer, tiles] - 1, 0, 2])
+        first = int(tiles.filter_base[program.tile_base[layer] + program.tiles[layer] - 1])
         for column in range(config.size):
-            if not image.section("FILTER").words[first + column, 0, 4]:
+            if not filters.write[first + column]:
                 continue
             base = config.feature_depth - total + 1  # all words but the last fit
             case = (
@@ -553,7 +551,7 @@ def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
     config = image.config
     words = image.placements["c"].channel_words
     # a column finds no place for the last word while the next record, whose opcode is unknown, is decoded
-    first_of_all, first = image.section("TILE").words[:2, 0, 2].tolist()
+    first_of_all, first = columns("TILE", image.section("TILE").words[:2, 0]).filter_base.tolist()
     for column in range(config.size):
         write = ("FILTER", first + column, "base", config.feature_depth - words + 1, 0)
         yield (
@@ -563,8 +561,8 @@ def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
     # a lane reads a word that is not there, in the last cycle of a tile, while the sequencer takes the next
     # one, which has no passes
     word, lane = divmod(words * config.size - 1 - READ_STAGE, config.size)
-    group = int(image.section("LANE").words[lane, 0, 0])
-    member = int(image.section("GROUP").words[group, :, 0].argmax())
+    group = int(columns("LANE", image.section("LANE").words[lane, 0]).group)
+    member = int(columns("GROUP", image.section("GROUP").words[group]).valid.argmax())
     yield (
         ErrorCode.FEATURE_READ,
         (("GROUP", group, "base", config.feature_depth - word, member), ("TILE", 1, "passes", 0, 0)),
@@ -590,8 +588,8 @@ def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
 
 def outside_read(image: Image, word: int, lane: int) -> Case:
     """A lane of the first tile whose bank ends before this word of its plane."""
-    group = int(image.section("LANE").words[lane, 0, 0])
-    member = int(image.section("GROUP").words[group, :, 0].argmax())
+    group = int(columns("LANE", image.section("LANE").words[lane, 0]).group)
+    member = int(columns("GROUP", image.section("GROUP").words[group]).valid.argmax())
     return "GROUP", group, "base", image.config.feature_depth - word, member
 
 
@@ -637,9 +635,7 @@ async def program_without_end(dut: Any) -> None:
     b = await bench(dut)
     config = b.image.config
     spec = memories(config)["PROGRAM"]
-    words = spec.zeros(1)
-    words[0, 0, : len(PROGRAM_FIELDS[:4])] = (OPCODE_OUT, 0, 0, 1)
-    section = Section("PROGRAM", config.program_depth - 1, words)
+    section = Section("PROGRAM", config.program_depth - 1, encode_all([Out(0, 0, 1)]))
     model = Machine(config)
     model.load([section])
     with pytest.raises(ModelError) as caught:
@@ -654,7 +650,8 @@ async def tap_out_of_range(dut: Any) -> None:
     """A member's tap beyond the end of TAP: the row moves to the last word, the tap reaches past it."""
     b = await bench(dut)
     image, config = b.image, b.image.config
-    group = next(i for i, g in enumerate(image.section("GROUP").words) if (g[:, 0] * g[:, 2]).any())
+    members = columns("GROUP", image.section("GROUP").words)
+    group = int((members.valid * members.tap).any(axis=1).argmax())
     layer = layer_of_group(image, group)
     spoiled, packets = spoil(image, "PROGRAM", layer, "tap_base", config.tap_depth - 1)
     model, wanted = run_model(spoiled)
@@ -670,9 +667,9 @@ async def tap_out_of_range(dut: Any) -> None:
 
 def layer_of_group(image: Image, group: int) -> int:
     """The number of the LAYER record whose lanes name a group."""
-    lane = int((image.section("LANE").words[:, 0, 0] == group).argmax())
-    tile = int(np.flatnonzero(image.section("TILE").words[:, 0, 0] <= lane)[-1])
-    bases = image.section("PROGRAM").words[: len(image.layers), 0, PROGRAM_FIELDS.index("tile_base")]
+    lane = int((columns("LANE", image.section("LANE").words[:, 0]).group == group).argmax())
+    tile = int(np.flatnonzero(columns("TILE", image.section("TILE").words[:, 0]).lane_base <= lane)[-1])
+    bases = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0]).tile_base
     return int(np.flatnonzero(bases <= tile)[-1])
 
 

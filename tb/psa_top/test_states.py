@@ -17,10 +17,10 @@ from cocotb.utils import get_sim_time
 
 from pymodel.machine.config import XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.image import OPCODE_END, OPCODE_LAYER
-from pymodel.machine.memory import Section, Words, memories, packet, slot_row
+from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
 from pymodel.machine.model import Machine
 from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.program import End, Layer, encode_all
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
@@ -241,8 +241,7 @@ async def records_in_any_order(dut: Any) -> None:
     layer[0, spec.index("gap")] = 0
     first = layer.copy()  # the same layer once more needs nothing that this one writes
     first[0, spec.index("gap")] = 1
-    end = spec.zeros(1)[0]
-    end[0, 0] = OPCODE_END
+    end = encode_all([End()])[0]
     for program in (
         [end],
         [layer, end],
@@ -302,14 +301,14 @@ async def errors_of_the_last_lane(dut: Any) -> None:
         writes to `bank`.
         """
         words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
-        layer = (OPCODE_LAYER, 1, 1, 1, 0, 0, last["TAP"], 0, last["TILE"], 1, 0)
-        words["PROGRAM"][0, 0] = layer
+        layer = Layer(1, 1, 1, 0, 0, tap_base=last["TAP"], tap_stride=0, tile_base=last["TILE"], tiles=1)
+        words["PROGRAM"][0, 0] = layer.encode()
         words["TILE"][0, 0] = (lane, 1, first_filter, slot_base)
         words["GROUP"][0, 0] = (1, base, tap)
-        words["TAP"][0, 0, 0] = 1  # the read begins a pixel after the word
+        columns("TAP", words["TAP"]).offset[0] = 1  # the read begins a pixel after the word
         lanes, filters = specs["LANE"].zeros(t), specs["FILTER"].zeros(t)
         lanes[-1] = group
-        filters[:, 0, 4:6] = (1, bank)
+        columns("FILTER", filters).write[:], columns("FILTER", filters).bank[:] = 1, bank
         at = {"PROGRAM": program} | last
         return [
             *(Section(name, at[name], word) for name, word in words.items()),

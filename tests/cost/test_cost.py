@@ -20,6 +20,7 @@ from pymodel.cost.energy import ENERGY_TABLE, ENTRIES, EnergyTable, energy, laye
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine, Run
 from pymodel.machine.slot_rows import image_rows
 from pymodel.network.integer import INPUT, Conv, Network, Requant
@@ -48,12 +49,12 @@ def counted(image: Image, machine: Machine, run: Run) -> list[Counter[str]]:
         for p in layer.partial_sums:
             lanes = slice(p.first_lane, p.first_lane + t)
             for _ in p.words:
-                for group in machine.memory["LANE"][lanes, 0, 0]:
-                    members = int(machine.memory["GROUP"][group, :, 0].sum())
+                for group in columns("LANE", machine.memory["LANE"][lanes, 0]).group:
+                    members = int(columns("GROUP", machine.memory["GROUP"][group]).valid.sum())
                     events += Counter(
                         lane_reads=1, group_reads=1, edge_reads=1, tap_reads=members, bank_reads=2 * members
                     )
-            events["macs"] += int(np.count_nonzero(rows[lanes, :, 0])) * len(p.words) * t
+            events["macs"] += int(np.count_nonzero(columns("SLOT", rows[lanes]).weight)) * len(p.words) * t
             events["steps"] += t * t * len(p.words) * t
             events["slot_rows"] += t
             for pixels in [len(p.words) * t] * t:  # column by column

@@ -18,7 +18,9 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Section
+from pymodel.machine.memory import columns as fields
 from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.slot_rows import image_rows
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command
@@ -67,6 +69,7 @@ def test_observations_agree_with_the_memories() -> None:
     seen = sample.observations(machine, image.run_start, run)
     tiles = machine.memory["TILE"][: sum(layer.tiles for layer in run.layers), 0]
     slots, columns = set(), set()
+    write = fields("FILTER", machine.memory["FILTER"][:, 0]).write
     rows = image_rows(image)
     for base, passes, first, _ in tiles.tolist():
         for column in range(CONFIG.size):
@@ -82,7 +85,7 @@ def test_observations_agree_with_the_memories() -> None:
                             weight if weight in (-128, 127) else weight // abs(weight),
                         )
                     )
-            columns.add(ColumnSeen(weights, passes, bool(machine.memory["FILTER"][first + column, 0, 4])))
+            columns.add(ColumnSeen(weights, passes, bool(write[first + column])))
     assert {s for s in seen if isinstance(s, SlotSeen)} == slots
     assert {s for s in seen if isinstance(s, ColumnSeen)} == columns
     layers = [s for s in seen if isinstance(s, LayerSeen)]
@@ -215,9 +218,7 @@ def test_the_state_of_an_error(
 
 def test_a_program_past_the_end_stops_in_fetch() -> None:
     machine = Machine(CONFIG)
-    machine.load(
-        [Section("PROGRAM", CONFIG.program_depth - 1, np.array([[[2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]]]))]
-    )
+    machine.load([Section("PROGRAM", CONFIG.program_depth - 1, encode_all([Out(0, 0, 1)]))])
     with pytest.raises(MachineError) as caught:
         machine.run(CONFIG.program_depth - 1)
     assert caught.value.code == ErrorCode.PROGRAM_RANGE
@@ -505,5 +506,5 @@ def test_figures_round_down() -> None:
 
 def test_a_program_of_end_alone_has_no_layers() -> None:
     machine = Machine(CONFIG)
-    machine.memory["PROGRAM"][0, 0, 0] = 3
+    machine.load([Section("PROGRAM", 0, encode_all([End()]))])
     assert sample.observations(machine, 0, Run()) == {ProgramSeen(0, 0, 0, ("START", "END"))}

@@ -20,6 +20,7 @@ import pytest
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import replay as replay_script
@@ -76,11 +77,11 @@ def sections_of(failed: failure.Failure) -> tuple[Machine, Image]:
 
 def place_of(machine: Machine, image: Image, lane: int) -> tuple[str, int, int]:
     """Layer, tile of the layer and pass that a lane belongs to, looked up in the image's own tables."""
-    tiles = image.section("TILE").words[:, 0]
-    tile = int(np.flatnonzero(tiles[:, 0] <= lane)[-1])
-    bases = image.section("PROGRAM").words[: len(image.layers), 0, 8]
+    first = columns("TILE", image.section("TILE").words[:, 0]).lane_base
+    tile = int(np.flatnonzero(first <= lane)[-1])
+    bases = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0]).tile_base
     layer = int(np.flatnonzero(bases <= tile)[-1])
-    return image.layers[layer], tile - int(bases[layer]), (lane - int(tiles[tile, 0])) // machine.config.size
+    return image.layers[layer], tile - int(bases[layer]), (lane - int(first[tile])) // machine.config.size
 
 
 def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, folders: list[Path]) -> None:
@@ -124,10 +125,11 @@ def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
     if name == "last_pass_lost":
         _, image = sections_of(failed)
         assert there.lane is not None
+        tiles = columns("TILE", image.section("TILE").words[:, 0])
         passes = next(
-            int(t[1])
-            for t in image.section("TILE").words[:, 0]
-            if t[0] <= there.lane < t[0] + t[1] * CONFIG.size
+            int(passes)
+            for base, passes in zip(tiles.lane_base, tiles.passes, strict=True)
+            if base <= there.lane < base + passes * CONFIG.size
         )
         assert there.pass_number == passes - 1
 

@@ -12,14 +12,13 @@ import pytest
 from pymodel.compiler.compile import compile_fitted
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.gaps import GAP, with_gaps
-from pymodel.machine.image import OPCODE_LAYER, Image
-from pymodel.machine.memory import PROGRAM_FIELDS
+from pymodel.machine.gaps import with_gaps
+from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import EarlyReadError, Machine, MachineError
+from pymodel.machine.program import Layer, decode
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_program
-
-FIELD = {name: index for index, name in enumerate(PROGRAM_FIELDS)}
 
 
 @dataclass
@@ -34,27 +33,25 @@ class Access:
     cycles: int
 
 
-def access(image: Image, record: list[int]) -> Access:
+def access(image: Image, record: Layer) -> Access:
     """docs/machine.md, "Timing": a lane is read 4 cycles after its issue, column c of a word is written 2T +
     11 + c after its first lane's.
     """
     t = image.config.size
     table = {s.memory: s.words for s in image.sections}
     found = Access({}, {}, 0)
-    tiles = table["TILE"][
-        record[FIELD["tile_base"]] : record[FIELD["tile_base"]] + record[FIELD["tiles"]], 0
-    ].tolist()
-    total = record[FIELD["words"]] * record[FIELD["phases"]]
-    for first in range(0, total, record[FIELD["chunk_words"]]):
+    tiles = table["TILE"][record.tile_base : record.tile_base + record.tiles, 0].tolist()
+    total = record.words * record.phases
+    for first in range(0, total, record.chunk_words):
         for lane_base, passes, filter_base, _ in tiles:
             for number in range(passes):
-                for word in range(first, min(total, first + record[FIELD["chunk_words"]])):
+                for word in range(first, min(total, first + record.chunk_words)):
                     for lane in range(t):
                         _lane(
                             image,
                             table,
                             record,
-                            int(table["LANE"][lane_base + number * t + lane, 0, 0]),
+                            int(columns("LANE", table["LANE"][lane_base + number * t + lane, 0]).group),
                             word,
                             found.cycles + lane,
                             found,
@@ -73,21 +70,19 @@ def access(image: Image, record: list[int]) -> Access:
 def _lane(
     image: Image,
     table: dict[str, np.ndarray],
-    record: list[int],
+    record: Layer,
     group: int,
     word: int,
     issued: int,
     found: Access,
 ) -> None:
     t = image.config.size
-    phase, inner = divmod(word, record[FIELD["words"]])
-    edges = table["EDGE"][record[FIELD["edge_base"]] + phase * record[FIELD["edge_stride"]] + inner].tolist()
+    phase, inner = divmod(word, record.words)
+    edges = table["EDGE"][record.edge_base + phase * record.edge_stride + inner].tolist()
     for bank, (valid, base, tap) in enumerate(table["GROUP"][group].tolist()):
         if not valid:
             continue
-        offset, dy, dx = table["TAP"][
-            record[FIELD["tap_base"]] + phase * record[FIELD["tap_stride"]] + tap, 0
-        ].tolist()
+        offset, dy, dx = table["TAP"][record.tap_base + phase * record.tap_stride + tap, 0].tolist()
         for pixel, (kept, left, right, top, bottom) in enumerate(edges):
             if kept and -left <= dx <= right and -top <= dy <= bottom:
                 at = (base + inner) * t + offset + pixel
@@ -104,7 +99,9 @@ def too_early(image: Image, gaps: list[int]) -> list[int]:
     written: dict[tuple[int, int], int] = {}
     begin, early = 0, []
     for number, gap in enumerate(gaps):
-        layer = access(image, image.section("PROGRAM").words[number, 0].tolist())
+        record = decode(image.section("PROGRAM").words[number, 0])
+        assert isinstance(record, Layer)
+        layer = access(image, record)
         if any(begin + min(cycles) <= written.get(place, -1) for place, cycles in layer.reads.items()):
             early.append(number)
         for place, cycles in layer.writes.items():
@@ -114,7 +111,7 @@ def too_early(image: Image, gaps: list[int]) -> list[int]:
 
 
 def gaps_of(image: Image) -> list[int]:
-    return image.section("PROGRAM").words[: len(image.layers), 0, GAP].tolist()
+    return columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0]).gap.tolist()
 
 
 def shortest(image: Image) -> None:
@@ -144,7 +141,7 @@ def test_the_model_refuses_a_gap_that_is_too_small() -> None:
     image = compile_fitted(digits.load().network, CONFIGS["16x8"])
     number = next(n for n, gap in enumerate(gaps_of(image)) if gap > 1)
     program = image.section("PROGRAM").words.copy()
-    program[number, 0, GAP] -= 1
+    columns("PROGRAM", program).gap[number, 0] -= 1
     machine = Machine(image.config)
     machine.load(image.with_words(PROGRAM=program).sections)
     with pytest.raises(
@@ -163,8 +160,8 @@ def test_only_a_layer_may_follow_a_gap() -> None:
     _, image = random_program(np.random.default_rng([23, 0]), CONFIGS["4x2"])
     program = image.section("PROGRAM").words.copy()
     last = len(image.layers) - 1
-    assert program[last, 0, 0] == OPCODE_LAYER
-    program[last, 0, GAP] = 5
+    assert isinstance(decode(program[last, 0]), Layer)
+    columns("PROGRAM", program).gap[last, 0] = 5
     machine = Machine(image.config)
     machine.load(image.with_words(PROGRAM=program).sections)
     with pytest.raises(MachineError, match="only a LAYER may follow") as caught:

@@ -14,6 +14,7 @@ from pymodel.compiler.compile import PACKINGS, CapacityError, clip_weights, comp
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine, MachineError, _Faults
 from pymodel.network.integer import INPUT, Conv, Network, Requant, Residual
 from pymodel.network.reference import evaluate, evaluate_sums
@@ -153,20 +154,22 @@ def test_partial_sums_of_every_pass_add_up_to_the_sums() -> None:
     machine = loaded(image, images)
     run = machine.run(image.run_start, trace=True)
     _, sums = evaluate_sums(network, images)
-    filters = image.section("FILTER").words[:, 0]
-    tiles = image.section("TILE").words[:, 0]
-    records = image.section("PROGRAM").words[: len(image.layers), 0]
-    for name, layer, record in zip(image.layers, run.layers, records, strict=True):
+    filters = columns("FILTER", image.section("FILTER").words[:, 0])
+    tiles = columns("TILE", image.section("TILE").words[:, 0])
+    records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers)])
+    for number, (name, layer) in enumerate(zip(image.layers, run.layers, strict=True)):
         place = image.placements[name]
         total = np.zeros((BATCH, place.shape[0], place.channel_words * place.size), dtype=np.int64)
         for p in layer.partial_sums:
-            n = slice(p.chunk * record[3] * place.size, p.chunk * record[3] * place.size + p.rows.shape[3])
-            for column, entry in enumerate(filters[tiles[record[8] + p.tile, 2] :][: image.config.size]):
-                if entry[4]:
+            first = p.chunk * int(records.chunk_words[number, 0]) * place.size
+            n = slice(first, first + p.rows.shape[3])
+            first_filter = tiles.filter_base[records.tile_base[number, 0] + p.tile]
+            for column, entry in enumerate(range(first_filter, first_filter + image.config.size)):
+                if filters.write[entry]:
                     channel = next(
                         c
                         for c in range(place.shape[0])
-                        if (place.bank[c], place.base[c]) == (entry[5], entry[6])
+                        if (place.bank[c], place.base[c]) == (filters.bank[entry], filters.base[entry])
                     )
                     total[:, channel, n] += p.rows[-1, :, column]
         seen = total[..., [[place.pixel(y, x) for x in range(place.shape[2])] for y in range(place.shape[1])]]

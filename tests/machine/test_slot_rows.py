@@ -19,7 +19,7 @@ from pymodel.compiler.compile import compile_network
 from pymodel.machine.config import CONFIGS, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import slot_row
+from pymodel.machine.memory import columns, slot_row
 from pymodel.machine.model import Machine, MachineError
 from pymodel.machine.slot_rows import (
     RAW,
@@ -156,7 +156,8 @@ def test_the_machine_stops_at_a_bad_row() -> None:
     _, image = random_program(np.random.default_rng(5), XOR)
     run = machine_with(image).run(image.run_start)
     slot, tile = image.section("SLOT").words, image.section("TILE").words.copy()
-    base = int(tile[0, 0, 3])
+    slot_base = columns("TILE", tile).slot_base[:, 0]
+    base = int(slot_base[0])
     bad = image.with_words(
         SLOT=np.concatenate([slot[:base], damaged(slot[base : base + 1], (0, 3, 5)), slot[base + 1 :]])
     )
@@ -165,7 +166,7 @@ def test_the_machine_stops_at_a_bad_row() -> None:
     ) as caught:
         machine_with(bad).run(image.run_start)
     assert caught.value.cycle < run.cycles
-    tile[0, 0, 3] = 65535
+    slot_base[0] = 65535
     with pytest.raises(
         MachineError,
         match=re.escape("SLOT_RANGE (13), info 65535: tile 0, row 0 of slots ends beyond the memory"),

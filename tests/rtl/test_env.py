@@ -14,9 +14,9 @@ import pytest
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
-from pymodel.machine.image import OPCODE_END, OPCODE_OUT
-from pymodel.machine.memory import Section, header_beat, memories, packet
+from pymodel.machine.memory import Section, columns, header_beat, memories, packet
 from pymodel.machine.model import Machine, MachineError, drain_cycles
+from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import REGISTERS
 from pymodel.zoo.random_network import random_program
 from scripts import registers as page
@@ -197,9 +197,7 @@ def written(cycle: int, name: str, value: int) -> list[Event]:
 def sends_a_word() -> list[Event]:
     """The beats of a program that is one OUT record, and its start."""
     spec = memories(CONFIG)["PROGRAM"]
-    words = spec.zeros(2)
-    words[0, 0, :4] = (OPCODE_OUT, 0, 0, 1)
-    words[1, 0, 0] = OPCODE_END
+    words = encode_all([Out(0, 0, 1), End()])
     beats = packet(spec, Section("PROGRAM", 0, words)).beats.tolist()
     return [
         *(Beat(10 + i, beat, i == len(beats) - 1) for i, beat in enumerate(beats)),
@@ -415,7 +413,7 @@ def test_of_two_errors_the_earlier_is_raised() -> None:
     machine = Machine(CONFIG)
     machine.load(image.sections)
     length = machine.run(image.run_start).cycles
-    machine.memory["PROGRAM"][len(image.layers), 0, 0] = 9
+    columns("PROGRAM", machine.memory["PROGRAM"]).opcode[len(image.layers)] = 9
     with pytest.raises(MachineError) as caught:
         machine.run(image.run_start)
     assert caught.value.code == ErrorCode.PROGRAM_OPCODE
