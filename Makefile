@@ -28,6 +28,7 @@ help:
 	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
+	@echo '             FRESH=1 (begins anew where a checkpoint is of something else)'
 	@echo 'make results the runs of scripts/results.yaml that are not done yet, and docs/results.md from all of them: hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
@@ -35,6 +36,7 @@ help:
 	@echo 'make docs    the site of README.md and docs/, in build/site; a broken link is an error'
 	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL, actionlint for the workflows'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
+	@echo 'BUILD=folder, with any of them: what is written goes there and not below build/'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
 
 # Only a state_dict needs torch: networks that were compressed here are read without.
