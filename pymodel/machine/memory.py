@@ -40,14 +40,18 @@ class Columns:
     """
 
     def __init__(self, names: tuple[str, ...], words: Words) -> None:
-        self.names, self.words = names, words
+        self._names, self._words = names, words  # no field has such a name
 
     def __getattr__(self, name: str) -> Words:
         try:
-            column: Words = self.words[..., self.names.index(name)]
+            column: Words = self._words[..., self._names.index(name)]
         except ValueError:
-            raise AttributeError(f"no field '{name}', there are {', '.join(self.names)}") from None
+            raise AttributeError(f"no field '{name}', there are {', '.join(self._names)}") from None
         return column
+
+    def at(self, index: int) -> Columns:
+        """The fields of words [index, ...] alone."""
+        return Columns(self._names, self._words[index])
 
 
 @dataclass(frozen=True)

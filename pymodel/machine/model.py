@@ -276,13 +276,13 @@ class Machine:
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", 1)
         if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", 1)
-        chunks = list(layer.chunks())
-        counts = LayerRun(pc, layer.words, layer.phases, len(chunks), layer.tiles, 0, 0, 0, 0)
+        chunks = -(-layer.total // layer.chunk_words)
+        counts = LayerRun(pc, layer.words, layer.phases, chunks, layer.tiles, 0, 0, 0, 0)
         # words of a layer must not be seen by the layer itself before they are written, nor after: it reads
         # its input only
         written = self.features.copy()
         faults.begin = run.cycles + TILE_CYCLES
-        for chunk, words in enumerate(chunks):
+        for chunk, words in enumerate(layer.chunks()):
             for tile in range(layer.tiles):
                 self._tile(pc, layer, chunk, tile, words, written, counts, faults, trace)
         faults.stop(counts.run_cycles + layer.gap if layer.gap else None)

@@ -366,7 +366,7 @@ class LayerSampler:
         for phase in range(phases):
             reached = np.stack([self.taps.dy[phase], self.taps.dx[phase]])
             dy, dx = np.unique(reached, axis=1)[:, :, None, None]
-            edges = columns("EDGE", self.edges.words[phase])
+            edges = self.edges.at(phase)
             valid = edges.valid == 1
             over = beyond(edges, dy, dx)  # [taps, words, T] each
             reaches = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}

@@ -56,7 +56,11 @@ class Progress:
         """
         t = self.machine.config.size
         tiles = self.machine.memory["TILE"][layer.tile_range, 0].tolist()
+        if cycle >= self.end:  # a layer that is refused runs nothing, and its chunks may have no words
+            return cycle
         for words in layer.chunks():
+            if cycle >= self.end:
+                break
             for _, passes, filter_base, _ in tiles:
                 for number in range(passes):
                     if cycle >= self.end:
