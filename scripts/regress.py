@@ -88,7 +88,9 @@ def show_failures(found: list[regress.Bucket], workers: int, finished: bool, con
         )
 
 
-def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, console: Console) -> bool:
+def carry_out(
+    jobs: list[regress.PlannedRun], workers: int, journal: regress.Journal, console: Console
+) -> bool:
     """All runs, with a bar on a terminal and a line for each tenth elsewhere.
 
     False if they were stopped, by the keyboard or a SIGTERM.
@@ -123,7 +125,7 @@ def carry_out(jobs: list[regress.Job], workers: int, journal: regress.Journal, c
     return True
 
 
-def tests_table(records: list[regress.Record]) -> Table:
+def tests_table(records: list[regress.RunRecord]) -> Table:
     """A row a test."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("test")

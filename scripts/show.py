@@ -15,7 +15,7 @@ from pymodel.schemes.penni import BASIS
 from scripts.command import console
 
 if TYPE_CHECKING:  # it needs torch
-    from pymodel.training.loop import Progressed
+    from pymodel.training.loop import StepDone
 
 
 def text(value: Any) -> str:
@@ -52,7 +52,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 
 @contextmanager
-def training_progress(what: str) -> Iterator[Callable[[Progressed], None]]:
+def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -20,7 +20,7 @@ MAX_PACKET_WORDS = 65535
 
 
 @dataclass(frozen=True)
-class Field:
+class WordField:
     name: str
     bits: int
     signed: bool = False
@@ -65,7 +65,7 @@ class Memory:
     destination: int
     depth: int
     repeat: int
-    fields: tuple[Field, ...]
+    fields: tuple[WordField, ...]
     banks: int = 1
 
     @property
@@ -114,29 +114,34 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
     """The machine's memories by name."""
     t, g = config.size, config.group
     table = (
-        Memory("FEATURE", 0, config.feature_depth, t, (Field("pixel", 8, signed=True),), banks=g),
+        Memory("FEATURE", 0, config.feature_depth, t, (WordField("pixel", 8, signed=True),), banks=g),
         Memory(
             "PROGRAM",
             1,
             config.program_depth,
             1,
-            tuple(Field(name, 8 if name == "gap" else 16) for name in PROGRAM_FIELDS),
+            tuple(WordField(name, 8 if name == "gap" else 16) for name in PROGRAM_FIELDS),
         ),
         Memory(
             "TILE",
             2,
             config.tile_depth,
             1,
-            (Field("lane_base", 16), Field("passes", 16), Field("filter_base", 16), Field("slot_base", 16)),
+            (
+                WordField("lane_base", 16),
+                WordField("passes", 16),
+                WordField("filter_base", 16),
+                WordField("slot_base", 16),
+            ),
         ),
-        Memory("LANE", 3, config.lane_depth, 1, (Field("group", config.group_id_bits),)),
+        Memory("LANE", 3, config.lane_depth, 1, (WordField("group", config.group_id_bits),)),
         slot_memory(config),
         Memory(
             "GROUP",
             5,
             config.group_depth,
             g,
-            (Field("valid", 1), Field("base", config.base_bits), Field("tap", 5)),
+            (WordField("valid", 1), WordField("base", config.base_bits), WordField("tap", 5)),
         ),
         Memory(
             "TAP",
@@ -144,9 +149,9 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             config.tap_depth,
             1,
             (
-                Field("offset", config.offset_bits, signed=True),
-                Field("dy", 4, signed=True),
-                Field("dx", 4, signed=True),
+                WordField("offset", config.offset_bits, signed=True),
+                WordField("dy", 4, signed=True),
+                WordField("dx", 4, signed=True),
             ),
         ),
         Memory(
@@ -154,7 +159,13 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             7,
             config.edge_depth,
             t,
-            (Field("valid", 1), Field("left", 3), Field("right", 3), Field("top", 3), Field("bottom", 3)),
+            (
+                WordField("valid", 1),
+                WordField("left", 3),
+                WordField("right", 3),
+                WordField("top", 3),
+                WordField("bottom", 3),
+            ),
         ),
         Memory(
             "FILTER",
@@ -162,13 +173,13 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             config.filter_depth,
             1,
             (
-                Field("bias", 32, signed=True),
-                Field("multiplier", 16),
-                Field("shift", 6),
-                Field("relu", 1),
-                Field("write", 1),
-                Field("bank", 4),
-                Field("base", config.base_bits),
+                WordField("bias", 32, signed=True),
+                WordField("multiplier", 16),
+                WordField("shift", 6),
+                WordField("relu", 1),
+                WordField("write", 1),
+                WordField("bank", 4),
+                WordField("base", config.base_bits),
             ),
         ),
     )
@@ -185,12 +196,16 @@ def slot_row(config: ArrayConfig) -> Memory:
 def slot_memory(config: ArrayConfig) -> Memory:
     if not config.xor_inputs:
         return slot_row(config)
-    return Memory("SLOT", 4, config.lane_depth, config.slot_word_bits, (Field("bit", 1),))
+    return Memory("SLOT", 4, config.lane_depth, config.slot_word_bits, (WordField("bit", 1),))
 
 
-def slot_fields(config: ArrayConfig) -> tuple[Field, ...]:
-    position = (Field("position", config.position_bits),) if config.position_bits else ()
-    return (Field("weight", config.weight_bits, signed=True), *position, Field("select", config.select_bits))
+def slot_fields(config: ArrayConfig) -> tuple[WordField, ...]:
+    position = (WordField("position", config.position_bits),) if config.position_bits else ()
+    return (
+        WordField("weight", config.weight_bits, signed=True),
+        *position,
+        WordField("select", config.select_bits),
+    )
 
 
 # the names are the same in every configuration, but for a slot's, of which an array of digits has one more

@@ -24,7 +24,7 @@ Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 
 
-class MachineError(TatamiError):
+class ProgramError(TatamiError):
     """A program broke a bound that the hardware checks.
 
     `cycle` is the cycle of the run, as CYCLES counts them from 0 and without stalls, in which the hardware
@@ -37,7 +37,7 @@ class MachineError(TatamiError):
         self.info = info
         self.cycle = cycle
         self.cycles = cycle + (1 if code in FOUND_BY_SEQUENCER else 2)
-        self.run = Run()
+        self.run = ProgramRun()
 
 
 class EarlyReadError(TatamiError):
@@ -135,7 +135,7 @@ class WriteTrace:
 
 
 @dataclass
-class Run:
+class ProgramRun:
     """Result of a program. `packets` are the out stream's, int8 [B, words, T] each."""
 
     cycles: int = 0
@@ -210,18 +210,18 @@ class Machine:
         ]
         return np.stack(planes, axis=1)
 
-    def run(self, start: int = 0, *, trace: bool = False) -> Run:
-        """Runs from a program address to END. Raises `MachineError` where the hardware would stop,
+    def run(self, start: int = 0, *, trace: bool = False) -> ProgramRun:
+        """Runs from a program address to END. Raises `ProgramError` where the hardware would stop,
         `EarlyReadError` for too small a gap.
 
         With `trace`, keeps the bundles and the partial sums of every pass after each row of the array, and
         what was written.
         """
-        run = Run()
+        run = ProgramRun()
         self._due[:], self._latest = -1, -1
         try:
             self._program(start, run, trace)
-        except MachineError as error:
+        except ProgramError as error:
             error.run = run
             raise
         return run
@@ -231,7 +231,7 @@ class Machine:
         found = decode(self.memory["PROGRAM"][record, 0])
         return isinstance(found, Layer) and found.gap > 0
 
-    def _program(self, start: int, run: Run, trace: bool) -> None:
+    def _program(self, start: int, run: ProgramRun, trace: bool) -> None:
         pc = start
         program = self.memory["PROGRAM"]
         faults = _Faults()
@@ -261,7 +261,7 @@ class Machine:
                     self._out(pc, record, run, faults)
             pc += 1
 
-    def _out(self, pc: int, out: Out, run: Run, faults: _Faults) -> None:
+    def _out(self, pc: int, out: Out, run: ProgramRun, faults: _Faults) -> None:
         cfg = self.config
         if out.bank >= cfg.group or out.words == 0 or out.base + out.words > cfg.feature_depth:
             what = f"OUT of {out.words} words from word {out.base} of bank {out.bank}"
@@ -269,7 +269,7 @@ class Machine:
         run.packets.append(self.read_feature(out.bank, out.base, out.words).copy())
         run.cycles += out.words + OUT_LATENCY
 
-    def _layer(self, pc: int, layer: Layer, run: Run, faults: _Faults, trace: bool) -> None:
+    def _layer(self, pc: int, layer: Layer, run: ProgramRun, faults: _Faults, trace: bool) -> None:
         cfg = self.config
         t = cfg.size
         if 0 in (layer.words, layer.phases, layer.chunk_words, layer.tiles):
@@ -477,7 +477,7 @@ class _Faults:
 
     def __init__(self) -> None:
         self.begin = 0
-        self.first: MachineError | None = None
+        self.first: ProgramError | None = None
 
     def refuse(self, code: ErrorCode, info: int, what: str, cycle: int) -> NoReturn:
         """Raises this bound, found broken in a cycle, or one that was found before."""
@@ -490,7 +490,7 @@ class _Faults:
         rtl/psa_top.v and rtl/psa_slots.v; a sequencer that finds one of them stops for it, whichever is
         reported.
         """
-        error = MachineError(code, info, what, self.begin + cycle)
+        error = ProgramError(code, info, what, self.begin + cycle)
         if self.first is not None and error.cycle == self.first.cycle:
             error.cycles = self.first.cycles = min(error.cycles, self.first.cycles)
         if self.first is None or (error.cycle, -error.code) < (self.first.cycle, -self.first.code):

@@ -13,7 +13,7 @@ from pymodel.machine.config import ArrayConfig
 
 
 @dataclass(frozen=True)
-class Field:
+class RegisterField:
     """Bits `msb` down to `lsb` of a register."""
 
     msb: int
@@ -42,7 +42,7 @@ class Register:
     access: str
     reset: int | None
     content: str
-    fields: Mapping[str, Field] = field(default_factory=lambda: MappingProxyType({}))
+    fields: Mapping[str, RegisterField] = field(default_factory=lambda: MappingProxyType({}))
 
     def decode(self, word: int) -> dict[str, int]:
         return {name: part.get(word) for name, part in self.fields.items()}
@@ -61,7 +61,7 @@ def _register(
         access,
         reset,
         content,
-        MappingProxyType({key: Field(*bits) for key, bits in fields.items()}),
+        MappingProxyType({key: RegisterField(*bits) for key, bits in fields.items()}),
     )
 
 

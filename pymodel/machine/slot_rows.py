@@ -30,7 +30,7 @@ RAW = (1 << XOR_COUNT_BITS) - 1  # the count of a row that is stored as it is
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowFault:
     """What is wrong with a stored row; `word` is counted from the tile's first."""
 
     code: ErrorCode
@@ -50,7 +50,7 @@ class Rows:
     rows: IntArray
     patches: IntArray
     ends: IntArray
-    fault: Fault | None
+    fault: RowFault | None
 
 
 @lru_cache(64)
@@ -126,7 +126,7 @@ def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
         count = int(stored[position]) | int(stored[position + 1]) << 1 | int(stored[position + 2]) << 2
         end = position + row_length(config, count if count == RAW else min(count, XOR_PATCHES))
         if end > len(flat):
-            fault = Fault(
+            fault = RowFault(
                 ErrorCode.SLOT_RANGE, r, (end - 1) // width, f"row {r} of slots ends beyond the memory"
             )
             break
@@ -149,7 +149,7 @@ def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
     for r, row in zip(coded.tolist(), expanded, strict=True):
         wrong = _patch(config, row, counts[r], stored[begins[r] + row_length(config, 0) :])
         if wrong is not None and (fault is None or r < fault.row):
-            fault = Fault(ErrorCode.SLOT_CODE, r, (ends[r] - 1) // width, f"row {r} of slots: {wrong}")
+            fault = RowFault(ErrorCode.SLOT_CODE, r, (ends[r] - 1) // width, f"row {r} of slots: {wrong}")
     decoded[coded] = expanded & np.repeat(valid, config.slot_bits, axis=1)
     if fault is not None:
         decoded[fault.row :] = 0

@@ -23,7 +23,7 @@ TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracti
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One compression of a scheme: the mean over its `runs`. `accuracy`: int8."""
 
     compression: float
@@ -47,12 +47,12 @@ class Reading:
         return f"{self.mark}{self.value:.2f}"
 
 
-def points(reports: Sequence[Report], field: str = "matrix_compression") -> list[Point]:
+def points(reports: Sequence[Report], field: str = "matrix_compression") -> list[CurvePoint]:
     """The points of one scheme, in order of compression: of the matrix, or by `weight_bits_compression`."""
     found = []
     for runs in by_point(reports):
         found.append(
-            Point(
+            CurvePoint(
                 math.exp(fmean(math.log(getattr(r, field)) for r in runs)),
                 fmean(r.accuracy_int8 for r in runs),
                 mean([r.speedup for r in runs]),
@@ -72,7 +72,7 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def envelope(curve: Sequence[Point]) -> list[float]:
+def envelope(curve: Sequence[CurvePoint]) -> list[float]:
     """Accuracy of each point of `curve` that is credited: the best there or at a larger compression."""
     best = [p.accuracy for p in curve]
     for i in range(len(best) - 2, -1, -1):
@@ -80,7 +80,7 @@ def envelope(curve: Sequence[Point]) -> list[float]:
     return best
 
 
-def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
+def held(curve: Sequence[CurvePoint], accuracy: float) -> Reading | None:
     """The largest compression at which `curve`, in order of compression, has the accuracy;
 
     None for no points.
@@ -98,7 +98,7 @@ def held(curve: Sequence[Point], accuracy: float) -> Reading | None:
     return Reading(math.exp(low + share * (high - low)))
 
 
-def read_at(curve: Sequence[Point], where: Reading | None, field: str) -> Reading | None:
+def read_at(curve: Sequence[CurvePoint], where: Reading | None, field: str) -> Reading | None:
     """A field of the curve's points at a compression within it;
 
     None if a point beside it has none, or 0. Keeps the mark of `where`.

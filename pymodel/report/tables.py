@@ -10,7 +10,7 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 
-from pymodel.report.curves import DROPS, Point, Reading, held, mean, points, ratio, read_at
+from pymodel.report.curves import DROPS, CurvePoint, Reading, held, mean, points, ratio, read_at
 from pymodel.report.record import Report, by_point, by_scheme, read_reports
 
 Cell = Callable[[Sequence[Report]], str]
@@ -217,7 +217,9 @@ def density_rows(reports: Sequence[Report]) -> list[list[str]]:
     return rows
 
 
-def _compare(ours: Sequence[Point], base: Sequence[Point], accuracy: float, field: str) -> Reading | None:
+def _compare(
+    ours: Sequence[CurvePoint], base: Sequence[CurvePoint], accuracy: float, field: str
+) -> Reading | None:
     a, b = held(ours, accuracy), held(base, accuracy)
     if field != "compression":
         a, b = read_at(ours, a, field), read_at(base, b, field)

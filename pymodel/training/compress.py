@@ -38,7 +38,7 @@ from pymodel.report.picture import matrix_picture
 from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
 from pymodel.schemes.tight_subword import project
 from pymodel.training.identity import MEASURING, identity
-from pymodel.training.loop import Progressed, Trained, train
+from pymodel.training.loop import StepDone, Trained, train
 from pymodel.training.schedule import Budget
 from pymodel.training.tasks import Task
 from pymodel.training.trainer import accuracy
@@ -150,7 +150,7 @@ def compress(
     out: Path,
     start: Start,
     xor: bool = False,
-    report: Callable[[Progressed], None] = lambda _: None,
+    report: Callable[[StepDone], None] = lambda _: None,
     compiled: bool = False,
     fresh: bool = False,
 ) -> dict[str, Any]:

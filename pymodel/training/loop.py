@@ -24,7 +24,7 @@ SAVED_EVERY = 30.0  # seconds
 
 
 @dataclass(frozen=True)
-class Progressed:
+class StepDone:
     """After a step: how many are done, of how many, the loss, and the compression ratio of the plan
     in force.
     """
@@ -62,7 +62,7 @@ def train(
     budget: Budget,
     seed: int,
     checkpoint: Path | None = None,
-    report: Callable[[Progressed], None] = lambda _: None,
+    report: Callable[[StepDone], None] = lambda _: None,
     compiled: bool = False,
     fresh: bool = False,
 ) -> Trained:
@@ -95,7 +95,7 @@ def train(
         loss = trainer.learn()
         now = time.perf_counter()
         trainer.seconds = before + now - begin
-        report(Progressed(trainer.step, trainer.steps, loss, trainer.ratio))
+        report(StepDone(trainer.step, trainer.steps, loss, trainer.ratio))
         if checkpoint and (now - saved > SAVED_EVERY or trainer.step == trainer.steps):
             trainer.save(checkpoint)
             saved = time.perf_counter()

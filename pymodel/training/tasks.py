@@ -213,7 +213,7 @@ def digits(weights: Path | None, data: Path | None) -> Task:
     if data is not None:
         raise TatamiError(f"--data is {data}: network 'digits' brings its own images")
     images, labels, held_images, held_labels = train_digits.split_digits()
-    settings = train_digits.Settings()
+    settings = train_digits.DigitsTraining()
     if weights is None:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the fastest for layers this small, by far where cores are shared

@@ -50,7 +50,7 @@ PIXEL_PEAK = 16  # scikit-learn's grey levels are 0..16
 
 
 @dataclass(frozen=True)
-class Settings:
+class DigitsTraining:
     """How to train.
 
     Sparsity is of all weights together; the schedule reaches it `retrain_epochs` before the end.
@@ -70,7 +70,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progressed:
+class EpochDone:
     """After an epoch: its number (from 1), mean loss, sparsity of the weights, accuracy on the images trained
     on.
     """
@@ -130,9 +130,9 @@ def split_digits() -> tuple[FloatArray, Labels, FloatArray, Labels]:
 def train(
     images: FloatArray,
     labels: Labels,
-    settings: Settings,
+    settings: DigitsTraining,
     generator: torch.Generator,
-    report: Callable[[Progressed], None],
+    report: Callable[[EpochDone], None],
 ) -> tuple[DigitsNet, FloatNetwork]:
     """Trains on images [N, 1, 8, 8] in 0..1 and labels [N]; returns the pruned network and, folded, what it
     was before pruning.
@@ -150,9 +150,9 @@ def train(
 def train_dense(
     images: FloatArray,
     labels: Labels,
-    settings: Settings,
+    settings: DigitsTraining,
     generator: torch.Generator,
-    report: Callable[[Progressed], None] = lambda _: None,
+    report: Callable[[EpochDone], None] = lambda _: None,
 ) -> DigitsNet:
     """The first phase of `train`: nothing is pruned."""
     # torch draws initial weights from its global generator only.
@@ -168,11 +168,11 @@ def _train_phase(
     net: DigitsNet,
     inputs: torch.Tensor,
     targets: torch.Tensor,
-    settings: Settings,
+    settings: DigitsTraining,
     generator: torch.Generator,
     epochs: int,
     pruning_after: int | None,
-    report: Callable[[Progressed], None],
+    report: Callable[[EpochDone], None],
 ) -> None:
     """One cosine of learning rate over `epochs`; with `pruning_after` (epochs done before) the network is
     pruned on the way.
@@ -205,9 +205,7 @@ def _train_phase(
             right += int((logits.argmax(dim=1) == targets[batch]).sum())
         sparsity = sparsity_of({name: weight.detach().numpy() for name, weight in net.weights().items()})
         report(
-            Progressed(
-                (pruning_after or 0) + epoch + 1, loss_sum / len(inputs), sparsity, right / len(inputs)
-            )
+            EpochDone((pruning_after or 0) + epoch + 1, loss_sum / len(inputs), sparsity, right / len(inputs))
         )
     net.eval()
 
@@ -218,7 +216,7 @@ def _apply(net: DigitsNet, masks: dict[str, torch.Tensor]) -> None:
             net.weights()[name].mul_(mask)
 
 
-def distort(images: torch.Tensor, settings: Settings, generator: torch.Generator) -> torch.Tensor:
+def distort(images: torch.Tensor, settings: DigitsTraining, generator: torch.Generator) -> torch.Tensor:
     """Each image [B, 1, 8, 8] turned, scaled and shifted a little at random, with zeros from outside."""
 
     def either_way(limit: float) -> torch.Tensor:
@@ -246,7 +244,10 @@ def layer_weights(network: Network) -> dict[str, npt.NDArray[np.integer]]:
 
 
 def run(
-    seed: int, path: Path | None = None, settings: Settings | None = None, console: Console | None = None
+    seed: int,
+    path: Path | None = None,
+    settings: DigitsTraining | None = None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Trains, measures on the held-out images, writes `path` (default: the kept data), shows a table; returns
     the figures.
@@ -255,7 +256,7 @@ def run(
     dense network's before pruning, `accuracy_pruned` the pruned one's in float, `accuracy_int8` what
     `reference` computes. Raises TatamiError for a seed outside of 0 .. 2**63 - 1 or a path in no directory.
     """
-    path, settings, console = path or DATA, settings or Settings(), console or Console()
+    path, settings, console = path or DATA, settings or DigitsTraining(), console or Console()
     if not 0 <= seed < 2**63:
         raise TatamiError(f"seed is {seed}, must be in 0..{2**63 - 1}")
     if not path.parent.is_dir():
@@ -278,7 +279,7 @@ def run(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("dense", total=epochs, loss=math.nan, sparsity=0.0, accuracy=0.0)
 
-        def report(now: Progressed) -> None:
+        def report(now: EpochDone) -> None:
             phases = (settings.dense_epochs, settings.dense_epochs + settings.prune_epochs)
             name = ("dense", "prune", "retrain")[sum(now.epoch > end for end in phases)]
             progress.update(

@@ -31,7 +31,7 @@ RUN_CYCLES = 6000  # longer than any run that ends
 START = 1
 
 
-class Pins:
+class AnyPins:
     """The pins of the machine, for use that is not legal: nothing here minds what comes back."""
 
     def __init__(
@@ -151,7 +151,7 @@ async def every_mutant(dut: Any) -> None:
     rng = numpy_rng("network")
     network = small_network(rng)
     image = compile_network(network, config, seed=1)
-    pins = Pins(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
+    pins = AnyPins(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
     played = []
     for number, mutant in enumerate(MUTANTS):
         if mutant.bug and mutant.bug.sim not in ("", settings.simulator()):

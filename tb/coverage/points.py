@@ -1,5 +1,6 @@
-"""The functional coverage points. To add one, add a `Point` (or a `Cross` of two of its group) to `POINTS`;
-docs/how-to/add-a-coverpoint.md.
+"""The functional coverage points.
+
+To add one, add a `Coverpoint`, or a `Cross` of two of a group, to `POINTS`: docs/how-to/add-a-coverpoint.md.
 
 A point looks at one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and says
 into which bin it falls. A value that is none of the bins is not counted.
@@ -43,7 +44,7 @@ SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
 
 
 @dataclass(frozen=True)
-class Point:
+class Coverpoint:
     """`value` puts an observation of the group `of` into a bin.
 
     Bins that depend on the build make it a point for each configuration.
@@ -123,23 +124,23 @@ ENDS = ("lowest", "negative", "positive", "highest")
 ROW_KINDS = ("no patch", "patched", "as it is")
 PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
-POINTS: tuple[Point | Cross, ...] = (
+POINTS: tuple[Coverpoint | Cross, ...] = (
     # the shape of a layer: filters, pixels and lanes against the size of the array
-    Point(LayerSeen, "cp_filters", lambda s: size_class(s.filters, s.size), SIZES),
-    Point(LayerSeen, "cp_pixels", lambda s: size_class(s.pixels, s.size), SIZES),
-    Point(
+    Coverpoint(LayerSeen, "cp_filters", lambda s: size_class(s.filters, s.size), SIZES),
+    Coverpoint(LayerSeen, "cp_pixels", lambda s: size_class(s.pixels, s.size), SIZES),
+    Coverpoint(
         LayerSeen, "cp_lanes", lambda s: "0" if s.lanes == 0 else size_class(s.lanes, s.size), ("0", *SIZES)
     ),
     Cross(LayerSeen, "cp_filters_x_pixels", ("cp_filters", "cp_pixels")),
     Cross(LayerSeen, "cp_filters_x_lanes", ("cp_filters", "cp_lanes")),
     # how the sequencer cuts it
-    Point(LayerSeen, "cp_words", lambda s: count(s.words), COUNT),
-    Point(LayerSeen, "cp_phases", lambda s: s.phases, (1, 4, 16)),
-    Point(LayerSeen, "cp_chunks", lambda s: count(s.chunks), COUNT),
-    Point(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
-    Point(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
-    Point(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
-    Point(
+    Coverpoint(LayerSeen, "cp_words", lambda s: count(s.words), COUNT),
+    Coverpoint(LayerSeen, "cp_phases", lambda s: s.phases, (1, 4, 16)),
+    Coverpoint(LayerSeen, "cp_chunks", lambda s: count(s.chunks), COUNT),
+    Coverpoint(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
+    Coverpoint(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
+    Coverpoint(LayerSeen, "cp_pass_length", lambda s: s.pass_length, LENGTHS),
+    Coverpoint(
         LayerSeen,
         "cp_gap",
         lambda s: "none" if s.gap == 0 else "one cycle" if s.gap == 1 else "more",
@@ -147,35 +148,35 @@ POINTS: tuple[Point | Cross, ...] = (
     ),
     Cross(LayerSeen, "cp_gap_x_tiles", ("cp_gap", "cp_tiles")),
     Cross(LayerSeen, "cp_gap_x_passes", ("cp_gap", "cp_passes")),
-    Point(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
-    Point(LayerSeen, "cp_chunk_edge", lambda s: s.chunk_edge, ("at a phase edge", "inside a phase")),
+    Coverpoint(LayerSeen, "cp_last_chunk", lambda s: s.last_chunk, ("whole", "shorter", "one word")),
+    Coverpoint(LayerSeen, "cp_chunk_edge", lambda s: s.chunk_edge, ("at a phase edge", "inside a phase")),
     Cross(LayerSeen, "cp_chunks_x_tiles", ("cp_chunks", "cp_tiles")),
     Cross(LayerSeen, "cp_chunks_x_passes", ("cp_chunks", "cp_passes")),
     Cross(LayerSeen, "cp_tiles_x_passes", ("cp_tiles", "cp_passes")),
     Cross(LayerSeen, "cp_phases_x_passes", ("cp_phases", "cp_passes")),
     # what it computes
-    Point(LayerSeen, "cp_kind", lambda s: s.kind, KINDS),
-    Point(LayerSeen, "cp_stride", lambda s: s.stride, (1, 2)),
-    Point(LayerSeen, "cp_relu", lambda s: s.relu, (False, True)),
+    Coverpoint(LayerSeen, "cp_kind", lambda s: s.kind, KINDS),
+    Coverpoint(LayerSeen, "cp_stride", lambda s: s.stride, (1, 2)),
+    Coverpoint(LayerSeen, "cp_relu", lambda s: s.relu, (False, True)),
     Cross(LayerSeen, "cp_kind_x_relu", ("cp_kind", "cp_relu")),
     Cross(LayerSeen, "cp_kind_x_tiles", ("cp_kind", "cp_tiles")),
-    Point(LayerSeen, "cp_saturation_low", lambda s: s.clipped_low, (False, True)),
-    Point(LayerSeen, "cp_saturation_high", lambda s: s.clipped_high, (False, True)),
+    Coverpoint(LayerSeen, "cp_saturation_low", lambda s: s.clipped_low, (False, True)),
+    Coverpoint(LayerSeen, "cp_saturation_high", lambda s: s.clipped_high, (False, True)),
     Cross(LayerSeen, "cp_saturation_low_x_relu", ("cp_saturation_low", "cp_relu")),
     Cross(LayerSeen, "cp_saturation_high_x_relu", ("cp_saturation_high", "cp_relu")),
     # slots
-    Point(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
-    Point(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
-    Point(
+    Coverpoint(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
+    Coverpoint(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
+    Coverpoint(
         SlotSeen,
         "cp_digit",
         lambda s: (s.digit, limits(s.weight, *DIGIT)),
         tuple((d, e) for d in ("low", "high") for e in ENDS),
     ),
     # rows of slots where there is an XOR decoder
-    Point(RowSeen, "cp_row_patches", lambda s: s.patches, (*range(XOR_PATCHES + 1), "as it is")),
-    Point(RowSeen, "cp_row_kind", lambda s: s.kind, ROW_KINDS),
-    Point(
+    Coverpoint(RowSeen, "cp_row_patches", lambda s: s.patches, (*range(XOR_PATCHES + 1), "as it is")),
+    Coverpoint(RowSeen, "cp_row_kind", lambda s: s.kind, ROW_KINDS),
+    Coverpoint(
         RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "into a new word")
     ),
     # what is stored as it is takes a whole word
@@ -186,106 +187,106 @@ POINTS: tuple[Point | Cross, ...] = (
         without=(("as it is", "inside a word"),),
     ),
     # lanes and groups
-    Point(
+    Coverpoint(
         LaneSeen, "cp_lane_weights", lambda s: "all" if s.weights == s.size else few(s.weights), (*FEW, "all")
     ),
-    Point(
+    Coverpoint(
         LaneSeen,
         "cp_lane_members",
         lambda s: "all" if s.members == s.group_size else few(s.members),
         (*FEW, "all"),
     ),
-    Point(LaneSeen, "cp_lane_selects", lambda s: few(s.selects), FEW),
-    Point(LaneSeen, "cp_lanes_per_group", lambda s: count(s.sharing), COUNT),
+    Coverpoint(LaneSeen, "cp_lane_selects", lambda s: few(s.selects), FEW),
+    Coverpoint(LaneSeen, "cp_lanes_per_group", lambda s: count(s.sharing), COUNT),
     # columns and filters
-    Point(ColumnSeen, "cp_filter_weights", lambda s: few(s.weights), FEW),
-    Point(ColumnSeen, "cp_filter_passes", lambda s: count(s.passes), COUNT),
-    Point(ColumnSeen, "cp_filter_write", lambda s: s.write, (False, True)),
+    Coverpoint(ColumnSeen, "cp_filter_weights", lambda s: few(s.weights), FEW),
+    Coverpoint(ColumnSeen, "cp_filter_passes", lambda s: count(s.passes), COUNT),
+    Coverpoint(ColumnSeen, "cp_filter_write", lambda s: s.write, (False, True)),
     Cross(ColumnSeen, "cp_filter_weights_x_passes", ("cp_filter_weights", "cp_filter_passes")),
-    Point(
+    Coverpoint(
         RequantSeen,
         "cp_bias",
         lambda s: limits(s.bias, *BIAS),
         ("lowest", "negative", "zero", "positive", "highest"),
     ),
-    Point(
+    Coverpoint(
         RequantSeen,
         "cp_multiplier",
         lambda s: limits(s.multiplier, *MULTIPLIER),
         ("lowest", "positive", "highest"),
     ),
-    Point(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
+    Coverpoint(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
     # taps against the edges of the plane: a pixel that is masked, by which edge and for how far a reach
-    Point(
+    Coverpoint(
         TapSeen,
         "cp_mask",
         lambda s: (s.edge, s.reach),
         tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4)),
     ),
-    Point(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
-    Point(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),
-    Point(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
+    Coverpoint(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
+    Coverpoint(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),
+    Coverpoint(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
     Cross(TapSeen, "cp_mask_edge_x_phases", ("cp_mask_edge", "cp_mask_phases")),
     Cross(TapSeen, "cp_mask_edge_x_word", ("cp_mask_edge", "cp_mask_word")),
     # reads of T pixels: from one word or from two, which are those of both half banks in either order
-    Point(ReadSeen, "cp_read_aligned", lambda s: s.aligned, (False, True)),
-    Point(ReadSeen, "cp_read_word", lambda s: "odd" if s.odd else "even", ("even", "odd")),
+    Coverpoint(ReadSeen, "cp_read_aligned", lambda s: s.aligned, (False, True)),
+    Coverpoint(ReadSeen, "cp_read_word", lambda s: "odd" if s.odd else "even", ("even", "odd")),
     Cross(ReadSeen, "cp_read_aligned_x_word", ("cp_read_aligned", "cp_read_word")),
     # programs
-    Point(ProgramSeen, "cp_layers", lambda s: few(s.layers), FEW),
-    Point(ProgramSeen, "cp_outs", lambda s: few(s.outs), FEW),
-    Point(
+    Coverpoint(ProgramSeen, "cp_layers", lambda s: few(s.layers), FEW),
+    Coverpoint(ProgramSeen, "cp_outs", lambda s: few(s.outs), FEW),
+    Coverpoint(
         ProgramSeen,
         "cp_start",
         lambda s: "word 0" if s.start == 0 else "a later word",
         ("word 0", "a later word"),
     ),
-    Point(
+    Coverpoint(
         ProgramSeen,
         "cp_record_order",
         lambda s: s.order,
         tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS),
     ),
-    Point(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
+    Coverpoint(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
     # events on the pins, with the state that the model says the sequencer is in
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_reset_x_state",
         lambda s: (s.kind, s.state),
         tuple((k, s) for k in ("soft_reset", "hard_reset") for s in STATES),
     ),
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_load_error",
         lambda s: (s.kind, s.where),
         tuple((e, w) for e in LOAD_ERRORS for w in LOAD_STATES),
     ),
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_load_error_x_state",
         lambda s: (s.kind, activity(s.state)),
         tuple((e, a) for e in LOAD_ERRORS for a in ACTIVITIES),
     ),
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_start_refused",
         lambda s: (s.kind, s.state),
         tuple(("start_refused", s) for s in ("RUN", "DRAIN", "OUT", "ERROR")),
     ),
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_packet_offered",
         lambda s: (s.kind, s.state),
         tuple(("packet", s) for s in ("IDLE", "RUN", "OUT")),
     ),
-    Point(
+    Coverpoint(
         EventSeen,
         "cp_in_gap",
         lambda s: (s.kind, s.where),
         (("gap", "inside a packet"), ("gap", "between packets")),
     ),
-    Point(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
-    Point(
+    Coverpoint(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
+    Coverpoint(
         EventSeen,
         "cp_stall_x_pass_edge",
         lambda s: (s.kind, s.where),
@@ -294,15 +295,17 @@ POINTS: tuple[Point | Cross, ...] = (
 )
 
 
-def path(point: Point | Cross, config: ArrayConfig | None = None) -> str:
+def path(point: Coverpoint | Cross, config: ArrayConfig | None = None) -> str:
     """`tatami.<group>.cp_...`, and `.on_<configuration>` for a point that is one for each."""
     base = f"{ROOT}.{point.of.group}.{point.name}"
     return (
-        f"{base}.on_{config.name}" if config and isinstance(point, Point) and callable(point.bins) else base
+        f"{base}.on_{config.name}"
+        if config and isinstance(point, Coverpoint) and callable(point.bins)
+        else base
     )
 
 
-def build(point: Point | Cross, config: ArrayConfig) -> CoverItem:
+def build(point: Coverpoint | Cross, config: ArrayConfig) -> CoverItem:
     """The point as an object of cocotb-coverage."""
     if isinstance(point, Cross):
         return CoverCross(

@@ -1,8 +1,9 @@
 """From the model's state to observations: what a program made the machine do, and when the sequencer was in
 which state.
 
-Everything is found from the memories of a `Machine` and the counts of a `Run`, once a program, not once a
-pixel. `sample_program` is what a test or a scoreboard calls; unless coverage is asked for, it does nothing.
+Everything is found from the memories of a `Machine` and the counts of a `ProgramRun`, once a program, not
+once a pixel. `sample_program` is what a test or a scoreboard calls. Unless coverage is asked for, it does
+nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pymodel.machine.model import (
     RECORD_CYCLES,
     LayerRun,
     Machine,
-    MachineError,
-    Run,
+    ProgramError,
+    ProgramRun,
     drain_cycles,
 )
 from pymodel.machine.program import End, Layer, Out, Record, Unknown, decode
@@ -51,12 +52,13 @@ HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 KERNELS = {1: 1, 9: 3, 25: 5}  # taps of a phase -> side of the kernel
 
 # The programs that were sampled last, by their start.
-PROGRAMS: dict[int, Timeline] = {}
+PROGRAMS: dict[int, StateTimeline] = {}
 
 
-def sample_program(machine: Machine, start: int, run_or_error: Run | MachineError) -> None:
-    """Count what a program reached that ran from word `start` of `machine`'s memories: to its end (`Run`) or
-    into an error.
+def sample_program(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> None:
+    """Count what a program reached that ran from word `start` of `machine`'s memories.
+
+    It ran to its end (`ProgramRun`) or into an error (`ProgramError`).
 
     Call it before or while the RTL runs the same, so that events on the pins meanwhile are seen in the right
     state.
@@ -64,8 +66,8 @@ def sample_program(machine: Machine, start: int, run_or_error: Run | MachineErro
     if not collect.enabled():
         return
     database = collect.database(machine.config)
-    timeline = Timeline.of(machine, start, run_or_error)
-    if isinstance(run_or_error, MachineError):
+    timeline = StateTimeline.of(machine, start, run_or_error)
+    if isinstance(run_or_error, ProgramError):
         state = timeline.at(run_or_error.cycle + 1)
         if state in HANDOVER and run_or_error.code >= ErrorCode.GROUP_RANGE:
             state = "HANDOVER"  # an error of the layer before
@@ -110,7 +112,7 @@ class Passes:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class StateTimeline:
     """States of the sequencer from the write of START on:
 
     `ends[i]` is the first cycle after `states[i]`; `layers[i]` goes with a RUN.
@@ -121,7 +123,7 @@ class Timeline:
     layers: Mapping[int, Passes]
 
     @staticmethod
-    def of(machine: Machine, start: int, run_or_error: Run | MachineError) -> Timeline:
+    def of(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> StateTimeline:
         """For a program that stops with an error, the last state is ERROR."""
         parts: list[tuple[str, int]] = [("IDLE", 1)]
         layers: dict[int, Passes] = {}
@@ -145,11 +147,11 @@ class Timeline:
                 parts.append(("OUT", record.words + OUT_LATENCY))
         ends = np.cumsum([cycles for _, cycles in parts])
         states = [state for state, _ in parts]
-        if isinstance(run_or_error, MachineError):
+        if isinstance(run_or_error, ProgramError):
             stopped = run_or_error.cycles  # its last: a cycle of the run is one after that of START
             last = int(np.searchsorted(ends, stopped, side="right"))
             states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [stopped + 1, NEVER])
-        return Timeline(tuple(states), ends, layers)
+        return StateTimeline(tuple(states), ends, layers)
 
     def at(self, cycle: int) -> str:
         """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream
@@ -188,7 +190,7 @@ def _passes(machine: Machine, record: Layer) -> int:
     return int(columns("TILE", machine.memory["TILE"][record.tile_range]).passes.sum())
 
 
-def observations(machine: Machine, start: int, run: Run) -> set[Observation]:
+def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observation]:
     """Everything there is to see in a program that came to its end."""
     seen: set[Observation] = set()
     names = ["START", *(OPCODE_NAMES[type(r)] for _, r in records(machine, start))]

@@ -18,7 +18,7 @@ from tb.common import settings
 from tb.common.loader import Loader
 from tb.coverage import collect
 from tb.coverage.points import WORDS
-from tb.coverage.sample import PROGRAMS, Timeline, sample_event
+from tb.coverage.sample import PROGRAMS, StateTimeline, sample_event
 
 START, SOFT_RESET = 1, 2  # bits of CONTROL
 OKAY = 0
@@ -46,7 +46,7 @@ class Started:
     stalled: int = 0
 
     @property
-    def timeline(self) -> Timeline | None:
+    def timeline(self) -> StateTimeline | None:
         """None for a program that the model has not run."""
         return PROGRAMS.get(self.program)
 

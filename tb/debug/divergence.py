@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import LayerRun, Machine, MachineError, PassTrace
+from pymodel.machine.model import LayerRun, Machine, PassTrace, ProgramError
 from tb.debug.probe import Sample, Samples
 from tb.debug.suspect import Suspect, copy_of
 
@@ -86,7 +86,7 @@ def first_divergence(suspect: Suspect, samples: Samples) -> Divergence | None:
     machine = copy_of(suspect.machine)
     try:
         layers = machine.run(suspect.start, trace=True).layers
-    except MachineError as error:  # what it did before it stopped
+    except ProgramError as error:  # what it did before it stopped
         layers = error.run.layers
     return Comparison(suspect.machine, suspect.image, samples).layers(layers)
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from tb.coverage import collect
 from tb.coverage.sample import sample_program
 from tb.coverage.watch import watch
 from tb.env.predictor import Subscriber
 
 
-class Coverage(Subscriber):
+class CoverageSampler(Subscriber):
     """Samples every program that the scoreboard predicts."""
 
-    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
+    def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
         sample_program(machine, start, outcome)
 
 
@@ -24,4 +24,4 @@ def attach(dut: Any, period_ns: int, subscribers: list[Subscriber]) -> None:
     """Collect coverage in an environment, if it is on: call once a test, before the clock runs."""
     if collect.enabled():
         watch(dut, period_ns, programs_follow=True)
-        subscribers.append(Coverage())
+        subscribers.append(CoverageSampler())

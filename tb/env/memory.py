@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import Section, Words, columns
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from pymodel.machine.program import Layer, Out, decode
 
 Int8Array = npt.NDArray[np.int8]
@@ -105,21 +105,21 @@ class Memories:
         self.either[where] = False
         self.vague[where] = False
 
-    def run(self, start: int, cycle: int) -> tuple[Run | MachineError, list[ExpectedPacket]]:
+    def run(self, start: int, cycle: int) -> tuple[ProgramRun | ProgramError, list[ExpectedPacket]]:
         """What the program at `start` does, begun in a cycle, and the packets that it sends."""
         self.before = self.words().copy()
         self.written_before = self.written.copy()
         self.open_before = self.either | self.vague
-        outcome: Run | MachineError
+        outcome: ProgramRun | ProgramError
         try:
             outcome = self.machine.run(start)
             sent = outcome.packets
-        except MachineError as error:
+        except ProgramError as error:
             outcome = error
             sent = error.run.packets
         packets: list[ExpectedPacket] = []
         for planned in self.plan(start):
-            if isinstance(outcome, MachineError) and planned.address >= start + self.finished(outcome):
+            if isinstance(outcome, ProgramError) and planned.address >= start + self.finished(outcome):
                 if planned.writes is not None:
                     self.vague |= planned.writes
                 if not self.machine.followed(planned.address):
@@ -136,7 +136,7 @@ class Memories:
             )
         return outcome, packets
 
-    def finished(self, error: MachineError) -> int:
+    def finished(self, error: ProgramError) -> int:
         """How many records were done with, results and all, when a program ended in an error."""
         layers = list(error.run.layers)
         while layers and self.machine.followed(layers[-1].index):

@@ -16,7 +16,7 @@ from itertools import count
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
 from tb.common.loader import Loader, LoadPacket
 from tb.env.events import Access, Answer, Beat, Level
@@ -48,7 +48,7 @@ class ResetSeen:
 
     hard: bool
     offset: int | None
-    run: Run | MachineError | None
+    run: ProgramRun | ProgramError | None
     start: int
     loading: bool
     stopped: bool
@@ -60,7 +60,7 @@ class Subscriber:
     Each method may be left as it is.
     """
 
-    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
+    def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
         """A program was started and predicted. `machine` holds the memories as they are after it."""
 
     def register(self, access: Access, answer: Answer) -> None:
@@ -98,7 +98,7 @@ class ActiveRun:
 
     start: int
     accepted: int
-    outcome: Run | MachineError
+    outcome: ProgramRun | ProgramError
     packets: deque[ExpectedPacket]
     found: bool = False  # the error shows
     end: int | None = None
@@ -110,9 +110,9 @@ class ActiveRun:
         return self.end is not None
 
     @property
-    def done(self) -> Run:
+    def done(self) -> ProgramRun:
         """What was done up to the end, or up to the record that has the error."""
-        return self.outcome.run if isinstance(self.outcome, MachineError) else self.outcome
+        return self.outcome.run if isinstance(self.outcome, ProgramError) else self.outcome
 
 
 class Predictor:
@@ -194,7 +194,7 @@ class Predictor:
         if run is None:
             return NEVER
         begin = run.accepted + RUNNING + self.stalled(cycle)
-        if isinstance(run.outcome, MachineError) and not run.found:
+        if isinstance(run.outcome, ProgramError) and not run.found:
             return begin + run.outcome.cycle + ENDED
         return begin + run.outcome.cycles - 1 + ENDED
 
@@ -202,7 +202,7 @@ class Predictor:
         """The run has ended, or its error shows."""
         run = self.run
         assert run is not None
-        error = run.outcome if isinstance(run.outcome, MachineError) else None
+        error = run.outcome if isinstance(run.outcome, ProgramError) else None
         if error is None:
             self.status |= DONE
         elif not run.found:
@@ -245,7 +245,7 @@ class Predictor:
         While it does, no table that it uses can change.
         """
         if run.progress is None:
-            written = run.outcome.cycle + 1 if isinstance(run.outcome, MachineError) else run.outcome.cycles
+            written = run.outcome.cycle + 1 if isinstance(run.outcome, ProgramError) else run.outcome.cycles
             run.progress = Progress(self.memories.machine, run.start, run.outcome.cycles, written)
         return run.progress.counts(cycle - run.accepted - RUNNING - self.stalled(cycle))
 
@@ -319,7 +319,7 @@ class Predictor:
         elif self.ended is not None and self.ended.end == self.cycle:
             run = self.ended  # the reset has met its last cycle
         offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
-        stopped = self.ended is not None and isinstance(self.ended.outcome, MachineError)
+        stopped = self.ended is not None and isinstance(self.ended.outcome, ProgramError)
         seen = ResetSeen(
             hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped
         )

@@ -23,14 +23,14 @@ from pyuvm import (
 )
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.registers import REGISTERS, Field, Register, build_values
+from pymodel.machine.registers import REGISTERS, Register, RegisterField, build_values
 from tb.env.agents import RegisterItem
 
 BYTES = 4
 BITS = 8 * BYTES
 ALL = (1 << BITS) - 1
 ADDRESSES = 256  # the address bus has eight bits
-WHOLE = Field(BITS - 1, 0)
+WHOLE = RegisterField(BITS - 1, 0)
 
 # What hardware changes by itself, so that a value read is not the value last written.
 VOLATILE = ("STATUS", "ERROR", "IRQ_STATUS", "CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS")
@@ -265,7 +265,7 @@ class ClearedByOnes(RegisterSequence):
                 for part in register.fields.values():
                     await self.field(name, part)
 
-    async def field(self, name: str, part: Field) -> None:
+    async def field(self, name: str, part: RegisterField) -> None:
         every = used(REGISTERS[name])
         await self.raise_all()
         await self.expect(name, every, "after the machine has set all of it")

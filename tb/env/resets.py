@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from tb.coverage.observe import STATES
-from tb.coverage.sample import Timeline
+from tb.coverage.sample import StateTimeline
 from tb.env.predictor import ResetSeen, Subscriber
 
 
@@ -17,12 +17,12 @@ class ResetStates(Subscriber):
     """
 
     def __init__(self) -> None:
-        self.timeline: Timeline | None = None
+        self.timeline: StateTimeline | None = None
         self.soft: list[str] = []
         self.hard: list[str] = []
 
-    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:
-        self.timeline = Timeline.of(machine, start, outcome)
+    def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
+        self.timeline = StateTimeline.of(machine, start, outcome)
 
     def reset(self, reset: ResetSeen) -> None:
         (self.hard if reset.hard else self.soft).append(self.state(reset))

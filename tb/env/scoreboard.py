@@ -13,16 +13,16 @@ from pyuvm import uvm_component, uvm_scoreboard, uvm_subscriber
 
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from pymodel.machine.registers import COUNTERS
 from tb.common.clock import PERIOD_NS
 from tb.common.loader import LoadPacket
 from tb.debug import suspect
 from tb.env.config import EnvConfig
+from tb.env.event_queue import EventQueue
 from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Reset, Stall, Words
 from tb.env.memory import ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
-from tb.env.timeline import Timeline
 from tb.plain.check import pixel_name
 
 SHOWN = 10  # messages of a failure
@@ -254,9 +254,9 @@ class Checker(Subscriber):
 
     # what the predictor tells
 
-    def program(self, machine: Machine, start: int, outcome: Run | MachineError) -> None:  # noqa: ARG002
+    def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:  # noqa: ARG002
         self.compared.runs += 1
-        self.compared.errors += isinstance(outcome, MachineError)
+        self.compared.errors += isinstance(outcome, ProgramError)
 
     def packet(self, packet: LoadPacket) -> None:
         self.compared.errors += packet.code != ErrorCode.NONE
@@ -330,7 +330,7 @@ class Scoreboard(uvm_scoreboard):
 
     def build_phase(self) -> None:
         self.checker = Checker(self.cdb_get("config"))
-        self.timeline = Timeline(self.checker.take)
+        self.timeline = EventQueue(self.checker.take)
         self.inlet = self.Inlet("inlet", self, self.timeline.post)
         self.export = self.inlet.analysis_export
 

@@ -20,7 +20,7 @@ from pymodel.machine.memory import (
     packet,
     parse_packet,
 )
-from pymodel.machine.model import EarlyReadError, Machine, MachineError
+from pymodel.machine.model import EarlyReadError, Machine, ProgramError
 from pymodel.machine.program import OUT_FIELDS, Layer, Out, decode, encode_all
 from pymodel.machine.slot_rows import row_length
 from tb.plain.stream import Beats
@@ -108,7 +108,7 @@ def _defined(image: Image, case: Spoiled) -> bool:
         machine.run(case.start)
     except EarlyReadError:
         return False
-    except MachineError:
+    except ProgramError:
         pass
     return True
 

@@ -37,7 +37,7 @@ SIGNATURE_LINES, SIGNATURE_CHARS = 2, 200
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One run to do."""
 
     test: TestSpec
@@ -67,7 +67,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """What came of one run: a line of runs.jsonl. `result` is `pass` or `fail`; `signature` is empty for a
     pass, `failure` too: the folder that is kept of a simulation that failed (`tb/flow/failure.py`).
     """
@@ -104,10 +104,12 @@ class Bucket:
     signature: str
     count: int
     tests: tuple[str, ...]
-    example: Record
+    example: RunRecord
 
 
-def plan(tests: Iterable[TestSpec], sim: str, configs: Sequence[ArrayConfig], seeds: range) -> list[Job]:
+def plan(
+    tests: Iterable[TestSpec], sim: str, configs: Sequence[ArrayConfig], seeds: range
+) -> list[PlannedRun]:
     """The runs of a regression, those first that tend to be long: a test with a small share of the seeds is
     one that takes its time.
     """
@@ -122,7 +124,7 @@ def plan(tests: Iterable[TestSpec], sim: str, configs: Sequence[ArrayConfig], se
         if sim == "icarus":
             begin, turns = 0, sorted(turns, key=lambda c: c.size * c.size * c.group)
         jobs += [
-            Job(test, sim, turns[(begin + index) % len(turns)], seed)
+            PlannedRun(test, sim, turns[(begin + index) % len(turns)], seed)
             for index, seed in enumerate(seeds[:count])
         ]
     return jobs
@@ -152,10 +154,10 @@ def compared(result: Mapping[str, Any]) -> int:
     return int(next((result[name] for name in COMPARED if result.get(name)), 0))
 
 
-def record(job: Job, outcome: runner.RunResult, folder: str = "") -> Record:
+def record(job: PlannedRun, outcome: runner.RunResult, folder: str = "") -> RunRecord:
     """A run that passed but compared nothing has failed. `folder` is what was kept of one that failed."""
     message = outcome.message or ("" if compared(outcome.result) else "nothing was compared")
-    return Record(
+    return RunRecord(
         test=job.test.name,
         sim=job.sim,
         config=job.config.name,
@@ -173,7 +175,7 @@ def record(job: Job, outcome: runner.RunResult, folder: str = "") -> Record:
     )
 
 
-def broken(job: Job, message: str) -> Record:
+def broken(job: PlannedRun, message: str) -> RunRecord:
     """A run that did not come about."""
     return record(
         job, runner.RunResult(passed=False, message=message, log=Path(), result={}, wall_s=0.0, waves=None)
@@ -199,9 +201,9 @@ def signature(message: str) -> str:
     return text[:SIGNATURE_CHARS]
 
 
-def buckets(records: Iterable[Record]) -> list[Bucket]:
+def buckets(records: Iterable[RunRecord]) -> list[Bucket]:
     """The failures by signature, the most frequent first."""
-    alike: dict[str, list[Record]] = {}
+    alike: dict[str, list[RunRecord]] = {}
     for item in records:
         if not item.passed:
             alike.setdefault(item.signature, []).append(item)
@@ -221,7 +223,7 @@ def build_design(design: Design) -> str:
     return ""
 
 
-def run_job(job: Job) -> Record:
+def run_job(job: PlannedRun) -> RunRecord:
     """Does one run, and keeps what it takes to see it again if it fails.
 
     In a process of the pool: the runner changes the environment.
@@ -242,7 +244,7 @@ def run_job(job: Job) -> Record:
         )
 
 
-def execute(jobs: Sequence[Job], workers: int) -> Iterator[Record | Design]:
+def execute(jobs: Sequence[PlannedRun], workers: int) -> Iterator[RunRecord | Design]:
     """Builds each design once, then does all runs, `workers` at a time.
 
     Yields each design when it is built, then the records as they come.
@@ -255,7 +257,7 @@ def execute(jobs: Sequence[Job], workers: int) -> Iterator[Record | Design]:
         for done in as_completed(building):
             reasons[building[done]] = done.result()
             yield building[done]
-        waiting: dict[Future[Record], Job] = {}
+        waiting: dict[Future[RunRecord], PlannedRun] = {}
         for job in jobs:
             if reasons[job.design]:
                 yield broken(job, reasons[job.design])
@@ -303,10 +305,10 @@ class Journal:
     def __init__(self) -> None:
         self.folder = new_folder(RECORDS)
         (self.folder / RUNS).touch()  # a regression that is stopped early has a record of no runs
-        self.records: list[Record] = []
+        self.records: list[RunRecord] = []
         self.origin = {"git": provenance.git_revision(), "tools": provenance.tool_versions()}
 
-    def add(self, item: Record) -> None:
+    def add(self, item: RunRecord) -> None:
         self.records.append(item)
         with (self.folder / RUNS).open("a") as lines:
             lines.write(json.dumps({**asdict(item), **self.origin}) + "\n")
@@ -337,10 +339,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / RUNS).read_text().splitlines()]
 
 
-def write_junit(path: Path, records: Iterable[Record], origin: Mapping[str, Any]) -> None:
+def write_junit(path: Path, records: Iterable[RunRecord], origin: Mapping[str, Any]) -> None:
     """One test suite a simulator, for whatever reads JUnit's XML."""
     root = ET.Element("testsuites")
-    suites: dict[str, list[Record]] = {}
+    suites: dict[str, list[RunRecord]] = {}
     for item in records:
         suites.setdefault(item.sim, []).append(item)
     for sim, items in suites.items():

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine
-from pymodel.machine.model import Run as ModelRun
+from pymodel.machine.model import Machine, ProgramRun
 from pymodel.network.integer import Network
 from pymodel.network.reference import evaluate
 from tb.coverage.sample import sample_program
 from tb.debug.suspect import Attempt
-from tb.plain.host import Host, Run
+from tb.plain.host import Host, HostRun
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -30,8 +29,8 @@ class Expected:
     """
 
     tensors: Mapping[str, Int8Array]
-    run: ModelRun
-    dump: ModelRun
+    run: ProgramRun
+    dump: ProgramRun
 
 
 @dataclass
@@ -112,7 +111,7 @@ async def run_and_compare(
     outcome.images += 1
 
 
-def compare_counters(run: Run, model: ModelRun, where: str, outcome: Outcome) -> None:
+def compare_counters(run: HostRun, model: ProgramRun, where: str, outcome: Outcome) -> None:
     """Every counter; a stalled out stream delays a run by exactly the cycles it was stalled."""
     seen = run.counters
     for name, value, expected in (

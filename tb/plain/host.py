@@ -35,7 +35,7 @@ class RegisterError(Exception):
     """The register bus answered with an error."""
 
 
-class MachineError(Exception):
+class MachineStoppedError(Exception):
     """The machine stopped with an error code."""
 
     def __init__(self, code: int, info: int) -> None:
@@ -60,7 +60,7 @@ class Counters:
 
 
 @dataclass(frozen=True)
-class Run:
+class HostRun:
     """What one run gave: its counters, and the packets of the out stream as int8 pixels."""
 
     counters: Counters
@@ -125,15 +125,15 @@ class Host:
             raise RegisterError(f"write of {register}: {error.xresp.name}") from None
 
     async def check_error(self) -> None:
-        """Raise `MachineError` if the machine has stopped with an error."""
+        """Raise `MachineStoppedError` if the machine has stopped with an error."""
         fields = REGISTERS["ERROR"].decode(await self.read("ERROR"))
         if fields["CODE"]:
-            raise MachineError(fields["CODE"], fields["INFO"])
+            raise MachineStoppedError(fields["CODE"], fields["INFO"])
 
     async def load(self, packets: Iterable[HasBeats]) -> None:
         """Send load packets and wait until they are written.
 
-        Raises `MachineError` if the machine refuses one.
+        Raises `MachineStoppedError` if the machine refuses one.
         """
         try:
             await self.source.send(*(packet.beats for packet in packets))
@@ -152,7 +152,7 @@ class Host:
     async def start(self, program_address: int = 0) -> None:
         """Start the program at a word of the program memory.
 
-        Raises `MachineError` if an error stands, `RegisterError` if it is busy.
+        Raises `MachineStoppedError` if an error stands, `RegisterError` if it is busy.
         """
         await self.write("PROGRAM_START", program_address)
         try:
@@ -164,7 +164,7 @@ class Host:
     async def wait_done(self, timeout_cycles: int = 1_000_000) -> None:
         """Sleep until the interrupt, and acknowledge it.
 
-        Raises `MachineError` if it tells of an error, `MachineTimeoutError` if none comes.
+        Raises `MachineStoppedError` if it tells of an error, `MachineTimeoutError` if none comes.
         """
         if self.dut.irq.value != 1:
             try:
@@ -184,11 +184,11 @@ class Host:
 
     async def run(
         self, packets: Iterable[HasBeats] = (), program_address: int = 0, timeout_cycles: int = 1_000_000
-    ) -> Run:
+    ) -> HostRun:
         """Load, run a program to its end, and collect what it sent."""
         await self.load(packets)
         await self.start(program_address)
         await self.wait_done(timeout_cycles)
         await self.sink.drained()
         counters = await self.counters()
-        return Run(counters, [np.frombuffer(packet, np.int8) for packet in self.sink.take()])
+        return HostRun(counters, [np.frombuffer(packet, np.int8) for packet in self.sink.take()])

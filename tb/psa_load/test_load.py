@@ -65,7 +65,7 @@ class Write:
 
 
 @dataclass
-class Verdict:
+class PacketVerdict:
     """What comes of a packet, by the number of the beat that causes it."""
 
     destination: int = 0
@@ -81,7 +81,7 @@ def targets() -> dict[int, Target]:
     }
 
 
-def judge(beats: Sequence[int], known: dict[int, Target]) -> Verdict:
+def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
     """The packet as docs/formats.md has it; `beats` end with tlast."""
     destination, bank, words, address = (
         beats[0] & 0xFF,
@@ -91,12 +91,12 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> Verdict:
     )
     target = known.get(destination)
     if target is None or bank >= target.banks:
-        return Verdict(destination, error=(0, ErrorCode.LOAD_DESTINATION))
+        return PacketVerdict(destination, error=(0, ErrorCode.LOAD_DESTINATION))
     if words == 0 or address + words > target.depth:
-        return Verdict(destination, error=(0, ErrorCode.LOAD_RANGE))
+        return PacketVerdict(destination, error=(0, ErrorCode.LOAD_RANGE))
     payload = beats[HEADER_BEATS:]
     whole = min(words, len(payload) // target.beats)
-    verdict = Verdict(destination)
+    verdict = PacketVerdict(destination)
     for n in range(whole):
         data = sum(
             beat << BEAT_BITS * i for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats])
@@ -138,13 +138,13 @@ def random_packet(rng: np.random.Generator, known: dict[int, Target], kind: str)
     return [header_beat(destination, bank, words, address), *payload]
 
 
-class Loader:
+class LoaderBench:
     """The block and, beside it, where in a packet it must be."""
 
     def __init__(self, dut: Any) -> None:
         self.bench = Bench(dut, "rst", "soft_reset", "s_axis_tdata", "s_axis_tvalid", "s_axis_tlast", "hold")
         self.targets = targets()
-        self.verdict = Verdict()
+        self.verdict = PacketVerdict()
         self.place = 0  # the next beat's, in its packet
         self.due: Write | None = None
         self.errors: dict[str, int] = {code.name: 0 for code in ErrorCode if code.name.startswith("LOAD_")}
@@ -182,7 +182,7 @@ class Loader:
             self.due = self.verdict.writes.get(place)
             self.place = (place + 1) % len(packet)
         if soft_reset:
-            self.verdict = Verdict()
+            self.verdict = PacketVerdict()
         return taken
 
     def check(self, ready: bool, taken: bool) -> None:
@@ -219,7 +219,7 @@ class Loader:
 @cocotb.test()
 async def packets_of_every_kind(dut: Any) -> None:
     rng = numpy_rng("packets")
-    loader = Loader(dut)
+    loader = LoaderBench(dut)
     await loader.reset()
     for index in range(150):
         kind = KINDS[index % len(KINDS)]
@@ -237,7 +237,7 @@ async def packets_of_every_kind(dut: Any) -> None:
 @cocotb.test()
 async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
     rng = numpy_rng("resets")
-    loader = Loader(dut)
+    loader = LoaderBench(dut)
     await loader.reset()
     cut = 0
     for kind in KINDS * 4:
@@ -263,7 +263,7 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
 @cocotb.test()
 async def hold_stops_packets_only_at_their_start(dut: Any) -> None:
     rng = numpy_rng("hold")
-    loader = Loader(dut)
+    loader = LoaderBench(dut)
     await loader.reset()
     packet = random_packet(rng, loader.targets, "long")
     for _ in range(20):
@@ -282,7 +282,7 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     a bit too few they would end with their first word.
     """
     rng = numpy_rng("landmarks")
-    loader = Loader(dut)
+    loader = LoaderBench(dut)
     await loader.reset()
     for target in loader.targets.values():
         for address in landmarks(target.depth - 1):

@@ -52,7 +52,7 @@ EVENTS = ("busy", "loading", "done", *COUNT_EVENTS.values())
 
 
 @dataclass
-class Access:
+class BusAccess:
     """A read or write and when its channels move.
 
     Delays are in cycles: of the address, the write data, and of taking the answer.
@@ -78,12 +78,12 @@ class Access:
         return self.answer_delay < 0
 
 
-def offered(queue: Sequence[Access]) -> Access | None:
+def offered(queue: Sequence[BusAccess]) -> BusAccess | None:
     """The access whose address may be on the bus."""
     return next((access for access in queue if not access.taken), None)
 
 
-def answers_welcome(queue: Sequence[Access]) -> int:
+def answers_welcome(queue: Sequence[BusAccess]) -> int:
     """Whether the host is ready for an answer."""
     return int(bool(queue) and queue[0].answer_delay <= 0 and (queue[0].taken or queue[0].early))
 
@@ -114,7 +114,7 @@ class Registers:
         return OKAY, self.values[register.name]
 
     def cycle(
-        self, write: Access | None, events: Mapping[str, int], errors: Mapping[int, tuple[int, int]]
+        self, write: BusAccess | None, events: Mapping[str, int], errors: Mapping[int, tuple[int, int]]
     ) -> int:
         """A cycle's write, events and errors (source -> code, info); the write's response."""
         values, was_error = self.values, self.error
@@ -174,8 +174,8 @@ class Bus:
         self.bench = Bench(dut, "rst", *write, *read, *EVENTS, "err_valid", "err_code", "err_info")
         self.model = Registers(settings.parameters())
         self.quiet = dict.fromkeys(EVENTS, 0)
-        self.writes: list[Access] = []
-        self.reads: list[Access] = []
+        self.writes: list[BusAccess] = []
+        self.reads: list[BusAccess] = []
         self.taken_together = 0
 
     async def reset(self) -> None:
@@ -253,7 +253,7 @@ class Bus:
                 if data is not None and answer[0] == OKAY:
                     expect(**{data: answer[1]})
 
-    def _take(self, queue: list[Access], *readies: str) -> Access | None:
+    def _take(self, queue: list[BusAccess], *readies: str) -> BusAccess | None:
         """The access that the block has taken in this cycle, if any; delays and answers go on."""
         access = offered(queue)
         taken = None
@@ -274,7 +274,7 @@ class Bus:
             access.data_delay -= 1
         return taken
 
-    async def finish(self, *accesses: Access, **events: int) -> None:
+    async def finish(self, *accesses: BusAccess, **events: int) -> None:
         """Runs these accesses, and what is under way, to their ends, with `events` in every cycle until they
         are taken.
         """
@@ -288,13 +288,13 @@ class Bus:
 
     async def write(self, name: str, data: int, strobe: int = 0b1111, **events: int) -> int:
         """The response."""
-        access = Access(REGISTERS[name].address, data, strobe)
+        access = BusAccess(REGISTERS[name].address, data, strobe)
         await self.finish(access, **events)
         assert access.answer is not None
         return access.answer[0]
 
     async def read(self, name: str) -> int:
-        access = Access(REGISTERS[name].address)
+        access = BusAccess(REGISTERS[name].address)
         await self.finish(access)
         assert access.answer is not None
         return access.answer[1]
@@ -320,9 +320,9 @@ async def reset_values_and_every_address(dut: Any) -> None:
     await bus.reset()
     refused = 0
     for address in rng.permutation(256).tolist():
-        read = Access(address)
+        read = BusAccess(address)
         await bus.finish(read)
-        write = Access(address, edgy(rng, 0, 2**32 - 1) & ~START)
+        write = BusAccess(address, edgy(rng, 0, 2**32 - 1) & ~START)
         await bus.finish(write)
         assert read.answer is not None
         assert write.answer is not None
@@ -350,10 +350,10 @@ async def orders_of_the_channels(dut: Any) -> None:
     ]
     for address_delay, data_delay, answer_delay, early in orders:
         value = int(rng.integers(65536))
-        write = Access(
+        write = BusAccess(
             REGISTERS["PROGRAM_START"].address, value, 0b1111, address_delay, data_delay, answer_delay, early
         )
-        read = Access(
+        read = BusAccess(
             REGISTERS["PROGRAM_START"].address,
             None,
             0,
@@ -394,8 +394,8 @@ async def start_and_its_refusals(dut: Any) -> None:
         bus.compare(f"response to {data} in {events}", await bus.write("CONTROL", data, **events), expected)
 
     await start(OKAY)
-    status = Access(REGISTERS["STATUS"].address, address_delay=1)  # read while `start` is high
-    await bus.finish(Access(REGISTERS["CONTROL"].address, START), status)
+    status = BusAccess(REGISTERS["STATUS"].address, address_delay=1)  # read while `start` is high
+    await bus.finish(BusAccess(REGISTERS["CONTROL"].address, START), status)
     assert status.answer is not None
     bus.compare("STATUS in the cycle of START", status.answer[1], REGISTERS["STATUS"].fields["BUSY"].mask)
     await start(SLVERR, busy=1)
@@ -448,7 +448,7 @@ async def interrupts_and_their_races(dut: Any) -> None:
     await bus.cycle({1: (5, 5)})  # not the first: no new interrupt
     await irq(0)
     # an error in the cycle that the soft reset is in force
-    bus.writes.append(Access(REGISTERS["CONTROL"].address, SOFT_RESET))
+    bus.writes.append(BusAccess(REGISTERS["CONTROL"].address, SOFT_RESET))
     await bus.cycle(done=1)
     assert bus.model.soft_reset
     await bus.cycle({0: (3, 3)}, done=1)
@@ -534,7 +534,7 @@ async def everything_at_once(dut: Any) -> None:
     seen = dict.fromkeys(("starts", "soft_resets", "interrupts", "errors"), 0)
     busy = False
 
-    def access(write: bool) -> Access:
+    def access(write: bool) -> BusAccess:
         address = int(rng.choice(interesting)) if chance(rng, 0.7) else edgy(rng, 0, 0x54)
         address_delay, data_delay, answer_delay = rng.choice([0, 0, 0, 1, 2, 6], 3).tolist()
         data = (
@@ -543,7 +543,7 @@ async def everything_at_once(dut: Any) -> None:
             else int(rng.choice([START, START, SOFT_RESET, START | SOFT_RESET, 0]))
         )
         strobe = 0b1111 if chance(rng, 0.8) else int(rng.integers(16))
-        return Access(
+        return BusAccess(
             address,
             data if write else None,
             strobe,

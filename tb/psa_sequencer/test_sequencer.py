@@ -41,7 +41,7 @@ DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many tiles to load t
 
 
 @dataclass(frozen=True)
-class Tile:
+class TileWord:
     lane_base: int
     passes: int
     filter_base: int
@@ -49,7 +49,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordWord:
     """A program word, by the names of a LAYER; an OUT has its own in the same places."""
 
     opcode: int
@@ -65,14 +65,14 @@ class Record:
     gap: int = 0
 
 
-def out_record(bank: int, base: int, words: int) -> Record:
-    return Record(OPCODE_OUT, bank, base, words)
+def out_record(bank: int, base: int, words: int) -> RecordWord:
+    return RecordWord(OPCODE_OUT, bank, base, words)
 
 
 @dataclass(frozen=True)
 class Program:
-    records: Mapping[int, Record]
-    tiles: Mapping[int, Tile]
+    records: Mapping[int, RecordWord]
+    tiles: Mapping[int, TileWord]
     start: int
 
 
@@ -118,7 +118,7 @@ def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) ->
 
 
 def packet(
-    record: Record, pc: int, _tiles: Mapping[int, Tile], config: ArrayConfig, rng: np.random.Generator
+    record: RecordWord, pc: int, _tiles: Mapping[int, TileWord], config: ArrayConfig, rng: np.random.Generator
 ) -> Iterator[Step]:
     bank, base, words = record.words, record.phases, record.chunk_words
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
@@ -132,7 +132,7 @@ def packet(
 
 
 def layer(
-    record: Record, pc: int, tiles: Mapping[int, Tile], config: ArrayConfig, rng: np.random.Generator
+    record: RecordWord, pc: int, tiles: Mapping[int, TileWord], config: ArrayConfig, rng: np.random.Generator
 ) -> Iterator[Step]:
     field_error = error(ErrorCode.PROGRAM_FIELD, pc)
     total, t = record.words * record.phases, config.size
@@ -194,7 +194,9 @@ def layer(
     yield Step(inputs={"layer_done": 1})
 
 
-def tile_error(record: Record, number: int, tiles: Mapping[int, Tile], config: ArrayConfig) -> dict[str, int]:
+def tile_error(
+    record: RecordWord, number: int, tiles: Mapping[int, TileWord], config: ArrayConfig
+) -> dict[str, int]:
     """The error, if any, that the layer's tile of this number is."""
     tile = tiles[record.tile_base + number]
     lanes_end, filters_end = tile.lane_base + tile.passes * config.size, tile.filter_base + config.size
@@ -211,16 +213,16 @@ def place(rng: np.random.Generator, highest: int, at_the_end: bool = False) -> i
     return highest if at_the_end else edgy(rng, 0, highest, 0.4)
 
 
-def random_tile(rng: np.random.Generator, config: ArrayConfig) -> Tile:
+def random_tile(rng: np.random.Generator, config: ArrayConfig) -> TileWord:
     passes = int(rng.choice([1, 1, 2, 3]))
     lane_base, filter_base = (
         place(rng, config.lane_depth - passes * config.size),
         place(rng, config.filter_depth - config.size),
     )
-    return Tile(lane_base, passes, filter_base, int(rng.integers(MAX_16, endpoint=True)))
+    return TileWord(lane_base, passes, filter_base, int(rng.integers(MAX_16, endpoint=True)))
 
 
-def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> Record:
+def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> RecordWord:
     """`at_the_end`: it uses the last word of every memory that the record points into, and its chunks do not
     keep to phases or divide it.
     """
@@ -229,7 +231,7 @@ def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool
     tiles = int(rng.integers(1, 4))
     edge_stride = int(rng.choice([0, min(words, (config.edge_depth - words) // phases)]))
     tap_stride = int(rng.integers(0, min(5, (config.tap_depth - 1) // phases), endpoint=True))
-    return Record(
+    return RecordWord(
         OPCODE_LAYER,
         words,
         phases,
@@ -243,7 +245,7 @@ def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool
     )
 
 
-def random_out(rng: np.random.Generator, config: ArrayConfig) -> Record:
+def random_out(rng: np.random.Generator, config: ArrayConfig) -> RecordWord:
     words = edgy(rng, 1, config.feature_depth)
     return out_record(edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - words, 0.5), words)
 
@@ -266,7 +268,7 @@ def random_program(
     if gap is not None:
         body = [replace(random_layer(rng, config), gap=gap), random_layer(rng, config), *body]
     start = place(rng, config.program_depth - len(body) - 1, at_the_end)
-    table = [*body, Record(OPCODE_END)]
+    table = [*body, RecordWord(OPCODE_END)]
     return Program(
         {start + n: r for n, r in enumerate(table)},
         {n: random_tile(rng, config) for n in range(config.tile_depth)},
@@ -278,10 +280,12 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
     """Each bad value alone, behind a record that is good."""
     good = random_program(rng, config)
 
-    def with_record(record: Record, tiles: Mapping[int, Tile] = good.tiles) -> Program:
+    def with_record(record: RecordWord, tiles: Mapping[int, TileWord] = good.tiles) -> Program:
         start = int(rng.integers(config.program_depth - 2))
         return Program(
-            {start: random_out(rng, config), start + 1: record, start + 2: Record(OPCODE_END)}, tiles, start
+            {start: random_out(rng, config), start + 1: record, start + 2: RecordWord(OPCODE_END)},
+            tiles,
+            start,
         )
 
     for opcode in (0, 4, 255, 256 + OPCODE_LAYER, MAX_16):
@@ -315,7 +319,7 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         },
     )
     for values in fields:
-        yield f"layer {values}", with_record(Record(**(vars(random_layer(rng, config)) | values)))
+        yield f"layer {values}", with_record(RecordWord(**(vars(random_layer(rng, config)) | values)))
     for out in (
         out_record(config.group, 0, 1),
         out_record(MAX_16, 0, 1),
@@ -325,18 +329,18 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         out_record(0, MAX_16, MAX_16),
     ):
         yield f"{out}", with_record(out)
-    for following in (random_out(rng, config), Record(OPCODE_END)):
+    for following in (random_out(rng, config), RecordWord(OPCODE_END)):
         first = replace(random_layer(rng, config), gap=edgy(rng, 1, MAX_GAP))
         yield f"a gap before {following}", Program({0: first, 1: following}, good.tiles, 0)
     lanes, filters = config.lane_depth - config.size, config.filter_depth - config.size
     bad_lanes = (
-        Tile(0, 0, 0),
-        Tile(lanes + 1, 1, 0),
-        Tile(lanes, 2, 0),
-        Tile(0, MAX_16, 0),
-        Tile(MAX_16, 1, 0),
+        TileWord(0, 0, 0),
+        TileWord(lanes + 1, 1, 0),
+        TileWord(lanes, 2, 0),
+        TileWord(0, MAX_16, 0),
+        TileWord(MAX_16, 1, 0),
     )
-    for tile in (*bad_lanes, Tile(0, 1, filters + 1), Tile(0, 1, MAX_16)):
+    for tile in (*bad_lanes, TileWord(0, 1, filters + 1), TileWord(0, 1, MAX_16)):
         for number in (0, 1):
             tiles = {**good.tiles, 2 + number: tile}
             yield (
@@ -519,14 +523,14 @@ SHOWN = 40  # cycles of a program that is begun and cut off
 AROUND = 6  # cycles that are compared before and after a counter passes a power of two
 
 
-def one_layer(start: int = 0, tile: Tile | None = None, tiles: int = 1, **fields: int) -> Program:
+def one_layer(start: int = 0, tile: TileWord | None = None, tiles: int = 1, **fields: int) -> Program:
     """A layer of one tile, with these `fields`, and END."""
     plain = {"words": 1, "phases": 1, "chunk_words": 1, "tiles": tiles}
-    record = Record(OPCODE_LAYER, **{**plain, **fields})
+    record = RecordWord(OPCODE_LAYER, **{**plain, **fields})
     base = record.tile_base
     # those behind the first few are never reached
-    table = {base + n: tile or Tile(4 * n, 1, n) for n in range(min(tiles, 12))}
-    return Program({start: record, start + 1: Record(OPCODE_END)}, table, start)
+    table = {base + n: tile or TileWord(4 * n, 1, n) for n in range(min(tiles, 12))}
+    return Program({start: record, start + 1: RecordWord(OPCODE_END)}, table, start)
 
 
 def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
@@ -539,14 +543,14 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
         yield "edge_stride", one_layer(phases=2, edge_stride=mark, chunk_words=2)
         yield "tap_base", one_layer(tap_base=mark)
         yield "tap_stride", one_layer(phases=2, tap_stride=mark, chunk_words=2)
-        yield "tile_base", one_layer(tile_base=mark, tile=Tile(8, 2, 9, 10))
+        yield "tile_base", one_layer(tile_base=mark, tile=TileWord(8, 2, 9, 10))
         yield "tiles", one_layer(tiles=mark)
-        yield "slot_base", one_layer(tile=Tile(0, 1, 0, mark))
+        yield "slot_base", one_layer(tile=TileWord(0, 1, 0, mark))
         if mark <= config.lane_depth - config.size:
-            yield "lane_base", one_layer(tile=Tile(mark, 1, 0))
-            yield "filter_base", one_layer(tile=Tile(0, 1, mark))
+            yield "lane_base", one_layer(tile=TileWord(mark, 1, 0))
+            yield "filter_base", one_layer(tile=TileWord(0, 1, mark))
         if mark * config.size <= config.lane_depth:
-            yield "passes", one_layer(tile=Tile(0, mark, 0))
+            yield "passes", one_layer(tile=TileWord(0, mark, 0))
         if mark < config.program_depth - 1:
             yield "start", one_layer(mark, words=2)
         yield "start", one_layer(mark - 2, phases=2) if mark < MAX_16 else one_layer(MAX_16 - 1)
@@ -559,7 +563,7 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
 
 def outs(config: ArrayConfig, bank: int, base: int, words: int) -> Program:
     last = config.program_depth - 2
-    return Program({last: out_record(bank, base, words), last + 1: Record(OPCODE_END)}, {}, last)
+    return Program({last: out_record(bank, base, words), last + 1: RecordWord(OPCODE_END)}, {}, last)
 
 
 @cocotb.test(skip=not DEEP)
@@ -597,10 +601,10 @@ async def counters_past_every_power_of_two(dut: Any) -> None:
     long = {
         "words": one_layer(words=config.feature_depth, chunk_words=config.feature_depth),
         "phases": one_layer(phases=(1 << 13) + 2, chunk_words=3, tap_stride=1, edge_stride=1),
-        "passes": one_layer(tile=Tile(0, (1 << 13) + 2, 0)),
+        "passes": one_layer(tile=TileWord(0, (1 << 13) + 2, 0)),
         "tiles": Program(
-            {0: Record(OPCODE_LAYER, 1, 1, 1, tiles=most), 1: Record(OPCODE_END)},
-            {n: Tile(n, 1, n) for n in range(most)},
+            {0: RecordWord(OPCODE_LAYER, 1, 1, 1, tiles=most), 1: RecordWord(OPCODE_END)},
+            {n: TileWord(n, 1, n) for n in range(most)},
             0,
         ),
     }

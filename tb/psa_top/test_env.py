@@ -25,7 +25,7 @@ from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_images, random_network, random_program
 from tb.common import settings
 from tb.coverage.observe import STATES
-from tb.coverage.sample import Timeline
+from tb.coverage.sample import StateTimeline
 from tb.env import faults, metamorphic
 from tb.env.base_test import BaseTest, run
 from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs
@@ -205,16 +205,16 @@ class ResetTest(BaseTest):
             cocotb.start_soon(self.look_inside())
         self.env.registers.use(RegisterKnobs())
         self.env.stream_out.ready.use(BACKPRESSURE["ready"])
-        await ResetSweep(image, tensor, self.delays(Timeline.of(machine, image.run_start, run), length)).run(
-            self.env
-        )
+        await ResetSweep(
+            image, tensor, self.delays(StateTimeline.of(machine, image.run_start, run), length)
+        ).run(self.env)
         self.env.registers.use(self.config.registers)
         self.env.stream_out.ready.use(self.config.out_stream)
         await ResetsElsewhere(image, tensor, length).run(self.env)
         await self.env.settle()
         landed.check(self.inside if self.config.four_state else None)
 
-    def delays(self, timeline: Timeline, length: int) -> list[int]:
+    def delays(self, timeline: StateTimeline, length: int) -> list[int]:
         """Cycles from the answer to START to a soft reset."""
         step = 1 if self.config.array.size == 4 else self.STEP
         phase = int(self.config.rng("delays").integers(step))

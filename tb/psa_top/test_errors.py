@@ -21,17 +21,16 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Packet, Section, columns, header_beat, memories, packet
-from pymodel.machine.model import READ_STAGE, SLOT_STAGE, WRITE_STAGE, EarlyReadError, Machine
-from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.model import READ_STAGE, SLOT_STAGE, WRITE_STAGE, EarlyReadError, Machine, ProgramError
 from pymodel.machine.program import OUT_FIELDS, End, Out, encode_all
 from pymodel.machine.registers import REGISTERS, build_values
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.zoo.random_network import random_images, random_network
 from tb.common import settings
 from tb.common.seeding import numpy_rng
-from tb.coverage.sample import Timeline, sample_program
+from tb.coverage.sample import StateTimeline, sample_program
 from tb.plain.check import Expected, Outcome, expect, run_image
-from tb.plain.host import Host, MachineError, RegisterError
+from tb.plain.host import Host, MachineStoppedError, RegisterError
 
 Beats = npt.NDArray[np.uint64]
 
@@ -39,7 +38,7 @@ OUTCOME = Outcome()  # of all tests of this module: each is to run the network o
 
 
 @dataclass
-class Bench:
+class LoadedMachine:
     """A machine with a network loaded, and what it must give."""
 
     host: Host
@@ -58,13 +57,13 @@ class Bench:
         )
         OUTCOME.check()
 
-    async def stops(self, packets: Iterable[Packet], start: int, wanted: ModelError) -> None:
+    async def stops(self, packets: Iterable[Packet], start: int, wanted: ProgramError) -> None:
         """With these packets loaded the program at `start` ends in the model's error, from which the machine
         recovers.
         """
         await self.host.load(packets)
         await self.host.start(start)
-        with pytest.raises(MachineError):
+        with pytest.raises(MachineStoppedError):
             await self.host.wait_done()
         seen = await self.host.counters()
         cycles = seen.cycles - seen.stall_cycles
@@ -90,7 +89,7 @@ class Bench:
         assert raised == 2, f"{code.name}: IRQ_STATUS is {raised}, expected 2"
         status = REGISTERS["STATUS"].decode(await host.read("STATUS"))
         assert status == {"BUSY": 0, "LOADING": 0, "ERROR": 1}, f"{code.name}: STATUS is {status}"
-        with pytest.raises(MachineError):
+        with pytest.raises(MachineStoppedError):
             await host.start(self.image.run_start)
         await host.soft_reset()
         for name in ("STATUS", "ERROR", "IRQ_STATUS"):
@@ -123,7 +122,7 @@ class Bench:
         return packet(spec, Section("FEATURE", address, pixels[:, :, None], bank)).beats, pixels
 
 
-async def bench(dut: Any) -> Bench:
+async def bench(dut: Any) -> LoadedMachine:
     """A small network with at least a convolution and several lanes."""
     config = settings.config()
     rng = numpy_rng("network")
@@ -134,7 +133,7 @@ async def bench(dut: Any) -> Bench:
                 return await loaded(dut, network, compile_network(network, config, seed=1), rng)
 
 
-async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Generator) -> Bench:
+async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Generator) -> LoadedMachine:
     """A network in a machine fresh from reset, all feature words known."""
     config = image.config
     host = Host(dut, config, rng)
@@ -143,7 +142,7 @@ async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Genera
     blank = spec.zeros(config.feature_depth)
     await host.load(packet(spec, Section("FEATURE", 0, blank, bank)) for bank in range(config.group))
     await host.load(image.packets())
-    return Bench(host, image, expect(image, network, random_images(rng, network, 1)), rng)
+    return LoadedMachine(host, image, expect(image, network, random_images(rng, network, 1)), rng)
 
 
 def suitable(network: Network) -> bool:
@@ -268,7 +267,7 @@ async def bad_packets(dut: Any) -> None:
     before = await b.features()
     for name, code, info, beats in cases:
         cocotb.log.info("bad packet: %s", name)
-        with pytest.raises(MachineError):
+        with pytest.raises(MachineStoppedError):
             await b.host.load([Packet(beats)])
         await b.recover(code, info)
     after = await b.features()
@@ -297,7 +296,7 @@ async def short_and_long_packets(dut: Any) -> None:
         beats, pixels = b.feature_packet(bank, address, max(words, sent))
         beats = beats[: 1 + sent * per_word].copy()
         beats[0] = header_beat(0, bank, words, address)
-        with pytest.raises(MachineError):
+        with pytest.raises(MachineStoppedError):
             await b.host.load([Packet(beats)])
         await b.recover(code, 0)
         want = {index: data.copy() for index, data in before.items()}
@@ -363,7 +362,7 @@ def spoil(
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
 
 
-def run_model(image: Image) -> tuple[Machine, ModelError | None]:
+def run_model(image: Image) -> tuple[Machine, ProgramError | None]:
     """A model with the image, and the error in which its program ends;
 
     None if it does not, or if what it would do is not defined.
@@ -373,7 +372,7 @@ def run_model(image: Image) -> tuple[Machine, ModelError | None]:
     with suppress(EarlyReadError):
         try:
             model.run(image.run_start)
-        except ModelError as error:
+        except ProgramError as error:
             return model, error
     return model, None
 
@@ -519,7 +518,7 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
             if wanted is None:
                 continue
             assert wanted.code == ErrorCode.FEATURE_WRITE
-            timeline = Timeline.of(model, image.run_start, wanted)
+            timeline = StateTimeline.of(model, image.run_start, wanted)
             found.add((timeline.states.count("FETCH") - 1 > layer, timeline.at(wanted.cycle + 1)))
             sample_program(model, image.run_start, wanted)
             await b.stops(packets, image.run_start, wanted)
@@ -638,7 +637,7 @@ async def program_without_end(dut: Any) -> None:
     section = Section("PROGRAM", config.program_depth - 1, encode_all([Out(0, 0, 1)]))
     model = Machine(config)
     model.load([section])
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ProgramError) as caught:
         model.run(config.program_depth - 1)
     sample_program(model, config.program_depth - 1, caught.value)
     await b.stops([packet(spec, section)], config.program_depth - 1, caught.value)

@@ -18,25 +18,24 @@ from cocotb.utils import get_sim_time
 from pymodel.machine.config import XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
-from pymodel.machine.model import Machine
-from pymodel.machine.model import MachineError as ModelError
+from pymodel.machine.model import Machine, ProgramError
 from pymodel.machine.program import End, Layer, encode_all
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
-from tb.coverage.sample import Timeline, sample_program
+from tb.coverage.sample import StateTimeline, sample_program
 from tb.debug.suspect import Attempt, copy_of
 from tb.plain.check import Outcome, compare_counters
-from tb.plain.host import MachineError, RegisterError
-from tb.psa_top.test_errors import OUTCOME, Bench, bench
+from tb.plain.host import MachineStoppedError, RegisterError
+from tb.psa_top.test_errors import OUTCOME, LoadedMachine, bench
 
 # A register write takes some cycles: what is to hit a state is begun that much earlier.
 LEAD = 12
 FARTHEST = 4  # reach that a TAP word can hold
 
 
-def model(b: Bench) -> Machine:
+def model(b: LoadedMachine) -> Machine:
     """The array model with the network and its input, as `bench` leaves the machine after `load_input`."""
     machine = Machine(b.image.config)
     machine.load(b.image.sections)
@@ -44,17 +43,17 @@ def model(b: Bench) -> Machine:
     return machine
 
 
-async def load_input(b: Bench) -> None:
+async def load_input(b: LoadedMachine) -> None:
     await b.host.load(b.image.tensor_packets("input", b.expected.tensors["input"][0]))
 
 
-def cycle_in(timeline: Timeline, state: str, rng: np.random.Generator) -> int:
+def cycle_in(timeline: StateTimeline, state: str, rng: np.random.Generator) -> int:
     """A cycle after START, far enough from it, in which the sequencer is in a state."""
     cycles = [c for c in range(LEAD, int(timeline.ends[-1])) if timeline.at(c) == state]
     return int(rng.choice(cycles))
 
 
-async def start_and_wait(b: Bench, cycle: int) -> int:
+async def start_and_wait(b: LoadedMachine, cycle: int) -> int:
     """Starts the network and returns `cycle` cycles after START was taken; the time of that, in ns."""
     host = b.host
     starting = cocotb.start_soon(host.start(b.image.run_start))
@@ -66,7 +65,7 @@ async def start_and_wait(b: Bench, cycle: int) -> int:
     return taken
 
 
-async def write_latency(b: Bench) -> int:
+async def write_latency(b: LoadedMachine) -> int:
     """Cycles from the call of a register write to its answer."""
     called = int(get_sim_time("ns"))
     writing = cocotb.start_soon(b.host.write("IRQ_ENABLE", 3))
@@ -76,7 +75,7 @@ async def write_latency(b: Bench) -> int:
     return (answered - called) // PERIOD_NS
 
 
-async def fail(b: Bench) -> None:
+async def fail(b: LoadedMachine) -> None:
     """Runs into an illegal opcode, so that the sequencer stands in ERROR; the PROGRAM word after the
     network's is spoilt.
     """
@@ -85,12 +84,12 @@ async def fail(b: Bench) -> None:
     section = Section("PROGRAM", at, words)
     machine = model(b)
     machine.load([section])
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run(at)
     sample_program(machine, at, caught.value)
     await b.host.load([packet(spec, section)])
     await b.host.start(at)
-    with pytest.raises(MachineError):
+    with pytest.raises(MachineStoppedError):
         await b.host.wait_done()
 
 
@@ -108,7 +107,7 @@ async def reset_in_every_state(dut: Any) -> None:
     network runs as if nothing had been.
     """
     b = await bench(dut)
-    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
     await b.healthy()
     latency = await write_latency(b)
     for hard in (False, True):
@@ -137,7 +136,7 @@ async def reset_in_every_state(dut: Any) -> None:
 async def start_in_every_state(dut: Any) -> None:
     """START while a program runs or an error stands is refused, and the run ends as if it had not been."""
     b = await bench(dut)
-    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
     latency = await write_latency(b)
     for state in ("RUN", "DRAIN", "OUT"):
         await load_input(b)
@@ -158,7 +157,7 @@ async def packets_wait_while_a_program_runs(dut: Any) -> None:
     lost.
     """
     b = await bench(dut)
-    timeline = Timeline.of(model(b), b.image.run_start, b.expected.run)
+    timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
     b.host.source.patience = 2 * b.expected.run.cycles
     for state in ("RUN", "OUT"):
         await load_input(b)
@@ -195,7 +194,7 @@ async def a_packet_in_the_cycle_of_start(dut: Any) -> None:
     await b.healthy()
 
 
-async def finish(b: Bench) -> None:
+async def finish(b: LoadedMachine) -> None:
     """Waits for the end of the network's run, and compares what it sent and counted."""
     await b.host.wait_done()
     await b.host.sink.drained()
@@ -205,7 +204,7 @@ async def finish(b: Bench) -> None:
         assert sent == wanted[0].tobytes()
 
 
-async def compare(b: Bench, machine: Machine, start: int, what: str) -> None:
+async def compare(b: LoadedMachine, machine: Machine, start: int, what: str) -> None:
     """Runs a program on both, and compares packets and counters."""
     before = copy_of(machine)
     wanted = machine.run(start)
@@ -336,13 +335,13 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     for code, spoilt in cases.items():
         machine = model(b)
         machine.load(spoilt)
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises(ProgramError) as caught:
             machine.run(program)
         assert caught.value.code == code
         sample_program(machine, program, caught.value)
         await b.host.load(packet(specs[s.memory], s) for s in spoilt)
         await b.host.start(program)
-        with pytest.raises(MachineError):
+        with pytest.raises(MachineStoppedError):
             await b.host.wait_done()
         await b.recover(code, caught.value.info)
     await b.host.load(b.image.packets())

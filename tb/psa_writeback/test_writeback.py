@@ -32,7 +32,7 @@ WAVES_A_TABLE = 30
 
 
 @dataclass(frozen=True)
-class Filter:
+class FilterWord:
     """A FILTER word, its fields in their order."""
 
     bias: int
@@ -44,9 +44,9 @@ class Filter:
     base: int
 
 
-def random_filter(rng: np.random.Generator, config: ArrayConfig) -> Filter:
+def random_filter(rng: np.random.Generator, config: ArrayConfig) -> FilterWord:
     bad_bank = config.group < 16 and chance(rng, 0.1)
-    return Filter(
+    return FilterWord(
         bias=edgy(rng, -(2**31), 2**31 - 1),
         multiplier=edgy(rng, 0, 65535),
         shift=edgy(rng, 0, 47),
@@ -67,7 +67,7 @@ class Writeback:
         self.t = self.columns = self.config.size
         self.memory = memories(self.config)["FILTER"]
         self.rng = numpy_rng("filters")
-        self.filters: dict[int, Filter] = {}
+        self.filters: dict[int, FilterWord] = {}
         self.parameters: dict[int, dict[str, int]] = {}  # cycle -> what is on the buses
         self.writes: dict[int, tuple[int, int, int]] = {}  # cycle -> column, bank, word
         self.ends: set[int] = set()

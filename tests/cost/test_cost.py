@@ -21,7 +21,7 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import Machine, Run
+from pymodel.machine.model import Machine, ProgramRun
 from pymodel.machine.slot_rows import image_rows
 from pymodel.network.integer import INPUT, Conv, Network, Requant
 from pymodel.zoo import digits
@@ -31,13 +31,13 @@ ALL = list(CONFIGS.values())
 SEEDS = 12
 
 
-def run(image: Image, *, trace: bool = False) -> tuple[Machine, Run]:
+def run(image: Image, *, trace: bool = False) -> tuple[Machine, ProgramRun]:
     machine = Machine(image.config)
     machine.load(image.sections)
     return machine, machine.run(image.run_start, trace=trace)
 
 
-def counted(image: Image, machine: Machine, run: Run) -> list[Counter[str]]:
+def counted(image: Image, machine: Machine, run: ProgramRun) -> list[Counter[str]]:
     """Events of every layer, counted lane by lane along the passes that the array model did."""
     t = machine.config.size
     rows = image_rows(image)

@@ -19,7 +19,7 @@ from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Section
 from pymodel.machine.memory import columns as fields
-from pymodel.machine.model import Machine, MachineError, Run
+from pymodel.machine.model import Machine, ProgramError, ProgramRun
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.slot_rows import image_rows
 from pymodel.zoo.random_network import random_images, random_program
@@ -100,7 +100,7 @@ def test_the_timeline_has_every_cycle_of_the_run() -> None:
     for seed in range(5):
         machine, image = machine_and_image(seed)
         run = machine.run(image.run_start)
-        timeline = sample.Timeline.of(machine, image.run_start, run)
+        timeline = sample.StateTimeline.of(machine, image.run_start, run)
         states = [timeline.at(cycle) for cycle in range(run.cycles + 2)]
         assert states[0] == states[-1] == "IDLE"
         assert "IDLE" not in states[1:-1]
@@ -129,7 +129,7 @@ def test_places_of_a_program() -> None:
     run = machine.run(image.run_start)
     assert len(run.layers) > 1
     assert any(layer.chunks > 1 for layer in run.layers)
-    timeline = sample.Timeline.of(machine, image.run_start, run)
+    timeline = sample.StateTimeline.of(machine, image.run_start, run)
     states = [timeline.at(cycle) for cycle in range(run.cycles + 2)]
     places = [timeline.place(cycle) for cycle in range(run.cycles + 2)]
     first, last = states.index("RUN"), len(states) - states[::-1].index("RUN")
@@ -203,9 +203,9 @@ def test_the_state_of_an_error(
 ) -> None:
     machine, image = machine_and_image(3)
     machine.memory[memory][0, 0, field] = value
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run(image.run_start)
-    timeline = sample.Timeline.of(machine, image.run_start, caught.value)
+    timeline = sample.StateTimeline.of(machine, image.run_start, caught.value)
     assert (caught.value.code.name, timeline.at(caught.value.cycle + 1)) == expected
     # the sequencer hears of the pipeline's a cycle later
     stopped = caught.value.cycle + (1 if expected[0] != "FEATURE_WRITE" else 2)
@@ -219,10 +219,10 @@ def test_the_state_of_an_error(
 def test_a_program_past_the_end_stops_in_fetch() -> None:
     machine = Machine(CONFIG)
     machine.load([Section("PROGRAM", CONFIG.program_depth - 1, encode_all([Out(0, 0, 1)]))])
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run(CONFIG.program_depth - 1)
     assert caught.value.code == ErrorCode.PROGRAM_RANGE
-    assert sample.Timeline.of(machine, CONFIG.program_depth - 1, caught.value).states[-2:] == (
+    assert sample.StateTimeline.of(machine, CONFIG.program_depth - 1, caught.value).states[-2:] == (
         "FETCH",
         "ERROR",
     )
@@ -507,4 +507,4 @@ def test_figures_round_down() -> None:
 def test_a_program_of_end_alone_has_no_layers() -> None:
     machine = Machine(CONFIG)
     machine.load([Section("PROGRAM", 0, encode_all([End()]))])
-    assert sample.observations(machine, 0, Run()) == {ProgramSeen(0, 0, 0, ("START", "END"))}
+    assert sample.observations(machine, 0, ProgramRun()) == {ProgramSeen(0, 0, 0, ("START", "END"))}

@@ -48,8 +48,8 @@ async def finds_a_difference(dut):
 """
 
 
-def job(test: TestSpec = BLOCK, seed: int = 1) -> regress.Job:
-    return regress.Job(test, "verilator", CONFIG, seed)
+def job(test: TestSpec = BLOCK, seed: int = 1) -> regress.PlannedRun:
+    return regress.PlannedRun(test, "verilator", CONFIG, seed)
 
 
 def outcome(message: str = "", **result: int) -> runner.RunResult:
@@ -206,7 +206,7 @@ def test_a_good_regression_is_recorded_whole(
     rows = regress.read_records(folder)
     assert sorted(row["seed"] for row in rows) == [1, 2]
     for row in rows:
-        assert set(row) == {f.name for f in fields(regress.Record)} | {"git", "tools"}
+        assert set(row) == {f.name for f in fields(regress.RunRecord)} | {"git", "tools"}
         assert row["result"] == "pass"
         assert row["compared_bytes"] > 0
         assert row["cycles"] > 0

@@ -15,7 +15,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.gaps import with_gaps
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import EarlyReadError, Machine, MachineError
+from pymodel.machine.model import EarlyReadError, Machine, ProgramError
 from pymodel.machine.program import Layer, decode
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_program
@@ -164,7 +164,7 @@ def test_only_a_layer_may_follow_a_gap() -> None:
     columns("PROGRAM", program).gap[last, 0] = 5
     machine = Machine(image.config)
     machine.load(image.with_words(PROGRAM=program).sections)
-    with pytest.raises(MachineError, match="only a LAYER may follow") as caught:
+    with pytest.raises(ProgramError, match="only a LAYER may follow") as caught:
         machine.run(image.run_start)
     assert caught.value.code == ErrorCode.PROGRAM_FIELD
     assert caught.value.info == last + 1

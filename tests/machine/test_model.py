@@ -15,7 +15,7 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import Machine, MachineError, _Faults
+from pymodel.machine.model import Machine, ProgramError, _Faults
 from pymodel.network.integer import INPUT, Conv, Network, Requant, Residual
 from pymodel.network.reference import evaluate, evaluate_sums
 from pymodel.schemes.penni import BASIS
@@ -238,14 +238,14 @@ def test_a_broken_program_stops_with_its_code(
     machine.load(image.sections)
     machine.run()
     machine.memory[memory][word, 0, machine.specs[memory].index(field)] = value
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run()
     assert caught.value.code == code
 
 
 def test_running_past_the_program_memory_stops() -> None:
     machine = Machine(CONFIGS["16x8"])
-    with pytest.raises(MachineError, match="PROGRAM_RANGE"):
+    with pytest.raises(ProgramError, match="PROGRAM_RANGE"):
         machine.run(machine.config.program_depth)
 
 

@@ -10,7 +10,7 @@ import pytest
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import Section, columns, memories
-from pymodel.machine.model import Machine, MachineError
+from pymodel.machine.model import Machine, ProgramError
 from pymodel.machine.program import OUT_FIELDS, End, Layer, Out, Record, Unknown, decode, encode_all
 
 CONFIG = CONFIGS["4x2"]
@@ -65,6 +65,6 @@ def test_a_layer_of_more_words_than_there_are_stops_at_once() -> None:
     layer = Layer(65535, 65535, 1, 0, 0, 0, 0, 0, 1)
     machine = Machine(replace(CONFIG, edge_depth=4))
     machine.load([Section("PROGRAM", 0, encode_all([layer, End()])), Section("TILE", 0, tile)])
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run()
     assert caught.value.code == ErrorCode.PROGRAM_FIELD

@@ -20,7 +20,7 @@ from pymodel.machine.config import CONFIGS, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns, slot_row
-from pymodel.machine.model import Machine, MachineError
+from pymodel.machine.model import Machine, ProgramError
 from pymodel.machine.slot_rows import (
     RAW,
     decode_tile,
@@ -162,13 +162,13 @@ def test_the_machine_stops_at_a_bad_row() -> None:
         SLOT=np.concatenate([slot[:base], damaged(slot[base : base + 1], (0, 3, 5)), slot[base + 1 :]])
     )
     with pytest.raises(
-        MachineError, match=re.escape(f"SLOT_CODE (14), info {base}: tile 0, row 0 of slots")
+        ProgramError, match=re.escape(f"SLOT_CODE (14), info {base}: tile 0, row 0 of slots")
     ) as caught:
         machine_with(bad).run(image.run_start)
     assert caught.value.cycle < run.cycles
     slot_base[0] = 65535
     with pytest.raises(
-        MachineError,
+        ProgramError,
         match=re.escape("SLOT_RANGE (13), info 65535: tile 0, row 0 of slots ends beyond the memory"),
     ):
         machine_with(image.with_words(TILE=tile)).run(image.run_start)

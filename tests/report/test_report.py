@@ -21,7 +21,7 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.report import Report, console_table, read_reports, render
-from pymodel.report.curves import Point, Reading, envelope, held, points, ratio, read_at
+from pymodel.report.curves import CurvePoint, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.picture import matrix_picture, panels
 from pymodel.report.tables import (
@@ -98,9 +98,9 @@ def folder(tmp_path: Path) -> Path:
     return write(tmp_path / "reports", *RUNS)
 
 
-def curve(*values: tuple[float, float]) -> list[Point]:
+def curve(*values: tuple[float, float]) -> list[CurvePoint]:
     """Points of (compression, accuracy); speed-up is the compression less 1."""
-    return [Point(c, a, c - 1, None, 1) for c, a in values]
+    return [CurvePoint(c, a, c - 1, None, 1) for c, a in values]
 
 
 # Reading a curve

@@ -15,7 +15,7 @@ from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.memory import Section, columns, header_beat, memories, packet
-from pymodel.machine.model import Machine, MachineError, drain_cycles
+from pymodel.machine.model import Machine, ProgramError, drain_cycles
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import REGISTERS
 from pymodel.zoo.random_network import random_program
@@ -27,12 +27,12 @@ from tb.coverage.observe import STATES
 from tb.env import faults, metamorphic
 from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs, random_knobs
 from tb.env.corners import corner_networks
+from tb.env.event_queue import EventQueue
 from tb.env.events import Access, Answer, Beat, Event, Level, Reset, Words
 from tb.env.predictor import ResetSeen
 from tb.env.progress import Progress
 from tb.env.resets import ResetStates
 from tb.env.scoreboard import Checker
-from tb.env.timeline import Timeline
 from tb.flow import hunt, runner
 from tb.flow.testlist import TESTS, TestSpec
 from tb.plain.host import ERROR, SOFT_RESET, START
@@ -345,7 +345,7 @@ def test_registers_page_is_not_stale() -> None:
 
 def test_timeline_orders_by_cycle_and_kind() -> None:
     taken: list[Any] = []
-    timeline = Timeline(taken.append)
+    timeline = EventQueue(taken.append)
     access, level, late = Access(5, False, 0), Level(5, True), Level(9, False)
     for event in (access, Reset(4, True), level, late):
         timeline.post(event)
@@ -414,7 +414,7 @@ def test_of_two_errors_the_earlier_is_raised() -> None:
     machine.load(image.sections)
     length = machine.run(image.run_start).cycles
     columns("PROGRAM", machine.memory["PROGRAM"]).opcode[len(image.layers)] = 9
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(ProgramError) as caught:
         machine.run(image.run_start)
     assert caught.value.code == ErrorCode.PROGRAM_OPCODE
     assert len(caught.value.run.layers) == len(image.layers)

@@ -46,7 +46,7 @@ BUDGET = Budget(epochs=0.2, batch=64, learning_rate=0.02, replans=2)
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """The digits network, hardly trained."""
     torch.set_num_threads(1)
-    settings = replace(train_digits.Settings(), dense_epochs=1)
+    settings = replace(train_digits.DigitsTraining(), dense_epochs=1)
     images, labels, _, _ = train_digits.split_digits()
     path = tmp_path_factory.mktemp("start") / "digits.pt"
     torch.save(

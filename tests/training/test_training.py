@@ -28,7 +28,7 @@ from pymodel.packing.pack import digit_count, refill
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
 from pymodel.training import compress, loop, train_digits
-from pymodel.training.loop import Progressed, train, trainer_of
+from pymodel.training.loop import StepDone, train, trainer_of
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
 from pymodel.training.tasks import Task, get_task
 from pymodel.training.trainer import Trainer, held_back
@@ -51,7 +51,7 @@ def one_thread() -> Any:
 @pytest.fixture(scope="module")
 def task() -> Task:
     """The digits network, hardly trained."""
-    settings = replace(train_digits.Settings(), dense_epochs=1)
+    settings = replace(train_digits.DigitsTraining(), dense_epochs=1)
     images, labels, _, _ = train_digits.split_digits()
     net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(1))
     path = ROOT / "build" / "test-digits-start.pt"
@@ -96,7 +96,7 @@ def test_a_bad_budget_is_refused(change: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("saliency", SALIENCIES)
 def test_what_is_pruned_is_zero_and_the_rest_has_learnt(task: Task, saliency: str) -> None:
-    seen: list[Progressed] = []
+    seen: list[StepDone] = []
     before = {name: weight.clone() for name, weight in task.module.state_dict().items()}
     trained = train(
         task,
@@ -210,7 +210,7 @@ def test_a_run_that_is_taken_up_ends_as_one_that_was_not(
     budget = replace(BUDGET, saliency="taylor")
     whole = train(task, scheme, 4.0, CONFIG, budget, 1)
 
-    def stop(now: Progressed) -> None:
+    def stop(now: StepDone) -> None:
         if now.step == broken_off:
             raise BrokenOffError
 
@@ -467,7 +467,7 @@ def test_a_training_of_digits_is_taken_up(
     config = array_for(scheme, CONFIG)
     whole = train(task, scheme, 3.0, config, BUDGET, 1)
 
-    def stop(now: Progressed) -> None:
+    def stop(now: StepDone) -> None:
         if now.step == 3:
             raise BrokenOffError
 

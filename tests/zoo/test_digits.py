@@ -24,13 +24,21 @@ from pymodel.network.quantise import quantise_tensor
 from pymodel.network.reference import evaluate
 from pymodel.packing.prune import sparsity_of
 from pymodel.training import TRAINERS
-from pymodel.training.train_digits import DigitsNet, Settings, fold, layer_weights, run, split_digits, train
+from pymodel.training.train_digits import (
+    DigitsNet,
+    DigitsTraining,
+    fold,
+    layer_weights,
+    run,
+    split_digits,
+    train,
+)
 from pymodel.zoo.digits import DATA, load
 from scripts.command import said
 from scripts.train import main
 
 Arrays = dict[str, npt.NDArray[Any]]
-QUICK = Settings(dense_epochs=1, prune_epochs=2, retrain_epochs=1, sparsity=0.9)
+QUICK = DigitsTraining(dense_epochs=1, prune_epochs=2, retrain_epochs=1, sparsity=0.9)
 
 
 @pytest.fixture(scope="module")

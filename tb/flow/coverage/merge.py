@@ -17,7 +17,7 @@ FIGURES = ("line", "branch", "toggle", "expr")
 
 
 @dataclass
-class Coverage:
+class MergedCoverage:
     """What all runs have reached together.
 
     `places` are those of each kind, `text` the lines of each source file.
@@ -45,9 +45,9 @@ class Coverage:
 
 def merge(
     folders: Iterable[Path], excluded: Iterable[exclusions.Exclusion], sources: Iterable[Path]
-) -> Coverage:
+) -> MergedCoverage:
     """Coverage of the runs in `folders`, of the RTL files `sources`, less what is excluded."""
-    total = Coverage()
+    total = MergedCoverage()
     for folder in folders:
         found = 0
         if (path := folder / collect.FILE).is_file():

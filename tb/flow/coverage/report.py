@@ -19,7 +19,7 @@ from rich.table import Table
 from tb.flow import provenance
 from tb.flow.coverage import exclusions
 from tb.flow.coverage.code import Place
-from tb.flow.coverage.merge import FIGURES, Coverage
+from tb.flow.coverage.merge import FIGURES, MergedCoverage
 
 TARGETS = {"functional": 98.0, "line": 95.0, "branch": 95.0, "toggle": 90.0}
 TEMPLATES = Path(__file__).with_name("templates")
@@ -27,7 +27,7 @@ POINTS_FILE = "points.json"
 BIT = re.compile(r"(.*)\[(\d+)\]:(0->1|1->0)")
 
 
-def figures(coverage: Coverage) -> dict[str, float]:
+def figures(coverage: MergedCoverage) -> dict[str, float]:
     """The four figures that have a target, in percent, rounded down so that 100 means all."""
     exact = {"functional": coverage.functional_percent()} | {
         kind: coverage.code_percent(kind) for kind in FIGURES
@@ -44,7 +44,7 @@ def missed(values: dict[str, float]) -> list[str]:
     ]
 
 
-def holes(coverage: Coverage) -> list[str]:
+def holes(coverage: MergedCoverage) -> list[str]:
     """Every hole in a line: a bin, a source line, a side of a branch, a signal with its bits."""
     lines = [
         f"functional  {p.name}: {'; '.join(p.holes) if p.sampled else 'never sampled'}"
@@ -57,7 +57,7 @@ def holes(coverage: Coverage) -> list[str]:
     return lines
 
 
-def names(coverage: Coverage, found: Iterable[Place]) -> list[str]:
+def names(coverage: MergedCoverage, found: Iterable[Place]) -> list[str]:
     """Names of places, as an exclusion names them but for the line; the bits of a signal in one direction are
     gathered to ranges.
     """
@@ -88,7 +88,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ",".join(f"{high}:{low}" if high > low else str(low) for low, high in parts)
 
 
-def show(coverage: Coverage, console: Console) -> None:
+def show(coverage: MergedCoverage, console: Console) -> None:
     """Both tables and the list of holes."""
     table = Table(title="functional coverage", title_justify="left", box=box.SIMPLE_HEAD)
     for name, side in (
@@ -117,7 +117,7 @@ def show(coverage: Coverage, console: Console) -> None:
     print(*(f"  {line}" for line in found), sep="\n", end="\n" if found else "")
 
 
-def files(coverage: Coverage) -> list[str]:
+def files(coverage: MergedCoverage) -> list[str]:
     return sorted({p.file for kind in FIGURES for p in coverage.places[kind]})
 
 
@@ -132,7 +132,7 @@ class SourceLine:
     notes: list[str]
 
 
-def annotate(coverage: Coverage, source: Path) -> list[SourceLine]:
+def annotate(coverage: MergedCoverage, source: Path) -> list[SourceLine]:
     """The lines of a file with their hits and holes."""
     found: dict[int, dict[str, list[Place]]] = defaultdict(lambda: defaultdict(list))
     for kind in FIGURES:
@@ -169,7 +169,7 @@ def annotate(coverage: Coverage, source: Path) -> list[SourceLine]:
     return lines
 
 
-def write_points(coverage: Coverage, folder: Path, whole: bool) -> None:
+def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> None:
     """Writes points.json: of each functional point the bins that count and those hit, for the testplan.
 
     `whole`: of all runs that there are.
@@ -189,7 +189,9 @@ def write_points(coverage: Coverage, folder: Path, whole: bool) -> None:
     )
 
 
-def write_html(coverage: Coverage, sources: Iterable[Path], folder: Path, facts: dict[str, Any]) -> Path:
+def write_html(
+    coverage: MergedCoverage, sources: Iterable[Path], folder: Path, facts: dict[str, Any]
+) -> Path:
     """Writes index.html and a page for each source file; returns the former."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = Environment(

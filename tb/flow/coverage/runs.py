@@ -24,7 +24,7 @@ DESIGN = "psa_top"
 
 
 @dataclass(frozen=True)
-class Job:
+class CoverageRun:
     """A run to make.
 
     `options` go to the test; `change` holds fields of the configuration that this run has otherwise.
@@ -40,7 +40,7 @@ class Job:
         return f"{self.test} {self.config}{' changed' if self.change else ''} seed {self.seed}"
 
 
-def load(path: Path = FILE, chosen: str = "*") -> list[Job]:
+def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
     """The jobs of the file whose name, like "random 4x2 seed 1", matches.
 
     Raises `TatamiError` for an entry that names no test or configuration.
@@ -55,7 +55,7 @@ def load(path: Path = FILE, chosen: str = "*") -> list[Job]:
         where = f"{path.name}, entry {index}: options"
         more = (settings.options(entry.get("options", {}), where), entry.get("change", {}))
         jobs += [
-            Job(test, get_config(config).name, seed, *more)
+            CoverageRun(test, get_config(config).name, seed, *more)
             for seed in range(1, seeds + 1)
             for config in configs
         ]
@@ -65,14 +65,16 @@ def load(path: Path = FILE, chosen: str = "*") -> list[Job]:
     return matching
 
 
-def run_all(jobs: list[Job], workers: int, progress: Callable[[str], None]) -> tuple[list[Path], list[str]]:
+def run_all(
+    jobs: list[CoverageRun], workers: int, progress: Callable[[str], None]
+) -> tuple[list[Path], list[str]]:
     """Runs all jobs; returns the folders of the runs, and a message for each that failed.
 
     What a failed run has covered does not count.
     """
     folders, failed = [], []
     with processes(workers) as pool:
-        waiting: dict[Any, Job] = {pool.submit(_run, job): job for job in jobs}
+        waiting: dict[Any, CoverageRun] = {pool.submit(_run, job): job for job in jobs}
         for number, future in enumerate(as_completed(waiting), 1):
             folder, message = future.result()
             if message:
@@ -83,7 +85,7 @@ def run_all(jobs: list[Job], workers: int, progress: Callable[[str], None]) -> t
     return sorted(folders), failed
 
 
-def _run(job: Job) -> tuple[Path, str]:
+def _run(job: CoverageRun) -> tuple[Path, str]:
     options = job.options | Options(coverage=True)
     test = get_test(job.test)
     # the machine without its checkers: only the design is measured

@@ -13,7 +13,7 @@ from tb.env.events import ORDER, Event
 LAG = 1
 
 
-class Timeline:
+class EventQueue:
     """Collects events and hands them on by cycle, and within a cycle by kind (tb/env/events.py), once no
     earlier one can come.
     """
