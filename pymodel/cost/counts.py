@@ -3,7 +3,7 @@
 The cycles are those of `pymodel.machine.model.Machine`, to the cycle; the events are what the RTL does,
 memory by memory (the enables of rtl/psa_fetch.v, psa_feature_bank.v, psa_slots.v, psa_accumulator.v,
 psa_writeback.v and psa_sequencer.v). Energy is events times a table of energies per operation
-(`data/energy.yaml`), in the manner of Horowitz (ISSCC 2014): an estimate for comparing images of one machine,
+(`energy.yaml`), in the manner of Horowitz (ISSCC 2014): an estimate for comparing images of one machine,
 and no more than that.
 """
 

@@ -6,32 +6,65 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from pymodel.cost.counts import ImageCost, LayerCost
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
-from pymodel.machine.files import read_yaml
+from pymodel.machine.files import Fields, Line, checked, read_yaml
 from pymodel.machine.memory import memories
 
 ENERGY_TABLE = Path(__file__).with_name("energy.yaml")
 
 # Bits that an energy of a unit is for; an operation is what it is whatever its width.
 UNITS = {"operation": 1, "bit": 1, "32 bits": 32, "64 bits": 64}
-ENTRIES = {
-    "multiply_int8": "operation",
-    "multiply_int32": "operation",
-    "add": "bits",
-    "register": "bits",
-    "sram_8k": "bits",
-    "sram_32k": "bits",
-    "sram_1m": "bits",
-    "dram": "bits",
-}
 SRAM_KBYTES = {"sram_8k": 8, "sram_32k": 32, "sram_1m": 1024}
-MAX_PJ = 1e6
+
+Picojoules = Annotated[float, Field(ge=0, le=1e6)]
+
+
+# The file
+
+
+class OperationEnergy(Fields):
+    """`pj` for one operation; `source` says where the number is from."""
+
+    pj: Picojoules
+    unit: Literal["operation"]
+    source: Line
+
+
+class BitsEnergy(Fields):
+    """`pj` for so many bits; `source` says where the number is from."""
+
+    pj: Picojoules
+    unit: Literal["bit", "32 bits", "64 bits"]
+    source: Line
+
+
+class EnergyEntries(Fields):
+    """The events that have an energy."""
+
+    multiply_int8: OperationEnergy
+    multiply_int32: OperationEnergy
+    add: BitsEnergy
+    register_: BitsEnergy = Field(alias="register")  # every pydantic class has a `register`
+    sram_8k: BitsEnergy
+    sram_32k: BitsEnergy
+    sram_1m: BitsEnergy
+    dram: BitsEnergy
+
+
+class EnergyFile(Fields):
+    """What `energy.yaml` holds: `technology` in words, and the energies."""
+
+    technology: Line
+    entries: EnergyEntries
+
+
+ENTRIES = tuple(one.alias or name for name, one in EnergyEntries.model_fields.items())
 
 
 # Energy
@@ -39,15 +72,9 @@ MAX_PJ = 1e6
 
 @dataclass(frozen=True)
 class EnergyTable:
-    """Energies per event in pJ:
+    """Energies per event in pJ, by name of the entry: of an operation, or of each bit."""
 
-    `operation` of an entry, or for each bit. `name` is the file it was read from.
-    """
-
-    name: str
-    technology: str
     pj: dict[str, float] = field(hash=False)
-    sources: dict[str, str] = field(hash=False)
 
     def sram(self, bits: int) -> float:
         """pJ for each bit of an access to a memory of so many bits: linear over the square root of the size,
@@ -58,35 +85,14 @@ class EnergyTable:
 
 
 def load_energy(path: Path = ENERGY_TABLE) -> EnergyTable:
-    """Reads a table like `data/energy.yaml`; raises `TatamiError` naming file, field and limit."""
-
-    def refuse(what: str) -> TatamiError:
-        return TatamiError(f"energy table '{path}': {what}")
-
-    content = read_yaml(path, f"energy table '{path}'")
-    if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
-        raise refuse("entries is missing, must be a mapping of " + ", ".join(ENTRIES))
-    if not isinstance(content.get("technology"), str):
-        raise refuse("technology is missing, must be a text")
-    entries: dict[Any, Any] = content["entries"]
-    for name in entries:
-        if name not in ENTRIES:
-            raise refuse(f"entry {name} is unknown; valid: {', '.join(ENTRIES)}")
-    pj, sources = {}, {}
-    for name, kind in ENTRIES.items():
-        entry = entries.get(name)
-        if not isinstance(entry, dict):
-            raise refuse(f"entry {name} is missing, must have pj, unit and source")
-        value, unit, source = (entry.get(key) for key in ("pj", "unit", "source"))
-        units = [u for u in UNITS if (u == "operation") == (kind == "operation")]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_PJ:
-            raise refuse(f"{name}.pj is {value}, must be a number in 0..{MAX_PJ:g}")
-        if unit not in units:
-            raise refuse(f"{name}.unit is {unit}, must be {' or '.join(units)}")
-        if not isinstance(source, str) or not source.strip():
-            raise refuse(f"{name}.source is missing, must say where the number is from")
-        pj[name], sources[name] = value / UNITS[unit], source
-    return EnergyTable(str(path), content["technology"], pj, sources)
+    """Reads a table like `energy.yaml` beside this file; raises `TatamiError` naming file, field and
+    limit.
+    """
+    where = f"energy table '{path}'"
+    entries = checked(EnergyFile, read_yaml(path, where), where).entries
+    energies: list[OperationEnergy | BitsEnergy] = [entry for _, entry in entries]
+    pj = [entry.pj / UNITS[entry.unit] for entry in energies]
+    return EnergyTable(dict(zip(ENTRIES, pj, strict=True)))
 
 
 @dataclass(frozen=True)

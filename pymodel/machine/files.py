@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from pymodel.machine.errors import TatamiError
 
@@ -27,6 +28,15 @@ class Fields(BaseModel):
 
 
 Model = TypeVar("Model", bound=Fields)
+
+
+def _said(text: str) -> str:
+    if not text.strip() or len(text.splitlines()) > 1:
+        raise PydanticCustomError("line", "must be a line of text")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_said)]  # not blank
 
 
 def read_text(path: Path, where: object = None) -> str:
