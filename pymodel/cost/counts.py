@@ -19,10 +19,10 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Words, columns, memories
-from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.program import End, Layer, Out, decode
 from pymodel.machine.slot_rows import tile_rows
+from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
 from pymodel.network.integer import INPUT
 
 

@@ -20,8 +20,8 @@ from pymodel.cost.counts import ImageCost, LayerCost, image_cost, section_bytes
 from pymodel.machine.config import MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.image import Image
 from pymodel.machine.memory import memories
-from pymodel.machine.model import word_stage
 from pymodel.machine.planes import ceil_div
+from pymodel.machine.timing import word_stage
 from pymodel.network.integer import GlobalPool, Network
 from pymodel.packing.pack import DIGIT_BITS, PackedMatrix, Tile, split_digits
 

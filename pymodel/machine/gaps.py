@@ -14,8 +14,8 @@ import numpy as np
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Words, columns, outside
-from pymodel.machine.model import READ_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 from pymodel.machine.program import Layer, decode_all
+from pymodel.machine.timing import READ_STAGE, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 
 Place = tuple[int, int]  # bank and word
 

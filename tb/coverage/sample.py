@@ -16,18 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import beyond, columns
-from pymodel.machine.model import (
-    OUT_LATENCY,
-    RECORD_CYCLES,
-    LayerRun,
-    Machine,
-    ProgramError,
-    ProgramRun,
-    drain_cycles,
-)
+from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Layer, Out, Record, Unknown, decode
+from pymodel.machine.runs import LayerRun, ProgramRun
 from pymodel.machine.slot_rows import RAW
+from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, drain_cycles
 from tb.coverage import collect
 from tb.coverage.observe import (
     ColumnSeen,

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import LayerRun, Machine, PassTrace, ProgramError
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import LayerRun, PassTrace
 from tb.debug.probe import Sample, Samples
 from tb.debug.suspect import Suspect, copy_of
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.faults import ProgramError
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import ProgramRun
 from tb.coverage import collect
 from tb.coverage.sample import sample_program
 from tb.coverage.watch import watch

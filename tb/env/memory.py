@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, Words, columns
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, Out, decode
+from pymodel.machine.runs import ProgramRun
 
 Int8Array = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]

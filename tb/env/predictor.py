@@ -16,8 +16,10 @@ from itertools import count
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.faults import ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
+from pymodel.machine.runs import ProgramRun
 from tb.common.loader import Loader, LoadPacket
 from tb.env.events import Access, Answer, Beat, Level
 from tb.env.memory import ExpectedPacket, Memories

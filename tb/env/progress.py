@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pymodel.machine.memory import columns
-from pymodel.machine.model import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, Machine, drain_cycles, word_stage
+from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, Out, decode
+from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 
 SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
 

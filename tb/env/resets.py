@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.faults import ProgramError
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import ProgramRun
 from tb.coverage.observe import STATES
 from tb.coverage.sample import StateTimeline
 from tb.env.predictor import ResetSeen, Subscriber

@@ -12,9 +12,11 @@ import numpy as np
 from pyuvm import uvm_component, uvm_scoreboard, uvm_subscriber
 
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.model import Machine
 from pymodel.machine.registers import COUNTERS
+from pymodel.machine.runs import ProgramRun
 from tb.common.clock import PERIOD_NS
 from tb.common.loader import LoadPacket
 from tb.debug import suspect

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
+from pymodel.machine.faults import EarlyReadError, ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
     BEAT_BITS,
@@ -20,7 +21,7 @@ from pymodel.machine.memory import (
     packet,
     parse_packet,
 )
-from pymodel.machine.model import EarlyReadError, Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, Layer, Out, decode, encode_all
 from pymodel.machine.slot_rows import row_length
 from tb.plain.stream import Beats

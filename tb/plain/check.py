@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine, ProgramRun
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import ProgramRun
 from pymodel.network.integer import Network
 from pymodel.network.reference import evaluate
 from tb.coverage.sample import sample_program

@@ -19,11 +19,13 @@ from cocotb_bus.drivers.amba import AXIProtocolError
 from pymodel.compiler.compile import CapacityError, compile_network
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import EarlyReadError, ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Packet, Section, columns, header_beat, memories, packet
-from pymodel.machine.model import READ_STAGE, SLOT_STAGE, WRITE_STAGE, EarlyReadError, Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, End, Out, encode_all
 from pymodel.machine.registers import REGISTERS, build_values
+from pymodel.machine.timing import READ_STAGE, SLOT_STAGE, WRITE_STAGE
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.zoo.random_network import random_images, random_network
 from tb.common import settings

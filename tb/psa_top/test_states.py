@@ -17,8 +17,9 @@ from cocotb.utils import get_sim_time
 
 from pymodel.machine.config import XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
-from pymodel.machine.model import Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Layer, encode_all
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings

@@ -21,7 +21,8 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import Machine, ProgramRun
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
 from pymodel.network.integer import INPUT, Conv, Network, Requant
 from pymodel.zoo import digits

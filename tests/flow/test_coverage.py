@@ -16,11 +16,13 @@ from rich.console import Console
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Section
 from pymodel.machine.memory import columns as fields
-from pymodel.machine.model import Machine, ProgramError, ProgramRun
+from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Out, encode_all
+from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command

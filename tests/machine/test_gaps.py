@@ -12,10 +12,11 @@ import pytest
 from pymodel.compiler.compile import compile_fitted
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import EarlyReadError, ProgramError
 from pymodel.machine.gaps import with_gaps
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import EarlyReadError, Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, decode
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_program

@@ -13,9 +13,10 @@ import pytest
 from pymodel.compiler.compile import PACKINGS, CapacityError, clip_weights, compile_network
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.faults import Faults, ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
-from pymodel.machine.model import Machine, ProgramError, _Faults
+from pymodel.machine.model import Machine
 from pymodel.network.integer import INPUT, Conv, Network, Requant, Residual
 from pymodel.network.reference import evaluate, evaluate_sums
 from pymodel.schemes.penni import BASIS
@@ -307,7 +308,7 @@ def test_two_strides_on_one_tensor_that_meet_again_are_refused() -> None:
 def test_when_the_machine_stands_still(
     found: list[tuple[ErrorCode, int]], code: ErrorCode, cycles: int
 ) -> None:
-    faults = _Faults()
+    faults = Faults()
     for each, cycle in found:
         faults.note(each, 0, "", cycle)
     assert faults.first is not None

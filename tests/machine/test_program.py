@@ -9,8 +9,9 @@ import pytest
 
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, columns, memories
-from pymodel.machine.model import Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, End, Layer, Out, Record, Unknown, decode, encode_all
 
 CONFIG = CONFIGS["4x2"]

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pymodel.compiler.compile import compile_network
 from pymodel.machine.config import CONFIGS, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns, slot_row
-from pymodel.machine.model import Machine, ProgramError
+from pymodel.machine.model import Machine
 from pymodel.machine.slot_rows import (
     RAW,
     decode_tile,

@@ -14,10 +14,12 @@ import pytest
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
+from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, columns, header_beat, memories, packet
-from pymodel.machine.model import Machine, ProgramError, drain_cycles
+from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import REGISTERS
+from pymodel.machine.timing import drain_cycles
 from pymodel.zoo.random_network import random_program
 from scripts import registers as page
 from tb.common.bugs import Bug

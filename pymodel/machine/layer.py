@@ -1,0 +1,291 @@
+"""One LAYER record, run as the hardware runs it: fetch, slots, passes, requantisation, write-back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.errors import ErrorCode
+from pymodel.machine.faults import EarlyReadError, Faults
+from pymodel.machine.memory import columns, outside
+from pymodel.machine.program import Layer
+from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
+from pymodel.machine.slot_rows import Rows
+from pymodel.machine.state import MachineState
+from pymodel.machine.timing import (
+    GROUP_STAGE,
+    READ_STAGE,
+    RECORD_CYCLES,
+    SLOT_STAGE,
+    TAP_STAGE,
+    TILE_CYCLES,
+    WRITE_STAGE,
+    drain_cycles,
+    word_stage,
+)
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile in one chunk: its word of TILE, and `words`, those of the output that it runs for.
+
+    `begin`: the cycle of the layer in which its first lane is issued. `cut`: the chunk has more words, of
+    which the first has no address.
+    """
+
+    chunk: int
+    number: int
+    lane_base: int
+    passes: int
+    filter_base: int
+    slot_base: int
+    words: range
+    begin: int
+    cut: bool
+    size: int
+
+    def pass_begin(self, number: int) -> int:
+        """The cycle of the layer in which the first lane of a pass is issued."""
+        return self.begin + number * len(self.words) * self.size
+
+    def lanes(self, number: int) -> slice:
+        """The words of LANE that a pass reads."""
+        first = self.lane_base + number * self.size
+        return slice(first, first + self.size)
+
+
+class LayerExecution:
+    """A LAYER at word `pc` of PROGRAM on the memories `state`.
+
+    `faults` counts its cycles from the first issue of a lane. With `trace`, `counts` keeps what every pass
+    sums up and what every column writes.
+    """
+
+    def __init__(self, state: MachineState, pc: int, layer: Layer, faults: Faults, trace: bool) -> None:
+        self.state = state
+        self.config = state.config
+        self.pc = pc
+        self.layer = layer
+        self.faults = faults
+        self.trace = trace
+        # A layer reads its input only: what it writes must be seen neither before nor after it is written.
+        self.written = state.features.copy()
+        chunks = -(-layer.total // layer.chunk_words)
+        self.counts = LayerRun(pc, layer.words, layer.phases, chunks, layer.tiles, 0, 0, 0, 0)
+
+    def run(self) -> LayerRun:
+        """All chunks and tiles; then what was written stands in the memories."""
+        layer, counts = self.layer, self.counts
+        for chunk, words in enumerate(layer.chunks()):
+            for number in range(layer.tiles):
+                self._run_tile(self._tile(chunk, number, words))
+        self.faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
+        self.state.features = self.written
+        drain = drain_cycles(self.config.size, layer.gap)
+        counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain
+        return counts
+
+    def _tile(self, chunk: int, number: int, words: range) -> _Tile:
+        """Reads and checks a tile, and the addresses of its words."""
+        cfg, begin = self.config, self.counts.run_cycles
+        index = self.layer.tile_base + number
+        lane_base, passes, filter_base, slot_base = (int(v) for v in self.state.memory["TILE"][index, 0])
+        if (
+            passes == 0
+            or lane_base + passes * cfg.size > cfg.lane_depth
+            or filter_base + cfg.size > cfg.filter_depth
+        ):
+            what = f"tile {number}: {passes} passes from lane {lane_base}, filters from {filter_base}"
+            self.faults.note(ErrorCode.TILE_FIELD, index, what, begin - 1)
+            self.faults.stop()
+        legal = self._legal(words, begin)
+        return _Tile(
+            chunk=chunk,
+            number=number,
+            lane_base=lane_base,
+            passes=passes,
+            filter_base=filter_base,
+            slot_base=slot_base,
+            words=legal,
+            begin=begin,
+            cut=len(legal) < len(words),
+            size=cfg.size,
+        )
+
+    def _legal(self, words: range, begin: int) -> range:
+        """The words of a chunk up to the first whose addresses in EDGE, TAP or the banks do not exist: there
+        the sequencer stops.
+        """
+        cfg, layer = self.config, self.layer
+        for i, f in enumerate(words):
+            edge, tap_row = layer.edge_word(f), layer.tap_row(f)
+            if edge >= cfg.edge_depth or tap_row >= cfg.tap_depth or f >= cfg.feature_depth:
+                what = f"word {f}: edge word {edge}, tap row {tap_row}"
+                self.faults.note(ErrorCode.PROGRAM_FIELD, self.pc, what, begin + i * cfg.size)
+                if i == 0:  # nothing of this tile runs
+                    self.faults.stop()
+                return words[:i]
+        return words
+
+    def _run_tile(self, tile: _Tile) -> None:
+        """All passes of a tile, then requantisation and write-back."""
+        edges = self.state.memory["EDGE"]
+        keep = np.concatenate([columns("EDGE", edges[self.layer.edge_word(f)]).valid for f in tile.words])
+        stored = self.state.rows(self.layer.tile_base + tile.number)
+        sums = np.zeros((self.state.batch, tile.size, len(tile.words) * tile.size), dtype=np.int64)
+        for number in range(tile.passes):
+            if number:
+                self.faults.stop(None if tile.cut else tile.pass_begin(number))
+            sums += self._pass(tile, number, stored, keep)
+        self.counts.passes += tile.passes
+        self.counts.run_cycles += tile.passes * len(tile.words) * tile.size
+        self._write_back(tile, sums, keep)
+        # in the last one the sequencer takes the next tile
+        self.faults.stop(None if tile.cut else self.counts.run_cycles - 1)
+
+    def _pass(self, tile: _Tile, number: int, stored: Rows, keep: Int64Array) -> Int64Array:
+        """What a pass adds to the accumulators: int64 [B, C, N] for the N pixels of the tile's words."""
+        t, group = tile.size, self.config.group
+        bundles = self._fetch(tile, number)
+        self._note_row(tile, number, stored)
+        slot = columns("SLOT", stored.rows[number * t : (number + 1) * t])
+        weight = slot.weight
+        if self.config.position_bits:  # digits
+            weight = weight << self.config.weight_bits * slot.position
+        # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
+        matrix = (slot.select[:, :, None] == np.arange(group)) * weight[:, :, None]
+        if self.trace:
+            self._trace_pass(tile, number, matrix, bundles, keep)
+        flat = bundles.transpose(1, 2, 0, 3).reshape(t * group, -1)
+        # exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24
+        sums = matrix.transpose(1, 0, 2).reshape(t, -1).astype(np.float32) @ flat.astype(np.float32)
+        return sums.reshape(t, self.state.batch, -1).transpose(1, 0, 2).astype(np.int64)
+
+    def _note_row(self, tile: _Tile, number: int, stored: Rows) -> None:
+        """The fault, if any, in the stored rows of slots of a pass."""
+        fault = stored.fault
+        if fault is not None and fault.row // tile.size == number:
+            cycle = tile.pass_begin(number) + fault.row % tile.size + SLOT_STAGE[fault.code]
+            what = f"tile {tile.number}, {fault.what}"
+            self.faults.note(fault.code, tile.slot_base + fault.word, what, cycle)
+
+    def _trace_pass(
+        self, tile: _Tile, number: int, matrix: Int64Array, bundles: Int8Array, keep: Int64Array
+    ) -> None:
+        products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
+        self.counts.partial_sums.append(
+            PassTrace(
+                chunk=tile.chunk,
+                tile=tile.number,
+                number=number,
+                rows=np.cumsum(products, axis=0),
+                bundles=bundles,
+                words=tile.words,
+                keep=keep,
+                first_lane=tile.lanes(number).start,
+                first_filter=tile.filter_base,
+            )
+        )
+
+    def _fetch(self, tile: _Tile, number: int) -> Int8Array:
+        """Bundles [B, lanes, G, N] of the lanes of a pass, for the pixels of the tile's words; zero where
+        masked, not valid or refused.
+        """
+        cfg, t, begin = self.config, tile.size, tile.pass_begin(number)
+        groups = columns("LANE", self.state.memory["LANE"][tile.lanes(number), 0]).group
+        known = groups < cfg.group_depth
+        member = columns("GROUP", self.state.memory["GROUP"][np.where(known, groups, 0)])
+        valid = (member.valid == 1) & known[:, None]
+        bundles = np.zeros((self.state.batch, len(groups), cfg.group, len(tile.words) * t), dtype=np.int8)
+        banks = np.arange(cfg.group)[None, :, None]
+        for lane in np.flatnonzero(~known)[:1]:
+            what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
+            self.faults.note(ErrorCode.GROUP_RANGE, int(groups[lane]), what, begin + int(lane) + GROUP_STAGE)
+        for i, f in enumerate(tile.words):
+            issued = begin + i * t
+            index = np.where(valid, self.layer.tap_row(f) + member.tap, 0)
+            self._note_taps(index, issued)
+            read = valid & (index < cfg.tap_depth)
+            tap = columns("TAP", self.state.memory["TAP"][np.where(read, index, 0), 0])
+            first = np.where(read, (member.base + f % self.layer.words) * t + tap.offset, 0)
+            no_word = (first < 0) | (first + t > cfg.feature_depth * t)
+            self._note_reads(first, no_word, issued)
+            pixels = np.where(no_word, 0, first)[:, :, None] + np.arange(t)
+            edges = columns("EDGE", self.state.memory["EDGE"][self.layer.edge_word(f)])
+            inside = valid[:, :, None] & ~outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
+            bundles[..., i * t : (i + 1) * t] = self.state.features[:, banks, pixels] * inside
+            self._check_early(f, pixels, inside & (edges.valid == 1), issued)
+        return bundles
+
+    def _note_taps(self, index: Int64Array, issued: int) -> None:
+        """The first lane, if any, with a member whose tap `index` [lanes, G] is not there."""
+        for lane, bank in np.argwhere(index >= self.config.tap_depth)[:1]:
+            what = f"tap {index[lane, bank]}, the memory has {self.config.tap_depth}"
+            cycle = issued + int(lane) + TAP_STAGE
+            self.faults.note(ErrorCode.TAP_RANGE, int(index[lane, bank]), what, cycle)
+
+    def _note_reads(self, first: Int64Array, no_word: npt.NDArray[np.bool_], issued: int) -> None:
+        """The first lane, if any, with a member whose pixels, from `first` [lanes, G] on, are not there."""
+        for lane, bank in np.argwhere(no_word)[:1]:
+            what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
+            self.faults.note(ErrorCode.FEATURE_READ, int(bank), what, issued + int(lane) + READ_STAGE)
+
+    def _check_early(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_], issued: int) -> None:
+        """Raises `EarlyReadError` if a pixel [lanes, G, T] that is `seen` is still to be written."""
+        cycles = self.faults.begin + issued + np.arange(len(pixels)) + READ_STAGE
+        if cycles[0] > self.state.latest:
+            return
+        due = self.state.due[np.arange(self.config.group)[None, :, None], pixels // self.config.size]
+        for lane, bank, pixel in np.argwhere((due >= cycles[:, None, None]) & seen)[:1]:
+            at = pixels[lane, bank, pixel] // self.config.size
+            raise EarlyReadError(
+                f"word {word} of a layer, lane {lane}: word {at} of bank {bank} is read in cycle"
+                f" {cycles[lane]} and written in cycle {self.state.due[bank, at]}; the layer before needs"
+                " a larger gap"
+            )
+
+    def _write_back(self, tile: _Tile, sums: Int64Array, keep: Int64Array) -> None:
+        """Requantises the sums [B, C, N] and writes the columns that have an output."""
+        t, words, counts = tile.size, tile.words, self.counts
+        filters = self.state.memory["FILTER"][tile.filter_base : tile.filter_base + t, 0]
+        bias, multiplier, shift, relu, write, banks, bases = filters.T[:, :, None]
+        low = np.where(relu == 1, 0, -128)
+        full = ((sums + bias) * multiplier + ((1 << shift) >> 1)) >> shift
+        value = np.clip(full, low, 127) * keep
+        clipped_low, clipped_high = (
+            np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (full < low, full > 127)
+        )
+        for column in map(int, np.flatnonzero(write)):
+            bank, base = int(banks[column, 0]), int(bases[column, 0])
+            if self._refused(tile, column, bank, base):
+                continue
+            counts.clipped_low += int(clipped_low[column])
+            counts.clipped_high += int(clipped_high[column])
+            first = base + words[0]
+            self.written[:, bank, first * t : (base + words[-1] + 1) * t] = value[:, column]
+            counts.written += len(words)
+            if self.layer.gap:
+                last_pass = self.faults.begin + tile.pass_begin(tile.passes - 1)
+                cycles = last_pass + np.arange(len(words)) * t + word_stage(t) + column
+                self.state.note_write(bank, first, cycles)
+            if self.trace:
+                pixels = value[:, column].astype(np.int8)
+                counts.writes.append(WriteTrace(tile.chunk, tile.number, column, bank, first, pixels))
+
+    def _refused(self, tile: _Tile, column: int, bank: int, base: int) -> bool:
+        """Whether a column's words, from `base` of `bank` on, are not all there; the first that is not is
+        noted.
+        """
+        cfg, words = self.config, tile.words
+        if bank < cfg.group and base + words[-1] < cfg.feature_depth:
+            return False
+        i = 0 if bank >= cfg.group else max(0, cfg.feature_depth - base - words[0])
+        issued = tile.pass_begin(tile.passes - 1) + i * cfg.size
+        what = f"word {base + words[i]} of bank {bank}"
+        self.faults.note(ErrorCode.FEATURE_WRITE, bank, what, issued + cfg.size + column + WRITE_STAGE)
+        return True

@@ -1,0 +1,77 @@
+"""What a run of a program gives: its packets, its counts and, if asked for, what went through the array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass
+class LayerRun:
+    """Counts of one LAYER record.
+
+    `passes` are over all chunks and tiles, `cycles` the whole record, `clipped_...` pixels at either end.
+    """
+
+    index: int
+    words: int
+    phases: int
+    chunks: int
+    tiles: int
+    passes: int
+    run_cycles: int
+    cycles: int
+    written: int
+    partial_sums: list[PassTrace] = field(default_factory=list)
+    writes: list[WriteTrace] = field(default_factory=list)
+    clipped_low: int = 0
+    clipped_high: int = 0
+
+
+@dataclass
+class PassTrace:
+    """What one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each array row,
+    for its N pixels.
+
+    `bundles` int8 [B, rows, G, N] went into the rows. The pixels are those of `words` of the output; only
+    those that `keep` [N] marks count.
+    """
+
+    chunk: int
+    tile: int
+    number: int
+    rows: Int64Array
+    bundles: Int8Array
+    words: range
+    keep: Int64Array
+    first_lane: int
+    first_filter: int
+
+
+@dataclass
+class WriteTrace:
+    """What one column of a tile wrote: `pixels` int8 [B, N] to the words of `bank` from `base` on."""
+
+    chunk: int
+    tile: int
+    column: int
+    bank: int
+    base: int
+    pixels: Int8Array
+
+
+@dataclass
+class ProgramRun:
+    """Result of a program. `packets` are the out stream's, int8 [B, words, T] each."""
+
+    cycles: int = 0
+    busy_cycles: int = 0
+    slot_rows: int = 0
+    words: int = 0
+    packets: list[Int8Array] = field(default_factory=list)
+    layers: list[LayerRun] = field(default_factory=list)

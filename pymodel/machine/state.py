@@ -1,0 +1,93 @@
+"""The contents of all memories of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.memory import Section, Words, check_section, columns, memories
+from pymodel.machine.planes import Placement
+from pymodel.machine.slot_rows import Rows, tile_rows
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+
+class MachineState:
+    """All memories of the array.
+
+    `memory` has the tables by name, int64 [words, repeat, fields]. `features` int8 [B, G, words * T] are the
+    feature banks of a batch: every image of it runs the same program, and costs the same cycles. `due` [G,
+    words] is the cycle of the run in which a word was last written by a layer with a gap, -1 for no such
+    layer, and `latest` the largest of them.
+    """
+
+    def __init__(self, config: ArrayConfig, batch: int = 1) -> None:
+        self.config = config
+        self.batch = batch
+        self.specs = memories(config)
+        self.memory: dict[str, Words] = {
+            name: m.zeros(m.depth) for name, m in self.specs.items() if name != "FEATURE"
+        }
+        self.features: Int8Array = np.zeros(
+            (batch, config.group, config.feature_depth * config.size), dtype=np.int8
+        )
+        self.due: Int64Array = np.full((config.group, config.feature_depth), -1)
+        self.latest = -1
+        self._rows: dict[tuple[int, ...], Rows] = {}  # of tiles whose slots were decoded since the last load
+
+    def load(self, sections: Iterable[Section]) -> None:
+        """Writes sections; those of FEATURE go to every image of the batch."""
+        for s in sections:
+            check_section(self.config, self.specs[s.memory], s, "")
+            if s.memory == "FEATURE":
+                self.load_feature(s.bank, s.address, columns("FEATURE", s.words).pixel.astype(np.int8)[None])
+            else:
+                self.memory[s.memory][s.address : s.address + len(s.words)] = s.words
+                self._rows.clear()
+
+    def rows(self, tile: int) -> Rows:
+        """The rows of slots of a word of TILE, as they reach the array."""
+        key = tuple(self.memory["TILE"][tile, 0].tolist())
+        if key not in self._rows:
+            self._rows[key] = tile_rows(self.config, self.memory["SLOT"], self.memory["TILE"][tile, 0])
+        return self._rows[key]
+
+    def load_feature(self, bank: int, address: int, words: Int8Array) -> None:
+        """Writes words [B or 1, words, T] of a feature bank."""
+        t = self.config.size
+        self.features[:, bank, address * t : (address + words.shape[1]) * t] = words.reshape(
+            words.shape[0], -1
+        )
+
+    def read_feature(self, bank: int, address: int, words: int) -> Int8Array:
+        """Words [B, words, T] of a feature bank."""
+        t = self.config.size
+        return self.features[:, bank, address * t : (address + words) * t].reshape(self.batch, words, t)
+
+    def load_tensor(self, place: Placement, tensor: Int8Array) -> None:
+        """Writes a tensor int8 [B or 1, C, H, W] where it lies."""
+        for bank, base, words in zip(
+            place.bank, place.base, np.moveaxis(place.to_words(tensor), 1, 0), strict=True
+        ):
+            self.load_feature(bank, base, words)
+
+    def read_tensor(self, place: Placement) -> Int8Array:
+        """The words [B, C, words, T] of a tensor, as `Placement.to_words` has them."""
+        planes = [
+            self.read_feature(bank, base, place.channel_words)
+            for bank, base in zip(place.bank, place.base, strict=True)
+        ]
+        return np.stack(planes, axis=1)
+
+    def forget_writes(self) -> None:
+        """Before a run: no word is still on its way."""
+        self.due[:], self.latest = -1, -1
+
+    def note_write(self, bank: int, address: int, cycles: Int64Array) -> None:
+        """Words of a bank from `address` on are written in these cycles [words] of the run."""
+        self.due[bank, address : address + len(cycles)] = cycles
+        self.latest = max(self.latest, int(cycles[-1]))

@@ -1,0 +1,38 @@
+"""The timing of the machine: how many cycles its parts take, and in which stage a bound is checked."""
+
+from __future__ import annotations
+
+from pymodel.machine.errors import ErrorCode
+
+# Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE; a layer
+# also reads its first tile and then waits as many cycles as its gap says or, if that is 0, for the pipeline:
+# 2T + 11 cycles from the last lane issued to its last word written.
+RECORD_CYCLES = 2
+TILE_CYCLES = 2
+OUT_LATENCY = 3
+# Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), to that
+# of its row of slots, whether it is there and whether it is in order (rtl/psa_slots.v), and from the issue of
+# a word's first lane to the check of column 0's write, without the T cycles down the array
+# (rtl/psa_writeback.v). A read is checked in the cycle in which the bank is read, and sees what was written
+# before it.
+GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
+SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
+# The sequencer stops at once for these; it hears of the others a cycle later.
+FOUND_BY_SEQUENCER = (
+    ErrorCode.PROGRAM_RANGE,
+    ErrorCode.PROGRAM_OPCODE,
+    ErrorCode.PROGRAM_FIELD,
+    ErrorCode.TILE_FIELD,
+)
+
+
+def drain_cycles(size: int, gap: int = 0) -> int:
+    """Cycles from the last lane of a layer with a gap to the next record."""
+    return gap or 2 * size + 11
+
+
+def word_stage(size: int) -> int:
+    """Cycles from the issue of a word's first lane to the write of column 0; the other columns follow, one a
+    cycle.
+    """
+    return 2 * size + 11
