@@ -28,12 +28,12 @@ class CurvePoint:
 
     compression: float
     accuracy: float
-    speedup: float | None
-    energy_gain: float | None
+    speedup: float
+    energy_gain: float
+    cycles: float
+    bits_per_weight: float
+    density: float
     runs: int
-    cycles: float | None = None
-    bits_per_weight: float | None = None
-    density: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,16 @@ def points(reports: Sequence[Report], field: str = "matrix_compression") -> list
         found.append(
             CurvePoint(
                 math.exp(fmean(math.log(getattr(r, field)) for r in runs)),
-                fmean(r.accuracy_int8 for r in runs),
-                mean([r.speedup for r in runs]),
-                mean([r.energy_gain for r in runs]),
+                fmean(r.accuracy.int8 for r in runs),
+                fmean(r.speedup for r in runs),
+                fmean(r.energy_gain for r in runs),
+                fmean(r.cycles for r in runs),
+                fmean(r.bits_per_weight for r in runs),
+                fmean(r.density for r in runs),
                 len(runs),
-                mean([r.cycles for r in runs]),
-                mean([r.bits_per_weight for r in runs]),
-                mean([r.density for r in runs]),
             )
         )
     return sorted(found, key=lambda p: (p.compression, -p.accuracy))
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """None if any is missing."""
-    known = [v for v in values if v is not None]
-    return fmean(known) if len(known) == len(values) else None
 
 
 def envelope(curve: Sequence[CurvePoint]) -> list[float]:
@@ -99,15 +93,15 @@ def held(curve: Sequence[CurvePoint], accuracy: float) -> Reading | None:
 
 
 def read_at(curve: Sequence[CurvePoint], where: Reading | None, field: str) -> Reading | None:
-    """A field of the curve's points at a compression within it;
+    """A field of the curve's points at a compression within it; None if it is 0 at a point beside it.
 
-    None if a point beside it has none, or 0. Keeps the mark of `where`.
+    Keeps the mark of `where`.
     """
     if where is None:
         return None
     for p in curve:
         if math.isclose(p.compression, where.value):
-            return _reading(getattr(p, field), where.mark)
+            return Reading(getattr(p, field), where.mark)
     for a, b in pairwise(curve):
         if a.compression < where.value < b.compression:
             left, right = getattr(a, field), getattr(b, field)
@@ -116,10 +110,6 @@ def read_at(curve: Sequence[CurvePoint], where: Reading | None, field: str) -> R
             share = math.log(where.value / a.compression) / math.log(b.compression / a.compression)
             return Reading(left ** (1 - share) * right**share, where.mark)
     return None
-
-
-def _reading(value: float | None, mark: str) -> Reading | None:
-    return None if value is None else Reading(value, mark)
 
 
 def ratio(a: Reading | None, b: Reading | None) -> Reading | None:

@@ -63,12 +63,11 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
         pareto(runs, plot)
         has_speed = pareto(runs, speed_plot, "speedup")
         columns, rows = run_rows(runs)
-        first = runs[0]
         networks.append(
             {
                 "name": network,
                 "config": config,
-                "start": first,
+                "first": runs[0],
                 "reference": reference(runs),
                 "plot": f"{folder.name}/{plot.name}",
                 "speed_plot": f"{folder.name}/{speed_plot.name}" if has_speed else None,
@@ -82,7 +81,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
                 "penni": any(r.parameters_pruned is not None for r in runs),
                 "training": training_lines(runs),
                 "revisions": _distinct([r.revision for r in runs]),
-                "tools": _distinct([r.tools for r in runs]),
+                "tools": _distinct([r.tools_text for r in runs]),
                 "seeds": min(len(point) for point in by_point(runs)),
             }
         )

@@ -44,19 +44,19 @@ def pareto(
     """Writes accuracy (int8) over matrix compression or speed-up as SVG, a line for each scheme. `reports`
     are of one network.
 
-    Over speed-up without the bound, which no array runs. Where no run has one, nothing is written: False.
+    Over speed-up without the bound, which no array runs; where there is nothing else, nothing is written:
+    False.
     """
     curves = {}
     for scheme, runs in by_scheme(reports).items():
-        found = [(getattr(p, over), 100 * p.accuracy) for p in points(runs) if getattr(p, over) is not None]
-        if found and not (over == "speedup" and scheme == BOUND):
-            curves[scheme] = found
+        if over != "speedup" or scheme != BOUND:
+            curves[scheme] = [(getattr(p, over), 100 * p.accuracy) for p in points(runs)]
     if not curves:
         return False
     values = [x for curve in curves.values() for x, _ in curve]
     left, right = min(values), max(values)
     start = 100 * reference(reports)
-    trained = start > 100 * reports[0].start_int8
+    trained = start > 100 * reports[0].start.accuracy_int8
     spare = iter(SPARE * len(reports))
     with style.context(["default", STYLE]):  # whatever the user's own settings are
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -101,12 +101,12 @@ def pareto(
         axes.xaxis.set_minor_locator(NullLocator())
         # what has collapsed would press the rest together
         floor = min(
-            start - 100 * max(DROPS) - 2, max(start - 20, min(100 * r.accuracy_int8 for r in reports) - 1)
+            start - 100 * max(DROPS) - 2, max(start - 20, min(100 * r.accuracy.int8 for r in reports) - 1)
         )
-        axes.set_ylim(floor, max(start, *(100 * r.accuracy_int8 for r in reports)) + 0.7)
+        axes.set_ylim(floor, max(start, *(100 * r.accuracy.int8 for r in reports)) + 0.7)
         axes.set_xlabel(OVER[over])
         axes.set_ylabel("test accuracy, int8, %")
-        axes.set_title(f"{reports[0].network}, {reports[0].config}: {reports[0].data}", fontsize=9)
+        axes.set_title(f"{reports[0].network}, {reports[0].config}: {reports[0].data.name}", fontsize=9)
         axes.legend(loc="lower left", fontsize=8)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     return True

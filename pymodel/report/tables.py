@@ -10,7 +10,7 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 
-from pymodel.report.curves import DROPS, CurvePoint, Reading, held, mean, points, ratio, read_at
+from pymodel.report.curves import DROPS, CurvePoint, Reading, held, points, ratio, read_at
 from pymodel.report.record import Report, by_point, by_scheme, read_reports
 
 Cell = Callable[[Sequence[Report]], str]
@@ -26,32 +26,37 @@ BLOCKS, BOUND = ("tetris", "tetris_pass"), "unstructured"
 TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
 
 
-def _show(value: float | None, form: str) -> str:
-    return DASH if value is None else format(value, form)
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
-    return DASH if value is None else f"{100 * value:.{digits}f}%"
+def _mean(field: str, show: Callable[[float], str]) -> Cell:
+    """The mean of a field of the runs; a dash if one of them has none."""
+
+    def cell(runs: Sequence[Report]) -> str:
+        values = [getattr(r, field) for r in runs]
+        return DASH if None in values else show(fmean(values))
+
+    return cell
 
 
 def _of(field: str, form: str, unit: float = 1) -> Cell:
     """The mean of a field of the runs, in units."""
-    return lambda runs: _show(
-        None if (value := mean([getattr(r, field) for r in runs])) is None else value / unit, form
-    )
+    return _mean(field, lambda value: format(value / unit, form))
 
 
 def _share(field: str) -> Cell:
-    return lambda runs: _percent(mean([getattr(r, field) for r in runs]))
+    return _mean(field, _percent)
 
 
 def _change(kind: str) -> Cell:
     """Before and after, in percent; of several runs the mean and what lies between the worst and the best."""
 
     def cell(runs: Sequence[Report]) -> str:
-        after = [100 * getattr(r, f"accuracy_{kind}") for r in runs]
+        after = [100 * getattr(r.accuracy, kind) for r in runs]
         spread = f" ({min(after):.2f} to {max(after):.2f})" if len(runs) > 1 else ""
-        return f"{100 * getattr(runs[0], f'start_{kind}'):.2f} → {fmean(after):.2f}{spread}"
+        before = 100 * getattr(runs[0].start, f"accuracy_{kind}")
+        return f"{before:.2f} → {fmean(after):.2f}{spread}"
 
     return cell
 
@@ -97,8 +102,8 @@ def reference(reports: Sequence[Report]) -> float:
     """The int8 accuracy that compression is measured against: the start's, or what training gave `DENSE` if
     that is more. Reports of one network.
     """
-    dense = [r.accuracy_int8 for r in reports if r.scheme == DENSE]
-    return max(reports[0].start_int8, fmean(dense) if dense else 0.0)
+    dense = [r.accuracy.int8 for r in reports if r.scheme == DENSE]
+    return max(reports[0].start.accuracy_int8, fmean(dense) if dense else 0.0)
 
 
 def held_rows(reports: Sequence[Report]) -> list[list[str]]:
@@ -168,7 +173,7 @@ def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
         ):
             found = [read_at(curve, at, field) for at in where]
             rows.append(
-                [f"{title}, {name}", *(_show(None if f is None else f.value, form) for f in found), ""]
+                [f"{title}, {name}", *(DASH if f is None else format(f.value, form) for f in found), ""]
             )
     return rows
 
@@ -199,16 +204,16 @@ def density_rows(reports: Sequence[Report]) -> list[list[str]]:
     schemes = by_scheme(reports)
     rows = []
     for runs in by_point([r for name in BLOCKS for r in schemes.get(name, [])]):
-        cycles, dense, bound = (
-            mean([getattr(r, field) for r in runs]) for field in ("cycles", "dense_cycles", "bound_cycles")
+        cycles, dense, bound, density = (
+            fmean(getattr(r, field) for r in runs)
+            for field in ("cycles", "dense_cycles", "bound_cycles", "density")
         )
-        if cycles and dense and bound:
-            density = _percent(mean([r.density for r in runs]))
+        if bound:
             rows.append(
                 [
                     runs[0].scheme,
                     f"{runs[0].ratio:g}",
-                    density,
+                    _percent(density),
                     _percent(cycles / dense),
                     _percent(bound / dense),
                     f"{cycles / bound:.2f}",
