@@ -19,7 +19,8 @@ from pymodel.compiler.tables import Tables
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.network.integer import GlobalPool, Layer, Network
+from pymodel.machine.planes import Placement
+from pymodel.network.integer import Layer, Network, Weighted
 from pymodel.packing.pack import (
     MAX_DIGITS,
     PackedMatrix,
@@ -48,7 +49,7 @@ def clip_weights(network: Network, config: ArrayConfig) -> Network:
     """
     limit = max_weight(config)
     layers = (
-        one if isinstance(one, GlobalPool) else replace(one, weight=np.minimum(one.weight, limit))
+        replace(one, weight=np.minimum(one.weight, limit)) if isinstance(one, Weighted) else one
         for one in network.layers
     )
     return Network(network.name, network.input_shape, tuple(layers))
@@ -91,52 +92,31 @@ def compile_network(
     packing. `chunk_words` is the most words of a chunk, if not all that the accumulators hold: shorter chunks
     are slower and give the same.
     """
-    if isinstance(packing, str) and packing not in PACKINGS:
-        raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
-    pack_layer = PACKINGS[packing] if isinstance(packing, str) else packing
+    pack_layer = _packing(packing)
     rng = np.random.default_rng(seed)
-    places = place_tensors(network, config)
-    if bank_words(places) > config.feature_depth:
-        raise CapacityError(
-            f"network '{network.name}' does not fit: FEATURE needs {bank_words(places)} words per bank, "
-            f"config '{config.name}' has {config.feature_depth}"
-        )
+    places = _places(network, config)
     tables = Tables(config, min(chunk_words or config.acc_words, config.acc_words))
     stats = []
     for layer in network.layers:
         source, out = places[layer.source], places[layer.name]
-        if not isinstance(layer, GlobalPool) and layer.weight.max(initial=0) > max_weight(config):
-            text = (
-                f"weight holds {layer.weight.max()}, must be at most {max_weight(config)} for slots of"
-                f" {config.weight_bits} bits"
-            )
-            raise TatamiError(f"layer '{layer.name}': {text}")
+        _check_weights(layer, config)
         matrix = lower(layer, source, out, places, max_weight(config))
         plan = (plans or {}).get(layer.name)
         if plan is not None and plan.packed is not None:
             packed = _planned(layer, plan.packed, matrix)
         else:
-            # a pooling layer has no weights to compress: it packs the same whatever the packing, so that the
-            # baseline is not made worse
-            chosen = PACKINGS["tight"] if isinstance(layer, GlobalPool) else pack_layer
+            # a layer without weights packs the same whatever the packing: no baseline is made worse by it
+            chosen = pack_layer if isinstance(layer, Weighted) else PACKINGS["tight"]
             packed = chosen(matrix.weight, matrix.bank, config, rng)
         check(packed, config.size, config.group, matrix.bank, config.weight_bits)
         tables.add_layer(layer, matrix, packed, source, out)
-        nonzero = int(np.count_nonzero(matrix.weight))
-        stats.append(
-            {"name": layer.name, "weights": int(_weights(layer)), "nonzero": nonzero, "lanes": packed.lanes}
-        )
+        stats.append(_stats(layer, matrix, packed))
 
-    last = places[network.layers[-1].name]
-    for dump in dumps_of(last):
-        tables.add_out(dump)
-    tables.add_end()
+    output = network.layers[-1].name
+    dumps = tuple(dump for place in places.values() for dump in dumps_of(place))
+    tables.add_outs(dumps_of(places[output]))
     dump_start = len(tables.program)
-    dumps = tuple(d for place in places.values() for d in dumps_of(place))
-    for dump in dumps:
-        tables.add_out(dump)
-    tables.add_end()
-
+    tables.add_outs(dumps)
     try:
         return Image(
             config=config,
@@ -145,7 +125,7 @@ def compile_network(
             sections=tables.sections(),
             placements=places,
             layers=tuple(layer.name for layer in network.layers),
-            output=last.name,
+            output=output,
             run_start=0,
             dump_start=dump_start,
             dumps=dumps,
@@ -153,6 +133,42 @@ def compile_network(
         )
     except TatamiError as error:
         raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
+
+
+def _packing(packing: str | Packing) -> Packing:
+    if not isinstance(packing, str):
+        return packing
+    if packing not in PACKINGS:
+        raise TatamiError(f"packing '{packing}' is unknown; valid: {', '.join(PACKINGS)}")
+    return PACKINGS[packing]
+
+
+def _places(network: Network, config: ArrayConfig) -> dict[str, Placement]:
+    """Where every tensor lies, if the feature banks have the words for them."""
+    places = place_tensors(network, config)
+    if bank_words(places) > config.feature_depth:
+        raise CapacityError(
+            f"network '{network.name}' does not fit: FEATURE needs {bank_words(places)} words per bank, "
+            f"config '{config.name}' has {config.feature_depth}"
+        )
+    return places
+
+
+def _check_weights(layer: Layer, config: ArrayConfig) -> None:
+    if isinstance(layer, Weighted) and layer.weight.max(initial=0) > max_weight(config):
+        raise TatamiError(
+            f"layer '{layer.name}': weight holds {layer.weight.max()}, must be at most {max_weight(config)}"
+            f" for slots of {config.weight_bits} bits"
+        )
+
+
+def _stats(layer: Layer, matrix: Matrix, packed: PackedMatrix) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "weights": layer.weight.size if isinstance(layer, Weighted) else 0,
+        "nonzero": int(np.count_nonzero(matrix.weight)),
+        "lanes": packed.lanes,
+    }
 
 
 def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Image:
@@ -187,7 +203,3 @@ def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
     except TatamiError as error:
         raise TatamiError(f"layer '{layer.name}': the plan does not fit: {error}") from None
     return append(packed, matrix.weight[:, inputs:], matrix.bank[inputs:])
-
-
-def _weights(layer: Layer) -> int:
-    return 0 if isinstance(layer, GlobalPool) else layer.weight.size

@@ -13,7 +13,7 @@ from pymodel.machine.config import HALO, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Dump
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network
+from pymodel.network.integer import INPUT, Conv, Network, Weighted
 
 IntArray = npt.NDArray[np.int64]
 
@@ -28,12 +28,9 @@ def input_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
     places = place_tensors(network, config)
     banks = {}
     for layer in network.layers:
-        bank = np.array(places[layer.source].bank, dtype=np.int64)
-        _, height, width = network.shapes[layer.source]
-        if isinstance(layer, Conv):
-            banks[layer.name] = np.repeat(bank, layer.weight.shape[2] * layer.weight.shape[3])
-        elif isinstance(layer, Linear):
-            banks[layer.name] = np.repeat(bank, height * width)
+        if isinstance(layer, Weighted):
+            bank = np.array(places[layer.source].bank, dtype=np.int64)
+            banks[layer.name] = np.repeat(bank, layer.weight[0].size // len(bank))
     return banks
 
 
@@ -59,7 +56,7 @@ def output_words(network: Network, config: ArrayConfig) -> dict[str, int]:
     return {
         layer.name: places[layer.name].channel_words
         for layer in network.layers
-        if not isinstance(layer, GlobalPool)
+        if isinstance(layer, Weighted)
     }
 
 
@@ -68,13 +65,7 @@ def output_words(network: Network, config: ArrayConfig) -> dict[str, int]:
 
 def _links(network: Network) -> list[tuple[str, str, int]]:
     """(input, output, stride) of every pair of tensors that must share a pitch."""
-    links = []
-    for layer in network.layers:
-        if isinstance(layer, Conv):
-            links.append((layer.source, layer.name, layer.stride))
-            if layer.residual is not None:
-                links.append((layer.residual.source, layer.name, layer.residual.stride))
-    return links
+    return [(source, layer.name, stride) for layer in network.layers for source, stride in layer.strides()]
 
 
 def _phases(network: Network) -> list[dict[str, int]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pymodel.compiler.layout import IntArray
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.network.integer import Conv, Layer, Linear
+from pymodel.network.integer import Conv, GlobalPool, Layer, Linear
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,22 @@ def lower(
     layer: Layer, source: Placement, out: Placement, places: dict[str, Placement], limit: int
 ) -> Matrix:
     """`limit`: the largest weight that an input of a residual may have."""
-    if isinstance(layer, Conv):
-        return _lower_conv(layer, source, out, places, limit)
+    match layer:
+        case Conv():
+            return _lower_conv(layer, source, out, places, limit)
+        case Linear():
+            return _lower_pixels(layer.weight.astype(np.int64), source)
+        case GlobalPool():
+            # each filter sums the pixels of its own channel
+            channels, height, width = source.shape
+            return _lower_pixels(np.repeat(np.eye(channels, dtype=np.int64), height * width, axis=1), source)
+
+
+def _lower_pixels(weight: IntArray, source: Placement) -> Matrix:
+    """A matrix [F, C * H * W] over single pixels of the source: an input has one pixel, the first of T."""
     channels, height, width = source.shape
     pixels = np.array([source.pixel(y, x) for y in range(height) for x in range(width)], dtype=np.int64)
     delta, tap = pixels // source.size, pixels % source.size
-    if isinstance(layer, Linear):
-        weight = layer.weight.astype(np.int64)
-    else:
-        # each filter sums the pixels of its own channel
-        weight = np.repeat(np.eye(channels, dtype=np.int64), len(pixels), axis=1)
     bank = np.repeat(np.array(source.bank, dtype=np.int64), len(pixels))
     base = (np.array(source.base)[:, None] + delta).reshape(-1)
     return Matrix(weight, bank, base, np.tile(tap, channels), [[Tap(j, 0, 0) for j in range(source.size)]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from pymodel.compiler.layout import IntArray
@@ -14,10 +16,8 @@ from pymodel.machine.planes import Placement, ceil_div
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.program import Layer as LayerRecord
 from pymodel.machine.slot_rows import encode_tile, spread
-from pymodel.network.integer import Layer
-from pymodel.packing.pack import PackedMatrix
-
-# Tables
+from pymodel.network.integer import Layer, Requant
+from pymodel.packing.pack import PackedMatrix, Tile
 
 
 class Tables:
@@ -40,41 +40,14 @@ class Tables:
     def add_layer(
         self, layer: Layer, matrix: Matrix, packed: PackedMatrix, source: Placement, out: Placement
     ) -> None:
-        t = self.config.size
+        """Appends a layer: its groups, edges, taps, tiles and filters, and its LAYER record."""
         groups = self._add_groups(matrix, packed)
         edge_base, edge_stride = self._add_edges(source, out)
         tap_base, tap_stride = self._add_taps(matrix.taps)
         tile_base = len(self.tile)
         for tile in packed.tiles:
-            passes = max(1, ceil_div(len(tile.lanes), t))
-            lanes = np.zeros(passes * t, np.int64)  # group 0 is empty: it feeds the lanes that fill up a pass
-            lanes[: len(tile.lanes)] = groups + tile.lanes
-            slot = (
-                [tile.weight, tile.select]
-                if tile.position is None
-                else [tile.weight, tile.position, tile.select]
-            )
-            slots = np.zeros((passes * t, t, len(slot)), dtype=np.int64)
-            slots[: len(tile.lanes), : len(tile.filters)] = np.stack(slot, axis=2)
-            slot_base = 0
-            if self.config.xor_inputs:
-                order = spread(self.config, slots)
-                lanes, slots, slot_base = (
-                    lanes[order],
-                    encode_tile(self.config, slots[order]),
-                    sum(map(len, self.slot)),
-                )
-            self.tile.append([len(self.lane), passes, len(self.filter), slot_base])
-            self.lane += lanes.tolist()
-            self.slot.append(slots)
-            for f in tile.filters:
-                q = layer.requant
-                place = [out.bank[f], out.base[f]]
-                self.filter.append(
-                    [int(q.bias[f]), int(q.multiplier[f]), int(q.shift[f]), int(q.relu), 1, *place]
-                )
-            self.filter += [[0] * 7] * (t - len(tile.filters))
-
+            self._add_tile(tile, groups)
+            self._add_filters(tile, layer.requant, out)
         total = out.words * out.phase**2
         chunks = ceil_div(total, self.chunk_words)
         self.program.append(
@@ -91,11 +64,38 @@ class Tables:
             )
         )
 
-    def add_out(self, dump: Dump) -> None:
-        self.program.append(Out(dump.bank, dump.base, dump.words))
-
-    def add_end(self) -> None:
+    def add_outs(self, dumps: Iterable[Dump]) -> None:
+        """Appends a program's end: an OUT for each packet, and END."""
+        self.program += [Out(dump.bank, dump.base, dump.words) for dump in dumps]
         self.program.append(End())
+
+    def _add_tile(self, tile: Tile, groups: int) -> None:
+        """Appends a tile, its lanes and its rows of slots; `groups` is the number of the layer's first
+        group.
+        """
+        t = self.config.size
+        passes = max(1, ceil_div(len(tile.lanes), t))
+        lanes = np.zeros(passes * t, np.int64)  # group 0 is empty: it feeds the lanes that fill up a pass
+        lanes[: len(tile.lanes)] = groups + tile.lanes
+        position = () if tile.position is None else (tile.position,)
+        slot = np.stack((tile.weight, *position, tile.select), axis=2)
+        slots = np.zeros((passes * t, t, slot.shape[2]), dtype=np.int64)
+        slots[: len(tile.lanes), : len(tile.filters)] = slot
+        slot_base = 0
+        if self.config.xor_inputs:
+            slot_base = sum(map(len, self.slot))
+            order = spread(self.config, slots)
+            lanes, slots = lanes[order], encode_tile(self.config, slots[order])
+        self.tile.append([len(self.lane), passes, len(self.filter), slot_base])
+        self.lane += lanes.tolist()
+        self.slot.append(slots)
+
+    def _add_filters(self, tile: Tile, requant: Requant, out: Placement) -> None:
+        """Appends the T words of FILTER of a tile; columns without a filter write nothing."""
+        for f in tile.filters:
+            numbers = [int(requant.bias[f]), int(requant.multiplier[f]), int(requant.shift[f])]
+            self.filter.append([*numbers, int(requant.relu), 1, out.bank[f], out.base[f]])
+        self.filter += [[0] * 7] * (self.config.size - len(tile.filters))
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""

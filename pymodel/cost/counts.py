@@ -204,77 +204,97 @@ def section_bytes(words: int, width: int) -> int:
     return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
 
 
+@dataclass
+class _Tiles:
+    """Sums over the tiles of a layer: lanes with an input, slots that hold a weight, passes, valid members of
+    the lanes' groups, filters that are written.
+    """
+
+    lanes: int = 0
+    slots: int = 0
+    passes: int = 0
+    members: int = 0
+    written: int = 0
+
+
 def _layer_cost(image: Image, name: str, record: Layer, table: dict[str, Words]) -> LayerCost:
-    config = image.config
-    t = config.size
+    t = image.config.size
     where = f"image of '{image.network}', layer '{name}'"
     for count in ("words", "phases", "chunk_words", "tiles"):
         if getattr(record, count) == 0:
             raise TatamiError(f"{where}: {count} is 0, must be at least 1")
-    first_tile, tiles = record.tile_base, record.tiles
-    if first_tile + tiles > config.tile_depth:
-        raise TatamiError(
-            f"{where}: tiles end at {first_tile + tiles}, config '{config.name}' has {config.tile_depth}"
-        )
+    found = _count_tiles(image.config, record, table, where)
     words = record.total
     chunks = ceil_div(words, record.chunk_words)
-    lanes = slots = passes = members = written = 0
-    for index in range(first_tile, first_tile + tiles):
-        lane_base, tile_passes, filter_base, _ = (int(v) for v in table["TILE"][index, 0])
-        rows = slice(lane_base, lane_base + tile_passes * t)
-        if tile_passes == 0 or rows.stop > config.lane_depth or filter_base + t > config.filter_depth:
-            raise TatamiError(
-                f"{where}, tile {index - first_tile}: {tile_passes} passes from lane {lane_base}, filters"
-                f" from {filter_base}"
-            )
-        groups = columns("LANE", table["LANE"][rows, 0]).group
-        if groups.max() >= config.group_depth:
-            raise TatamiError(
-                f"{where}, tile {index - first_tile}: group {groups.max()}, config '{config.name}' has"
-                f" {config.group_depth}"
-            )
-        valid = columns("GROUP", table["GROUP"][groups]).valid.sum(axis=1)
-        lanes += int(np.count_nonzero(valid))
-        stored = tile_rows(config, table["SLOT"], table["TILE"][index, 0])
-        slots += int(np.count_nonzero(columns("SLOT", stored.rows).weight))
-        passes += tile_passes
-        members += int(valid.sum())
-        written += int(
-            np.count_nonzero(columns("FILTER", table["FILTER"][filter_base : filter_base + t]).write)
-        )
-    pass_cycles = passes * words * t
+    pass_cycles = found.passes * words * t
     _, height, width = image.placements[name].shape
     pixels, positions = height * width, words * t
     cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record.gap)
+    # the first pass of a tile does not read its sums, the last one does not write them
+    partial_sums = (found.passes - record.tiles) * positions * t
     return LayerCost(
         name=name,
-        lanes=lanes,
-        slots=slots,
+        lanes=found.lanes,
+        slots=found.slots,
         pixels=pixels,
         positions=positions,
         chunks=chunks,
-        passes=passes * chunks,
+        passes=found.passes * chunks,
         cycles=cycles,
         pass_cycles=pass_cycles,
-        bound_cycles=ceil_div(lanes * pixels, t),
-        macs=slots * positions,
+        bound_cycles=ceil_div(found.lanes * pixels, t),
+        macs=found.slots * positions,
         steps=pass_cycles * t * t,
-        slot_rows=passes * chunks * t,
-        slots_loaded=passes * chunks * t * t,
-        bank_reads=2 * members * words,
-        bank_writes=written * words,
-        # the first pass of a tile does not read its sums, the last one does not write them
-        accumulator_reads=(passes - tiles) * positions * t,
-        accumulator_writes=(passes - tiles) * positions * t,
-        requantised=tiles * positions * t,
+        slot_rows=found.passes * chunks * t,
+        slots_loaded=found.passes * chunks * t * t,
+        bank_reads=2 * found.members * words,
+        bank_writes=found.written * words,
+        accumulator_reads=partial_sums,
+        accumulator_writes=partial_sums,
+        requantised=record.tiles * positions * t,
         lane_reads=pass_cycles,
         group_reads=pass_cycles,
-        tap_reads=members * words,
+        tap_reads=found.members * words,
         edge_reads=pass_cycles,
-        filter_reads=tiles * words * t,
+        filter_reads=record.tiles * words * t,
         tile_reads=cycles,
         program_reads=1,
     )
+
+
+def _count_tiles(config: ArrayConfig, record: Layer, table: dict[str, Words], where: str) -> _Tiles:
+    """Raises `TatamiError`, which begins with `where`, for a table that a tile leaves."""
+    end = record.tile_base + record.tiles
+    if end > config.tile_depth:
+        raise TatamiError(f"{where}: tiles end at {end}, config '{config.name}' has {config.tile_depth}")
+    found = _Tiles()
+    for number, word in enumerate(table["TILE"][record.tile_base : end]):
+        rows, filters = _tile_rows(config, word, f"{where}, tile {number}")
+        groups = columns("LANE", table["LANE"][rows, 0]).group
+        if groups.max() >= config.group_depth:
+            raise TatamiError(
+                f"{where}, tile {number}: group {groups.max()}, config '{config.name}' has"
+                f" {config.group_depth}"
+            )
+        valid = columns("GROUP", table["GROUP"][groups]).valid.sum(axis=1)
+        stored = tile_rows(config, table["SLOT"], word[0])
+        found.lanes += int(np.count_nonzero(valid))
+        found.slots += int(np.count_nonzero(columns("SLOT", stored.rows).weight))
+        found.passes += len(groups) // config.size
+        found.members += int(valid.sum())
+        found.written += int(np.count_nonzero(columns("FILTER", table["FILTER"][filters]).write))
+    return found
+
+
+def _tile_rows(config: ArrayConfig, word: Words, where: str) -> tuple[slice, slice]:
+    """The words of LANE and of FILTER that a word of TILE names."""
+    tile = columns("TILE", word[0])
+    lane_base, passes, filter_base = int(tile.lane_base), int(tile.passes), int(tile.filter_base)
+    lanes = slice(lane_base, lane_base + passes * config.size)
+    filters = slice(filter_base, filter_base + config.size)
+    if passes == 0 or lanes.stop > config.lane_depth or filters.stop > config.filter_depth:
+        raise TatamiError(f"{where}: {passes} passes from lane {lane_base}, filters from {filter_base}")
+    return lanes, filters
 
 
 def fewest_cycles(layers: Sequence[tuple[int, int, int]], lanes: int, size: int) -> float:

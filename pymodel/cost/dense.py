@@ -22,7 +22,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.memory import memories
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.timing import word_stage
-from pymodel.network.integer import GlobalPool, Network
+from pymodel.network.integer import Network, Weighted
 from pymodel.packing.pack import DIGIT_BITS, PackedMatrix, Tile, split_digits
 
 
@@ -65,7 +65,7 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
     parts = iter(shortened.parts)
     layers, more_lanes, more_groups = [], 0, 0
     for layer, counted in zip(network.layers, short.layers, strict=True):
-        if isinstance(layer, GlobalPool):  # whole: it packs the same in every program
+        if not isinstance(layer, Weighted):  # whole: it packs the same in every program
             layers.append(counted)
             continue
         part = next(parts)

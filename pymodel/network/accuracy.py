@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import INPUT, GlobalPool, IntArray, Linear, Network, Requant, Residual
+from pymodel.network.integer import INPUT, Conv, IntArray, Linear, Network, Requant, Residual
 from pymodel.network.network_file import accuracy
-from pymodel.network.reference import INT32_MAX, INT32_MIN, evaluate
+from pymodel.network.reference import INT32_MAX, INT32_MIN, evaluate, layer_sum
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -76,19 +76,18 @@ def tensors_int8(
     with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK has Winograd
         for layer in network.layers:
             source = tensors[layer.source]
-            if isinstance(layer, GlobalPool):
-                total, bound = (
-                    source.sum(dim=(2, 3), keepdim=True, dtype=torch.float64),
-                    PEAK * source[0, 0].numel(),
-                )
-            elif isinstance(layer, Linear):
-                flat = source.reshape(len(source), -1, 1, 1)
-                total, bound = _convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
-            else:
-                total, bound = _convolve(source, layer.weight, layer.stride, layer.padding)
-                if layer.residual is not None:
-                    total += _residual(tensors[layer.residual.source], layer.residual)
-                    bound += PEAK * int(np.abs(layer.residual.weight.astype(np.int64)).max())
+            match layer:
+                case Linear():
+                    flat = source.reshape(len(source), -1, 1, 1)
+                    total, bound = _convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+                case Conv():
+                    total, bound = _convolve(source, layer.weight, layer.stride, layer.padding)
+                    if layer.residual is not None:
+                        total += _residual(tensors[layer.residual.source], layer.residual)
+                        bound += PEAK * int(np.abs(layer.residual.weight.astype(np.int64)).max())
+                case _:  # few operations: nothing is gained by another way
+                    exact = layer_sum(layer, {layer.source: source.to(torch.int8).numpy()})
+                    total, bound = torch.from_numpy(exact).double(), INT32_MAX + 1
             # Most layers cannot leave the accumulator, whatever their input.
             if bound > INT32_MAX and total.numel() and (total.min() < INT32_MIN or total.max() > INT32_MAX):
                 raise TatamiError(

@@ -58,6 +58,10 @@ class FloatPool:
     name: str
     source: str
 
+    def pixels(self, source: Shape) -> int:
+        """Of how many pixels an output is the mean, given the shape of the source."""
+        return source[1] * source[2]
+
 
 @dataclass(frozen=True)
 class FloatLinear:
@@ -71,6 +75,7 @@ class FloatLinear:
 
 
 FloatLayer = FloatConv | FloatPool | FloatLinear
+FloatWeighted = FloatConv | FloatLinear
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class FloatNetwork:
     def __post_init__(self) -> None:
         checked = Network(self.name, self.input_shape, ())
         for layer in self.layers:
-            if not isinstance(layer, FloatPool):
+            if isinstance(layer, FloatWeighted):
                 for part, value in (("weight", layer.weight), ("bias", layer.bias)):
                     if not np.isfinite(value).all():
                         raise TatamiError(
@@ -130,42 +135,51 @@ def evaluate_float(network: FloatNetwork, images: FloatArray) -> dict[str, Float
         )
     tensors = {INPUT: images.astype(np.float64)}
     for layer in network.layers:
-        source = tensors[layer.source]
-        if isinstance(layer, FloatPool):
-            tensors[layer.name] = source.mean(axis=(2, 3), keepdims=True)
-            continue
-        if isinstance(layer, FloatConv):
-            total = correlate(source, layer.weight, layer.stride, layer.padding)
-        else:
-            total = correlate(
-                source.reshape(len(source), -1, 1, 1), layer.weight[:, :, None, None], stride=1, padding=0
-            )
-        total = total + layer.bias[:, None, None]
-        if isinstance(layer, FloatConv) and layer.residual is not None:
-            picked = tensors[layer.residual.source][
-                :, layer.residual.channel, :: layer.residual.stride, :: layer.residual.stride
-            ]
-            total += np.where(layer.residual.channel[:, None, None] < 0, 0, picked)
-        tensors[layer.name] = np.maximum(total, 0) if layer.relu else total
+        tensors[layer.name] = _evaluate_layer(layer, tensors)
     return tensors
+
+
+def _evaluate_layer(layer: FloatLayer, tensors: Mapping[str, FloatArray]) -> FloatArray:
+    source = tensors[layer.source]
+    match layer:
+        case FloatPool():
+            return source.mean(axis=(2, 3), keepdims=True)
+        case FloatConv():
+            total = correlate(source, layer.weight, layer.stride, layer.padding) + layer.bias[:, None, None]
+            if layer.residual is not None:
+                total += _picked(tensors[layer.residual.source], layer.residual)
+        case FloatLinear():
+            flat = source.reshape(len(source), -1, 1, 1)
+            total = correlate(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+            total += layer.bias[:, None, None]
+    return np.maximum(total, 0) if layer.relu else total
+
+
+def _picked(source: FloatArray, residual: FloatResidual) -> FloatArray:
+    """What a residual adds to each filter: [B, F, H', W']."""
+    pixels = source[:, residual.channel, :: residual.stride, :: residual.stride]
+    return np.where(residual.channel[:, None, None] < 0, 0, pixels)
 
 
 def _blank(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
     """The layer with all numbers zero: what `Network` needs to check names and shapes."""
-    filters = shapes.get(layer.source, (1, 1, 1))[0] if isinstance(layer, FloatPool) else len(layer.bias)
-    zeros = np.zeros(filters, dtype=np.int32)
-    requant = Requant(zeros, zeros, zeros)
-    if isinstance(layer, FloatPool):
-        return GlobalPool(layer.name, layer.source, requant)
-    weight = np.zeros(layer.weight.shape, dtype=np.int8)
-    if isinstance(layer, FloatLinear):
-        return Linear(layer.name, layer.source, weight, requant)
-    residual = layer.residual
-    blank = (
-        Residual(
-            residual.source, residual.channel, np.zeros(len(residual.channel), dtype=np.int8), residual.stride
-        )
-        if residual
-        else None
-    )
-    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, blank)
+    if isinstance(layer, FloatWeighted):
+        filters, weight = len(layer.bias), np.zeros(layer.weight.shape, dtype=np.int8)
+    else:  # as many as the source has channels; `Network` says it if there is no such source
+        filters = shapes.get(layer.source, (1, 1, 1))[0]
+    requant = Requant(*(np.zeros(filters, dtype=np.int32),) * 3)
+    match layer:
+        case FloatPool():
+            return GlobalPool(layer.name, layer.source, requant)
+        case FloatLinear():
+            return Linear(layer.name, layer.source, weight, requant)
+        case FloatConv():
+            residual = _blank_residual(layer.residual)
+            return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
+
+
+def _blank_residual(residual: FloatResidual | None) -> Residual | None:
+    if residual is None:
+        return None
+    zeros = np.zeros(len(residual.channel), dtype=np.int8)
+    return Residual(residual.source, residual.channel, zeros, residual.stride)

@@ -8,6 +8,8 @@ filter (TensorFlow Lite, single rounding; Jacob et al., arXiv 1712.05877); ReLU 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +19,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import check_name
 
 IntArray = npt.NDArray[np.integer]
+Shape = tuple[int, int, int]
 
 INPUT = "input"  # name of the tensor that the host loads
 MAX_MULTIPLIER = 65535
@@ -49,8 +52,24 @@ class Residual:
     stride: int = 1
 
 
+class LayerType(ABC):
+    """What every type of layer says about itself: docs/how-to/add-a-layer-type.md."""
+
+    @abstractmethod
+    def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:
+        """The output's (channels, rows, columns), from the `shapes` of earlier tensors, the source among
+        them. Raises `TatamiError`, which begins with `where`, for a layer that does not fit them.
+        """
+
+    def strides(self) -> tuple[tuple[str, int], ...]:
+        """The tensors whose planes it moves over, each with the stride: they must be laid out as its output
+        is. None for a layer that reads pixels one by one.
+        """
+        return ()
+
+
 @dataclass(frozen=True)
-class Conv:
+class Conv(LayerType):
     """Two-dimensional convolution, weights int8 [F, C, k, k], zero padding on all four sides."""
 
     name: str
@@ -61,9 +80,36 @@ class Conv:
     padding: int = 0
     residual: Residual | None = None
 
+    def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:
+        channels, rows, columns = shapes[self.source]
+        _check_weight(where, self.weight, 4, channels)
+        k = self.weight.shape[2]
+        if self.weight.shape[3] != k or k not in (1, 3, 5):
+            raise TatamiError(f"{where}: kernel is {self.weight.shape[2:]}, must be square of 1, 3 or 5")
+        if self.stride not in (1, 2):
+            raise TatamiError(f"{where}: stride is {self.stride}, must be 1 or 2")
+        if not 0 <= self.padding < k:
+            raise TatamiError(f"{where}: padding is {self.padding}, must be in 0..{k - 1}")
+        out_rows, out_columns = ((n + 2 * self.padding - k) // self.stride + 1 for n in (rows, columns))
+        if out_rows < 1 or out_columns < 1:
+            raise TatamiError(
+                f"{where}: input {rows} x {columns} with padding {self.padding} is smaller than"
+                f" the kernel {k}"
+            )
+        out = (len(self.weight), out_rows, out_columns)
+        if self.residual is not None:
+            _check_residual(where, self.residual, out, shapes)
+        return out
+
+    def strides(self) -> tuple[tuple[str, int], ...]:
+        moves = ((self.source, self.stride),)
+        if self.residual is None:
+            return moves
+        return (*moves, (self.residual.source, self.residual.stride))
+
 
 @dataclass(frozen=True)
-class GlobalPool:
+class GlobalPool(LayerType):
     """Sum over all pixels of a channel, requantised (the multiplier holds 1 / pixels): [C, H, W] -> [C, 1,
     1].
     """
@@ -72,9 +118,12 @@ class GlobalPool:
     source: str
     requant: Requant
 
+    def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:  # noqa: ARG002
+        return (shapes[self.source][0], 1, 1)
+
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(LayerType):
     """Fully connected, weights int8 [F, C * H * W] in the channel-major order of `torch.flatten`: -> [F, 1,
     1].
     """
@@ -84,9 +133,14 @@ class Linear:
     weight: IntArray
     requant: Requant
 
+    def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:
+        channels, rows, columns = shapes[self.source]
+        _check_weight(where, self.weight, 2, channels * rows * columns)
+        return (len(self.weight), 1, 1)
+
 
 Layer = Conv | GlobalPool | Linear
-Shape = tuple[int, int, int]
+Weighted = Conv | Linear  # layers with weights: those that a scheme may plan
 
 
 @dataclass(frozen=True)
@@ -105,40 +159,13 @@ class Network:
             check_name(f"network '{self.name}': a layer's name", layer.name)
             if layer.name in shapes:
                 raise TatamiError(f"network '{self.name}': two tensors are named '{layer.name}'")
-            shapes[layer.name] = _output_shape(f"network '{self.name}', layer '{layer.name}'", layer, shapes)
+            where = f"network '{self.name}', layer '{layer.name}'"
+            if layer.source not in shapes:
+                raise TatamiError(f"{where}: source '{layer.source}' is not an earlier tensor")
+            shape = layer.output_shape(where, shapes)
+            _check_requant(where, layer.requant, shape[0])
+            shapes[layer.name] = shape
         object.__setattr__(self, "shapes", shapes)
-
-
-def _output_shape(where: str, layer: Layer, shapes: dict[str, Shape]) -> Shape:
-    """Checks a layer against the tensors it reads; returns its output's (channels, rows, columns)."""
-    if layer.source not in shapes:
-        raise TatamiError(f"{where}: source '{layer.source}' is not an earlier tensor")
-    channels, rows, columns = shapes[layer.source]
-    if isinstance(layer, GlobalPool):
-        out = (channels, 1, 1)
-    elif isinstance(layer, Linear):
-        _check_weight(where, layer.weight, 2, channels * rows * columns)
-        out = (len(layer.weight), 1, 1)
-    else:
-        _check_weight(where, layer.weight, 4, channels)
-        k = layer.weight.shape[2]
-        if layer.weight.shape[3] != k or k not in (1, 3, 5):
-            raise TatamiError(f"{where}: kernel is {layer.weight.shape[2:]}, must be square of 1, 3 or 5")
-        if layer.stride not in (1, 2):
-            raise TatamiError(f"{where}: stride is {layer.stride}, must be 1 or 2")
-        if not 0 <= layer.padding < k:
-            raise TatamiError(f"{where}: padding is {layer.padding}, must be in 0..{k - 1}")
-        out_rows, out_columns = ((n + 2 * layer.padding - k) // layer.stride + 1 for n in (rows, columns))
-        if out_rows < 1 or out_columns < 1:
-            raise TatamiError(
-                f"{where}: input {rows} x {columns} with padding {layer.padding} is smaller than the"
-                f" kernel {k}"
-            )
-        out = (len(layer.weight), out_rows, out_columns)
-        if layer.residual is not None:
-            _check_residual(where, layer.residual, out, shapes)
-    _check_requant(where, layer.requant, out[0])
-    return out
 
 
 def _check_weight(where: str, weight: IntArray, dims: int, inputs: int) -> None:
@@ -163,7 +190,7 @@ def _check_requant(where: str, requant: Requant, filters: int) -> None:
             raise TatamiError(f"{where}: requant {name} must hold integers in {low}..{high}")
 
 
-def _check_residual(where: str, residual: Residual, out: Shape, shapes: dict[str, Shape]) -> None:
+def _check_residual(where: str, residual: Residual, out: Shape, shapes: Mapping[str, Shape]) -> None:
     if residual.source not in shapes:
         raise TatamiError(f"{where}: residual source '{residual.source}' is not an earlier tensor")
     channels, rows, columns = shapes[residual.source]

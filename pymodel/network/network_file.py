@@ -11,18 +11,20 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
+from pymodel.network.integer import Layer, Network, Requant, Residual, Weighted
 from pymodel.packing.plan import LayerPlan
 
 FORMAT, VERSION = "tatami-network", 2
+KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in get_args(Layer)}
+REQUANT = ("bias", "multiplier", "shift")  # its arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -63,7 +65,7 @@ class Kept:
         layers = {layer.name: layer for layer in self.network.layers}
         for name, plan in self.plans.items():
             layer = layers.get(name)
-            if layer is None or isinstance(layer, GlobalPool):
+            if not isinstance(layer, Weighted):
                 raise TatamiError(f"{where}: plan of '{name}', which is no layer with weights")
             needed = (len(layer.weight), layer.weight[0].size)
             if plan.mask.shape != needed:
@@ -206,37 +208,38 @@ def _unflatten(value: Any, name: str, arrays: Arrays) -> Any:
 
 def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
     """A layer without its numbers, for the header; the numbers go to `arrays`."""
-    described: dict[str, Any] = {
-        "kind": type(layer).__name__,
-        "name": layer.name,
-        "source": layer.source,
-        "relu": layer.requant.relu,
-    }
-    for part in ("bias", "multiplier", "shift"):
+    described: dict[str, Any] = {"kind": type(layer).__name__, "relu": layer.requant.relu}
+    for part in REQUANT:
         arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
-    if not isinstance(layer, GlobalPool):
-        arrays[f"{layer.name}.weight"] = layer.weight
-    if isinstance(layer, Conv):
-        described |= {"stride": layer.stride, "padding": layer.padding, "residual": None}
-        if layer.residual is not None:
-            described["residual"] = {"source": layer.residual.source, "stride": layer.residual.stride}
-            arrays[f"{layer.name}.residual_channel"] = layer.residual.channel
-            arrays[f"{layer.name}.residual_weight"] = layer.residual.weight
+    for part in _parts(type(layer)):
+        value = getattr(layer, part)
+        if isinstance(value, np.ndarray):
+            arrays[f"{layer.name}.{part}"] = value
+        elif isinstance(value, Residual):
+            described[part] = {"source": value.source, "stride": value.stride}
+            arrays[f"{layer.name}.{part}_channel"] = value.channel
+            arrays[f"{layer.name}.{part}_weight"] = value.weight
+        else:
+            described[part] = value
     return described
 
 
 def _layer(described: dict[str, Any], arrays: Arrays) -> Layer:
-    kind, name, source = described["kind"], described["name"], described["source"]
-    requant = Requant(
-        arrays[f"{name}.bias"], arrays[f"{name}.multiplier"], arrays[f"{name}.shift"], described["relu"]
-    )
-    if kind == GlobalPool.__name__:
-        return GlobalPool(name, source, requant)
-    weight = arrays[f"{name}.weight"]
-    if kind == Linear.__name__:
-        return Linear(name, source, weight, requant)
-    residual = None
-    if described["residual"] is not None:
-        channel, scaled = arrays[f"{name}.residual_channel"], arrays[f"{name}.residual_weight"]
-        residual = Residual(described["residual"]["source"], channel, scaled, described["residual"]["stride"])
-    return Conv(name, source, weight, requant, described["stride"], described["padding"], residual)
+    """The inverse of `_describe`."""
+    name, kind = described["name"], KINDS.get(described["kind"])
+    if kind is None:
+        raise TatamiError(f"layer '{name}': kind is '{described['kind']}', must be one of {', '.join(KINDS)}")
+    bias, multiplier, shift = (arrays[f"{name}.{part}"] for part in REQUANT)
+    parts: dict[str, Any] = {"requant": Requant(bias, multiplier, shift, described["relu"])}
+    for part in _parts(kind):
+        value: Any = described[part] if part in described else arrays[f"{name}.{part}"]
+        if part == "residual" and value is not None:
+            channel, weight = arrays[f"{name}.{part}_channel"], arrays[f"{name}.{part}_weight"]
+            value = Residual(value["source"], channel, weight, value["stride"])
+        parts[part] = value
+    return kind(**parts)
+
+
+def _parts(kind: type[Layer]) -> list[str]:
+    """The fields of a type of layer, but for its requantisation."""
+    return [part.name for part in fields(kind) if part.name != "requant"]

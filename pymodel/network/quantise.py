@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,10 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.float import (
     FloatArray,
     FloatConv,
-    FloatLayer,
-    FloatLinear,
     FloatNetwork,
     FloatPool,
     FloatResidual,
+    FloatWeighted,
     evaluate_float,
 )
 from pymodel.network.integer import (
@@ -35,14 +35,13 @@ from pymodel.network.integer import (
     MAX_RESIDUAL,
     MAX_SHIFT,
     Conv,
-    GlobalPool,
     IntArray,
     Layer,
-    Linear,
     Network,
     Requant,
     Residual,
     Shape,
+    Weighted,
 )
 
 PEAK = 127  # the largest weight and activation: symmetric, -128 is left to saturation
@@ -116,47 +115,50 @@ def quantise(
                 f"network '{network.name}': scale of tensor '{name}' is {scales.get(name)}, must be a"
                 " positive number"
             )
-    layers = []
-    for layer in network.layers:
+    layers: list[Layer] = []
+    for layer, blank in zip(network.layers, network.skeleton.layers, strict=True):
         try:
-            layers.append(
-                _quantise_layer(layer, network.shapes, scales, residual_limit, steps.get(layer.name))
-            )
+            if isinstance(layer, FloatWeighted):
+                layers.append(_quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name)))
+            else:
+                layers.append(_quantise_pool(layer, blank, network.shapes[layer.source], scales))
         except TatamiError as error:
             raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
     return Network(network.name, network.input_shape, tuple(layers))
 
 
-def _quantise_layer(
-    layer: FloatLayer,
-    shapes: Mapping[str, Shape],
+def _quantise_pool(layer: FloatPool, blank: Layer, source: Shape, scales: Mapping[str, float]) -> Layer:
+    """A layer that is the mean of so many pixels of each channel; `blank` is the integer layer without its
+    numbers.
+    """
+    step = np.full(source[0], scales[layer.source] / layer.pixels(source))
+    return replace(blank, requant=_requant(np.zeros(source[0]), step, scales[layer.name], relu=False))
+
+
+def _quantise_weights(
+    layer: FloatWeighted,
+    blank: Layer,
     scales: Mapping[str, float],
     residual_limit: int,
     given: FloatArray | None,
 ) -> Layer:
     s_in, s_out = scales[layer.source], scales[layer.name]
-    if isinstance(layer, FloatPool):
-        channels, rows, columns = shapes[layer.source]
-        step = np.full(channels, s_in / (rows * columns))
-        return GlobalPool(layer.name, layer.source, _requant(np.zeros(channels), step, s_out, relu=False))
-
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
     free = peak / PEAK if given is None else given
     step = np.maximum.reduce(
         [s_in * free, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
     )
-    residual = None
-    if isinstance(layer, FloatConv) and layer.residual is not None:
+    if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual is not None:
         step, weight = _residual_weight(
             step, layer.residual, scales[layer.residual.source], residual_limit, exact=given is None
         )
         residual = Residual(layer.residual.source, layer.residual.channel, weight, layer.residual.stride)
+        blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
     weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
     requant = _requant(layer.bias, step, s_out, layer.relu)
-    if isinstance(layer, FloatLinear):
-        return Linear(layer.name, layer.source, weight, requant)
-    return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
+    assert isinstance(blank, Weighted)  # as the layer is
+    return replace(blank, weight=weight, requant=requant)
 
 
 def _residual_weight(

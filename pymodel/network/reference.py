@@ -7,11 +7,13 @@ product and partial sum is a whole number below 2**53, so no order of addition c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network, Requant, Residual
+from pymodel.network.integer import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
@@ -49,17 +51,7 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
     tensors: dict[str, Int8Array] = {INPUT: images}
     sums: dict[str, Int64Array] = {}
     for layer in network.layers:
-        source = tensors[layer.source]
-        if isinstance(layer, Conv):
-            total = convolve(source, layer.weight, layer.stride, layer.padding)
-            if layer.residual is not None:
-                total += residual_sum(tensors[layer.residual.source], layer.residual)
-        elif isinstance(layer, GlobalPool):
-            total = source.sum(axis=(2, 3), keepdims=True, dtype=np.int64)
-        elif isinstance(layer, Linear):
-            total = convolve(
-                source.reshape(len(source), -1, 1, 1), layer.weight[:, :, None, None], stride=1, padding=0
-            )
+        total = layer_sum(layer, tensors)
         if total.size and (total.min() < INT32_MIN or total.max() > INT32_MAX):
             raise TatamiError(
                 f"network '{network.name}', layer '{layer.name}': sum {np.abs(total).max()} leaves the int32"
@@ -68,6 +60,24 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
         sums[layer.name] = total
         tensors[layer.name] = requantise(total, layer.requant)
     return tensors, sums
+
+
+def layer_sum(layer: Layer, tensors: Mapping[str, Int8Array]) -> Int64Array:
+    """What a layer sums up, before its bias: int64 [B, F, H', W'], from the tensors int8 [B, C, H, W] that it
+    reads.
+    """
+    source = tensors[layer.source]
+    match layer:
+        case Conv():
+            total = convolve(source, layer.weight, layer.stride, layer.padding)
+            if layer.residual is not None:
+                total += residual_sum(tensors[layer.residual.source], layer.residual)
+            return total
+        case GlobalPool():
+            return source.sum(axis=(2, 3), keepdims=True, dtype=np.int64)
+        case Linear():
+            flat = source.reshape(len(source), -1, 1, 1)
+            return convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
 
 
 def correlate(source: FloatArray, weight: FloatArray, stride: int, padding: int) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pymodel.compiler.layout import input_banks, output_words, residual_banks
 from pymodel.machine.config import ArrayConfig
-from pymodel.network.float import FloatArray, FloatNetwork, FloatPool
+from pymodel.network.float import FloatArray, FloatNetwork, FloatWeighted
 from pymodel.schemes import LayerPlan, LayerWeights, Scheme
 
 
@@ -31,7 +31,7 @@ def prune_once(
         output_words(skeleton, config),
     )
     pruned_ones = [
-        layer for layer in network.layers if not isinstance(layer, FloatPool) and layer.name not in keep
+        layer for layer in network.layers if isinstance(layer, FloatWeighted) and layer.name not in keep
     ]
     matrices: dict[str, FloatArray] = {
         layer.name: layer.weight.reshape(len(layer.weight), -1) for layer in pruned_ones
@@ -42,9 +42,9 @@ def prune_once(
     ]
     plans = scheme.plan(layers, ratio, config, rng)
     pruned = tuple(
-        layer
-        if isinstance(layer, FloatPool) or layer.name not in plans
-        else replace(layer, weight=layer.weight * plans[layer.name].mask.reshape(layer.weight.shape))
+        replace(layer, weight=layer.weight * plans[layer.name].mask.reshape(layer.weight.shape))
+        if isinstance(layer, FloatWeighted) and layer.name in plans
+        else layer
         for layer in network.layers
     )
     return FloatNetwork(network.name, network.input_shape, pruned), plans

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pymodel.network.float import FloatArray, FloatPool
+from pymodel.network.float import FloatArray, FloatWeighted
 from pymodel.network.from_torch import import_torch
 from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, unpack
 from pymodel.schemes.tight_subword import digit_saliency_kept
@@ -78,7 +78,7 @@ class SubwordTrainer(Trainer):
                 found[layer.name] = (
                     np.abs(imported.factors[layer.name]) * self.step_of(layer.name).flatten().double().numpy()
                 )
-            elif not isinstance(layer, FloatPool):
+            elif isinstance(layer, FloatWeighted):
                 found[layer.name] = (
                     np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1) / MAX_DIGITS
                 )

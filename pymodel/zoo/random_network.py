@@ -18,7 +18,18 @@ from pymodel.compiler.layout import input_banks, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual, Shape
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    GlobalPool,
+    Layer,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    Shape,
+    Weighted,
+)
 from pymodel.schemes import LayerPlan, LayerWeights, get_scheme
 from pymodel.schemes.penni import BASIS, COEFFICIENTS
 from pymodel.schemes.tight_subword import project
@@ -124,7 +135,7 @@ def mixed_schemes(
     schemes = {
         layer.name: str(rng.choice(MIX if config.weight_bits == 8 else DIGIT_MIX))
         for layer in network.layers
-        if not isinstance(layer, GlobalPool) and rng.random() < 0.8
+        if isinstance(layer, Weighted) and rng.random() < 0.8
     }
     layers: list[Layer] = []
     for layer in network.layers:
@@ -139,9 +150,7 @@ def mixed_schemes(
     for name, scheme in schemes.items():
         ratio = float(rng.uniform(1, 4)) if get_scheme(scheme).prunes else 1.0
         stages = [
-            layer
-            for layer in layers
-            if layer.name in (name + BASIS, name) and not isinstance(layer, GlobalPool)
+            layer for layer in layers if layer.name in (name + BASIS, name) and isinstance(layer, Weighted)
         ]
         weights = []
         for layer in stages:
@@ -169,7 +178,7 @@ def mixed_schemes(
 
 def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
     """The layer with what its plan has slots for."""
-    if plan is None or isinstance(layer, GlobalPool):
+    if plan is None or not isinstance(layer, Weighted):
         return layer
     if plan.packed is not None and plan.packed.digits:
         return replace(layer, weight=project(plan.packed, layer.weight).astype(np.int64))

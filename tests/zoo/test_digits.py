@@ -267,7 +267,7 @@ def test_unknown_net_lists_the_valid_ones(net: str, capsys: pytest.CaptureFixtur
 def test_train_script_ends_with_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pymodel.training.train_digits.Settings", lambda: QUICK)
+    monkeypatch.setattr("pymodel.training.train_digits.DigitsTraining", lambda: QUICK)
     assert main(["--net", "digits", "--out", str(tmp_path / "x.npz"), "--seed", "3"]) == 0
     tag, figures = capsys.readouterr().out.splitlines()[-1].split(" ", 1)
     assert tag == "TRAIN"
