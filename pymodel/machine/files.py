@@ -76,23 +76,47 @@ def checked(model: type[Model], content: Any, where: object) -> Model:
         return model.model_validate_json(json.dumps(content))  # JSON's rules: a list may be a tuple
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
+        field = _line(".".join(map(str, first["loc"])))
+        known = list(model.model_fields) if len(first["loc"]) == 1 else []
         raise TatamiError(
-            f"{where}: {_problem(field, first['type'], first['msg'], first['input'])}"
+            f"{where}: {_problem(field, first['type'], first['msg'], first['input'], known)}"
         ) from None
+    except TatamiError as error:  # of a dataclass that checks itself
+        raise TatamiError(f"{where}: {error}") from None
     except (TypeError, ValueError, RecursionError) as error:  # a date or the like, which JSON does not have
         raise TatamiError(f"{where}: {_line(error)}") from None
 
 
-def _problem(field: str, kind: str, message: str, value: Any) -> str:
-    if kind == "missing":
+def checked_list(model: type[Model], content: Any, where: object) -> list[Model]:
+    """Each entry of a list as `model`; messages count the entries from 1."""
+    if not isinstance(content, list):
+        raise TatamiError(f"{where}: is {_shown(content)}: must be a list")
+    return [checked(model, entry, f"{where}, entry {number}") for number, entry in enumerate(content, 1)]
+
+
+def checked_lines(model: type[Model], path: Path) -> list[Model]:
+    """The lines of a file, each the JSON of a `model`; messages count the lines from 1."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    places = [(f"{path}, line {number}", line) for number, line in lines if line]
+    return [checked(model, parse_json(line, where), where) for where, line in places]
+
+
+def _problem(field: str, kind: str, message: str, value: Any, known: list[str]) -> str:
+    """`known`: the fields that there are beside it, where that helps."""
+    if kind in ("missing", "missing_argument"):
         return f"field '{field}' is missing"
-    if kind == "extra_forbidden":
-        return f"field '{field}' is unknown"
-    shown = repr(value)
-    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"field '{field}' is unknown" + (f"; valid: {', '.join(known)}" if known else "")
+    if kind == "value_error" and not field:  # fields that do not go together
+        return _line(message.removeprefix("Value error, "))
+    shown, message = _shown(value), message.removeprefix("Value error, ")
     what = _line(message[:1].lower() + message[1:])
     return f"field '{field}' is {shown}: {what}" if field else f"is {shown}: {what}"
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 def _line(error: object) -> str:

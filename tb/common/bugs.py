@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked, read_yaml
 from pymodel.machine.places import BUILD, ROOT
 
 BUGS_FILE = ROOT / "tb" / "bugs.yaml"
@@ -45,10 +45,8 @@ class Edit:
         return text.replace(lines[0], lines[0].replace(self.old, self.new))
 
 
-class Bug(BaseModel):
+class Bug(Fields):
     """One entry of bugs.yaml; the head of that file says what the fields mean."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     what: str = Field(min_length=1)
@@ -101,19 +99,16 @@ class Bug(BaseModel):
 
 
 def load_bugs(path: Path = BUGS_FILE) -> list[Bug]:
-    """The entries of bugs.yaml. Raises `TatamiError` that names each entry and field that is wrong."""
-    try:
-        rows = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
+    """The entries of bugs.yaml. Raises `TatamiError` that names each entry that is wrong, and its field."""
+    rows = read_yaml(path)
     if not isinstance(rows, list) or not rows:
         raise TatamiError(f"{path}: holds no list of bugs")
     bugs, errors = [], []
     for number, row in enumerate(rows, 1):
         try:
-            bugs.append(Bug.model_validate(row))
-        except ValidationError as error:
-            errors += [f"{named(row, number)}: {line}" for line in lines_of(error)]
+            bugs.append(checked(Bug, row, named(row, number)))
+        except TatamiError as error:
+            errors.append(str(error))
     names = [bug.name for bug in bugs]
     twice = sorted({name for name in names if names.count(name) > 1})
     refuse(path, errors + [f"named twice: {', '.join(twice)}" for _ in twice[:1]])
@@ -121,17 +116,8 @@ def load_bugs(path: Path = BUGS_FILE) -> list[Bug]:
 
 
 def named(row: Any, number: int) -> str:
-    return f"bug '{row['name']}'" if isinstance(row, Mapping) and "name" in row else f"bug {number}"
-
-
-def lines_of(error: ValidationError) -> list[str]:
-    """A line for each field that is wrong."""
-    return [
-        f"field '{'.'.join(map(str, one['loc']))}': {one['msg']}"
-        if one["loc"]
-        else one["msg"].removeprefix("Value error, ")
-        for one in error.errors()
-    ]
+    name = row.get("name") if isinstance(row, dict) else None
+    return f"bug '{name}'" if isinstance(name, str) and name.isidentifier() else f"bug {number}"
 
 
 def refuse(path: Path, errors: Sequence[str]) -> None:

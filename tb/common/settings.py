@@ -10,19 +10,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked, parse_json, read_json, write_text
 
 VARIABLE = "TATAMI_SETTINGS"
 NETWORK_FILE, IMAGE_FILE = "network.npz", "image.tatami"  # in the folder of a prepared network
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+Parameter = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+Value = str | int | float | bool | None
+
+
+class Options(Fields):
     """What a run is asked for beyond its test, configuration and seed.
 
     `images`: how many to run. `network`: the folder of a prepared network. `dense`: every weight in a slot of
@@ -31,7 +35,7 @@ class Options:
     one bit of a slot is wrong in the image that the machine gets.
     """
 
-    images: int | None = None
+    images: int | None = Field(default=None, ge=1)
     network: str = ""
     dense: bool = False
     only: str = ""
@@ -41,67 +45,41 @@ class Options:
 
     def given(self) -> dict[str, Any]:
         """The fields that are not as they are by default."""
-        return {f.name: getattr(self, f.name) for f in fields(Options) if getattr(self, f.name) != f.default}
+        return self.model_dump(include=set(Options.model_fields), exclude_defaults=True)
 
     def __or__(self, other: Options) -> Options:
         """These, and what `other` gives, which wins."""
         return Options(**{**self.given(), **other.given()})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(Options):
     """All that a simulation is told: `parameters` are the Verilog parameters of its top, `sim` is `verilator`
     or `icarus`, `result` the file that `report` writes.
     """
 
     config: ArrayConfig
-    parameters: dict[str, int]
+    parameters: dict[Parameter, int]
     sim: str
     result: str
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return self.model_dump_json()
+
+
+class Reported(Fields):
+    """What a simulation reports: flat values for the RESULT line, lists of flat dicts for tables."""
+
+    result: dict[str, Value | list[dict[str, Value]]]
 
 
 def get() -> Settings:
     """The settings of this simulation."""
-    told = json.loads(os.environ[VARIABLE])
-    return Settings(**{**told, "config": ArrayConfig(**told["config"])})
+    return checked(Settings, parse_json(os.environ[VARIABLE], VARIABLE), VARIABLE)
 
 
 def from_user() -> Options:
     """What the user set `VARIABLE` to, nothing by default. Raises `TatamiError` for what is no option."""
-    text = os.environ.get(VARIABLE)
-    if not text:
-        return Options()
-    try:
-        told = json.loads(text)
-    except ValueError as error:
-        raise TatamiError(f"{VARIABLE} is no JSON: {error}") from None
-    return options(told, VARIABLE)
-
-
-def options(told: Any, where: str) -> Options:
-    """The options in what was read from `where`. Raises `TatamiError` naming the field that is wrong."""
-    if not isinstance(told, dict):
-        raise TatamiError(f"{where} must be an object with some of {', '.join(_kinds())}")
-    for name, value in told.items():
-        kind = _kinds().get(name)
-        if kind is None:
-            raise TatamiError(f"{where}: field '{name}' is unknown; valid: {', '.join(_kinds())}")
-        if type(value) is not kind and not (name == "images" and value is None):
-            raise TatamiError(f"{where}: field '{name}' is {value!r}, must be {_NAMES[kind]}")
-    if told.get("images") is not None and told["images"] < 1:
-        raise TatamiError(f"{where}: field 'images' is {told['images']}, must be at least 1")
-    return Options(**told)
-
-
-_NAMES = {bool: "true or false", int: "an integer", str: "text"}
-
-
-def _kinds() -> dict[str, type]:
-    """The type of each option: that of its default, an integer where there is none."""
-    return {f.name: int if f.default is None else type(f.default) for f in fields(Options)}
+    return checked(Options, parse_json(os.environ.get(VARIABLE) or "{}", VARIABLE), VARIABLE)
 
 
 def config() -> ArrayConfig:
@@ -128,17 +106,20 @@ def images() -> int:
 
 def coverage() -> bool:
     """Whether functional coverage is collected; never outside of a simulation."""
-    return bool(json.loads(os.environ.get(VARIABLE, "{}")).get("coverage", False))
+    told = parse_json(os.environ.get(VARIABLE) or "{}", VARIABLE)
+    return isinstance(told, dict) and told.get("coverage") is True
 
 
 def report(result: Mapping[str, Any]) -> None:
-    """Hand `result` to the runner: flat values for the RESULT line, lists of flat dicts for tables.
-
-    A later call adds to an earlier one.
-    """
+    """Hand `result`, as `Reported` has it, to the runner. A later call adds to an earlier one."""
     path = Path(get().result)
-    earlier = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**earlier, **result}, default=_plain))
+    earlier = reported(path) if path.is_file() else {}
+    write_text(path, json.dumps({**earlier, **result}, default=_plain))
+
+
+def reported(path: Path) -> dict[str, Any]:
+    """What was reported to a file. Raises `TatamiError` in one line if it is damaged."""
+    return checked(Reported, {"result": read_json(path)}, path).result
 
 
 def _plain(value: Any) -> Any:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.files import read_json
+from pymodel.machine.files import Fields, checked, read_json, write_json
+from pymodel.machine.names import check_name
 from tb.common import settings
-from tb.common.settings import Options
+from tb.common.settings import Options, Parameter
 from tb.debug import suspect
 from tb.debug.suspect import Suspect
 from tb.flow import provenance, runner
@@ -26,6 +27,34 @@ from tb.flow.testlist import TestSpec
 FAILURES = runner.BUILD / "failures"
 RECORD, PATCH = "failure.json", "worktree.patch"
 KEPT = ("run.log", "results.xml", "result.json")  # of the run's own folder
+
+
+class Record(Fields):
+    """failure.json: how to run it again, what was said, and with what tools."""
+
+    test: TestSpec
+    sim: runner.Simulator
+    config: ArrayConfig
+    seed: int = Field(ge=0, le=runner.MAX_SEED)
+    options: Options
+    top: str | None
+    parameters: dict[Parameter, int] | None
+    sources: tuple[str, ...] | None
+    message: str
+    revision: str | None
+    tools: dict[str, str]
+    date: str
+    replay: str
+
+    def check_names(self) -> None:
+        """Raises `TatamiError` for a name that is none: they become names of folders."""
+        for field, name in (
+            ("test.name", self.test.name),
+            ("test.top", self.test.top),
+            ("config.name", self.config.name),
+            ("top", self.top or self.test.top),
+        ):
+            check_name(f"field '{field}'", name)
 
 
 @dataclass(frozen=True)
@@ -81,26 +110,22 @@ def keep(
             shutil.copy(outcome.log.parent / name, folder)
     if (outcome.log.parent / suspect.FOLDER).is_dir():
         shutil.copytree(outcome.log.parent / suspect.FOLDER, folder / suspect.FOLDER)
-    record = {
-        "test": asdict(test)
-        | {
-            "options": test.options.given(),
-            "parameters": None if test.parameters is None else dict(test.parameters),
-        },
-        "sim": sim,
-        "config": asdict(config),
-        "seed": seed,
-        "options": (settings.from_user() | (options or Options())).given(),
-        "top": top,
-        "parameters": None if parameters is None else dict(parameters),
-        "sources": None if sources is None else [shown(path) for path in sources],
-        "message": outcome.message,
-        "revision": provenance.git_revision(),
-        "tools": provenance.tool_versions(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "replay": f"make replay FAILURE={shown(folder)}",
-    }
-    (folder / RECORD).write_text(json.dumps(record, indent=1))
+    record = Record(
+        test=test,
+        sim=sim,
+        config=config,
+        seed=seed,
+        options=settings.from_user() | (options or Options()),
+        top=top,
+        parameters=None if parameters is None else dict(parameters),
+        sources=None if sources is None else tuple(shown(path) for path in sources),
+        message=outcome.message,
+        revision=provenance.git_revision(),
+        tools=provenance.tool_versions(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        replay=f"make replay FAILURE={shown(folder)}",
+    )
+    write_json(folder / RECORD, record.model_dump(mode="json"))
     patch = worktree_patch()
     if patch:
         (folder / PATCH).write_bytes(patch)
@@ -132,31 +157,29 @@ def load(folder: Path) -> Failure:
     path = folder / RECORD
     if not path.is_file():
         raise TatamiError(f"FAILURE '{folder}' has no {RECORD}: not the folder of a failure")
-    record: Any = read_json(path)
-    if not isinstance(record, dict):
-        raise TatamiError(f"{path}: holds no JSON object")
+    content = read_json(path)
     try:
-        config, test = ArrayConfig(**record["config"]), record["test"]
-        failure = Failure(
-            folder=folder.resolve(),
-            test=TestSpec(**{**test, "options": settings.options(test["options"], f"{path}: test.options")}),
-            sim=str(record["sim"]),
-            config=config,
-            seed=int(record["seed"]),
-            options=settings.options(record["options"], f"{path}: options"),
-            top=record["top"],
-            parameters=record["parameters"],
-            sources=None
-            if record["sources"] is None
-            else tuple(runner.ROOT / source for source in record["sources"]),
-            message=str(record["message"]),
-            suspect=suspect.load(folder, config),
-        )
-    except KeyError as error:
-        raise TatamiError(f"{path}: field {error} is missing; was it kept by an earlier version?") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
-    for source in failure.sources or ():
+        record = checked(Record, content, path)
+    except TatamiError as error:
+        raise TatamiError(f"{error}; was it kept by an earlier version?") from None
+    try:
+        record.check_names()
+    except TatamiError as error:
+        raise TatamiError(f"{path}: {error}") from None
+    sources = None if record.sources is None else tuple(runner.ROOT / source for source in record.sources)
+    for source in sources or ():
         if not source.is_file():
-            raise TatamiError(f"{path}: source {shown(source)} is not there any more")
-    return failure
+            raise TatamiError(f"{path}: field 'sources': {shown(source)!r} is not there any more")
+    return Failure(
+        folder=folder.resolve(),
+        test=record.test,
+        sim=record.sim,
+        config=record.config,
+        seed=record.seed,
+        options=record.options,
+        top=record.top,
+        parameters=record.parameters,
+        sources=sources,
+        message=record.message,
+        suspect=suspect.load(folder, record.config),
+    )

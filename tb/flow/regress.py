@@ -17,13 +17,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked_lines, write_json
 from tb.common.settings import Options
 from tb.flow import failure, provenance, runner
 from tb.flow.processes import processes
@@ -66,26 +69,25 @@ class Design:
     parameters: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """What came of one run: a line of runs.jsonl. `result` is `pass` or `fail`; `signature` is empty for a
-    pass, `failure` too: the folder that is kept of a simulation that failed (`tb/flow/failure.py`).
+class RunRecord(Fields):
+    """What came of one run. `signature` is empty for a pass, `failure` too: the folder that is kept of a
+    simulation that failed (`tb/flow/failure.py`).
     """
 
     test: str
-    sim: str
+    sim: runner.Simulator
     config: str
-    seed: int
-    result: str
-    wall_s: float
+    seed: int = Field(ge=0)
+    result: Literal["pass", "fail"]
+    wall_s: float = Field(ge=0)
     cycles: int | None
-    compared_bytes: int
+    compared_bytes: int = Field(ge=0)
     signature: str
     message: str
     log: str
     replay: str
     failure: str
-    measured: Mapping[str, Any]
+    measured: dict[str, Any]
 
     @property
     def passed(self) -> bool:
@@ -95,6 +97,13 @@ class RunRecord:
     def hangs(self) -> bool:
         """Whether the time limit of its test ended it."""
         return runner.OVERDUE in self.message
+
+
+class RecordLine(RunRecord):
+    """A line of runs.jsonl: a record, and what it came from."""
+
+    git: str | None
+    tools: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -311,14 +320,12 @@ class Journal:
     def add(self, item: RunRecord) -> None:
         self.records.append(item)
         with (self.folder / RUNS).open("a") as lines:
-            lines.write(json.dumps({**asdict(item), **self.origin}) + "\n")
+            lines.write(json.dumps({**item.model_dump(), **self.origin}) + "\n")
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """Writes what needs all records."""
-        found = [asdict(b) for b in buckets(self.records)]
-        (self.folder / SUMMARY).write_text(
-            json.dumps({**summary, **self.origin, "buckets": found}, indent=1) + "\n"
-        )
+        found = [{**vars(b), "example": b.example.model_dump()} for b in buckets(self.records)]
+        write_json(self.folder / SUMMARY, {**summary, **self.origin, "buckets": found})
         write_junit(self.folder / JUNIT, self.records, self.origin)
 
 
@@ -334,9 +341,9 @@ def new_folder(parent: Path) -> Path:
         return folder
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a regression's runs.jsonl."""
-    return [json.loads(line) for line in (folder / RUNS).read_text().splitlines()]
+def read_records(folder: Path) -> list[RecordLine]:
+    """The lines of a regression's runs.jsonl. Raises `TatamiError` that names a line that is none."""
+    return checked_lines(RecordLine, folder / RUNS)
 
 
 def write_junit(path: Path, records: Iterable[RunRecord], origin: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ the model.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pymodel.machine.files import write_json
 from pymodel.machine.registers import REGISTERS
 from tb.debug.divergence import STAGES, Divergence, first_divergence
 from tb.debug.probe import read_samples
@@ -99,9 +99,7 @@ def replay(failure: Failure, progress: Callable[[str], None] = runner.no_progres
         divergence = first_divergence(
             suspect, read_samples(outcome.log.parent / runner.PROBE_FILE, failure.config)
         )
-        (failure.folder / DIVERGENCE).write_text(
-            json.dumps(None if divergence is None else divergence.to_json(), indent=1)
-        )
+        write_json(failure.folder / DIVERGENCE, None if divergence is None else divergence.to_json())
     centre = (
         divergence.time_ns
         if divergence is not None

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cocotb_tools.config
 import find_libpython
 from cocotb_tools.runner import Runner, get_runner
+from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
@@ -41,6 +42,7 @@ CHECKERS = ROOT / "tb" / "checkers" / "checkers.f"
 PROBE = ROOT / "tb" / "debug" / "psa_probe.v"
 PROBE_FILE = "probe.txt"
 SIMULATORS = ("verilator", "icarus")
+Simulator = Annotated[str, Field(pattern=rf"^({'|'.join(SIMULATORS)})$")]  # in a model of a file
 
 TIMESCALE = ("1ns", "1ns")
 MAX_SEED = 2**31 - 1
@@ -471,7 +473,7 @@ def run(
         passed=not message,
         message=message,
         log=log,
-        result=json.loads(reported.read_text()) if reported.is_file() else {},
+        result=settings.reported(reported) if reported.is_file() else {},
         wall_s=round(wall_s, 2),
         waves=wave_file if wave_file.is_file() else None,
     )

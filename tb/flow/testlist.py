@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from pymodel.machine.errors import TatamiError
 from pymodel.zoo.systems import SYSTEMS
-from tb.common.settings import Options
+from tb.common.settings import Options, Parameter
 from tb.flow.blocks import BLOCKS, Block
 
 # The whole machine with the checkers of tb/checkers/ around and inside it.
@@ -29,16 +32,16 @@ class TestSpec:
     __test__ = False  # not for pytest to collect
 
     name: str
-    module: str
+    module: Annotated[str, Field(pattern=r"^[\w.]+$")]
     description: str
     images: int | None = None
     icarus_images: int | None = None
     max_images: int | None = None
     options: Options = field(default_factory=Options)
-    timeout_s: int = 900
+    timeout_s: Annotated[int, Field(ge=1)] = 900
     top: str = CHECKED_TOP
     network: str | None = None
-    parameters: Mapping[str, int] | None = None
+    parameters: Mapping[Parameter, int] | None = None
     regress: float = 0.1
     icarus_regress: float = 0.05
 

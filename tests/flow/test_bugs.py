@@ -48,11 +48,11 @@ def row(**changes: object) -> Callable[[dict[str, object]], None]:
         (row(test="", block="regs", seeds=2), "seeds goes with test only"),
         (row(config="3x3"), "config '3x3' is unknown"),
         (row(message="("), r"bug 'cycle_counter_one_short': '\(' is no regular expression"),
-        (row(seeds=0), "field 'seeds': .* greater than or equal to 1"),
-        (row(sim="vcs"), "field 'sim': .*'verilator'"),
-        (row(extra=1), "field 'extra': Extra inputs are not permitted"),
+        (row(seeds=0), "field 'seeds' is 0: input should be greater than or equal to 1"),
+        (row(sim="vcs"), "field 'sim' is 'vcs': .*'verilator'"),
+        (row(extra=1), "field 'extra' is unknown; valid: name, what, file"),
         (lambda fields: fields.pop("message"), "message is missing"),
-        (lambda fields: fields.pop("file"), "field 'file': Field required"),
+        (lambda fields: fields.pop("file"), "field 'file' is missing"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(

@@ -371,14 +371,20 @@ GOOD = (
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (GOOD.replace("category: unreachable, ", ""), "entry 1: category is missing"),
-        (GOOD.replace("reason: a is tied high", "reason: ''"), "entry 1: reason is missing"),
+        (GOOD.replace("category: unreachable, ", ""), "entry 1: field 'category' is missing"),
+        (
+            GOOD.replace("reason: a is tied high", "reason: ''"),
+            "entry 1: field 'reason' is '': string should have at least 1",
+        ),
         (
             GOOD.replace("unreachable", "tedious"),
-            "category is 'tedious', must be one of unreachable, unsupported, external",
+            "field 'category' is 'tedious': input should be 'unreachable', 'unsupported' or 'external'",
         ),
-        (GOOD.replace("rule: branch", "rule: branches"), "rule is 'branches'"),
-        (GOOD.replace("reason:", "why: x, reason:"), "and nothing else"),
+        (GOOD.replace("rule: branch", "rule: branches"), "field 'rule' is 'branches'"),
+        (
+            GOOD.replace("reason:", "why: x, reason:"),
+            "field 'why' is unknown; valid: rule, place, category, reason",
+        ),
     ],
 )
 def test_an_exclusion_needs_category_and_reason(tmp_path: Path, entry: str, message: str) -> None:
@@ -416,7 +422,10 @@ def test_a_stale_exclusion_is_an_error(tmp_path: Path, small: Path, stale: str) 
 def test_an_excluded_bin_is_not_counted() -> None:
     points = {"g.cp_a": functional.Bins("g.cp_a", {"x": 1, "y": 0, "z": 0})}
     exclusions.apply(
-        [exclusions.Exclusion("functional", "g.cp_a: y", "unreachable", "never")], points, {}, lambda *_: ""
+        [exclusions.Exclusion(rule="functional", place="g.cp_a: y", category="unreachable", reason="never")],
+        points,
+        {},
+        lambda *_: "",
     )
     assert points["g.cp_a"].holes == ["z"]
     assert points["g.cp_a"].percent == 50
@@ -432,9 +441,23 @@ def test_the_project_s_own_files_are_legal() -> None:
 def test_a_run_list_names_tests_and_configurations(tmp_path: Path) -> None:
     path = tmp_path / "runs.yaml"
     for text, message in (
-        ("- {test: random, seeds: 1}", "entry 1: must have test, configs and seeds"),
-        ("- {test: no_such, configs: [4x2], seeds: 1}", "TEST 'no_such' is unknown"),
+        ("- {test: random, seeds: 1}", "runs.yaml, entry 1: field 'configs' is missing"),
+        ("- {test: no_such, configs: [4x2], seeds: 1}", "runs.yaml, entry 1: TEST 'no_such' is unknown"),
         ("- {test: random, configs: [5x5], seeds: 1}", "CONFIG '5x5' is unknown"),
+        ("- {test: random, configs: [4x2], seeds: 0}", "field 'seeds' is 0"),
+        (
+            "- {test: random, configs: [4x2], seeds: 1, options: {image: 1}}",
+            "field 'options.image' is unknown",
+        ),
+        (
+            "- {test: random, configs: [4x2], seeds: 1, change: {depth: 4}}",
+            "change: field 'depth' is unknown",
+        ),
+        (
+            "- {test: random, configs: [4x2], seeds: 1, change: {lane_depth: 3}}",
+            "lane_depth is 3, must be in",
+        ),
+        ("[]", "runs.yaml: holds no runs"),
     ):
         path.write_text(text)
         with pytest.raises(TatamiError, match=message):

@@ -285,10 +285,10 @@ def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) ->
         ("none", "is no folder"),
         ("empty", "has no failure.json"),
         ("no json", "failure.json: is no JSON"),
-        ("no object", "holds no JSON object"),
+        ("no object", "failure.json: is []: input should be an object"),
         ("no seed", "field 'seed' is missing"),
         ("bad config", "size is 5, must be one of"),
-        ("bad source", "source nowhere.v is not there any more"),
+        ("bad source", "field 'sources': 'nowhere.v' is not there any more"),
         ("bad state", "state.npz"),
         ("bad image", "image.tatami': magic is"),
         ("no start", "suspect.json: field 'start'"),
@@ -311,6 +311,7 @@ def test_a_folder_that_is_no_failure(damage: str, message: str, tmp_path: Path) 
             "options": {},
         }
         record |= {"top": None, "parameters": None, "sources": None, "message": ""}
+        record |= {"revision": None, "tools": {}, "date": "", "replay": ""}
         suspect.note(Suspect(Machine(CONFIG), 0, 1, 2, image), random_images(rng, network, 1)[0], folder)
         place = folder / suspect.FOLDER
         if damage == "no seed":

@@ -14,7 +14,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,7 +145,7 @@ def test_signatures_are_alike_where_the_cause_is() -> None:
 
 def test_buckets_count_and_show_the_quickest() -> None:
     slow = regress.record(job(seed=1), outcome(ALIKE[0]))
-    quick = replace(regress.record(job(seed=2), outcome(ALIKE[1])), wall_s=0.5)
+    quick = regress.record(job(seed=2), outcome(ALIKE[1])).model_copy(update={"wall_s": 0.5})
     other, good = (
         regress.record(job(seed=3), outcome("else")),
         regress.record(job(seed=4), outcome(compared=1)),
@@ -165,8 +165,8 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for journal in (tmp_path / "regress").iterdir():
         for row in regress.read_records(journal):
-            if row["failure"]:
-                shutil.rmtree(runner.ROOT / row["failure"])
+            if row.failure:
+                shutil.rmtree(runner.ROOT / row.failure)
 
 
 def spec(tmp_path: Path, name: str, text: str) -> TestSpec:
@@ -204,16 +204,15 @@ def test_a_good_regression_is_recorded_whole(
     folder = Path(str(summary["record"]))
     assert folder.parent == records / "regress"
     rows = regress.read_records(folder)
-    assert sorted(row["seed"] for row in rows) == [1, 2]
+    assert sorted(row.seed for row in rows) == [1, 2]
     for row in rows:
-        assert set(row) == {f.name for f in fields(regress.RunRecord)} | {"git", "tools"}
-        assert row["result"] == "pass"
-        assert row["compared_bytes"] > 0
-        assert row["cycles"] > 0
-        assert row["wall_s"] > 0
-        assert Path(row["log"]).is_file()
-        assert {"python", "cocotb", "verilator", "numpy", "g++"} <= set(row["tools"])
-        assert row["git"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", row["git"])
+        assert row.result == "pass"
+        assert row.compared_bytes > 0
+        assert row.cycles
+        assert row.wall_s > 0
+        assert Path(row.log).is_file()
+        assert {"python", "cocotb", "verilator", "numpy", "g++"} <= set(row.tools)
+        assert row.git is None or re.fullmatch(r"[0-9a-f]{40}\+?", row.git)
     kept = json.loads((folder / regress.SUMMARY).read_text())
     assert kept["runs"] == 2
     assert kept["buckets"] == []
@@ -240,12 +239,12 @@ def test_failures_are_gathered_and_the_status_is_1(
     )
     folder = Path(str(summary["record"]))
     for row in regress.read_records(folder):
-        assert bool(row["failure"]) == (row["test"] == "fails")  # the others can only be run again
-        alone = f"make sim TEST={row['test']} SIM=verilator CONFIG=4x2 SEED={row['seed']}"
-        assert row["replay"] == (f"make replay FAILURE={row['failure']}" if row["failure"] else alone)
-        if row["failure"]:
-            kept = failure.load(runner.ROOT / row["failure"])
-            assert (kept.seed, kept.message) == (row["seed"], row["message"])
+        assert bool(row.failure) == (row.test == "fails")  # the others can only be run again
+        alone = f"make sim TEST={row.test} SIM=verilator CONFIG=4x2 SEED={row.seed}"
+        assert row.replay == (f"make replay FAILURE={row.failure}" if row.failure else alone)
+        if row.failure:
+            kept = failure.load(runner.ROOT / row.failure)
+            assert (kept.seed, kept.message) == (row.seed, row.message)
             assert (kept.folder / "run.log").is_file()
     example = re.search(r"waves around it: (\S+)\n  make replay FAILURE=(\S+)", text)
     assert example is not None

@@ -35,13 +35,13 @@ def test_what_is_given_last_wins() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flip", "TATAMI_SETTINGS is no JSON: "),
-        ("[]", "TATAMI_SETTINGS must be an object with some of images, network, dense"),
+        ("flip", "TATAMI_SETTINGS: is no JSON: "),
+        ("[]", "TATAMI_SETTINGS: is []: input should be an object"),
         ('{"flop": true}', "TATAMI_SETTINGS: field 'flop' is unknown; valid: images, network, dense"),
-        ('{"flip": 1}', "TATAMI_SETTINGS: field 'flip' is 1, must be true or false"),
-        ('{"images": true}', "TATAMI_SETTINGS: field 'images' is True, must be an integer"),
-        ('{"images": 0}', "TATAMI_SETTINGS: field 'images' is 0, must be at least 1"),
-        ('{"fault": null}', "TATAMI_SETTINGS: field 'fault' is None, must be text"),
+        ('{"flip": 1}', "TATAMI_SETTINGS: field 'flip' is 1: input should be a valid boolean"),
+        ('{"images": true}', "TATAMI_SETTINGS: field 'images' is True: input should be a valid integer"),
+        ('{"images": 0}', "TATAMI_SETTINGS: field 'images' is 0: input should be greater than or equal to 1"),
+        ('{"fault": null}', "TATAMI_SETTINGS: field 'fault' is None: input should be a valid string"),
     ],
 )
 def test_what_a_user_sets_is_checked(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +53,9 @@ def test_what_a_user_sets_is_checked(text: str, message: str, monkeypatch: pytes
 
 
 def test_a_failure_of_an_earlier_version_is_told_in_one_line(tmp_path: Path) -> None:
-    """Its tests had an `env` of variables where they now have `options`."""
-    test = {"name": "digits", "module": "m", "description": "d", "env": {}}
-    record = {"test": test, "config": {"name": "4x2", "size": 4, "group": 2}, "env": {"TATAMI_IMAGES": "1"}}
+    """It had an `env` of variables where there are `options` now."""
+    test = {"name": "digits", "module": "m", "description": "d"}
+    record = {"test": test, "sim": "verilator", "config": {"name": "4x2"}, "seed": 1, "env": {"TATAMI": "1"}}
     (tmp_path / failure.RECORD).write_text(json.dumps(record))
     with pytest.raises(TatamiError) as refused:
         failure.load(tmp_path)

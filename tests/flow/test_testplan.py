@@ -43,16 +43,30 @@ def last(*results: TestResult | PointResult) -> LastResults:
     """Both coverpoints sampled, and what is given."""
     kept = LastResults()
     for result in (
-        PointResult("cp_words", 2, 3, WHEN, "c0ffee"),
-        PointResult("cp_words_x_passes", 4, 9, WHEN, "c0ffee"),
+        covered("cp_words", 2, 3),
+        covered("cp_words_x_passes", 4, 9),
         *results,
     ):
         kept.add(result)
     return kept
 
 
-def ran(test: str, sim: str, passed: int, runs: int) -> TestResult:
-    return TestResult(test, sim, passed, runs, runs, WHEN, "c0ffee")
+def ran(
+    test: str,
+    sim: str,
+    passed: int,
+    runs: int,
+    *,
+    seeds: int | None = None,
+    when: str = WHEN,
+    git: str = "c0ffee",
+) -> TestResult:
+    seeds = runs if seeds is None else seeds
+    return TestResult(test=test, sim=sim, passed=passed, runs=runs, seeds=seeds, when=when, git=git)
+
+
+def covered(coverpoint: str, hit: int, bins: int) -> PointResult:
+    return PointResult(coverpoint=coverpoint, hit=hit, bins=bins, when=WHEN, git="c0ffee")
 
 
 def test_the_project_s_plan_fits_its_tests_and_coverpoints() -> None:
@@ -121,7 +135,7 @@ Change = Callable[[], tuple[list[Testpoint], Registry, LastResults]]
             "coverpoint 'cp_words' was never sampled; run `make coverage`",
         ),
         (
-            lambda: (PLAN, THERE, last(PointResult("cp_words", 0, 3, WHEN, "c0ffee"))),
+            lambda: (PLAN, THERE, last(covered("cp_words", 0, 3))),
             "coverpoint 'cp_words' was never sampled; run `make coverage`",
         ),
         (
@@ -129,7 +143,7 @@ Change = Callable[[], tuple[list[Testpoint], Registry, LastResults]]
             "testplan.jsonl has results of test 'gone', which does not exist; take the line out",
         ),
         (
-            lambda: (PLAN, THERE, last(PointResult("cp_gone", 1, 3, WHEN, "c0ffee"))),
+            lambda: (PLAN, THERE, last(covered("cp_gone", 1, 3))),
             "testplan.jsonl has results of coverpoint 'cp_gone', which does not exist; take the line out",
         ),
     ],
@@ -141,6 +155,11 @@ def test_each_problem_is_found(change: Change, problem: str) -> None:
 # Results
 
 
+RECORD = {"config": "4x2", "wall_s": 1.0, "cycles": None, "compared_bytes": 1, "measured": {}}
+RECORD |= dict.fromkeys(("signature", "message", "log", "replay", "failure"), "")
+RECORD |= {"git": "c0ffee+", "tools": {"python": "3.11"}}
+
+
 def regression(
     parent: Path, folder: str, rows: Iterable[tuple[str, str, int, str]], *, ended: bool = True
 ) -> None:
@@ -148,7 +167,7 @@ def regression(
     path = parent / folder
     path.mkdir(parents=True)
     lines = [
-        json.dumps({"test": test, "sim": sim, "seed": seed, "result": result, "git": "c0ffee+"})
+        json.dumps({**RECORD, "test": test, "sim": sim, "seed": seed, "result": result})
         for test, sim, seed, result in rows
     ]
     (path / regress.RUNS).write_text("\n".join(lines))
@@ -159,14 +178,16 @@ def regression(
 def coverage(path: Path, when: str, points: dict[str, tuple[int, int]], *, whole: bool = True) -> Path:
     """A merged coverage: bins hit and bins of each point."""
     found = {name: {"hit": hit, "bins": bins} for name, (hit, bins) in points.items()}
-    path.write_text(json.dumps({"when": when, "git": "c0ffee", "whole": whole, "points": found}))
+    path.write_text(
+        json.dumps({"when": when, "git": "c0ffee", "whole": whole, "figures": {}, "points": found})
+    )
     return path
 
 
 def test_a_test_has_the_result_of_the_last_regression_that_ran_it(tmp_path: Path) -> None:
     kept = LastResults()
-    kept.add(TestResult("errors", "icarus", 7, 7, 7, "2026-11-25T05:00:00", "newer"))
-    kept.add(TestResult("block_pe", "verilator", 9, 9, 9, "2026-11-20T05:00:00", "older"))
+    kept.add(ran("errors", "icarus", 7, 7, when="2026-11-25T05:00:00", git="newer"))
+    kept.add(ran("block_pe", "verilator", 9, 9, when="2026-11-20T05:00:00", git="older"))
     regression(
         tmp_path,
         "20261125-010000-000000",
@@ -186,12 +207,14 @@ def test_a_test_has_the_result_of_the_last_regression_that_ran_it(tmp_path: Path
     regression(tmp_path, "20261125-040000-000000", [("random", "verilator", 1, "pass")], ended=False)
     kept.fold(THERE.tests, THERE.coverpoints, tmp_path, tmp_path / "none")
     assert kept.tests == {
-        ("errors", "icarus"): TestResult("errors", "icarus", 7, 7, 7, "2026-11-25T05:00:00", "newer"),
-        ("block_pe", "verilator"): TestResult(
-            "block_pe", "verilator", 9, 9, 9, "2026-11-20T05:00:00", "older"
+        ("errors", "icarus"): ran("errors", "icarus", 7, 7, when="2026-11-25T05:00:00", git="newer"),
+        ("block_pe", "verilator"): ran(
+            "block_pe", "verilator", 9, 9, when="2026-11-20T05:00:00", git="older"
         ),
-        ("random", "verilator"): TestResult("random", "verilator", 2, 3, 2, "2026-11-25T02:00:00", "c0ffee+"),
-        ("random", "icarus"): TestResult("random", "icarus", 1, 1, 1, "2026-11-25T01:00:00", "c0ffee+"),
+        ("random", "verilator"): ran(
+            "random", "verilator", 2, 3, seeds=2, when="2026-11-25T02:00:00", git="c0ffee+"
+        ),
+        ("random", "icarus"): ran("random", "icarus", 1, 1, when="2026-11-25T01:00:00", git="c0ffee+"),
     }
 
 
@@ -235,25 +258,27 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "message"),
     [
-        '{"test": "random", "sim": "verilator", "passed": 9',
-        "[]",
-        "3",
-        '{"test": "random"}',
-        json.dumps({**vars(ran("random", "verilator", 1, 1)), "more": 1}),
-        json.dumps({**vars(ran("random", "verilator", 1, 1)), "passed": "1"}),
-        json.dumps(vars(ran("random", "vcs", 1, 1))),
-        json.dumps({**vars(PointResult("cp_words", 1, 1, WHEN, "c0ffee")), "when": None}),
+        ('{"test": "random", "sim": "verilator", "passed": 9', "is no JSON"),
+        ("[]", "is []: input should be an object"),
+        ("3", "is 3: input should be an object"),
+        ('{"test": "random"}', "field 'sim' is missing"),
+        (json.dumps({**dict(ran("random", "verilator", 1, 1)), "more": 1}), "field 'more' is unknown"),
+        (json.dumps({**dict(ran("random", "verilator", 1, 1)), "passed": "1"}), "field 'passed' is '1'"),
+        (json.dumps({**dict(ran("random", "verilator", 1, 1)), "sim": "vcs"}), "field 'sim' is 'vcs'"),
+        (json.dumps({**dict(covered("cp_words", 1, 1)), "when": None}), "field 'when' is None"),
     ],
 )
-def test_a_line_that_is_no_result_is_refused(line: str, tmp_path: Path) -> None:
+def test_a_line_that_is_no_result_is_refused(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     last().write(path)
     with path.open("a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(TatamiError, match="results.jsonl, line 3: not a result"):
+    with pytest.raises(TatamiError) as refused:
         last_results.read(path)
+    assert str(refused.value).startswith(f"{path}, line 3: {message}")
+    assert str(refused.value).endswith("; take the line out, and `make testplan` again")
 
 
 def test_records_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -262,9 +287,9 @@ def test_records_that_are_none_are_refused(tmp_path: Path) -> None:
     regression(tmp_path / "b", "yesterday", [("random", "verilator", 1, "pass")])
     (tmp_path / "points.json").write_text('{"points": {"layer.cp_words": 3}}')
     for regressions, points, message in (
-        ("a", "none", "20261125-010000-000000: not the record of a regression"),
-        ("b", "none", "yesterday: not the record of a regression"),
-        ("none", "points.json", r"points.json: not a merged coverage"),
+        ("a", "none", "20261125-010000-000000/runs.jsonl, line 1: field 'sim' is missing; remove "),
+        ("b", "none", "yesterday: its name is no time of a regression"),
+        ("none", "points.json", "points.json: field 'when' is missing; remove it, or run `make coverage`"),
     ):
         with pytest.raises(TatamiError, match=message):
             LastResults().fold(THERE.tests, THERE.coverpoints, tmp_path / regressions, tmp_path / points)
@@ -363,15 +388,15 @@ def test_each_kind_of_problem_is_exit_status_1(
     ("text", "message"),
     [
         ("a: [", "while parsing"),
-        ("just text", "not a list of features"),
-        ("- feature: A", "not a list of features with testpoints: 'points'"),
+        ("just text", "testplan.yaml: is 'just text': must be a list"),
+        ("- feature: A", "testplan.yaml, entry 1: field 'points' is missing"),
         (
             "- {feature: A, points: [{name: a, stage: V1, intent: b, test: [c]}]}",
-            "testpoint 'a': unknown field 'test'",
+            "testplan.yaml, entry 1: field 'points.0.test' is unknown",
         ),
         (
             "- {feature: A, points: [{name: a, stage: V1, intent: b, tests: c}]}",
-            "testpoint 'a': tests is not a list",
+            "testplan.yaml, entry 1: field 'points.0.tests' is 'c': input should be a valid array",
         ),
     ],
 )

@@ -7,60 +7,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-import yaml
+from pydantic import StringConstraints
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked_list, read_yaml
 from tb.flow import runner
 from tb.flow.coverage.code import Place
 from tb.flow.coverage.functional import Points
 
 FILE = runner.ROOT / "tb" / "coverage" / "exclusions.yaml"
-RULES = ("functional", "line", "branch", "toggle", "expr")
-CATEGORIES = ("unreachable", "unsupported", "external")
-FIELDS = {"rule", "place", "category", "reason"}
+
+Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-@dataclass(frozen=True)
-class Exclusion:
+class Exclusion(Fields):
     """`place` is `<point>: <bin>` for functional coverage, `<file>: <source line>` for lines and branches,
     `<file>: <signal>` for toggles.
 
     `*` in it stands for anything. A branch may end in ` => if` or ` => else` to name one side.
     """
 
-    rule: str
-    place: str
-    category: str
-    reason: str
+    rule: Literal["functional", "line", "branch", "toggle", "expr"]
+    place: Said
+    category: Literal["unreachable", "unsupported", "external"]
+    reason: Said
 
     def pattern(self) -> re.Pattern[str]:
         return re.compile(".*".join(re.escape(part) for part in self.place.split("*")))
 
 
 def load(path: Path = FILE) -> list[Exclusion]:
-    """Reads and checks the file."""
-    try:
-        entries = yaml.safe_load(path.read_text()) or []
-    except (OSError, yaml.YAMLError) as error:
-        raise TatamiError(f"{path}: {error}") from None
-    return [_check(path, index, entry) for index, entry in enumerate(entries, 1)]
-
-
-def _check(path: Path, index: int, entry: Any) -> Exclusion:
-    where = f"{path.name}, entry {index}"
-    if not isinstance(entry, dict) or entry.keys() - FIELDS:
-        raise TatamiError(f"{where}: must have rule, place, category and reason, and nothing else")
-    for name in ("rule", "place", "category", "reason"):
-        if not str(entry.get(name) or "").strip():
-            raise TatamiError(f"{where}: {name} is missing")
-    for name, legal in (("rule", RULES), ("category", CATEGORIES)):
-        if entry[name] not in legal:
-            raise TatamiError(f"{where}: {name} is '{entry[name]}', must be one of {', '.join(legal)}")
-    return Exclusion(**{name: str(entry[name]).strip() for name in FIELDS})
+    """The entries of the file. Raises `TatamiError` that names entry, field and limit."""
+    return checked_list(Exclusion, read_yaml(path) or [], path)
 
 
 def apply(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import Field
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pymodel.machine.files import Fields, write_json
 from tb.flow import provenance
 from tb.flow.coverage import exclusions
 from tb.flow.coverage.code import Place
@@ -169,24 +170,40 @@ def annotate(coverage: MergedCoverage, source: Path) -> list[SourceLine]:
     return lines
 
 
+class PointCount(Fields):
+    """Of a coverpoint: the bins that count, and those of them that were hit."""
+
+    hit: int = Field(ge=0)
+    bins: int = Field(ge=0)
+
+
+class PointsFile(Fields):
+    """points.json. `whole`: of all runs that there are; `points` by their full name, `<group>.cp_...`."""
+
+    when: str
+    git: str | None
+    whole: bool
+    figures: dict[str, float]
+    points: dict[Annotated[str, Field(pattern=r"^(.+\.)?cp_")], PointCount]
+
+
 def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> None:
     """Writes points.json: of each functional point the bins that count and those hit, for the testplan.
 
     `whole`: of all runs that there are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    points = {
-        p.name: {"hit": len(p.counted) - len(p.holes), "bins": len(p.counted)}
-        for p in coverage.points.values()
-    }
-    origin = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"),
-        "git": provenance.git_revision(),
-        "whole": whole,
-    }
-    (folder / POINTS_FILE).write_text(
-        json.dumps({**origin, "figures": figures(coverage), "points": points}, indent=1)
+    written = PointsFile(
+        when=datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"),
+        git=provenance.git_revision(),
+        whole=whole,
+        figures=figures(coverage),
+        points={
+            p.name: PointCount(hit=len(p.counted) - len(p.holes), bins=len(p.counted))
+            for p in coverage.points.values()
+        },
     )
+    write_json(folder / POINTS_FILE, written.model_dump())
 
 
 def write_html(

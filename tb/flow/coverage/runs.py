@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import Field
 
-from pymodel.machine.config import get_config
+from pymodel.machine.config import ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
-from tb.common import settings
+from pymodel.machine.files import Fields, checked_list, read_yaml
 from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.processes import processes
@@ -23,21 +23,28 @@ FILE = runner.ROOT / "tb" / "coverage" / "runs.yaml"
 DESIGN = "psa_top"
 
 
-@dataclass(frozen=True)
-class CoverageRun:
-    """A run to make.
-
-    `options` go to the test; `change` holds fields of the configuration that this run has otherwise.
-    """
+class Entry(Fields):
+    """An entry of runs.yaml, whose head says what the fields mean."""
 
     test: str
-    config: str
+    configs: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    options: Options = Options()
+    change: dict[str, int] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CoverageRun:
+    """A run to make, in the configuration named or one that differs from it. `options` go to the test."""
+
+    test: str
+    config: ArrayConfig
     seed: int
     options: Options = field(default_factory=Options)
-    change: dict[str, Any] = field(default_factory=dict)
+    changed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.test} {self.config}{' changed' if self.change else ''} seed {self.seed}"
+        return f"{self.test} {self.config.name}{' changed' if self.changed else ''} seed {self.seed}"
 
 
 def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
@@ -46,23 +53,31 @@ def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
     Raises `TatamiError` for an entry that names no test or configuration.
     """
     jobs = []
-    for index, entry in enumerate(yaml.safe_load(path.read_text()), 1):
+    for number, entry in enumerate(checked_list(Entry, read_yaml(path), path), 1):
         try:
-            test, configs, seeds = entry["test"], entry["configs"], int(entry["seeds"])
-        except (KeyError, TypeError, ValueError):
-            raise TatamiError(f"{path.name}, entry {index}: must have test, configs and seeds") from None
-        get_test(test)
-        where = f"{path.name}, entry {index}: options"
-        more = (settings.options(entry.get("options", {}), where), entry.get("change", {}))
+            get_test(entry.test)
+            configs = [changed(get_config(name), entry.change) for name in entry.configs]
+        except TatamiError as error:
+            raise TatamiError(f"{path}, entry {number}: {error}") from None
         jobs += [
-            CoverageRun(test, get_config(config).name, seed, *more)
-            for seed in range(1, seeds + 1)
+            CoverageRun(entry.test, config, seed, entry.options, bool(entry.change))
+            for seed in range(1, entry.seeds + 1)
             for config in configs
         ]
+    if not jobs:
+        raise TatamiError(f"{path}: holds no runs")
     matching = [job for job in jobs if fnmatch.fnmatchcase(str(job), chosen)]
     if not matching:
         raise TatamiError(f"RUNS '{chosen}' matches none of {path.name}, like '{jobs[0]}'")
     return matching
+
+
+def changed(config: ArrayConfig, change: dict[str, int]) -> ArrayConfig:
+    """With other values in some fields. Raises `TatamiError` for a field that it does not have."""
+    for name in change:
+        if name not in config.fingerprint():
+            raise TatamiError(f"change: field '{name}' is unknown; valid: {', '.join(config.fingerprint())}")
+    return replace(config, **change)  # type: ignore[arg-type]  # none of them is the name
 
 
 def run_all(
@@ -90,6 +105,5 @@ def _run(job: CoverageRun) -> tuple[Path, str]:
     test = get_test(job.test)
     # the machine without its checkers: only the design is measured
     top = test.top if test.parameters else DESIGN
-    config = replace(get_config(job.config), **job.change)
-    outcome = runner.run(test, "verilator", config, job.seed, options=options, top=top, coverage=True)
+    outcome = runner.run(test, "verilator", job.config, job.seed, options=options, top=top, coverage=True)
     return outcome.log.parent, "" if outcome.passed else f"{outcome.message}\nlog: {outcome.log}"

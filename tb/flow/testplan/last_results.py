@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked, parse_json, read_json, read_text, write_text
 from tb.flow import regress, runner
-from tb.flow.coverage.report import POINTS_FILE
+from tb.flow.coverage.report import POINTS_FILE, PointsFile
 
 FILE = runner.ROOT / "docs" / "testplan.jsonl"
 REGRESSIONS = regress.RECORDS
@@ -25,30 +27,28 @@ COVERAGE = runner.BUILD / "coverage" / POINTS_FILE
 FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # how tb/flow/regress.py names the folder of a regression
 
 
-@dataclass(frozen=True)
-class TestResult:
+class TestResult(Fields):
     """The runs of a test in the last regression on a simulator that had it: how many, over how many seeds."""
 
     __test__ = False  # not for pytest to collect
 
     test: str
-    sim: str
-    passed: int
-    runs: int
-    seeds: int
+    sim: runner.Simulator
+    passed: int = Field(ge=0)
+    runs: int = Field(ge=0)
+    seeds: int = Field(ge=0)
     when: str
     git: str
 
 
-@dataclass(frozen=True)
-class PointResult:
+class PointResult(Fields):
     """The bins of a coverpoint, without those excluded, that the last coverage has hit; in all groups and
     builds together.
     """
 
     coverpoint: str
-    hit: int
-    bins: int
+    hit: int = Field(ge=0)
+    bins: int = Field(ge=0)
     when: str
     git: str
 
@@ -102,69 +102,67 @@ class LastResults:
             *(self.tests[key] for key in sorted(self.tests)),
             *(self.points[name] for name in sorted(self.points)),
         ]
-        path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+        write_text(path, "".join(json.dumps(result.model_dump()) + "\n" for result in results))
 
 
 def read(path: Path) -> LastResults:
     """Raises `TatamiError` with the number of a line that is no result. No file: no results yet."""
     results = LastResults()
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+    lines = read_text(path).splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
         try:
-            results.add(parse(json.loads(line)))
-        except (ValueError, TypeError):
-            raise TatamiError(
-                f"{path}, line {number}: not a result; take the line out, and `make testplan` again"
-            ) from None
+            results.add(parse(line, f"{path}, line {number}"))
+        except TatamiError as error:
+            raise TatamiError(f"{error}; take the line out, and `make testplan` again") from None
     return results
 
 
-def parse(row: Mapping[str, Any]) -> TestResult | PointResult:
-    """Raises `TypeError` or `ValueError` for what is neither."""
-    result = TestResult(**row) if "test" in row else PointResult(**row)
-    for name, value in asdict(result).items():
-        if not isinstance(value, int if name in ("passed", "runs", "seeds", "hit", "bins") else str):
-            raise TypeError(name)
-    if isinstance(result, TestResult) and result.sim not in runner.SIMULATORS:
-        raise ValueError(result.sim)
-    return result
+def parse(line: str, where: str) -> TestResult | PointResult:
+    """Raises `TatamiError` that begins with `where` for what is neither."""
+    row = parse_json(line, where)
+    if isinstance(row, dict) and "test" in row:
+        return checked(TestResult, row, where)
+    return checked(PointResult, row, where)
 
 
 def results_of_regression(folder: Path) -> list[TestResult]:
     """One for each test and simulator of a regression, whose folder is named by its time."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     try:
         when = datetime.strptime(folder.name, FOLDER_TIME).isoformat(timespec="seconds")
+    except ValueError:
+        raise TatamiError(f"{folder}: its name is no time of a regression; remove it") from None
+    rows: dict[tuple[str, str], list[regress.RecordLine]] = defaultdict(list)
+    try:
         for row in regress.read_records(folder):
-            rows[row["test"], row["sim"]].append(row)
-        return [
-            TestResult(
-                test,
-                sim,
-                sum(r["result"] == "pass" for r in runs),
-                len(runs),
-                len({r["seed"] for r in runs}),
-                when,
-                runs[0]["git"] or "",
-            )
-            for (test, sim), runs in rows.items()
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TatamiError(f"{folder}: not the record of a regression: {error!r}; remove it") from None
+            rows[row.test, row.sim].append(row)
+    except TatamiError as error:
+        raise TatamiError(f"{error}; remove {folder}") from None
+    return [
+        TestResult(
+            test=test,
+            sim=runs[0].sim,
+            passed=sum(r.passed for r in runs),
+            runs=len(runs),
+            seeds=len({r.seed for r in runs}),
+            when=when,
+            git=runs[0].git or "",
+        )
+        for (test, _), runs in rows.items()
+    ]
 
 
 def results_of_coverage(path: Path) -> tuple[bool, list[PointResult]]:
     """Whether it is of all runs of tb/coverage/runs.yaml, and one result for each coverpoint."""
-    counts: dict[str, tuple[int, int]] = {}
     try:
-        merged = json.loads(path.read_text())
-        for name, point in merged["points"].items():
-            short = next(part for part in name.split(".") if part.startswith("cp_"))
-            hit, bins = counts.get(short, (0, 0))
-            counts[short] = (hit + point["hit"], bins + point["bins"])
-        return merged["whole"], [
-            PointResult(name, *pair, merged["when"], merged["git"] or "") for name, pair in counts.items()
-        ]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise TatamiError(
-            f"{path}: not a merged coverage: {error!r}; remove it, or run `make coverage`"
-        ) from None
+        merged = checked(PointsFile, read_json(path), path)
+    except TatamiError as error:
+        raise TatamiError(f"{error}; remove it, or run `make coverage`") from None
+    counts: dict[str, tuple[int, int]] = {}
+    for name, point in merged.points.items():
+        short = next(part for part in name.split(".") if part.startswith("cp_"))
+        hit, bins = counts.get(short, (0, 0))
+        counts[short] = (hit + point.hit, bins + point.bins)
+    return merged.whole, [
+        PointResult(coverpoint=name, hit=hit, bins=bins, when=merged.when, git=merged.git or "")
+        for name, (hit, bins) in counts.items()
+    ]

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import ast
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked_list, read_yaml
 from tb.coverage.points import POINTS
 from tb.flow import runner
 from tb.flow.blocks import BLOCKS
@@ -39,6 +38,23 @@ class Testpoint:
     intent: str
     tests: tuple[str, ...]
     coverpoints: tuple[str, ...] = ()
+
+
+class PointEntry(Fields):
+    """A testpoint of testplan.yaml."""
+
+    name: str
+    stage: str
+    intent: str
+    tests: tuple[str, ...] = ()
+    coverpoints: tuple[str, ...] = ()
+
+
+class FeatureEntry(Fields):
+    """A feature of testplan.yaml."""
+
+    feature: str
+    points: tuple[PointEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -68,30 +84,8 @@ class Registry:
 
 def load_plan(path: Path) -> list[Testpoint]:
     """All testpoints, in order. Raises `TatamiError` for a file that is no plan."""
-    try:
-        features = yaml.safe_load(path.read_text())
-        return [
-            parse_point(str(feature["feature"]), row) for feature in features for row in feature["points"]
-        ]
-    except yaml.YAMLError as error:
-        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
-    except (KeyError, TypeError) as error:
-        raise TatamiError(f"{path}: not a list of features with testpoints: {error}") from None
-
-
-def parse_point(feature: str, row: Mapping[str, object]) -> Testpoint:
-    def names(key: str) -> tuple[str, ...]:
-        value = row.get(key) or []
-        if not isinstance(value, list):
-            raise TatamiError(f"testpoint '{row.get('name')}': {key} is not a list")
-        return tuple(map(str, value))
-
-    wrong = set(row) - {"name", "stage", "intent", "tests", "coverpoints"}
-    if wrong:
-        raise TatamiError(f"testpoint '{row.get('name')}': unknown field '{min(wrong)}'")
-    return Testpoint(
-        feature, str(row["name"]), str(row["stage"]), str(row["intent"]), names("tests"), names("coverpoints")
-    )
+    features = checked_list(FeatureEntry, read_yaml(path), path)
+    return [Testpoint(one.feature, **dict(point)) for one in features for point in one.points]
 
 
 def registry() -> Registry:
