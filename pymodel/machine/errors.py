@@ -1,19 +1,20 @@
-"""The one exception that a user of the project is meant to read, and the error codes of the machine."""
+"""The exceptions whose message is for the user, and the error codes of the machine."""
 
 from enum import IntEnum
 
 
 class TatamiError(Exception):
-    """Bad input, said in one line that names the file or object, the field and the limit.
+    """Bad input. The message is one line that names the file or object, the field and the limit.
 
-    Command-line tools print the message and exit with status 2; they never show a traceback for it.
+    Command-line tools print the message and exit with status 2. They never show a traceback for it.
     """
 
 
 class RatioError(TatamiError):
     """A ratio that the scheme cannot reach with this network on this array.
 
-    scripts/compress.py ends with exit status `RATIO_STATUS` for it: `make results` goes on without the run.
+    scripts/compress.py exits with `RATIO_STATUS` for it, so that `make results` can continue without this
+    run.
     """
 
 
@@ -21,7 +22,7 @@ RATIO_STATUS = 3
 
 
 class ErrorCode(IntEnum):
-    """What ERROR holds; docs/machine.md, "Errors"."""
+    """The codes in the register ERROR; see docs/machine.md, "Errors"."""
 
     NONE = 0
     LOAD_DESTINATION = 1

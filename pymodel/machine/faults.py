@@ -1,4 +1,6 @@
-"""How a program ends that breaks a bound: the errors, and which of several bounds is reported."""
+"""Errors of a program that breaks a bound, and the rule that decides which of several broken bounds is
+reported.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from pymodel.machine.timing import FOUND_BY_SEQUENCER
 class ProgramError(TatamiError):
     """A program broke a bound that the hardware checks.
 
-    `cycle` is the cycle of the run, as CYCLES counts them from 0 and without stalls, in which the hardware
-    finds it; `cycles`, how many there are until it stands still; `run` is what the records before did.
+    `cycle` is the cycle of the run in which the hardware finds it, counted like CYCLES from 0 and without
+    stalls. `cycles` is the number of cycles until the machine stands still. `run` has the results of the
+    records before.
     """
 
     def __init__(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
@@ -26,13 +29,13 @@ class ProgramError(TatamiError):
 
 
 class EarlyReadError(TatamiError):
-    """A layer reads a word that the one before it, which has too small a gap, has yet to write: what it would
-    see is not defined.
+    """A layer reads a word that the layer before it has not written yet, because the gap between them is too
+    small. The value that it would read is not defined.
     """
 
 
 class Faults:
-    """Broken bounds, of which the hardware reports the one that it finds first.
+    """Broken bounds. The hardware reports the one that it finds first.
 
     Cycles count from `begin`, a cycle of the run.
     """
@@ -42,15 +45,17 @@ class Faults:
         self.first: ProgramError | None = None
 
     def refuse(self, code: ErrorCode, info: int, what: str, cycle: int) -> NoReturn:
-        """Raises this bound, found broken in a cycle, or one that was found before."""
+        """Raises the error for this bound, which is found broken in `cycle`, or for a bound that was found
+        earlier.
+        """
         self.note(code, info, what, cycle)
         assert self.first is not None
         raise self.first
 
     def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
-        """A bound that is found broken in a cycle. Of two in one cycle the higher code wins, as in
-        rtl/psa_top.v and rtl/psa_slots.v; a sequencer that finds one of them stops for it, whichever is
-        reported.
+        """Notes a bound that is found broken in `cycle`. Of two in one cycle the higher code wins, as in
+        rtl/psa_top.v and rtl/psa_slots.v. If the sequencer finds one of them, it stops for it, whichever of
+        them is reported.
         """
         error = ProgramError(code, info, what, self.begin + cycle)
         if self.first is not None and error.cycle == self.first.cycle:
@@ -59,8 +64,8 @@ class Faults:
             self.first = error
 
     def stop(self, before: int | None = None) -> None:
-        """Raises what was found before a cycle, or at all: nothing that is issued from then on can be found
-        earlier.
+        """Raises the first error that was found before the cycle `before`, or the first of all if that is
+        None. What is issued from that cycle on cannot be found broken earlier.
         """
         if self.first is not None and (before is None or self.first.cycle < self.begin + before):
             raise self.first

@@ -1,6 +1,8 @@
-"""Files of YAML and JSON: read through a model that says what may be in them, written whole or not at all.
+"""Reading and writing YAML and JSON files. A file is read through a model that says which fields it may have,
+and it is written completely or not at all.
 
-Text is UTF-8. Whatever is wrong with a file is one `TatamiError` of one line: the file, the field, the limit.
+Text is UTF-8. For anything that is wrong with a file, one `TatamiError` is raised. Its message is one line
+with the file, the field and the limit.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ SHOWN = 60  # characters of a wrong value in a message
 
 
 class Fields(BaseModel):
-    """The base of a model of a file: a field that it does not name is refused, types are taken at their word,
-    numbers are finite.
+    """The base of a model of a file. A field that the model does not name is refused, values are not
+    converted to another type, and numbers must be finite.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -40,7 +42,7 @@ Line = Annotated[str, AfterValidator(_said)]  # not blank
 
 
 def read_text(path: Path, where: object = None) -> str:
-    """`where`: what messages begin with, if not the path alone."""
+    """The text of a file. Messages begin with `where`, or with the path if it is None."""
     where = where or path
     try:
         return path.read_text(encoding="utf-8")
@@ -51,7 +53,7 @@ def read_text(path: Path, where: object = None) -> str:
 
 
 def parse_json(text: str | bytes, where: object) -> Any:
-    """What `text` holds, for messages that begin with `where`."""
+    """The content of the JSON `text`. Messages begin with `where`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
@@ -71,7 +73,9 @@ def read_yaml(path: Path, where: object = None) -> Any:
 
 
 def checked(model: type[Model], content: Any, where: object) -> Model:
-    """`content`, as read from JSON or YAML, as `model`; of several faults the message says the first."""
+    """`content`, as read from JSON or YAML, as a `model`. If several fields are wrong, the message names the
+    first.
+    """
     try:
         return model.model_validate_json(json.dumps(content))  # JSON's rules: a list may be a tuple
     except ValidationError as error:
@@ -102,7 +106,7 @@ def checked_lines(model: type[Model], path: Path) -> list[Model]:
 
 
 def _problem(field: str, kind: str, message: str, value: Any, known: list[str]) -> str:
-    """`known`: the fields that there are beside it, where that helps."""
+    """`known`: the names of the fields that exist beside it, if they help the reader."""
     if kind in ("missing", "missing_argument"):
         return f"field '{field}' is missing"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -124,7 +128,9 @@ def _line(error: object) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The file is there whole or not at all, whenever this is stopped, and whoever else writes it."""
+    """Writes a file completely or not at all, even if the process is stopped or if others write the same
+    file.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         draft.write_text(text, encoding="utf-8")

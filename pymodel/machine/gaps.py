@@ -1,8 +1,8 @@
 """When a layer may begin: the least `gap` between two layers such that no word is read before it is written.
 
-A layer that follows another need not wait until the pipeline is empty, only until what it reads is there.
-Nothing in the machine watches over that: the cycle of every read and write follows from the program, and the
-compiler counts them (docs/machine.md, "Timing").
+A layer need not wait until the pipeline is empty. It only needs to wait until the words that it reads are
+written. The machine does not check that. But the cycle of every read and write follows from the program, so
+the compiler computes the gap (docs/machine.md, "Timing").
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Place = tuple[int, int]  # bank and word
 
 
 def with_gaps(image: Image) -> Image:
-    """The image with the least gaps in its programs."""
+    """The image with the least gap between the layers of its programs."""
     words = {s.memory: s.words for s in image.sections if s.memory != "FEATURE"}
     return image.with_words(PROGRAM=set_gaps(image.config, words))
 
 
 def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
-    """The words of PROGRAM with the least gap in every LAYER that a LAYER follows;
+    """The words of PROGRAM, with the least gap in every LAYER that is followed by a LAYER.
 
     `words` are the contents of the memories, from word 0 on.
     """
@@ -35,7 +35,7 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
     gaps = columns("PROGRAM", program).gap[:, 0]
     gaps[:] = 0
     records = decode_all(program)
-    # the cycle in which a word was last written; cycles count from the first lane of the first layer
+    # the cycle in which each word was last written, counted from the first lane of the first layer
     written: dict[Place, int] = {}
     begin = 0
     for number, record in enumerate(records):
@@ -65,18 +65,18 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
 
 
 class _Accesses:
-    """What a LAYER record reads and writes, and when; its first lane is issued in cycle 0."""
+    """The words that a LAYER record reads and writes, and the cycles. Its first lane is issued in cycle 0."""
 
     def __init__(self, config: ArrayConfig, words: Mapping[str, Words], record: Layer) -> None:
         self.config, self.words, self.record = config, words, record
         self.tiles = words["TILE"][record.tile_range, 0].tolist()
         self.cycles = record.total * sum(passes for _, passes, *_ in self.tiles) * config.size
-        # a write is this long after the issue of its word at most, so a longer wait than that is for nothing
+        # the longest time from the issue of a word to its last write: no gap need be longer
         self.horizon = word_stage(config.size) + config.size
 
     def passes(self) -> Iterator[tuple[range, int, int, int | None]]:
-        """Every pass: the words of its chunk, its first cycle, its first lane, and of a tile's last pass the
-        first filter (else None).
+        """For every pass: the words of its chunk, its first cycle, its first lane, and its first filter if it
+        is the last pass of a tile (else None).
         """
         cycle = 0
         for chunk in self.record.chunks():
@@ -91,7 +91,7 @@ class _Accesses:
                     cycle += len(chunk) * self.config.size
 
     def late_writes(self) -> Iterator[tuple[Place, int]]:
-        """The words that are written after the last lane was issued, and when."""
+        """The words that are written after the last lane was issued, and the cycles."""
         size = self.config.size
         for chunk, begin, _, filter_base in self.passes():
             if filter_base is None or begin + len(chunk) * size + self.horizon < self.cycles:
@@ -105,8 +105,8 @@ class _Accesses:
                         yield (bank, base + word), cycle
 
     def early_reads(self) -> Iterator[tuple[Place, int]]:
-        """The words of which a pixel is used that are read before every write of the layer before is done,
-        and the cycle of the lane.
+        """The words that are read (at least one pixel is used) before all writes of the layer before are
+        done, and the cycle of the lane.
         """
         size = self.config.size
         for chunk, begin, lane_base, _ in self.passes():
@@ -121,7 +121,7 @@ class _Accesses:
                         yield where, issued + lane
 
     def _reads(self, lane_base: int, word: int) -> list[set[Place]]:
-        """For each lane of a pass the words that hold the pixels it uses, for one word of the output."""
+        """For each lane of a pass, the words with the pixels that it uses, for one word of the output."""
         size, record = self.config.size, self.record
         inner = word % record.words
         groups = columns("LANE", self.words["LANE"][lane_base : lane_base + size, 0]).group

@@ -1,4 +1,4 @@
-"""The image file: everything that the machine holds for a network. Its layout: docs/formats.md."""
+"""The image file: the contents of all memories of the machine for a network. Layout: docs/formats.md."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SectionHeader(Fields):
 
 
 class PlacementHeader(Fields):
-    """A `Placement` in the header."""
+    """A `Placement` in the header of the file."""
 
     name: str
     shape: tuple[Positive, Positive, Positive]
@@ -61,7 +61,7 @@ class PlacementHeader(Fields):
 
 
 class DumpHeader(Fields):
-    """A `Dump` in the header."""
+    """A `Dump` in the header of the file."""
 
     tensor: str
     bank: Address
@@ -70,7 +70,7 @@ class DumpHeader(Fields):
 
 
 class NetworkHeader(Fields):
-    """What the host needs to use the memories."""
+    """The names, planes and programs of the network, which the host needs to use the memories."""
 
     name: str
     scheme: str
@@ -95,8 +95,9 @@ class Header(Fields):
 class Image:
     """Contents of the machine's memories for one network, and what the host needs to use them.
 
-    `layers` names the LAYER records in order. `run_start` and `dump_start` are program addresses: the network
-    itself, which sends the `output` tensor, and a program that sends every tensor as `dumps` lists.
+    `layers` names the LAYER records in order. `run_start` and `dump_start` are program addresses. At
+    `run_start` is the network, which sends the `output` tensor. At `dump_start` is a program that sends every
+    tensor, in the order of `dumps`.
     """
 
     config: ArrayConfig
@@ -151,7 +152,7 @@ class Image:
         ]
 
     def bits(self) -> dict[str, int]:
-        """Stored bits by memory, words as wide as the memory is."""
+        """The number of stored bits of each memory, with words as wide as the memory."""
         specs = memories(self.config)
         return {s.memory: len(s.words) * specs[s.memory].width for s in self.sections}
 
@@ -191,7 +192,9 @@ class Image:
 
     @staticmethod
     def load(path: Path, config: ArrayConfig) -> Image:
-        """Reads an image file made for `config`; raises `TatamiError` naming file and field for any other."""
+        """Reads an image file made for `config`. For any other file, raises a `TatamiError` that names the
+        file and the field.
+        """
 
         def refuse(what: str) -> TatamiError:
             return TatamiError(f"image file '{path}': {what}")

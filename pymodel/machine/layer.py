@@ -1,4 +1,4 @@
-"""One LAYER record, run as the hardware runs it: fetch, slots, passes, requantisation, write-back."""
+"""Runs one LAYER record as the hardware runs it: fetch, slots, passes, requantisation, write-back."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile in one chunk: its word of TILE, and `words`, those of the output that it runs for.
+    """A tile in one chunk: its word of TILE, and `words`, the words of the output that it runs for.
 
-    `begin`: the cycle of the layer in which its first lane is issued. `cut`: the chunk has more words, of
-    which the first has no address.
+    `begin`: the cycle of the layer in which its first lane is issued. `cut`: the chunk has more words than
+    these, and the first of the others has an address that does not exist.
     """
 
     chunk: int
@@ -60,10 +60,10 @@ class _Tile:
 
 
 class LayerExecution:
-    """A LAYER at word `pc` of PROGRAM on the memories `state`.
+    """Runs the LAYER at word `pc` of PROGRAM on the memories `state`.
 
-    `faults` counts its cycles from the first issue of a lane. With `trace`, `counts` keeps what every pass
-    sums up and what every column writes.
+    `faults` counts its cycles from the first issue of a lane. With `trace`, `counts` keeps the sums of every
+    pass and the pixels that every column writes.
     """
 
     def __init__(self, state: MachineState, pc: int, layer: Layer, faults: Faults, trace: bool) -> None:
@@ -73,13 +73,13 @@ class LayerExecution:
         self.layer = layer
         self.faults = faults
         self.trace = trace
-        # A layer reads its input only: what it writes must be seen neither before nor after it is written.
+        # A layer reads only its input. Its own writes must not be visible before it ends.
         self.written = state.features.copy()
         chunks = -(-layer.total // layer.chunk_words)
         self.counts = LayerRun(pc, layer.words, layer.phases, chunks, layer.tiles, 0, 0, 0, 0)
 
     def run(self) -> LayerRun:
-        """All chunks and tiles; then what was written stands in the memories."""
+        """Runs all chunks and tiles, and then puts the written words into the memories."""
         layer, counts = self.layer, self.counts
         for chunk, words in enumerate(layer.chunks()):
             for number in range(layer.tiles):
@@ -118,8 +118,8 @@ class LayerExecution:
         )
 
     def _legal(self, words: range, begin: int) -> range:
-        """The words of a chunk up to the first whose addresses in EDGE, TAP or the banks do not exist: there
-        the sequencer stops.
+        """The words of a chunk up to the first word whose address in EDGE, TAP or the banks does not exist.
+        The sequencer stops there.
         """
         cfg, layer = self.config, self.layer
         for i, f in enumerate(words):
@@ -145,11 +145,13 @@ class LayerExecution:
         self.counts.passes += tile.passes
         self.counts.run_cycles += tile.passes * len(tile.words) * tile.size
         self._write_back(tile, sums, keep)
-        # in the last one the sequencer takes the next tile
+        # in its last pass the sequencer reads the next tile
         self.faults.stop(None if tile.cut else self.counts.run_cycles - 1)
 
     def _pass(self, tile: _Tile, number: int, stored: Rows, keep: Int64Array) -> Int64Array:
-        """What a pass adds to the accumulators: int64 [B, C, N] for the N pixels of the tile's words."""
+        """The sums that a pass adds to the accumulators: int64 [B, C, N] for the N pixels of the tile's
+        words.
+        """
         t, group = tile.size, self.config.group
         bundles = self._fetch(tile, number)
         self._note_row(tile, number, stored)
@@ -167,7 +169,7 @@ class LayerExecution:
         return sums.reshape(t, self.state.batch, -1).transpose(1, 0, 2).astype(np.int64)
 
     def _note_row(self, tile: _Tile, number: int, stored: Rows) -> None:
-        """The fault, if any, in the stored rows of slots of a pass."""
+        """Notes the first fault, if any, in the stored rows of slots of a pass."""
         fault = stored.fault
         if fault is not None and fault.row // tile.size == number:
             cycle = tile.pass_begin(number) + fault.row % tile.size + SLOT_STAGE[fault.code]
@@ -223,20 +225,24 @@ class LayerExecution:
         return bundles
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
-        """The first lane, if any, with a member whose tap `index` [lanes, G] is not there."""
+        """Notes the first lane, if any, that has a member whose tap `index` [lanes, G] does not exist."""
         for lane, bank in np.argwhere(index >= self.config.tap_depth)[:1]:
             what = f"tap {index[lane, bank]}, the memory has {self.config.tap_depth}"
             cycle = issued + int(lane) + TAP_STAGE
             self.faults.note(ErrorCode.TAP_RANGE, int(index[lane, bank]), what, cycle)
 
     def _note_reads(self, first: Int64Array, no_word: npt.NDArray[np.bool_], issued: int) -> None:
-        """The first lane, if any, with a member whose pixels, from `first` [lanes, G] on, are not there."""
+        """Notes the first lane, if any, that has a member whose pixels, from `first` [lanes, G] on, do not
+        exist.
+        """
         for lane, bank in np.argwhere(no_word)[:1]:
             what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
             self.faults.note(ErrorCode.FEATURE_READ, int(bank), what, issued + int(lane) + READ_STAGE)
 
     def _check_early(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_], issued: int) -> None:
-        """Raises `EarlyReadError` if a pixel [lanes, G, T] that is `seen` is still to be written."""
+        """Raises `EarlyReadError` if a pixel [lanes, G, T] that is `seen` (used, not masked) has not been
+        written yet.
+        """
         cycles = self.faults.begin + issued + np.arange(len(pixels)) + READ_STAGE
         if cycles[0] > self.state.latest:
             return
@@ -278,7 +284,7 @@ class LayerExecution:
                 counts.writes.append(WriteTrace(tile.chunk, tile.number, column, bank, first, pixels))
 
     def _refused(self, tile: _Tile, column: int, bank: int, base: int) -> bool:
-        """Whether a column's words, from `base` of `bank` on, are not all there; the first that is not is
+        """Whether some of a column's words, from `base` of `bank` on, do not exist. The first of them is
         noted.
         """
         cfg, words = self.config, tile.words

@@ -35,8 +35,8 @@ class WordField:
 
 
 class Columns:
-    """Fields of memory words by name: `columns("TILE", words).passes` is a view [...] of words [..., fields],
-    which may be written to.
+    """Fields of memory words by name. `columns("TILE", words).passes` is a view [...] of words [..., fields];
+    it may be written to.
     """
 
     def __init__(self, names: tuple[str, ...], words: Words) -> None:
@@ -56,7 +56,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Memory:
-    """One of the machine's memories: a word is `repeat` times the same fields, the first in the lowest bits.
+    """One of the machine's memories. A word has the same fields `repeat` times, the first in the lowest bits.
 
     Contents are int64 [words, repeat, fields].
     """
@@ -80,8 +80,8 @@ class Memory:
         return np.zeros((words, self.repeat, len(self.fields)), dtype=np.int64)
 
     def encode(self, words: Words, where: str = "") -> npt.NDArray[np.uint8]:
-        """Contents -> bytes [words, ceil(width / 8)]; a value that its field cannot hold is an error, never
-        cut.
+        """Contents -> bytes [words, ceil(width / 8)]. A value that does not fit its field is an error; it is
+        never cut.
         """
         bits = []
         for i, f in enumerate(self.fields):
@@ -187,9 +187,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
 
 
 def slot_row(config: ArrayConfig) -> Memory:
-    """A row of slots as the array takes it; the SLOT memory itself, unless there is an XOR decoder
-    behind it.
-    """
+    """A row of slots as the array takes it. Without an XOR decoder, this is a word of the SLOT memory."""
     return Memory("SLOT", 4, config.lane_depth, config.size, slot_fields(config))
 
 
@@ -208,22 +206,24 @@ def slot_fields(config: ArrayConfig) -> tuple[WordField, ...]:
     )
 
 
-# the names are the same in every configuration, but for a slot's, of which an array of digits has one more
+# the names are the same in every configuration, except that a slot of an array of digits has one more
 _NAMES = {name: tuple(f.name for f in m.fields) for name, m in memories(ArrayConfig("any")).items()}
 _DIGIT_SLOT = tuple(f.name for f in slot_fields(ArrayConfig("digits", weight_bits=4)))
 
 
 def columns(memory: str, words: Words) -> Columns:
-    """The fields of words [..., fields] of a memory by name; of SLOT, rows as the array has them."""
+    """The fields of words [..., fields] of a memory by name. For SLOT, the words are rows as the array takes
+    them.
+    """
     digits = memory == "SLOT" and words.shape[-1] == len(_DIGIT_SLOT)
     return Columns(_DIGIT_SLOT if digits else _NAMES[memory], words)
 
 
 def beyond(edges: Columns, dy: Words, dx: Words) -> dict[str, npt.NDArray[np.bool_]]:
-    """By edge, whether the pixel that a tap reads lies past that edge of the input plane: one such edge, and
-    the pixel counts as 0.
+    """For each edge, whether the pixel that a tap reads lies beyond that edge of the input plane. A pixel
+    beyond any edge counts as 0.
 
-    `edges` are of EDGE, `dy` and `dx` of TAP; all shapes broadcast.
+    `edges` are fields of EDGE; `dy` and `dx` are fields of TAP. All shapes broadcast.
     """
     return {
         "left": -dx > edges.left,
@@ -234,7 +234,7 @@ def beyond(edges: Columns, dy: Words, dx: Words) -> dict[str, npt.NDArray[np.boo
 
 
 def outside(edges: Columns, dy: Words, dx: Words) -> npt.NDArray[np.bool_]:
-    """Whether the pixel that a tap reads lies past any edge of the input plane; as `beyond`."""
+    """Whether the pixel that a tap reads lies beyond any edge of the input plane. As in `beyond`."""
     left, right, top, bottom = beyond(edges, dy, dx).values()
     return left | right | top | bottom
 
@@ -271,7 +271,7 @@ def packet(memory: Memory, section: Section, where: str = "") -> Packet:
 
 
 def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
-    """A whole, legal packet -> its section (the inverse of `packet`)."""
+    """A complete, legal packet -> its section (the inverse of `packet`)."""
     header = int(beats[0])
     destination, bank, words, address = header & 0xFF, header >> 8 & 0xFF, header >> 16 & 0xFFFF, header >> 32
     memory = next(m for m in memories(config).values() if m.destination == destination)
@@ -280,7 +280,7 @@ def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
 
 
 def check_section(config: ArrayConfig, memory: Memory, section: Section, where: str) -> None:
-    """A section must lie inside its memory."""
+    """Raises `TatamiError` if a section does not lie inside its memory."""
     end = section.address + len(section.words)
     if not 0 <= section.address or end > memory.depth:
         raise TatamiError(

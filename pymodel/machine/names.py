@@ -1,7 +1,7 @@
-"""What a name may be: of a network, a layer, a scheme.
+"""Which names are allowed for a network, a layer or a scheme.
 
-Names come in from users' files and end up in the names of folders and in records, so they are checked where
-they come in.
+Names come from users' files and become names of folders and entries of records. So they are checked when they
+are read.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def check_name(what: str, name: object) -> str:
-    """`name`, if it is one: letters, digits, '-', '_' and '.', the first a letter, a digit or '_', no '..',
-    at most `LONGEST` long.
+    """`name`, if it is a legal name: letters, digits, '-', '_' and '.'; the first character a letter, a digit
+    or '_'; no '..'; at most `LONGEST` characters.
 
     Raises `TatamiError`, beginning with `what`, for anything else.
     """

@@ -1,4 +1,4 @@
-"""Where the checkout lies, and where everything that is written goes."""
+"""The folder of the checkout, and the folder below which everything is written."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Placement:
     """Where a tensor lies. Channel c is `phase**2` sub-planes of `words` words each, from word `base[c]` of
     bank `bank[c]`.
 
-    A sub-plane has `rows` rows of `pitch` pixels, T (`size`) pixels a word.
+    A sub-plane has `rows` rows of `pitch` pixels. A word has T (`size`) pixels.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Placement:
         return np.array([[self.pixel(y, x) for x in range(width)] for y in range(height)], dtype=np.int64)
 
     def to_words(self, tensor: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-        """int8 [..., C, H, W] -> words of each channel [..., C, channel_words, T]; pixels the map does not
-        have are zero.
+        """int8 [..., C, H, W] -> words of each channel [..., C, channel_words, T]. Pixels that the map does
+        not have are zero.
         """
         if tensor.shape[-3:] != self.shape:
             raise TatamiError(f"tensor '{self.name}': shape is {tensor.shape[-3:]}, must be {self.shape}")

@@ -1,4 +1,4 @@
-"""The records of a program, one a word of the PROGRAM memory: docs/formats.md has their bits."""
+"""The records of a program. Each is one word of the PROGRAM memory; docs/formats.md has the bits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Layer:
     `tiles` tiles from word `tile_base` of TILE.
 
     Phase p of the output takes its edges from word `edge_base + p * edge_stride` of EDGE on, and its taps
-    from row `tap_base + p * tap_stride` of TAP on. `gap`: cycles from the last lane to the next record, 0 to
-    wait until every result is in memory.
+    from row `tap_base + p * tap_stride` of TAP on. `gap`: cycles from the last lane to the next record; 0:
+    the next record waits until every result is in memory.
     """
 
     words: int
@@ -77,7 +77,7 @@ class Out:
 
 @dataclass(frozen=True)
 class End:
-    """The program is done."""
+    """Ends the program."""
 
     def encode(self) -> IntArray:
         return _row(OPCODE_END)
@@ -85,7 +85,7 @@ class End:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A word whose opcode is none: the machine stops there with PROGRAM_OPCODE."""
+    """A word whose opcode is not legal. The machine stops there with PROGRAM_OPCODE."""
 
     opcode: int
 

@@ -1,6 +1,6 @@
-"""The register table of the machine: the only one.
+"""The register table of the machine. It is the only one.
 
-The register model is built from it, and docs/registers.md rendered (scripts/registers.py).
+The register model is built from it, and scripts/registers.py renders docs/registers.md from it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RegisterField:
 class Register:
     """`access` is RO, RW, WO or W1C.
 
-    `reset` is None where the build decides: see `build_values`. `content` is for docs/registers.md.
+    `reset` is None if the build decides the value; see `build_values`. `content` is for docs/registers.md.
     """
 
     name: str
@@ -196,7 +196,7 @@ COUNTERS = ("CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS")
 
 
 def build_values(config: ArrayConfig) -> dict[str, int]:
-    """What the registers that describe the build hold; a depth is stored as depth - 1."""
+    """The values of the registers that describe the build. A depth is stored as depth - 1."""
     sizes = {
         name: value - (name.endswith("_DEPTH") or name == "ACC_WORDS")
         for name, value in config.rtl_parameters().items()

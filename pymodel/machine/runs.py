@@ -1,4 +1,4 @@
-"""What a run of a program gives: its packets, its counts and, if asked for, what went through the array."""
+"""The results of a program run: its packets, its counts and, if requested, a trace of the array."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Int64Array = npt.NDArray[np.int64]
 class LayerRun:
     """Counts of one LAYER record.
 
-    `passes` are over all chunks and tiles, `cycles` the whole record, `clipped_...` pixels at either end.
+    `passes` counts all chunks and tiles. `cycles` is for the whole record. `clipped_...` are pixels clipped
+    at either end of the range.
     """
 
     index: int
@@ -35,11 +36,11 @@ class LayerRun:
 
 @dataclass
 class PassTrace:
-    """What one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each array row,
-    for its N pixels.
+    """The sums that one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each
+    array row, for its N pixels.
 
-    `bundles` int8 [B, rows, G, N] went into the rows. The pixels are those of `words` of the output; only
-    those that `keep` [N] marks count.
+    `bundles` int8 [B, rows, G, N] are the bundles that went into the rows. The pixels are those of `words` of
+    the output. Only the pixels that `keep` [N] marks count.
     """
 
     chunk: int
@@ -55,7 +56,7 @@ class PassTrace:
 
 @dataclass
 class WriteTrace:
-    """What one column of a tile wrote: `pixels` int8 [B, N] to the words of `bank` from `base` on."""
+    """The pixels int8 [B, N] that one column of a tile wrote to the words of `bank` from `base` on."""
 
     chunk: int
     tile: int
@@ -67,7 +68,7 @@ class WriteTrace:
 
 @dataclass
 class ProgramRun:
-    """Result of a program. `packets` are the out stream's, int8 [B, words, T] each."""
+    """Result of a program. `packets` are the packets of the out stream, int8 [B, words, T] each."""
 
     cycles: int = 0
     busy_cycles: int = 0

@@ -1,8 +1,8 @@
 """Rows of slots as the SLOT memory of a machine with an XOR decoder holds them: docs/formats.md, "Rows of
 slots".
 
-The rows of a tile lie end to end. An encoded row is as long as its patches make it; one that would need too
-many is stored as it is.
+The rows of a tile lie end to end. The length of an encoded row depends on its number of patches. A row that
+would need too many patches is stored as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RAW = (1 << XOR_COUNT_BITS) - 1  # the count of a row that is stored as it is
 
 @dataclass(frozen=True)
 class RowFault:
-    """What is wrong with a stored row; `word` is counted from the tile's first."""
+    """What is wrong with a stored row. `word` is counted from the first word of the tile."""
 
     code: ErrorCode
     row: int
@@ -41,10 +41,10 @@ class RowFault:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a decoder makes of a tile: int64 [rows, T, fields], zero from the row of the fault on.
+    """The decoded rows of a tile: int64 [rows, T, fields], zero from the faulty row on.
 
-    `patches` int64 [rows], RAW where a row is stored as it is. `ends` int64 [rows]: bits from the tile's
-    beginning.
+    `patches` int64 [rows] is RAW if a row is stored as it is. `ends` int64 [rows]: bits from the beginning of
+    the tile.
     """
 
     rows: IntArray
@@ -60,15 +60,15 @@ def network(config: ArrayConfig) -> XorNetwork:
 
 
 def row_length(config: ArrayConfig, patches: int) -> int:
-    """Bits of a stored row with so many patches, or RAW."""
+    """Bits of a stored row with `patches` patches; `patches` may be RAW."""
     if patches == RAW:
         return config.slot_word_bits
     return XOR_COUNT_BITS + config.size + config.xor_inputs + patches * config.patch_bits
 
 
 def spread(config: ArrayConfig, rows: IntArray) -> IntArray:
-    """An order of rows int64 [rows, T, fields] in which few need a patch: full rows come after emptier ones,
-    whose words have bits to spare.
+    """An order of rows int64 [rows, T, fields] in which few rows need a patch. Fuller rows come after emptier
+    rows, because the words of the emptier rows have bits to spare.
     """
     cares = np.count_nonzero(columns("SLOT", rows).weight, axis=1) * config.slot_bits
     left = sorted(range(len(cares)), key=lambda r: (cares[r], r))
@@ -113,8 +113,8 @@ def encode_tile(config: ArrayConfig, rows: IntArray) -> Words:
 
 
 def decode_tile(config: ArrayConfig, words: Words, rows: int) -> Rows:
-    """What the decoder makes of `rows` rows from the first of `words` [words, bits, 1] on, which reach to the
-    end of the memory.
+    """Decodes `rows` rows from the first of `words` [words, bits, 1] on. The words reach to the end of the
+    memory.
     """
     width, row_bits = config.slot_word_bits, config.row_bits
     longest = min(len(words), rows)  # a row is never longer than a word
@@ -167,7 +167,7 @@ def tile_rows(config: ArrayConfig, slot: Words, tile: IntArray) -> Rows:
 
 
 def image_rows(image: Image) -> IntArray:
-    """The rows of slots of an image by lane, int64 [lanes, T, fields]; zero for a lane that no tile has."""
+    """The rows of slots of an image, int64 [lanes, T, fields]; zero for a lane that no tile has."""
     slot = image.section("SLOT").words
     if not image.config.xor_inputs:
         return slot
@@ -179,15 +179,15 @@ def image_rows(image: Image) -> IntArray:
 
 
 def slot_words(config: ArrayConfig, rows: IntArray) -> Words:
-    """The SLOT words of one tile's rows int64 [rows, T, fields]: themselves where there is no decoder."""
+    """The SLOT words of one tile's rows int64 [rows, T, fields]. Without a decoder, these are the rows."""
     return encode_tile(config, rows) if config.xor_inputs else rows
 
 
 def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Words, Words]:
-    """The inverse:
+    """The inverse of `image_rows`.
 
-    TILE words [tiles, 1, fields] whose rows of slots are `rows` by lane -> the same with their `slot_base`,
-    and the SLOT words.
+    `tiles` are TILE words [tiles, 1, fields], and `rows` their rows of slots by lane. Returns the TILE words
+    with their `slot_base`, and the SLOT words.
     """
     if not config.xor_inputs:
         return tiles, rows
@@ -200,8 +200,8 @@ def store_rows(config: ArrayConfig, tiles: IntArray, rows: IntArray) -> tuple[Wo
 
 
 def stored_bits(config: ArrayConfig, tiles: list[IntArray]) -> int:
-    """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in whole words of the SLOT
-    memory, in the order of `spread`.
+    """Bits that the rows of slots of `tiles`, each int64 [rows, T, fields], take in the SLOT memory, in whole
+    words and in the order of `spread`.
     """
     words = sum(len(slot_words(config, rows[spread(config, rows)])) for rows in tiles)
     return words * config.slot_word_bits
@@ -217,10 +217,10 @@ def check_room(config: ArrayConfig) -> None:
 
 
 def with_decoder(config: ArrayConfig, tiles: list[IntArray]) -> ArrayConfig:
-    """`config` with the XOR decoder for which `tiles`, each int64 [rows, T, fields], take the fewest bits:
-    widths of the word are tried in steps.
+    """`config` with the XOR decoder for which `tiles`, each int64 [rows, T, fields], take the fewest bits.
+    The width of the word is tried in steps.
 
-    Raises `TatamiError` as `check_room`.
+    Raises `TatamiError` as `check_room` does.
     """
     check_room(config)
 
@@ -243,7 +243,7 @@ def image_tiles(image: Image) -> list[IntArray]:
 
 
 def _patch(config: ArrayConfig, row: IntArray, count: int, stored: Bits) -> str | None:
-    """Flips the bits of a row that its patches name; says what is wrong with them."""
+    """Flips the bits of a row that its patches name. Returns what is wrong with the patches, if anything."""
     if count > XOR_PATCHES:
         return f"{count} patches, must be at most {XOR_PATCHES} or {RAW}"
     before = -1

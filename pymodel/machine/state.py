@@ -20,9 +20,9 @@ class MachineState:
     """All memories of the array.
 
     `memory` has the tables by name, int64 [words, repeat, fields]. `features` int8 [B, G, words * T] are the
-    feature banks of a batch: every image of it runs the same program, and costs the same cycles. `due` [G,
-    words] is the cycle of the run in which a word was last written by a layer with a gap, -1 for no such
-    layer, and `latest` the largest of them.
+    feature banks of a batch. Every image of the batch runs the same program and takes the same cycles. `due`
+    [G, words] is the cycle of the run in which a word was last written by a layer with a gap, or -1 if there
+    was none. `latest` is the largest of them.
     """
 
     def __init__(self, config: ArrayConfig, batch: int = 1) -> None:
@@ -40,7 +40,7 @@ class MachineState:
         self._rows: dict[tuple[int, ...], Rows] = {}  # of tiles whose slots were decoded since the last load
 
     def load(self, sections: Iterable[Section]) -> None:
-        """Writes sections; those of FEATURE go to every image of the batch."""
+        """Writes sections. Sections of FEATURE are written for every image of the batch."""
         for s in sections:
             check_section(self.config, self.specs[s.memory], s, "")
             if s.memory == "FEATURE":
@@ -69,14 +69,14 @@ class MachineState:
         return self.features[:, bank, address * t : (address + words) * t].reshape(self.batch, words, t)
 
     def load_tensor(self, place: Placement, tensor: Int8Array) -> None:
-        """Writes a tensor int8 [B or 1, C, H, W] where it lies."""
+        """Writes a tensor int8 [B or 1, C, H, W] to its place."""
         for bank, base, words in zip(
             place.bank, place.base, np.moveaxis(place.to_words(tensor), 1, 0), strict=True
         ):
             self.load_feature(bank, base, words)
 
     def read_tensor(self, place: Placement) -> Int8Array:
-        """The words [B, C, words, T] of a tensor, as `Placement.to_words` has them."""
+        """The words [B, C, words, T] of a tensor, in the form of `Placement.to_words`."""
         planes = [
             self.read_feature(bank, base, place.channel_words)
             for bank, base in zip(place.bank, place.base, strict=True)
@@ -84,10 +84,10 @@ class MachineState:
         return np.stack(planes, axis=1)
 
     def forget_writes(self) -> None:
-        """Before a run: no word is still on its way."""
+        """Marks all words as written. Called before a run."""
         self.due[:], self.latest = -1, -1
 
     def note_write(self, bank: int, address: int, cycles: Int64Array) -> None:
-        """Words of a bank from `address` on are written in these cycles [words] of the run."""
+        """Notes that words of a bank from `address` on are written in these cycles [words] of the run."""
         self.due[bank, address : address + len(cycles)] = cycles
         self.latest = max(self.latest, int(cycles[-1]))

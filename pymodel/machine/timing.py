@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pymodel.machine.errors import ErrorCode
 
-# Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE; a layer
-# also reads its first tile and then waits as many cycles as its gap says or, if that is 0, for the pipeline:
-# 2T + 11 cycles from the last lane issued to its last word written.
+# Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE. A layer
+# also reads its first tile. At its end it waits for `gap` cycles or, if that is 0, for the pipeline: 2T + 11
+# cycles from the last lane issued to its last word written.
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
-# Cycles from the issue of a lane to the check of its group, its taps and its reads (rtl/psa_fetch.v), to that
-# of its row of slots, whether it is there and whether it is in order (rtl/psa_slots.v), and from the issue of
-# a word's first lane to the check of column 0's write, without the T cycles down the array
-# (rtl/psa_writeback.v). A read is checked in the cycle in which the bank is read, and sees what was written
-# before it.
+# GROUP_STAGE, TAP_STAGE, READ_STAGE: cycles from the issue of a lane to the check of its group, its taps and
+# its reads (rtl/psa_fetch.v). WRITE_STAGE: from the issue of a word's first lane to the check of column 0's
+# write, without the T cycles down the array (rtl/psa_writeback.v). SLOT_STAGE: from the issue of a lane to
+# the checks of its row of slots, whether it exists and whether its code is legal (rtl/psa_slots.v). A read is
+# checked in the cycle in which the bank is read, and sees the words that were written before that cycle.
 GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
 SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
-# The sequencer stops at once for these; it hears of the others a cycle later.
+# The sequencer finds these and stops at once. For all other errors it stops a cycle later.
 FOUND_BY_SEQUENCER = (
     ErrorCode.PROGRAM_RANGE,
     ErrorCode.PROGRAM_OPCODE,
@@ -32,7 +32,7 @@ def drain_cycles(size: int, gap: int = 0) -> int:
 
 
 def word_stage(size: int) -> int:
-    """Cycles from the issue of a word's first lane to the write of column 0; the other columns follow, one a
-    cycle.
+    """Cycles from the issue of a word's first lane to the write of column 0. The other columns follow, one in
+    each cycle.
     """
     return 2 * size + 11

@@ -1,21 +1,21 @@
-"""XOR-encoded weights: a fixed network of XOR gates expands few stored bits into many, and patches repair the
-rest.
+"""XOR-encoded weights: a fixed network of XOR gates expands few stored bits into many bits, and patches
+correct the bits that come out wrong.
 
-The bits of pruned weights are don't-cares, so the stored bits need only satisfy one linear equation over
-GF(2) for every bit that somebody cares for (Kwon et al., "Structured Compression by Weight Encryption for
+The bits of pruned weights are don't-cares. So the stored bits need only satisfy one linear equation over
+GF(2) for each of the other bits, the care bits (Kwon et al., "Structured Compression by Weight Encryption for
 Unstructured Pruning and Quantization", CVPR 2020, 10.1109/cvpr42600.2020.00198). The encoder solves the
-equations; those that contradict what is settled become patches, positions whose bit the decoder flips.
-Decoding is exact on every bit cared for, whatever the mask.
+equations in order. If an equation contradicts those before it, its bit becomes a patch: a position whose bit
+the decoder flips. Decoding is exact on every care bit, whatever the mask.
 
-The network sees the stored word of its slice and those of `history` slices before (as in the sequential
+The network sees the stored word of its slice and the words of `history` slices before (as in the sequential
 decoders of Park et al., "Encoding Weights of Irregular Sparsity for Fixed-to-Fixed Model Compression", arXiv
-2105.01869). The number of bits cared for varies from slice to slice; without history the words must be wide
-enough for the fuller slices, with it a slice takes what its predecessors left over, and the stored bits come
-down to just over the mean.
+2105.01869). The number of care bits varies from slice to slice. Without history, the words must be wide
+enough for the fuller slices. With history, a slice uses the bits that the slices before it did not need, and
+the number of stored bits is just above the mean.
 
-`encode` and `decode` work on any bits. The rows of slots that the machine decodes are in
-`pymodel.machine.slot_rows`, the index of a weight matrix, i.e. its mask, in `pymodel.bench.mask_factors`.
-Layout of the streams: docs/formats.md.
+`encode` and `decode` work on any bits. `pymodel.machine.slot_rows` has the rows of slots that the machine
+decodes. `pymodel.bench.mask_factors` has the index of a weight matrix, which is its mask. Layout of the
+streams: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pymodel.machine.errors import TatamiError
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-TAPS = 7  # inputs of an XOR gate; odd, because even ones can only make words of even weight
-# of them, from the slice's own word: the first slices of a machine's tile have no others to choose from
+TAPS = 7  # inputs of an XOR gate; odd, because an even number can only make words of even weight
+# taps from the slice's own word; the first slices of a machine's tile have no other stored words
 NEAR = 2
-WINDOW = 512  # stored bits that `choose_network` lets an output draw from, at least
+WINDOW = 512  # stored bits of the window that `choose_network` uses, at least
 MAX_OUTPUTS = 4096
 MAX_WINDOW = 8192
 MAX_GAP_BITS = 16
@@ -52,7 +52,7 @@ class XorNetwork:
     """The fixed network: `outputs` bits a slice, each the XOR of up to TAPS bits of a window of stored words.
 
     `inputs`: bits of a stored word, 1..outputs. `seed`: 1..2**32 - 1. `history`: how many words before the
-    slice's own the window holds. With `inputs` = `outputs` (and no history) the network is plain wires,
+    slice's own word the window holds. With `inputs` = `outputs` (and no history) the network is plain wires,
     whatever the seed. Raises `TatamiError` for a field out of range.
     """
 
@@ -80,22 +80,22 @@ class XorNetwork:
 
     @property
     def window(self) -> int:
-        """Stored bits that a slice is made of."""
+        """The number of stored bits that a slice depends on."""
         return self.inputs * (self.history + 1)
 
     @property
     def wires(self) -> bool:
-        """Every output is an input: nothing is saved, nothing needs a patch."""
+        """Whether every output is an input. Then nothing is saved, and no patch is needed."""
         return self.inputs == self.outputs
 
     @cached_property
     def taps(self) -> Array:
-        """int64 [outputs, TAPS]: what each output is the XOR of. Tap i is bit `i % inputs` of the word `i //
-        inputs` slices ago.
+        """int64 [outputs, TAPS]: the window bits whose XOR is each output. Tap i is bit `i % inputs` of the
+        word `i // inputs` slices ago.
 
-        The first NEAR taps of an output are drawn from the slice's own word, the others from the whole
-        window; one that is drawn twice cancels out. Drawn by a hash of 32 bits (Wellons, "lowbias32") that
-        hardware can work out for any tap alone: docs/formats.md.
+        The first NEAR taps of an output are from the slice's own word, the others from the whole window. A
+        tap that is drawn twice cancels out. The taps are drawn by a hash of 32 bits (Wellons, "lowbias32"),
+        which hardware can compute for each tap separately: docs/formats.md.
         """
         if self.wires:
             return np.arange(self.outputs, dtype=np.int64)[:, None]
@@ -117,12 +117,12 @@ class XorNetwork:
 
 @dataclass(frozen=True)
 class XorStream:
-    """What is stored for `length` bits.
+    """The stored form of `length` bits.
 
-    `values` uint8 [ceil(words * inputs / 8)]: the words end to end, bit 0 first; `history` words that fill
-    the window, then one for each slice. `patches` uint8 [ceil(entries * gap_bits / 8)]: `entries` fields of
-    `gap_bits`, bit 0 first. A field that is all ones moves on by its value; any other moves on by its value,
-    flips that bit, and moves on by one.
+    `values` uint8 [ceil(words * inputs / 8)]: the words end to end, bit 0 first. They are `history` words
+    that fill the window, then one word for each slice. `patches` uint8 [ceil(entries * gap_bits / 8)]:
+    `entries` fields of `gap_bits`, bit 0 first. A field that is all ones moves the position by its value. Any
+    other field moves the position by its value, flips that bit, and moves the position by one.
     """
 
     network: XorNetwork
@@ -134,12 +134,12 @@ class XorStream:
 
     @property
     def slices(self) -> int:
-        """Slices; the last one may be cut off by `length`."""
+        """The number of slices. The last one may be cut off by `length`."""
         return -(-self.length // self.network.outputs)
 
     @property
     def words(self) -> int:
-        """Stored words; none for a stream without bits."""
+        """The number of stored words. A stream without bits has none."""
         return _words(self.slices, self.network)
 
     def positions(self, where: str = "xor stream") -> Array:
@@ -150,7 +150,9 @@ class XorStream:
         return _resolve(self, where)[0]
 
     def busiest(self) -> int:
-        """Patch entries that end in one slice, at most: a decoder that takes so many a cycle never waits."""
+        """The largest number of patch entries that end in one slice. A decoder that takes so many in a cycle
+        never waits.
+        """
         ends = _resolve(self, "xor stream")[1]
         return int(np.bincount(ends // self.network.outputs).max(initial=0)) if len(ends) else 0
 
@@ -189,11 +191,10 @@ def stream_from_bytes(data: bytes, where: str = "xor stream") -> XorStream:
 
 @dataclass(frozen=True)
 class XorCost:
-    """What the storage of `weights` weights (or slots) comes to, in bits: 8 times the bytes of what is
-    stored.
+    """The storage of `weights` weights (or slots) in bits, which is 8 times the stored bytes.
 
     `care_bits`: bits that must come back right. `value_bits`: headers, values and patches. `patch_bits`: the
-    patches alone. `index_bits`: which weights there are.
+    patches alone. `index_bits`: the index of the weights that exist.
     """
 
     weights: int
@@ -212,31 +213,32 @@ class XorCost:
 
     @property
     def value_ratio(self) -> float:
-        """Value bits per bit cared for (1 is what a code without loss needs, if the bits are random)."""
+        """Value bits for each care bit. A lossless code needs 1, if the bits are random."""
         return self.value_bits / self.care_bits if self.care_bits else float("inf")
 
 
 def stream_cost(stream: XorStream, care: Array, weights: int, index_bits: int = 0) -> XorCost:
-    """Cost of a stream that was encoded with the mask `care` and stands for `weights` weights."""
+    """Cost of a stream that was encoded with the mask `care` and holds `weights` weights."""
     return XorCost(
         weights, int(np.count_nonzero(care)), 8 * len(stream.to_bytes()), 8 * stream.patches.size, index_bits
     )
 
 
 def encode(bits: Array, care: Array, network: XorNetwork) -> XorStream:
-    """`bits`, of which those in `care` must come back (both bool of one shape, taken in C order) -> stream.
+    """Encodes `bits`. Those in `care` come back exactly. Both are bool of one shape, taken in C order.
 
-    Greedy: the equations are taken in order and each that does not contradict those before is kept, so at
-    least as many hold as the rank of the system. Time grows with window**2 / 64 for each bit cared for,
-    memory with window / 8 bytes for each stored bit. Raises `TatamiError` for arrays of different shapes.
+    The method is greedy: the equations are taken in order, and each is kept that does not contradict those
+    before. So at least as many hold as the rank of the system. Time is proportional to window**2 / 64 for
+    each care bit. Memory is window / 8 bytes for each stored bit. Raises `TatamiError` for arrays of
+    different shapes.
     """
     flat, mask = _flat(bits, care)
     return _finish(network, len(flat), *_solve(flat, mask, network))
 
 
 def decode(stream: XorStream, where: str = "xor stream") -> npt.NDArray[np.bool_]:
-    """The bits, bool [length]: XOR expansion, then the patches in order. A bit that nobody cared for holds
-    anything.
+    """The bits, bool [length]: XOR expansion, then the patches in order. A bit that is not a care bit may
+    have any value.
 
     Raises `TatamiError`, naming `where`, for values or patches that are too short or too long, or a patch
     outside the stream.
@@ -258,13 +260,13 @@ def decode(stream: XorStream, where: str = "xor stream") -> npt.NDArray[np.bool_
 
 
 def choose_network(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW) -> XorNetwork:
-    """The network with `outputs` whose values and patches together take the fewest bits, found by trying.
+    """The network with `outputs` whose values and patches together take the fewest bits, found by trial.
 
-    Widths of the word are tried from the mean number of bits cared for in a slice, up and down until it gets
-    worse; the history is the least that makes the window `window` bits, or a half, a quarter ... of them
-    where the words that fill the window are more than a hundredth of the stream. Streams longer than SAMPLE
-    are judged by evenly spaced parts of them. Raises `TatamiError` for arrays of different shapes and
-    `outputs`, `seed` or `window` out of range.
+    Widths of the word are tried upwards and downwards from the mean number of care bits in a slice, until the
+    result gets worse. The history is the least that makes the window `window` bits. It is for a half, a
+    quarter ... of them if the words that fill the window are more than a hundredth of the stream. If a stream
+    is longer than SAMPLE, the trials use evenly spaced parts of it. Raises `TatamiError` for arrays of
+    different shapes and `outputs`, `seed` or `window` out of range.
     """
     flat, mask = _flat(bits, care)
     if not 1 <= window <= MAX_WINDOW // 2:
@@ -300,8 +302,8 @@ def choose_network(bits: Array, care: Array, outputs: int, seed: int = 1, window
 
 
 def encode_best(bits: Array, care: Array, outputs: int, seed: int = 1, window: int = WINDOW) -> XorStream:
-    """`encode` with the network of `choose_network`, widened bit by bit as long as the whole stream, unlike
-    the sample, takes fewer bits with it.
+    """Encodes with the network of `choose_network`. That network is chosen with a sample; it is then widened
+    bit by bit, as long as the whole stream takes fewer bits.
 
     Arguments and errors are those of `choose_network`.
     """
@@ -326,8 +328,8 @@ def _widened(network: XorNetwork) -> XorNetwork:
 
 
 def _resolve(stream: XorStream, where: str) -> tuple[Array, Array]:
-    """Positions of the patches, and the last bit that each entry passes (its flip, or the end of what it
-    skips).
+    """Positions of the patches, and for each entry the last bit that it passes: the bit that it flips, or the
+    end of the bits that it skips.
     """
     need = -(-stream.entries * stream.gap_bits // 8)
     if stream.patches.size != need:
@@ -353,7 +355,7 @@ def _resolve(stream: XorStream, where: str) -> tuple[Array, Array]:
 
 def _finish(network: XorNetwork, length: int, stored: Array, positions: Array) -> XorStream:
     gaps = np.diff(positions, prepend=-1) - 1
-    # An entry is worth its field: the width that takes the fewest bits, the narrower of two alike.
+    # The width with which all entries take the fewest bits; of two equal ones, the narrower.
     counts = [len(gaps) + int((gaps // ((1 << w) - 1)).sum()) for w in range(1, MAX_GAP_BITS + 1)]
     gap_bits = min(range(1, MAX_GAP_BITS + 1), key=lambda w: counts[w - 1] * w)
     skip = (1 << gap_bits) - 1
@@ -375,9 +377,9 @@ def _flat(bits: Array, care: Array) -> tuple[Array, Array]:
     return bits.reshape(-1).astype(np.uint8), care.reshape(-1).astype(np.uint8)
 
 
-# Solving. A row of the system is a ring of bits: stored bit v lies at place v mod (64 * words). The window
-# moves on with the slices, and a row is reduced by its oldest bit first, so it never reaches outside the
-# window of the slice that it came from.
+# Solving. A row of the system is a ring of bits: stored bit v is at place v mod (64 * words). The window
+# moves with the slices. A row is reduced by its oldest bit first, so it never reaches outside the window of
+# its slice.
 
 
 def _solve(bits: Array, care: Array, network: XorNetwork) -> tuple[Array, Array]:
@@ -398,8 +400,8 @@ def solve_slices(
     slice.
 
     `bits` and `care` uint8 [slices, outputs]. Returns the words uint8 [encoded slices, inputs], the positions
-    of the patches int64, and bool [slices]: the slices that would need more patches. These have no word, no
-    patch, and no place in the window.
+    of the patches int64, and bool [slices]: the slices that would need more patches. Such a slice has no word
+    and no patch, and does not enter the window.
     """
     return _equations(bits.reshape(-1), care.reshape(-1), network, 0, most)
 
@@ -407,8 +409,8 @@ def solve_slices(
 def _equations(
     bits: Array, care: Array, network: XorNetwork, before: int, most: int
 ) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """`before`: words that are stored before that of the first slice; those of the window that are not are
-    zero.
+    """`before`: the number of words that are stored before the word of the first slice. Words of the window
+    that are not stored are zero.
     """
     slices = -(-len(bits) // network.outputs)
     total = (slices + before) * network.inputs if slices else 0
@@ -448,10 +450,10 @@ def _eliminate(
     patches: Array,
     skipped: Array,
 ) -> int:
-    """Streams the equations through Gaussian elimination; returns the number of patches. A slice with more
-    than `most` is `skipped`.
+    """Streams the equations through Gaussian elimination. Returns the number of patches. A slice with more
+    than `most` patches is `skipped`.
 
-    `rows` uint64 [V, words]: the equation whose oldest bit is v, in place v; `right` uint8 [V]: its right
+    `rows` uint64 [V, words]: the equation whose oldest bit is v, in place v. `right` uint8 [V]: its right
     side, 2 for no equation.
     """
     words = rows.shape[1]
@@ -478,7 +480,7 @@ def _eliminate(
                     row[place >> 6] ^= _1 << np.uint64(place & 63)
             value = bits[position]
             w = start >> 6
-            # there is room for the window to begin in the middle of a word and not to come round to that word
+            # the ring is long enough: a window that begins in the middle of a word does not reach that word
             # again
             left = words
             pivot = -1
@@ -520,7 +522,7 @@ def _eliminate(
 
 @njit(cache=True, nogil=True)
 def _back_substitute(rows: Array, right: Array, stored: Array) -> None:
-    """Stored bits from the newest to the oldest; one that no equation settles is 0."""
+    """Computes the stored bits from the newest to the oldest. A bit that no equation determines is 0."""
     words = rows.shape[1]
     ring = 64 * words
     known = np.zeros(words, np.uint64)
