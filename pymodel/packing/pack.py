@@ -1,13 +1,13 @@
-"""Packing: a sparse weight matrix under a permutation becomes a list of lanes, without loss.
+"""Packing: a sparse weight matrix becomes a list of lanes, under a permutation and without loss.
 
-Every non-zero of a filter gets exactly one slot, in a lane that names the group of its input; the select is
-the bank of that input (Chen et al., arXiv 2104.01303; lanes, groups and slots are explained in
-`pymodel.packing.permute`). `unpack` is the inverse, `check` the list of what the machine and the compiler
-rely on.
+Every non-zero of a filter gets exactly one slot, in a lane that names the group of its input. The select is
+the bank of that input (Chen et al., arXiv 2104.01303). `pymodel.packing.permute` explains lanes, groups and
+slots. `unpack` is the inverse of `pack`. `check` tests all properties that the machine and the compiler rely
+on.
 
-Where slots are 4 bits wide, they hold digits: a weight is `low + 16 * high`, both in -8..7, and takes a slot
-for each of its digits that is not zero (Chen et al., section on subword pruning). Two digits hold -136..119,
-so an int8 weight must be in -128..119.
+Slots of 4 bits hold digits. A weight is `low + 16 * high`, both in -8..7, and takes a slot for each of its
+digits that is not zero (Chen et al., section on subword pruning). Two digits hold -136..119, so an int8
+weight must be in -128..119.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Tile:
     """The lanes of up to T filters.
 
     `filters` int64 [C]: column c computes filter `filters[c]`. `lanes` int64 [L]: the group that feeds each
-    lane. `select` int64 [L, C]: the bank that a slot takes its input from, 0 where empty. `weight` int8 [L,
-    C], 0 = empty slot. `position` int64 [L, C]: None if slots hold whole weights; else `weight` is a digit,
-    and 1 says that it counts 16 times, 0 where empty.
+    lane. `select` int64 [L, C]: the bank from which a slot takes its input, 0 for an empty slot. `weight`
+    int8 [L, C], 0 for an empty slot. `position` int64 [L, C]: None if slots hold whole weights. Else `weight`
+    is a digit; position 1 means that the digit counts 16 times, and an empty slot has 0.
     """
 
     filters: Array
@@ -79,7 +79,7 @@ class PackedMatrix:
 
     @property
     def slots(self) -> int:
-        """Slots, used or empty: T to a lane, also where a tile has fewer than T filters."""
+        """All slots, used and empty: T for each lane, even if a tile has fewer than T filters."""
         return self.lanes * self.size
 
     @property
@@ -89,7 +89,7 @@ class PackedMatrix:
 
     @property
     def passes(self) -> int:
-        """Passes of T lanes, the last one of each tile filled up."""
+        """Passes of T lanes. The last pass of a tile may be partly empty."""
         return sum(-(-len(tile.lanes) // self.size) for tile in self.tiles)
 
     @property
@@ -109,9 +109,9 @@ class PackedMatrix:
 
 
 def split_digits(weight: Array) -> Array:
-    """Integers [...] in -128..119 as digits int8 [..., 2], low before high:
+    """Splits integers [...] in -128..119 into digits int8 [..., 2], low before high.
 
-    `weight = low + 16 * high`. Raises `TatamiError` for others.
+    `weight = low + 16 * high`. Raises `TatamiError` for other integers.
     """
     if weight.size and (weight.min() < -128 or weight.max() > MAX_DIGITS):
         raise TatamiError(
@@ -124,18 +124,20 @@ def split_digits(weight: Array) -> Array:
 
 
 def digit_count(weight: Array) -> Array:
-    """Digits of each weight that are not zero, uint8 in 0..2: the `slots` of `permute`."""
+    """For each weight, the number of its digits that are not zero: uint8 in 0..2. These are the `slots` of
+    `permute`.
+    """
     return np.count_nonzero(split_digits(weight), axis=-1).astype(np.uint8)
 
 
 def pack(
     weight: Array, bank: Array, permutation: Permutation, size: int, group: int, weight_bits: int = 8
 ) -> PackedMatrix:
-    """`weight` [F, K], integers in -128..127, packed under a permutation; lossless. With 4 `weight_bits` in
-    digits: -128..119.
+    """Packs `weight` [F, K], integers in -128..127, under a permutation and without loss. With `weight_bits`
+    4 it packs digits, and the range is -128..119.
 
-    `bank` int [K]: each input's feature bank. Keeps the groups that a lane names, renumbered, and of those
-    the members that a filter uses. Raises `TatamiError` if the permutation does not fit the matrix.
+    `bank` int [K]: the feature bank of each input. Only groups that a lane names are kept, with new numbers,
+    and only members that a filter uses. Raises `TatamiError` if the permutation does not fit the matrix.
     """
     _check_weight(weight, bank, size, group)
     parts = _parts(weight, weight_bits)
@@ -160,10 +162,10 @@ def pack(
 
 
 def pack_dense(weight: Array, bank: Array, size: int, group: int, weight_bits: int = 8) -> PackedMatrix:
-    """The baseline: nothing is skipped. Filters in order, one group and, in every tile, one lane for every
-    input; for every digit of it, if 4 bits.
+    """The baseline, which skips nothing. Filters are in order. There is one group for each input and, in
+    every tile, one lane for each input, or one for each digit of it if slots have 4 bits.
 
-    `weight` [F, K], integers in -128..127; a zero becomes an empty slot. Raises `TatamiError` like `pack`.
+    `weight` [F, K], integers in -128..127; a zero becomes an empty slot. Raises `TatamiError` as `pack` does.
     """
     _check_weight(weight, bank, size, group)
     parts = _parts(weight, weight_bits)
@@ -182,11 +184,11 @@ def pack_dense(weight: Array, bank: Array, size: int, group: int, weight_bits: i
 
 
 def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
-    """`weight` [F, K], integers in -128..127, in the slots that `packed` has for its own weights: a plan of
-    1s gets its numbers.
+    """Puts `weight` [F, K], integers in -128..127, into the slots that `packed` has for its own weights. So a
+    plan, whose weights are all 1, gets its real weights.
 
-    A weight, or digit, that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or one
-    that is not zero has no slot.
+    A weight or digit that is zero leaves its slot empty. Raises `TatamiError` if the shape differs, or if a
+    weight that is not zero has no slot.
     """
     if weight.shape != (packed.filters, packed.inputs):
         raise TatamiError(
@@ -212,12 +214,12 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
 
 
 def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
-    """`packed` [F, K] with the columns of `weight` int8 [F, M] behind its own, as inputs K..K+M-1: a residual
-    beside a convolution.
+    """`packed` [F, K] with the columns of `weight` int8 [F, M] added as inputs K..K+M-1. This adds a residual
+    to a convolution.
 
-    `bank` int [M]: their feature banks. Each weight takes the first empty slot of its filter in a lane whose
-    group has the input or room for it; where there is none, its tile gets a lane more, with a group of its
-    own.
+    `bank` int [M]: the feature banks of the new inputs. Each weight takes the first empty slot of its filter
+    in a lane whose group has the input or has room for it. If there is no such slot, its tile gets another
+    lane, with a group of its own.
     """
     groups = list(packed.groups.copy())
     parts = _parts(weight, DIGIT_BITS if packed.digits else 8)
@@ -251,7 +253,7 @@ def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:
 def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
     """The int8 matrix [filters, inputs] that was packed.
 
-    Raises `TatamiError` if two slots give the same weight, or a slot lies outside the matrix or selects no
+    Raises `TatamiError` if two slots hold the same weight, or if a slot lies outside the matrix or selects no
     input.
     """
     weight = np.zeros((filters, inputs, 2), np.int16)
@@ -287,12 +289,12 @@ def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
 
 
 def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits: int = 8) -> None:
-    """Raises `TatamiError`, naming the field, unless `packed` is something that the machine can run.
+    """Raises `TatamiError`, naming the field, unless the machine can run `packed`.
 
-    `bank` int [K]: the bank that each input lies in. Checked: shapes and types; every member of a group lies
-    in the bank of its place; a tile has 1..T filters and every filter is in one tile; lanes name groups; an
-    empty slot selects 0, a full one a member of its group; no weight or digit has two slots; no group is
-    there for nothing. With 4 `weight_bits`, that slots hold digits.
+    `bank` int [K]: the bank of each input. Checked: shapes and types; every member of a group lies in the
+    bank of its place; a tile has 1..T filters and every filter is in one tile; lanes name groups; an empty
+    slot selects 0, a full slot a member of its group; no weight or digit has two slots; every group is named
+    by a lane. With `weight_bits` 4, also that slots hold digits.
     """
     inputs = len(bank)
     if packed.size != size:
@@ -321,12 +323,12 @@ def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits:
 
 
 def _parts(weight: Array, weight_bits: int) -> Array:
-    """What slots hold of each weight, int8 [F, K, parts]: the weight, or its two digits."""
+    """What the slots hold of each weight, int8 [F, K, parts]: the weight, or its two digits."""
     return weight.astype(np.int8)[:, :, None] if weight_bits == 8 else split_digits(weight)
 
 
 def _pack_tile(filters: Array, value: Array, first: int) -> Tile:
-    """Slots for `value` [C, N, G, parts]; lanes are in order of their groups, which are numbered from
+    """Slots for `value` [C, N, G, parts]. Lanes are in the order of their groups, which are numbered from
     `first`.
     """
     count, groups, members, parts = value.shape

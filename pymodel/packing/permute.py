@@ -1,22 +1,23 @@
 """Permutation: which filters share a tile, and which inputs share a group.
 
-A layer is a matrix W [F filters, K inputs]; a zero is a pruned weight. The machine computes a *tile* of at
-most T filters at a time and feeds it *lanes*. A lane names a *group*, at most one input from each of the G
-feature banks, and gives every filter of the tile one *slot*: a weight and the select of the member that it
-multiplies. A filter with n non-zeros in a group needs n lanes that name it, so a tile needs, for each group,
-the largest such n among its filters. The permutation makes the total number of lanes small. Where slots hold
-4-bit digits, a weight may need two of them: then n counts digits (`slots` in the functions here).
+A layer is a matrix W [F filters, K inputs]. A zero is a pruned weight. The machine computes a *tile* of at
+most T filters at a time and feeds it *lanes*. A lane names a *group*, which is at most one input from each of
+the G feature banks. The lane gives every filter of the tile one *slot*: a weight, and the select of the
+member that it multiplies. A filter with n non-zeros in a group needs n lanes that name the group. So for each
+group, a tile needs the largest such n among its filters. The permutation makes the total number of lanes
+small. If slots hold 4-bit digits, a weight may need two of them, and n counts digits (`slots` in the
+functions here).
 
-The problem is that of Tight Compression (Chen et al., arXiv 2104.01303); column combining (Kung et al., arXiv
-1811.04770) is the special case in which a group is named by one lane at most and conflicts are pruned away.
+The problem is that of Tight Compression (Chen et al., arXiv 2104.01303). Column combining (Kung et al., arXiv
+1811.04770) is the special case in which at most one lane names a group and conflicts are pruned.
 
-Method. Filters go to tiles in order of their non-zero count: a tile needs at least as many lanes as its
-fullest filter has non-zeros, and the sum of these row bounds over the tiles is least for that order.
-(Swapping filters between tiles during the annealing was tried and made it worse: what a swap gains in a group
-it loses in the bound.) Inputs go to groups by simulated annealing. A move exchanges two inputs of the same
-bank between two groups, or moves one to an empty place; its energy is the change in lanes plus a small
-multiple of the change in the sum of squared counts, which tells apart the many arrangements that have the
-same number of lanes. The search stops at the lower bound.
+Method. Filters are put into tiles in order of their non-zero count. A tile needs at least as many lanes as
+its fullest filter has non-zeros, and this order makes the sum of these row bounds over the tiles least.
+(Swapping filters between tiles during the annealing was tried and gave worse results: a swap loses in the
+bound what it gains in a group.) Inputs are put into groups by simulated annealing. A move exchanges two
+inputs of the same bank between two groups, or moves one input to an empty place. The energy of a move is the
+change in lanes, plus a small multiple of the change in the sum of squared counts. Many arrangements have the
+same number of lanes, and the second term distinguishes them. The search stops at the lower bound.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Permutation:
     """Which filters share a tile, and which inputs share a group.
 
     `tiles`: the filters of each tile, int64 arrays of at most T; every filter is in one tile. `groups`: one
-    table for all tiles, or one per tile; int64 [N, G], the input that bank b gives to group n, -1 for none.
-    An input is at most once in a table; one that no filter uses may be missing.
+    table for all tiles, or one for each tile; int64 [N, G], the input that bank b gives to group n, -1 for
+    none. An input occurs at most once in a table. An input that no filter uses may be missing.
     """
 
     tiles: tuple[Array, ...]
@@ -88,11 +89,12 @@ def check_matrix(weight: Array, bank: Array, size: int, group: int) -> None:
 def lane_bound(
     weight: Array, bank: Array, tiles: Sequence[Array], group: int, slots: Array | None = None
 ) -> Array:
-    """Lanes that each tile needs at least, int64 [tiles], whatever its groups.
+    """The least number of lanes that each tile needs, int64 [tiles], whatever its groups.
 
-    The larger of two bounds: the slots that the fullest filter needs (one a lane), and the largest number of
-    inputs of one bank that the tile uses (one a group; this includes used inputs / G, rounded up), each as
-    often as a weight of it has slots.
+    The larger of two bounds. The first is the number of slots that the fullest filter needs, one in each
+    lane. The second is the largest number of inputs of one bank that the tile uses, one in each group. An
+    input counts as often as one of its weights has slots. (The second bound includes used inputs / G, rounded
+    up.)
     """
     bounds = np.zeros(len(tiles), np.int64)
     for index, filters in enumerate(tiles):
@@ -103,7 +105,9 @@ def lane_bound(
 
 
 def lane_count(weight: Array, permutation: Permutation, slots: Array | None = None) -> int:
-    """Lanes that `weight` [F, K] takes under a permutation, all tiles together; `slots` as for `permute`."""
+    """Lanes that `weight` [F, K] takes under a permutation, in all tiles together. `slots` as in
+    `permute`.
+    """
     total = 0
     for index, filters in enumerate(permutation.tiles):
         table = permutation.table(index)
@@ -113,7 +117,7 @@ def lane_count(weight: Array, permutation: Permutation, slots: Array | None = No
 
 
 def _slots(weight: Array, slots: Array | None) -> Array:
-    """Slots that each weight needs: one unless it is zero, if nothing else is said."""
+    """The number of slots that each weight needs. Without `slots`: one, or none for a zero."""
     return weight != 0 if slots is None else slots
 
 
@@ -141,12 +145,12 @@ def permute(
 ) -> Permutation:
     """A permutation with few lanes, never more than `natural` has.
 
-    `weight` [F, K], of which only "is it zero" matters; `bank` int [K], the feature bank of each input;
-    `size` T and `group` G. `table` "layer": all tiles share one table of groups; "tile": each has its own.
-    `moves`: proposals of the annealing per input, for each table. `slots` int [F, K], 0..2: how many slots
-    each weight needs, if not one for every weight that is not zero. Equal arguments and generator state give
-    equal results. The search releases the interpreter lock, so several layers can be permuted in threads.
-    Raises `TatamiError` for shapes, banks, `table`, `moves` or `slots` out of range.
+    `weight` [F, K]: it only matters which weights are zero. `bank` int [K]: the feature bank of each input.
+    `size` is T and `group` is G. `table` "layer": all tiles share one table of groups; "tile": each tile has
+    its own. `moves`: proposals of the annealing for each input and each table. `slots` int [F, K], 0..2: how
+    many slots each weight needs; by default one for every weight that is not zero. Equal arguments and
+    generator state give equal results. The search releases the interpreter lock, so several layers can be
+    permuted in threads. Raises `TatamiError` for shapes, banks, `table`, `moves` or `slots` out of range.
     """
     check_matrix(weight, bank, size, group)
     if slots is not None and (slots.shape != weight.shape or slots.min() < 0 or slots.max() > MAX_SLOTS):
@@ -174,7 +178,7 @@ def _split(filters: Array, size: int) -> tuple[Array, ...]:
 
 
 def _in_order(inputs: Array, bank: Array, group: int) -> Array:
-    """The table [N, G] in which the n-th of `inputs` that each bank holds is in group n."""
+    """The table [N, G] that puts the n-th of `inputs` of each bank into group n."""
     members = [inputs[bank[inputs] == b] for b in range(group)]
     table = np.full((max(map(len, members)), group), -1, np.int64)
     for b, column in enumerate(members):
@@ -185,19 +189,19 @@ def _in_order(inputs: Array, bank: Array, group: int) -> Array:
 def _anneal_table(
     need: Array, bank: Array, tiles: Sequence[Array], group: int, moves: int, rng: np.random.Generator
 ) -> Array:
-    """The best table [N, G] found for `tiles`, holding the inputs that they use; `need` uint8 [F, K]: the
-    slots of each weight.
+    """The best table [N, G] found for `tiles`, with the inputs that they use. `need` uint8 [F, K]: the slots
+    of each weight.
 
     It has as many groups as its fullest bank has used inputs. With more groups (1.1 times and up) the search
     ended with more lanes.
     """
-    # drawn in any case: a layer's result does not hang on the others' weights
+    # always drawn, so that a layer's result does not depend on the weights of other layers
     seed = rng.integers(1, 2**63, dtype=np.uint64)
     used = np.flatnonzero(need[np.concatenate(tiles)].any(axis=0))
     table = _in_order(used, bank, group)
     if len(table) < 2:
         return table
-    # One byte per filter, eight filters to a word, whole words per tile: see `_anneal`.
+    # One byte for each filter, eight filters in a word, whole words for each tile: see `_anneal`.
     words = -(-max(map(len, tiles)) // 8)
     bits = np.zeros((need.shape[1] + 1, len(tiles), words * 8), np.uint8)
     for index, filters in enumerate(tiles):
@@ -231,8 +235,8 @@ def _anneal_table(
     return best
 
 
-# The annealing keeps, for every group and tile, how many slots each filter needs in the group. Counts are
-# bytes (at most 2 G = 32), eight to a 64-bit word, and all arithmetic is on words, so a move costs tens of
+# For every group and tile, the annealing keeps how many slots each filter needs in the group. Counts are
+# bytes (at most 2 G = 32), eight in a 64-bit word. All arithmetic is on words, so a move takes tens of
 # nanoseconds.
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
@@ -261,12 +265,12 @@ def _byte_sum(x: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _squares_of_twos(bits_a: Any, bits_b: Any, count_p: Any, count_q: Any) -> Any:
-    """Half of what the squared counts of eight filters grow by when p gives the slots of a to q and takes
-    those of b, 0..2 for each filter.
+    """Half the growth of the squared counts of eight filters, if group p gives the slots of input a to group
+    q and takes those of input b. Each filter needs 0..2 slots.
 
     A filter that moves d slots from p to q adds 2 (d (q - p) + d d). The first part is summed for d >= 1, and
-    once more for d = 2; offset by 2 G = 32 its bytes stay in 0..62 (p >= 1, q <= 2 (G - 1)), eight of which
-    do not sum to a byte.
+    again for d = 2. With an offset of 2 G = 32 its bytes stay in 0..62 (p >= 1, q <= 2 (G - 1)), eight of
+    which do not sum to a byte.
     """
     one_a, one_b = bits_a & ~(bits_a >> _S1) & _ONES, bits_b & ~(bits_b >> _S1) & _ONES
     two_a, two_b = (bits_a >> _S1) & _ONES, (bits_b >> _S1) & _ONES
@@ -299,15 +303,14 @@ def _anneal(
     squares: float,
     state: Any,
 ) -> None:
-    """Simulated annealing of one group table [N, G]; leaves the table with the fewest lanes that it met in
-    `best_table`.
+    """Simulated annealing of one group table [N, G]. Leaves the table with the fewest lanes in `best_table`.
 
-    `column` uint64 [K + 1, words]: byte f is how many slots filter f needs for the input, 2 only if `twos`;
-    row K is zero and stands for an empty place. `used` int64: the inputs to place. `group_of` int64 [K + 1]:
-    the group of each. `count` uint64 [N, words]: byte f is filter f's slots in the group. `lanes` int64 [N,
-    tiles]: each tile's largest count. `new` int64 [2, tiles] is room to work in, `state` uint64 the random
-    state. All but `column`, `bank` and `used` change in place (numba compiles plain loops over given arrays
-    several times faster than array expressions). Stops when the lanes reach `bound`.
+    `column` uint64 [K + 1, words]: byte f is how many slots filter f needs for the input, 2 only if `twos`.
+    Row K is zero and stands for an empty place. `used` int64: the inputs to place. `group_of` int64 [K + 1]:
+    the group of each input. `count` uint64 [N, words]: byte f is filter f's slots in the group. `lanes` int64
+    [N, tiles]: each tile's largest count. `new` int64 [2, tiles] is working memory, and `state` uint64 the
+    random state. All but `column`, `bank` and `used` change in place (numba compiles plain loops over given
+    arrays several times faster than array expressions). Stops when the lanes reach `bound`.
     """
     groups, tiles = lanes.shape
     words = count.shape[1] // tiles

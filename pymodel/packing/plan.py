@@ -1,12 +1,13 @@
-"""What a compression scheme is: weights in; which of them stay, and where they lie, out.
+"""The interface of a compression scheme. Its input is weights. Its output says which of them stay and which
+slots hold them.
 
-A scheme sees every layer as the array does, a matrix W [F filters, K inputs] whose inputs lie in G feature
-banks, and is given one number for all of them, the matrix compression: dense slots over packed slots. It
-answers with a plan for each layer. Training multiplies the weights by the plan's mask and may ask for a new
-plan as often as it likes; the compiler puts the trained integers into the plan's slots.
+A scheme sees every layer as the array does: a matrix W [F filters, K inputs] whose inputs lie in G feature
+banks. It is given one number for all layers, the matrix compression: dense slots over packed slots. It
+returns a plan for each layer. Training multiplies the weights by the plan's mask, and may ask for a new plan
+at any time. The compiler puts the trained integers into the plan's slots.
 
-To add a scheme: a module here with a class like `Tight`, and an entry in `SCHEMES`
-(docs/how-to/add-a-scheme.md).
+To add a scheme, write a module in `pymodel/schemes/` with a class like `Tight`, and name it in
+`pymodel/schemes/__init__.py` (docs/how-to/add-a-scheme.md).
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ Mask = npt.NDArray[np.bool_]
 class LayerWeights:
     """One layer as a scheme sees it.
 
-    `weight` [F, K], float or integer; `bank` int64 [K], the feature bank of each input; `saliency` float [F,
-    K], at least 0: what losing the weight costs. The square of the weight (magnitude), or the square of
-    weight times gradient (first-order Taylor; Molchanov et al., arXiv 1906.10771). `residual` int64 [F],
-    where one is added to the layer's sums: the bank of what each filter adds, -1 for nothing; it takes a slot
-    of the filter. `words` of the layer's output: a lane takes a cycle for each. Raises `TatamiError`, naming
-    the layer, for shapes that do not match and for values that are not finite.
+    `weight` [F, K], float or integer. `bank` int64 [K]: the feature bank of each input. `saliency` float [F,
+    K], at least 0: what is lost without the weight. It is the square of the weight (magnitude), or the square
+    of weight times gradient (first-order Taylor; Molchanov et al., arXiv 1906.10771). `residual` int64 [F],
+    if a residual is added to the layer's sums: the bank that each filter adds from, -1 for none. It takes a
+    slot of the filter. `words`: words of the layer's output; a lane takes a cycle for each word. Raises
+    `TatamiError`, naming the layer, for shapes that do not match and for values that are not finite.
 
-    `own` bool [F, K], of a convolution in groups: the inputs of each filter's own group. Elsewhere is no
-    weight, only a zero of no saliency; a ratio counts the weights that there are, over the slots.
+    `own` bool [F, K], for a convolution in groups: the inputs of each filter's own group. All other places
+    hold no weight, only a zero without saliency. A ratio counts the weights that exist, over the slots.
     """
 
     name: str
@@ -97,8 +98,8 @@ class LayerWeights:
         return int(self.weight.shape[0])
 
     def residual_lanes(self, filters: Array) -> int:
-        """Lanes that the residuals of a tile of `filters` need if they share them with nothing: as many as
-        lie in the same bank.
+        """Lanes that the residuals of a tile of `filters` need if nothing else uses them. It is the largest
+        number of residuals in one bank.
         """
         banks = np.array([], np.int64) if self.residual is None else self.residual[filters]
         return int(np.bincount(banks[banks >= 0], minlength=1).max())
@@ -113,11 +114,11 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """`mask` bool [F, K]: the weights that stay. `packed`: the slots they lie in, each with the placeholder
-    weight 1.
+    """`mask` bool [F, K]: the weights that stay. `packed`: the slots that hold them, each with the
+    placeholder weight 1.
 
-    `packed` is None for what no array runs (unstructured pruning, the bound); the compiler then packs
-    losslessly what the mask leaves.
+    `packed` is None if the plan is not for the array (unstructured pruning, the bound). The compiler then
+    packs the remaining weights without loss.
     """
 
     mask: Mask
@@ -129,7 +130,9 @@ class LayerPlan:
         return LayerPlan(unpack(packed, packed.filters, packed.inputs) != 0, packed)
 
     def within(self, own: Mask) -> LayerPlan:
-        """The plan without slots for what is no weight: `own` as in `LayerWeights`. Its lanes stay."""
+        """The plan without slots in places that hold no weight: `own` as in `LayerWeights`. Its lanes
+        stay.
+        """
         if self.packed is None:
             return LayerPlan(self.mask & own, None)
         tiles = []
@@ -142,7 +145,7 @@ class LayerPlan:
         return LayerPlan.of(replace(self.packed, tiles=tuple(tiles)))
 
     def to_arrays(self) -> dict[str, Any]:
-        """The plan as numbers and arrays in dicts, for a file; `from_arrays` is the inverse."""
+        """The plan as numbers and arrays in dicts, for a file. `from_arrays` is the inverse."""
         if self.packed is None:
             return {"mask": self.mask}
         # a tile of whole weights has no positions
@@ -166,12 +169,12 @@ class LayerPlan:
 
     @property
     def slots(self) -> int:
-        """Slots, used or empty; without an array, only those that are used."""
+        """All slots, used and empty. Without `packed`, only the used ones."""
         return self.packed.slots if self.packed else int(self.mask.sum())
 
     @property
     def filled(self) -> int:
-        """Slots that are used; of a weight in digits, each has its own."""
+        """Used slots. A weight in digits has one for each digit."""
         return (
             sum(int(np.count_nonzero(tile.weight)) for tile in self.packed.tiles)
             if self.packed
@@ -185,10 +188,10 @@ Plans = Mapping[str, LayerPlan]
 class Scheme(ABC):
     """A way to compress.
 
-    `name` as SCHEME names it, `summary` a line on what it is and where it is from. `slot_bits`: how wide its
-    slots are, 8 for a weight, 4 for a digit of one. `trainer`: the class that trains under it, as
-    `module:class`, which needs torch. `prunes`: whether it leaves anything out. `stages`: the layers that it
-    makes of a convolution.
+    `name` is its name in SCHEME, and `summary` a line that says what it is and where it comes from.
+    `slot_bits`: the width of its slots, 8 for a weight, 4 for a digit. `trainer`: the class that trains under
+    it, as `module:class`; it needs torch. `prunes`: whether it prunes anything. `stages`: the layers that it
+    makes from a convolution.
     """
 
     name: ClassVar[str]
@@ -231,10 +234,10 @@ def occupancy(plans: Plans) -> float:
 
 
 def slot_budget(layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
-    """Lanes that all layers together may take at a matrix compression `ratio`: rounded down, so that the
+    """Lanes that all layers together may take at a matrix compression `ratio`. Rounded down, so that the
     ratio is reached.
 
-    Raises `TatamiError` for a ratio below 1, and for one that leaves less than a lane for each tile.
+    Raises `TatamiError` for a ratio below 1, and for a ratio that leaves less than a lane for each tile.
     """
     if not 1 <= ratio < math.inf:  # also refuses NaN
         raise RatioError(f"ratio is {ratio}, must be at least 1")

@@ -1,8 +1,8 @@
-"""Magnitude pruning: which weights stay, per layer or over a whole network, and how fast to get there.
+"""Magnitude pruning: which weights stay, for each layer or over a whole network.
 
-A mask is bool of its weight's shape, True where the weight is kept. The number kept is exact: `sparsity` of n
-weights prunes ceil(sparsity * n) of them, the smallest in magnitude; of equal magnitudes the earlier (in the
-order of the layers, then C order) is kept, so the same weights always give the same mask.
+A mask is bool, of its weight's shape, and True where the weight is kept. The number kept is exact: a sparsity
+of n weights prunes ceil(sparsity * n) of them, those with the smallest magnitudes. Of equal magnitudes the
+earlier is kept (in the order of the layers, then C order), so the same weights always give the same mask.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 def kept_count(weights: int, sparsity: float) -> int:
     """How many of `weights` weights stay at a sparsity in [0, 1).
 
-    Raises TatamiError outside of that range.
+    Raises TatamiError for a sparsity outside that range.
     """
     if not 0 <= sparsity < 1:  # also refuses NaN
         raise TatamiError(f"sparsity is {sparsity}, must be in [0, 1)")
@@ -31,9 +31,10 @@ def kept_count(weights: int, sparsity: float) -> int:
 
 
 def layer_masks(weights: Mapping[str, Weight], sparsity: float | Mapping[str, float]) -> dict[str, Mask]:
-    """Prunes every layer to its own sparsity, one number for all or one per layer name.
+    """Prunes every layer to its own sparsity: one number for all layers, or one for each layer name.
 
-    Raises TatamiError for a weight that is not finite, a sparsity outside [0, 1) or a layer without one.
+    Raises TatamiError for a weight that is not finite, a sparsity outside [0, 1) or a layer without a
+    sparsity.
     """
     masks = {}
     for name, weight in weights.items():
@@ -46,8 +47,8 @@ def layer_masks(weights: Mapping[str, Weight], sparsity: float | Mapping[str, fl
 
 
 def global_masks(weights: Mapping[str, Weight], sparsity: float) -> dict[str, Mask]:
-    """Prunes the smallest weights wherever they are, so that all layers together reach the sparsity; a layer
-    may lose all.
+    """Prunes the smallest weights of all layers, so that all layers together reach the sparsity. A layer may
+    lose all of its weights.
 
     Raises TatamiError for a weight that is not finite or a sparsity outside [0, 1).
     """
@@ -61,9 +62,7 @@ def global_masks(weights: Mapping[str, Weight], sparsity: float) -> dict[str, Ma
 
 
 def sparsity_of(weights: Mapping[str, npt.NDArray[np.generic]]) -> float:
-    """Share of the weights (or mask entries) that are zero, over all layers; 0 if there is no
-    weight at all.
-    """
+    """Share of the weights (or mask entries) that are zero, over all layers; 0 if there is no weight."""
     total = sum(weight.size for weight in weights.values())
     return 1 - sum(np.count_nonzero(weight) for weight in weights.values()) / total if total else 0.0
 

@@ -1,4 +1,4 @@
-"""The compression schemes by name. Each is a subclass of `pymodel.packing.plan.Scheme` in a file."""
+"""The compression schemes by name. Each is a subclass of `pymodel.packing.plan.Scheme`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCHEMES: dict[str, Scheme] = {s.name: s for s in (*_OTHERS, *_TIGHT)}
 
 
 def get_scheme(name: str) -> Scheme:
-    """The named scheme, or a `TatamiError` that lists the names there are."""
+    """The named scheme. For an unknown name, raises a `TatamiError` that lists the known names."""
     if name not in SCHEMES:
         raise TatamiError(f"scheme '{name}' is unknown; valid: {', '.join(SCHEMES)}")
     return SCHEMES[name]
@@ -47,7 +47,7 @@ def array_for(scheme: Scheme, config: ArrayConfig) -> ArrayConfig:
     if config.weight_bits == bits:
         return config
     array = replace(config, name=f"{config.name}w{bits}", weight_bits=bits, xor_inputs=0, xor_history=0)
-    # a row of fewer bits has room for fewer
+    # a row with fewer bits has room for fewer XOR inputs
     return replace(
         array,
         xor_inputs=min(config.xor_inputs, array.most_xor_inputs),

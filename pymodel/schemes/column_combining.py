@@ -1,27 +1,27 @@
-"""Column combining (Kung, McDanel and Zhang, ASPLOS 2019, arXiv 1811.04770): the baseline that packed
-systolic arrays are compared with.
+"""Column combining (Kung, McDanel and Zhang, ASPLOS 2019, arXiv 1811.04770): the baseline for packed systolic
+arrays.
 
-The inputs of a layer, columns of its filter matrix, are combined into groups of at most `alpha`. A group is
-one column of the packed matrix, the same for all filters, so every tile has one lane for each group; where
-several weights of a filter meet in a group, in *conflict*, the largest stays and the others are pruned. One
-iteration of the paper's algorithm, for all layers together:
+The inputs of a layer are the columns of its filter matrix. They are combined into groups of at most `alpha`.
+A group is one column of the packed matrix and is the same for all filters, so every tile has one lane for
+each group. If several weights of a filter meet in a group (a *conflict*), the largest stays and the others
+are pruned. One iteration of the paper's algorithm, for all layers together:
 
 1. Prune the smallest weights of the network.
-2. Group the columns of each layer, dense columns first: of all pairs of groups, each column being one to
-   begin with, those two are combined that make the densest column, provided that it has at most `alpha`
-   columns and at most `gamma` conflicts for each filter on average; until there is no such pair. Columns
-   without weights are left out.
+2. Group the columns of each layer, dense columns first. At first each column is a group. Of all pairs of
+   groups, combine the two that make the densest column, provided that it has at most `alpha` columns and at
+   most `gamma` conflicts for each filter on average. Repeat until there is no such pair. Columns without
+   weights are left out.
 3. Prune the conflicts.
 
 The second step is that of the authors' published code (github.com/BradMcDanel/column-combine, packing.py).
-Adding the columns one by one, each to the group that it makes densest, kept less saliency on a public
-ResNet-20 when it was tried.
+Another method was tried: it adds the columns one by one, each to the group that it makes densest. It kept
+less saliency on a public ResNet-20.
 
-How many weights the first step leaves is found by bisection, such that the packed matrices have the size that
-was asked for. Retraining, and with it the iteration, is the caller's: it asks for plans at rising ratios.
+The number of weights that the first step leaves is found by bisection, so that the packed matrices have the
+requested size. The caller does the retraining, and with it the iteration: it asks for plans at rising ratios.
 
-What this machine adds: the columns of a group lie in different feature banks, so that one bundle can bring
-them all; with G banks no group has more than G columns.
+This machine adds one condition: the columns of a group lie in different feature banks, so that one bundle can
+hold them all. With G banks no group has more than G columns.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
 from pymodel.schemes.unstructured import most_salient
 
-# The paper's typical values are 8 and 0.5 (section 3). With 8 columns a group the packed matrix gets smaller
-# than an eighth only by columns that are dropped whole, and a network pruned to 14x is dead; so as many as
-# the widest bundle here, which keeps more at every ratio from 4x on.
+# The paper's typical values are 8 and 0.5 (section 3). With 8 columns in a group, the packed matrix can get
+# smaller than an eighth only if whole columns are dropped, and a network pruned to 14x is dead. So ALPHA is
+# the width of the widest bundle here, which keeps more at every ratio from 4x on.
 ALPHA, GAMMA = 16, 0.5
 
 
@@ -54,7 +54,7 @@ class ColumnCombining(Scheme):
 
     name: ClassVar[str] = "column_combining"
     summary: ClassVar[str] = (
-        "columns combined into groups, one lane a group in every tile, conflicts pruned (arXiv 1811.04770)"
+        "columns combined into groups, one lane per group in every tile, conflicts pruned (arXiv 1811.04770)"
     )
 
     def __init__(self, alpha: int = ALPHA, gamma: float = GAMMA) -> None:
@@ -67,14 +67,14 @@ class ColumnCombining(Scheme):
     def plan(
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
-        """As `Scheme.plan`; draws nothing from `rng`.
+        """As `Scheme.plan`. It draws nothing from `rng`.
 
-        Of the prunings that were tried and fit, the one that keeps the most saliency.
+        Of the prunings that were tried and fit, it takes the one that keeps the most saliency.
         """
         budget = slot_budget(layers, ratio, config)
         best: tuple[float, dict[str, LayerPlan]] | None = None
-        # Weights kept: low fits (none takes no lane), high + 1 does not, since no lane replaces more than T
-        # (1 + gamma) of them.
+        # Weights kept: low fits (no weights take no lane). high + 1 does not fit, because no lane holds more
+        # than T (1 + gamma) of them.
         low, high = (
             0,
             min(
@@ -153,7 +153,7 @@ def _density(
 
 @njit(cache=True, nogil=True)
 def _best(density: Array, i: int) -> Any:
-    """The group behind group i with which it is densest, the first of equals, and -1 for none."""
+    """The group after group i with which it is densest (the first of equal ones), or -1 for none."""
     best, mate = 0, -1
     for j in range(i + 1, len(density)):
         if density[i, j] > best:
@@ -163,7 +163,7 @@ def _best(density: Array, i: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
-    """Merges `groups` int64 [N, G], of one column each, two at a time; returns which of them remain, bool
+    """Merges `groups` int64 [N, G], of one column each, two at a time. Returns which of them remain, bool
     [N].
 
     `filled` uint64 [N, words]: a bit for each filter that has a weight in the group. A group of n weights
@@ -176,8 +176,8 @@ def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
     for i in range(count):
         for w in range(filled.shape[1]):
             weights[i] += _ones(filled[i, w])
-    density = np.full((count, count), -1, np.int32)  # of the union of two groups, the second behind the first
-    mate = np.full(count, -1, np.int64)  # of a group, the one behind it with which it is densest
+    density = np.full((count, count), -1, np.int32)  # of the union of two groups, the second after the first
+    mate = np.full(count, -1, np.int64)  # for a group, the one after it with which it is densest
     for i in range(count):
         for j in range(i + 1, count):
             density[i, j] = _density(filled, weights, groups, size, i, j, alpha, conflicts)
@@ -217,8 +217,8 @@ def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
 
 
 def _prune_conflicts(layer: LayerWeights, mask: Mask, groups: Array, config: ArrayConfig) -> LayerPlan:
-    """A lane for every group in every tile, filters in their own order; of each group a filter keeps the
-    weight of the largest saliency.
+    """A lane for every group in every tile, with filters in their own order. In each group, a filter keeps
+    the weight with the largest saliency.
     """
     value = np.where((groups >= 0) & mask[:, groups], layer.saliency[:, groups], 0)  # [F, N, G]
     select = value.argmax(axis=2)

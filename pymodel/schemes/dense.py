@@ -1,4 +1,4 @@
-"""Dense: every weight has a slot, and every input a lane of its own. The baseline of all speed-ups."""
+"""Dense: every weight has a slot, and every input has its own lane. All speed-ups are measured against it."""
 
 from __future__ import annotations
 

@@ -3,15 +3,15 @@ kernels, which the whole layer shares.
 
     weight[f, c] = sum over j of coefficients[f, c, j] * basis[j]
 
-The basis and the coefficients come from a singular value decomposition of the kernels; then they are trained
+The basis and the coefficients come from a singular value decomposition of the kernels. Then they are trained
 in turns, the coefficients under an l1 penalty, and the small coefficients are pruned.
-`pymodel.training.decomposed` has the module to do it with, `pymodel.training.penni` what the training here
-does otherwise than the paper's.
+`pymodel.training.decomposed` has the module for it. `pymodel.training.penni` lists the differences from the
+training of the paper.
 
-On the array a layer is two. `x.basis`: each channel convolved with every basis kernel, to C * d planes; as a
-matrix [C * d, C * k * k] it is block-diagonal, and since a lane brings one input from each bank its k * k
-lanes a tile are full. `x.coefficients`: the 1 x 1 convolution [F, C * d] that adds the planes up; plane c * d
-+ j is channel c under kernel j.
+On the array, a layer becomes two layers. `x.basis` convolves each channel with every basis kernel and gives C
+* d planes. As a matrix [C * d, C * k * k] it is block-diagonal. Because a lane brings one input from each
+bank, the k * k lanes of each tile are full. `x.coefficients` is the 1 x 1 convolution [F, C * d] that adds
+the planes up. Plane c * d + j is channel c under kernel j.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from pymodel.schemes.unstructured import most_salient
 
 FloatArray = npt.NDArray[np.float64]
 
-BASIS, COEFFICIENTS = ".basis", ".coefficients"  # how the names of the two layers end
+BASIS, COEFFICIENTS = ".basis", ".coefficients"  # the ends of the names of the two layers
 KERNELS = 5  # d, as in the paper's experiments
 
 
 class Penni(Scheme):
     """Prunes the coefficients by saliency, over all layers, and packs both stages as `tight_tile` does.
 
-    A layer is of the first stage if its name ends in ".basis". It keeps all its non-zeros, but for planes of
-    which no coefficient is left. (The paper's model shrinking drops whole channels and kernels, and follows
-    them into the layers before and behind.) Everything else is pruned: ".coefficients", and also layers that
-    are not decomposed.
+    A layer belongs to the first stage if its name ends in ".basis". It keeps all its non-zeros, except for
+    planes that have no coefficient left. (The paper's model shrinking drops whole channels and kernels, and
+    also shrinks the layers before and after.) Everything else is pruned: ".coefficients", and also layers
+    that are not decomposed.
 
     The ratio counts the slots of both stages against the weights of the layer before it was decomposed, F * C
-    * k * k: the filters of `x.coefficients` times the inputs of `x.basis` (`original_weights`). So it is the
-    ratio of all other schemes. `base.compression` of the result counts against the two stages as they are and
-    is mostly larger; `original_compression` is the one to report.
+    * k * k: the filters of `x.coefficients` times the inputs of `x.basis` (`original_weights`). So the ratio
+    has the same meaning as for all other schemes. `base.compression` of the result counts against the two
+    stages as they are, and is mostly larger. Report `original_compression`.
     """
 
     name: ClassVar[str] = "penni"
     summary: ClassVar[str] = (
-        "shared basis kernels and sparse coefficients, a layer as two; for decomposed networks (arXiv"
+        "shared basis kernels and sparse coefficients, two layers for each; for decomposed networks (arXiv"
         " 2005.07133)"
     )
     trainer: ClassVar[str] = "pymodel.training.penni:PenniTrainer"
@@ -75,7 +75,7 @@ class Penni(Scheme):
             )
             return lanes, (masks, found)
 
-        # at most one weight a slot
+        # at most one weight in a slot
         masks, permutations = most_that_fit(try_out, budget, budget * config.size)
         if any(layer.saliency.any() for layer in layers) and not any(mask.any() for mask in masks.values()):
             raise RatioError(
@@ -90,7 +90,9 @@ class Penni(Scheme):
         }
 
     def _budget(self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig) -> int:
-        """Lanes of all layers together, as `base.slot_budget` but for what the ratio counts against."""
+        """Lanes of all layers together, as `base.slot_budget`, but the ratio counts against the original
+        weights.
+        """
         if not 1 <= ratio < math.inf:  # also refuses NaN
             raise RatioError(f"ratio is {ratio}, must be at least 1")
         weights = original_weights(layers)
@@ -103,7 +105,7 @@ class Penni(Scheme):
 
 
 def original_weights(layers: Sequence[LayerWeights]) -> int:
-    """Weights of the layers before they were decomposed; a layer that is none of two stages counts as it is.
+    """Weights of the layers before they were decomposed. A layer that is not a stage counts as it is.
 
     Raises `TatamiError` for a basis without its coefficients, and for shapes that do not belong together.
     """
@@ -138,13 +140,13 @@ def original_compression(layers: Sequence[LayerWeights], plans: Plans) -> float:
 
 
 def _stem(name: str) -> str:
-    """The layer of which this is a stage."""
+    """The name of the layer that this stage belongs to."""
     return name.removesuffix(BASIS).removesuffix(COEFFICIENTS)
 
 
 def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
-    """The `keep` most salient weights of all layers but the basis ones, and of those the planes that they
-    need.
+    """The `keep` most salient weights of all layers except the basis ones, and the planes of the basis ones
+    that these weights need.
     """
     pruned = [layer for layer in layers if not layer.name.endswith(BASIS)]
     kept = most_salient(pruned, keep) if pruned else {}
@@ -157,8 +159,8 @@ def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
 
 
 def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple[FloatArray, FloatArray]:
-    """Basis [d, k, k], orthonormal, and coefficients [F, C, d] of `weight` [F, C, k, k]: the best sum of d =
-    `kernels` kernels in the squared error.
+    """Basis [d, k, k], orthonormal, and coefficients [F, C, d] of `weight` [F, C, k, k]: the sum of d =
+    `kernels` kernels with the least squared error.
 
     Exact for d = k * k. Raises `TatamiError` for another shape, for values that are not finite and for d
     outside of 1..k * k.
@@ -173,15 +175,15 @@ def decompose(weight: npt.NDArray[np.floating], kernels: int = KERNELS) -> tuple
     if not np.isfinite(weight).all():
         raise TatamiError("penni: weight holds a value that is not finite")
     flat = weight.reshape(-1, k * k).astype(np.float64)
-    # the right singular vectors: k * k of them, also where the layer has fewer kernels
+    # the right singular vectors: k * k of them, even if the layer has fewer kernels
     basis = np.linalg.svd(flat, full_matrices=len(flat) < k * k)[2][:kernels]
     return basis.reshape(kernels, k, k), (flat @ basis.T).reshape(filters, channels, kernels)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """`parameters` and `flops`, a multiplication with its addition as one, of a decomposed layer and of the
-    layer that it replaces.
+    """`parameters` and `flops` of a decomposed layer and of the layer that it replaces. A multiplication with
+    its addition counts as one operation.
     """
 
     parameters: int
@@ -195,10 +197,10 @@ def penni_counts(coefficients: npt.NDArray[np.floating], k: int, pixels: int) ->
     `pixels`.
 
     Parameters: the shared basis, d * k * k (the authors leave it out), and the non-zero coefficients.
-    Operations, as the authors' published counter has them (github.com/timlee0212/PENNI,
+    Operations are counted as in the authors' published counter (github.com/timlee0212/PENNI,
     `count_decomp_convNd`, after shrinking): the basis convolution of every channel with every kernel, and the
-    non-zero coefficients; a channel or a kernel of which the whole layer has no coefficient left is gone. The
-    array skips single planes, too.
+    non-zero coefficients. A channel or a kernel is left out if the whole layer has no coefficient of it. The
+    array also skips single planes.
     """
     if coefficients.ndim != 3:
         raise TatamiError(

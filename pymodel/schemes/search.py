@@ -1,5 +1,5 @@
-"""What the schemes' searches share: many layers at a time, as many weights as fit, and lanes where they hold
-most.
+"""Functions that the searches of the schemes share: work on many layers in parallel, find the largest number
+of weights that fits, and share out lanes.
 
 The searches release the interpreter lock, so threads are enough.
 """
@@ -19,10 +19,10 @@ from pymodel.machine.planes import ceil_div
 from pymodel.packing.permute import MOVES, Array, Permutation, Table, permute
 from pymodel.packing.plan import LayerWeights
 
-TRIAL_MOVES = 100  # of the searches that only measure how well a mask packs
+TRIAL_MOVES = 100  # of the searches that only test how well a mask packs
 TRIALS = 7
-# The full search packs tighter than the trials: so often it is run again with as many more, or fewer, weights
-# as its lanes leave room for.
+# How often the full search is run again. It packs tighter than the trials, so each time it gets more weights
+# if its lanes leave room, or fewer if they are too many.
 REFINEMENTS = 3
 
 Given = TypeVar("Given")
@@ -30,7 +30,9 @@ Found = TypeVar("Found")
 
 
 def each(function: Callable[[Given], Found], items: Sequence[Given]) -> list[Found]:
-    """`function` of every item, in order, as many at a time as there are cores."""
+    """Calls `function` for every item and returns the results in order. Runs as many in parallel as there are
+    cores.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))
 
@@ -44,9 +46,10 @@ def permute_all(
     seed: int,
     slots: Sequence[Array] | None = None,
 ) -> list[Permutation]:
-    """`permute` of matrices [F, K] with their banks [K], and `slots` of each, if a weight may take several.
+    """`permute` for matrices [F, K] with their banks [K], and with the `slots` of each if a weight may take
+    several.
 
-    Each has a generator of its own, so the result does not hang on the number of cores.
+    Each matrix has its own generator, so the result does not depend on the number of cores.
     """
 
     def one(index: int) -> Permutation:
@@ -70,8 +73,8 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
     """The result of `try_out(keep, moves) -> (lanes, result)` for the largest `keep` in 0..`high` found whose
     lanes are within `budget`.
 
-    By bisection with short searches; the full search packs tighter than they say, so it is run again with as
-    many more as there is room for. None kept must take no lane.
+    It is found by bisection with short searches. The full search packs tighter than these, so it is run again
+    with as many more weights as there is room for. With `keep` 0, `try_out` must take no lane.
     """
     low = 0
     for _ in range(TRIALS):
@@ -82,7 +85,7 @@ def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int,
         lanes, result = try_out(keep, MOVES)
         if lanes <= budget and keep > best:
             best, found = keep, result
-        # comes to 0 in the end, which fits
+        # reaches 0 in the end, which fits
         keep = math.floor(keep * budget / max(lanes, 1)) - (lanes > budget)
         trials += 1
     return found
@@ -95,14 +98,14 @@ def hand_out_lanes(
     spare: dict[str, Array] | None = None,
     cost: dict[str, int] | None = None,
 ) -> dict[str, Array]:
-    """Lanes of each tile, int64 [tiles] for each layer: `step` at a time to where they add most saliency,
-    `step` or more for each.
+    """The number of lanes of each tile, int64 [tiles] for each layer. They are given out `step` at a time,
+    each time to the tile where they add most saliency. Each tile gets `step` or more.
 
-    They are `lanes` in all, less what is no whole `step` and what no tile has a use for. `worth`: what each
-    further lane of a tile holds, falling; float, for each tile of a layer. `spare` int [tiles] by layer: of
-    the first `step` lanes so many are kept for something else. They are counted, but not in the result.
-    `cost` of a lane by layer, if they differ: lanes go to where they add most saliency for it. Raises
-    `TatamiError` if there are fewer lanes than the tiles need.
+    The sum is `lanes`, less a remainder that is not a whole `step`, and less lanes that no tile can use.
+    `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int
+    [tiles] by layer: how many of the first `step` lanes are kept for something else. They are counted, but
+    they are not in the result. `cost`: the cost of a lane of each layer, if it differs. Then lanes go where
+    they add most saliency for their cost. Raises `TatamiError` if there are fewer lanes than the tiles need.
     """
     owners, gains, kept = [], [], []
     for name, tiles in worth.items():

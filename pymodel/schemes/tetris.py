@@ -1,28 +1,27 @@
-"""After TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): small weights
-reordered into blocks, blocks pruned.
+"""After TETRIS (Ji et al., "TilE-matching the TRemendous Irregular Sparsity", NeurIPS 2018): filters and
+inputs are reordered so that small weights share blocks, and whole blocks are pruned.
 
-A block is T filters, those of a tile, by `block` inputs. A block that is kept takes a lane for each of its
-inputs, whose bundle has that one input and in which every filter of the tile has a weight; a pruned block
-takes none.
+A block is the T filters of a tile by `block` inputs. A block that is kept takes one lane for each of its
+inputs. The bundle of such a lane has only that input, and every filter of the tile has a weight in it. A
+pruned block takes no lane.
 
-Two steps take turns until the saliency kept rises no more; the best that was found is the plan:
+Two steps alternate until the kept saliency no longer rises. The best result is the plan:
 
-1. *Prune*: given the order, the blocks of all layers with the largest saliency stay, as many as there are
+1. *Prune*: for the given order, keep the blocks of all layers with the largest saliency, as many as there are
    lanes for.
-2. *Reorder*: given which blocks stay, the two filters of a layer whose exchange gains most change places,
-   again and again until no exchange gains anything; then likewise the inputs.
+2. *Reorder*: for the given kept blocks, exchange the two filters of a layer whose exchange gains most. Repeat
+   until no exchange gains anything. Then do the same with the inputs.
 
 With `block` = 1, the default, the order of the inputs does not matter: an input is pruned in a tile or not,
-and a lane can take any input. What is searched for is which filters share a tile.
+and a lane can take any input. Then the search only decides which filters share a tile.
 
-A pass of the array has T lanes, and one that is not filled up takes as long as a full one. `TetrisPass`
-prunes T inputs of a tile at a time, whichever they are, so that the cycles of a layer are proportional to its
-density.
+A pass of the array has T lanes, and a pass that is not full takes as long as a full one. `TetrisPass` prunes
+any T inputs of a tile at a time, so that the cycles of a layer are proportional to its density.
 
-In the paper blocks are the cells of one grid, under one order of the channels for the whole layer, with all
-taps of a channel in one block; they are ranked by the sum of magnitudes, and each layer has a rate of its
-own. Here a tile is free to keep other inputs than the next one, an input is one tap of a channel, and blocks
-are ranked by saliency over all layers.
+In the paper, blocks are the cells of one grid. There is one order of the channels for the whole layer, and
+all taps of a channel are in one block. Blocks are ranked by the sum of magnitudes, and each layer has its own
+rate. Here, each tile may keep different inputs, an input is one tap of a channel, and blocks are ranked by
+saliency over all layers.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Tetris(Scheme):
     def plan(
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
-        """As `Scheme.plan`; draws nothing from `rng`."""
+        """As `Scheme.plan`. It draws nothing from `rng`."""
         lanes = slot_budget(layers, ratio, config)
         orders = [_Order(layer, config, self.block) for layer in layers]
         most = -1.0
@@ -74,7 +73,7 @@ class Tetris(Scheme):
             except TatamiError:
                 if not best:
                     raise
-                break  # the exchanges brought more residuals into a tile than it has room for
+                break  # after the exchanges, a tile has more residuals than room for them
             after = sum(float(every[one].sum()) for every, one in zip(saliency, kept, strict=True))
             if after <= most * (1 + LEAST):
                 break
@@ -89,7 +88,7 @@ class Tetris(Scheme):
     def choose(
         self, orders: Sequence[_Order], saliency: Sequence[npt.NDArray[np.floating]], lanes: int
     ) -> list[Mask]:
-        """The blocks of each layer that stay, bool [tiles, blocks], of this `saliency`, in at most so many
+        """The blocks of each layer that stay, bool [tiles, blocks], for this `saliency` and at most `lanes`
         lanes in all.
         """
         return most_salient_blocks(saliency, [order.lanes() for order in orders], lanes)
@@ -98,11 +97,14 @@ class Tetris(Scheme):
 class TetrisPass(Tetris):
     """Every tile gets whole passes, so that a layer's cycles are proportional to its density.
 
-    Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
+    The residuals of a tile take their lanes from its first pass. The budget counts these as lanes of the
+    layer.
     """
 
     name: ClassVar[str] = "tetris_pass"
-    summary: ClassVar[str] = "as tetris, with the lanes of every tile in whole passes, its residuals included"
+    summary: ClassVar[str] = (
+        "as tetris, but every tile has whole passes, the lanes for its residuals included"
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,10 +125,10 @@ class TetrisPass(Tetris):
 def most_salient_blocks(
     saliency: Sequence[npt.NDArray[np.floating]], cost: Sequence[Array], lanes: int
 ) -> list[Mask]:
-    """Which blocks stay, bool [tiles, blocks] for each layer: those of the largest `saliency` for each lane
-    of their `cost`, as long as lanes last.
+    """Which blocks stay, bool [tiles, blocks] for each layer. Blocks are taken in order of `saliency` over
+    `cost` (in lanes), as long as lanes are left.
 
-    A block of no saliency is never kept.
+    A block without saliency is never kept.
     """
     worth, price = np.concatenate([s.ravel() for s in saliency]), np.concatenate([c.ravel() for c in cost])
     kept = np.zeros(len(worth), bool)
@@ -158,11 +160,13 @@ class _Order:
         self.blocks = ceil_div(layer.inputs, block)
 
     def saliency(self) -> npt.NDArray[np.floating]:
-        """Of each block, [tiles, blocks]."""
+        """The saliency of each block, [tiles, blocks]."""
         return self._by_block(self._by_tile())
 
     def lanes(self) -> Array:
-        """Lanes that each block takes if it stays, int64 [tiles, blocks]: the inputs that it has."""
+        """The lanes that each block takes if it stays, int64 [tiles, blocks]. This is the number of its
+        inputs.
+        """
         return np.tile(np.bincount(self.block, minlength=self.blocks), (self.tile.max() + 1, 1))
 
     def tiles(self) -> list[Array]:
@@ -170,19 +174,17 @@ class _Order:
         return [np.flatnonzero(self.tile == t) for t in range(int(self.tile.max()) + 1)]
 
     def improve(self, kept: Mask) -> None:
-        """Exchanges filters, then inputs, such that the blocks `kept` bool [tiles, blocks] hold more
+        """Exchanges filters, then inputs, so that the blocks `kept` bool [tiles, blocks] hold more
         saliency.
         """
         least = LEAST * float(self.layer.saliency.sum())
-        # what a filter holds if it is in a tile, [F, tiles]; an input if it is in a block, [K, blocks]
+        # the saliency of a filter in a tile, [F, tiles], and of an input in a block, [K, blocks]
         _exchange(self._by_block(self.layer.saliency) @ kept.T, self.tile, least)
         if self.blocks < self.layer.inputs:
             _exchange(self._by_tile().T @ kept, self.block, least)
 
     def pack(self, kept: Mask) -> PackedMatrix:
-        """Slots, each with the placeholder weight 1; every input that some tile keeps has a group
-        of its own.
-        """
+        """Slots, each with the placeholder weight 1. Every input that some tile keeps has its own group."""
         inputs = kept[:, self.block]  # [tiles, K]
         used = np.flatnonzero(inputs.any(axis=0))
         groups = np.full((len(used), self.group), -1, np.int64)
@@ -199,7 +201,7 @@ class _Order:
         return (self.tile == np.arange(self.tile.max() + 1)[:, None]).astype(np.float64) @ self.layer.saliency
 
     def _by_block(self, saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """[..., K] summed up to [..., blocks]."""
+        """[..., K] summed to [..., blocks]."""
         if self.blocks == self.layer.inputs:
             return saliency
         return saliency @ (self.block[:, None] == np.arange(self.blocks)).astype(np.float64)
@@ -207,9 +209,11 @@ class _Order:
 
 @njit(cache=True, nogil=True)
 def _exchange(worth: Array, place: Array, least: float) -> None:
-    """Exchanges two items at a time, those that gain most, until none gains more than `least`.
+    """Exchanges two items at a time, always the two that gain most, until no exchange gains more than
+    `least`.
 
-    `worth` float [items, places]: what an item is worth in a place; `place` int64 [items], changed in place.
+    `worth` float [items, places]: what an item is worth in a place. `place` int64 [items] is changed in
+    place.
     """
     while True:
         gain, first, second = least, -1, -1

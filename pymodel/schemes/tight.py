@@ -1,9 +1,9 @@
-"""Tight Compression (Chen et al., arXiv 2104.01303): prune without structure, then permute and pack without
+"""Tight Compression (Chen et al., arXiv 2104.01303): unstructured pruning, then permuting and packing without
 loss.
 
-Filters go to tiles and inputs to groups by `pymodel.packing.permute`. Which weights stay is decided before,
-over all layers at once, by saliency alone; how many may stay so that the packed matrix has the size that was
-asked for is found by bisection.
+`pymodel.packing.permute` puts filters into tiles and inputs into groups. Before that, the weights that stay
+are chosen by saliency alone, over all layers at once. The number of weights that may stay is found by
+bisection, so that the packed matrix has the requested size.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pymodel.schemes.unstructured import most_salient
 
 
 class Tight(Scheme):
-    """One table of groups for a layer, which all its tiles share."""
+    """One table of groups for each layer, which all its tiles share."""
 
     name: ClassVar[str] = "tight"
     summary: ClassVar[str] = (
-        "unstructured mask, permuted and packed without loss; one group table a layer (arXiv 2104.01303)"
+        "unstructured mask, permuted and packed without loss; one group table per layer (arXiv 2104.01303)"
     )
     table: ClassVar[Table] = "layer"
 

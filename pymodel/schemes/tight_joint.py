@@ -1,19 +1,19 @@
-"""Joint pruning and packing: the lanes are given, and inputs are grouped so that the slots hold as much
-saliency as they can.
+"""Joint pruning and packing: the number of lanes is set first, and inputs are grouped so that the slots hold
+as much saliency as possible.
 
-Lossless packing of an unstructured mask leaves a third of the slots empty, because two weights of a filter
-that meet in a group cost a lane for all. Here no lane is added: every filter keeps its best weight in every
-lane, so all slots are full, and what is searched for is the grouping in which the best weights meet as little
-as possible. Three choices, from the outside in:
+Lossless packing of an unstructured mask leaves a third of the slots empty. When two weights of a filter meet
+in a group, all filters of the tile get another lane. Here, no lane is added. Every filter keeps its best
+weight in every lane, so all slots are full. The search looks for the grouping in which the best weights meet
+as rarely as possible. There are three choices, from the outside in:
 
-1. *Tiles*: filters in order of how many of their weights a pruning without structure would keep, so that
-   those of a tile want equally many lanes.
-2. *Lanes*: a tile of filters with n lanes cannot keep more than the n best weights of each filter. The n-th
-   lane adds the sum of the filters' n-th best, which falls with n, so handing the lanes out one by one, each
-   to the tile of any layer where it adds most, is optimal for this bound.
-3. *Groups*: each lane has a group of its own, at most one input from each bank. Simulated annealing moves an
-   input to another lane, or exchanges it with the input of the same bank there; the energy is the saliency
-   that all slots hold. An input that no lane has is pruned in the whole tile.
+1. *Tiles*: filters are sorted by the number of their weights that unstructured pruning would keep. So the
+   filters of a tile need about the same number of lanes.
+2. *Lanes*: a tile with n lanes cannot keep more than the n best weights of each filter. The n-th lane adds
+   the sum of the filters' n-th best weights. This sum falls with n. So it is optimal for this bound to give
+   out the lanes one by one, each to the tile of any layer where it adds most.
+3. *Groups*: each lane has its own group, with at most one input from each bank. Simulated annealing moves an
+   input to another lane, or exchanges it with the input of the same bank there. The energy is the saliency
+   that all slots hold. An input that is in no lane is pruned in the whole tile.
 
 On a public ResNet-20 at 14x and G = 16 the search ends within half a percent of the bound in (2).
 """
@@ -42,10 +42,10 @@ MOVES = 1000
 
 
 class TightJoint(Scheme):
-    """`moves`: of the search, for every input of a tile."""
+    """`moves`: moves of the search for every input of a tile."""
 
     name: ClassVar[str] = "tight_joint"
-    summary: ClassVar[str] = "lanes given, the saliency in their slots maximised: pruned and packed at once"
+    summary: ClassVar[str] = "number of lanes set first, then pruned and packed for the most saliency"
 
     def __init__(self, moves: int = MOVES) -> None:
         if moves < 0:
@@ -60,7 +60,7 @@ class TightJoint(Scheme):
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
         shares = self.share_out(layers, tiles, lanes, config)
         seed = int(rng.integers(2**32))
-        # a tile at a time: the layers are of very different sizes
+        # one tile at a time, because the sizes of the layers differ widely
         jobs = [
             _Job(layer, filters, int(count), config, self.moves, (seed, number, index))
             for number, layer in enumerate(layers)
@@ -83,15 +83,16 @@ class TightJoint(Scheme):
 
 
 class TightPass(TightJoint):
-    """Every tile gets whole passes, so that no row of the array idles: less freedom for the lanes, fewer
-    cycles at the same compression.
+    """Every tile gets whole passes, so that no row of the array is idle. The lanes have less freedom, but the
+    same compression takes fewer cycles.
 
-    Of the first pass the tile's residuals have their lanes; the budget counts them as the layer's.
+    The residuals of a tile take their lanes from its first pass. The budget counts these as lanes of the
+    layer.
     """
 
     name: ClassVar[str] = "tight_pass"
     summary: ClassVar[str] = (
-        "as tight_joint, with the lanes of every tile in whole passes, its residuals included"
+        "as tight_joint, but every tile has whole passes, the lanes for its residuals included"
     )
 
     def share_out(
@@ -106,20 +107,20 @@ class TightPass(TightJoint):
         )
 
     def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int] | None:
-        """What a lane of each layer costs; None if that does not matter."""
+        """The cost of a lane of each layer; None if all cost the same."""
         del layers
         return None
 
 
 class TightCycle(TightPass):
-    """The budget is of lanes, but a pass of a layer with many pixels takes many cycles: passes go to where a
+    """The budget counts lanes, but a pass of a layer with many pixels takes many cycles. So passes go where a
     cycle adds most saliency.
 
     No other choice of passes keeps more saliency (by the bound of best weights) in as few cycles.
     """
 
     name: ClassVar[str] = "tight_cycle"
-    summary: ClassVar[str] = "as tight_pass, the passes where they keep most saliency in a cycle"
+    summary: ClassVar[str] = "as tight_pass, but passes go where a cycle keeps most saliency"
 
     def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int]:
         return {layer.name: layer.words for layer in layers}
@@ -138,7 +139,7 @@ class _Job:
 
 
 def _fill(job: _Job) -> tuple[Array, Tile]:
-    """The groups of a tile int64 [lanes, G], and its slots over them, each with the placeholder weight 1."""
+    """The groups of a tile, int64 [lanes, G], and its slots over them, each with the placeholder weight 1."""
     layer, group = job.layer, job.config.group
     rng = np.random.default_rng(job.seed)
     saliency = np.zeros((layer.inputs + 1, job.config.size), np.float32)
@@ -148,7 +149,7 @@ def _fill(job: _Job) -> tuple[Array, Tile]:
     _anneal(saliency, layer.bank.astype(np.int64), table, job.moves * layer.inputs, HOT, COLD, rng)
     value = np.where(table >= 0, layer.saliency[job.filters][:, table], -1)  # [C, lanes, G]
     select = value.argmax(axis=2).T
-    full = value.max(axis=2).T > 0  # a weight that is zero already is not worth a slot
+    full = value.max(axis=2).T > 0  # a weight that is already zero needs no slot
     used = (full[:, :, None] & (select[:, :, None] == np.arange(group))).any(axis=1)
     return np.where(used, table, -1), Tile(
         job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8)
@@ -156,7 +157,7 @@ def _fill(job: _Job) -> tuple[Array, Tile]:
 
 
 def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatrix:
-    """Tiles with groups of their own as one matrix."""
+    """Joins tiles with their own groups into one matrix."""
     tiles, first = [], 0
     for table, tile in found:
         tiles.append(replace(tile, lanes=tile.lanes + first))
@@ -165,7 +166,7 @@ def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatr
 
 
 def sort_into_tiles(wanted: Array, size: int) -> list[Array]:
-    """Filters, those that want most slots first, `size` to a tile:
+    """Sorts filters by the slots that they want, most first, and puts `size` into each tile.
 
     `wanted` int [F] -> int64 arrays of filters.
     """
@@ -174,7 +175,8 @@ def sort_into_tiles(wanted: Array, size: int) -> list[Array]:
 
 
 def best_of_filters(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]) -> dict[str, list[Array]]:
-    """What a tile's n-th lane can hold, whatever the groups: the n-th best weight of each of its filters.
+    """The saliency that a tile's n-th lane can hold with any groups: the sum of the n-th best weight of each
+    of its filters.
 
     Float [K] for each tile of a layer.
     """
@@ -185,8 +187,8 @@ def best_of_filters(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]
 
 
 def lane_limit(best: dict[str, list[Array]], shares: dict[str, Array]) -> float:
-    """The most saliency that so many lanes can hold: of `best_of_filters`, of each tile as many as it has
-    lanes.
+    """The most saliency that the lanes in `shares` can hold: the first values of `best_of_filters` of each
+    tile, as many as the tile has lanes.
     """
     return sum(
         float(tile[:count].sum())
@@ -196,8 +198,8 @@ def lane_limit(best: dict[str, list[Array]], shares: dict[str, Array]) -> float:
 
 
 def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.random.Generator) -> Array:
-    """A table int64 [lanes, G]: of each bank the inputs of the largest `worth` [K], at most one a lane, in
-    lanes drawn at random.
+    """A first table int64 [lanes, G]. For each bank it has the inputs with the largest `worth` [K], at most
+    one in each lane, in random lanes.
     """
     table = np.full((lanes, group), -1, np.int64)
     for b in range(group):
@@ -209,8 +211,8 @@ def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.rand
 
 @njit(cache=True, nogil=True)
 def _survey(saliency: Array, table: Array, lane: int, top: Array, second: Array, holder: Array) -> None:
-    """Notes for every filter the largest and the second saliency in a lane, and the bank that holds the
-    largest (-1: none).
+    """Notes for every filter the largest and the second largest saliency in a lane, and the bank that holds
+    the largest (-1: none).
     """
     for f in range(saliency.shape[1]):
         top[lane, f] = 0
@@ -232,7 +234,7 @@ def _survey(saliency: Array, table: Array, lane: int, top: Array, second: Array,
 
 @njit(cache=True, nogil=True)
 def _change(saliency: Array, lane: int, bank: int, new: int, top: Array, second: Array, holder: Array) -> Any:
-    """What the filters gain if `bank` gives the lane the input `new` instead of the one it gives."""
+    """The gain of the filters if `bank` gives the lane the input `new` instead of its present input."""
     gain = np.float32(0)
     for f in range(saliency.shape[1]):
         others = second[lane, f] if holder[lane, f] == bank else top[lane, f]
@@ -246,8 +248,8 @@ def _anneal(
 ) -> None:
     """Simulated annealing of one tile's `table` int64 [lanes, G], in place.
 
-    `saliency` float32 [K + 1, C]: row K is zero and stands for no input. Cooled to where hardly a move to the
-    worse is taken: the last state is the result.
+    `saliency` float32 [K + 1, C]: row K is zero and stands for no input. At the last temperature hardly any
+    move to a worse state is accepted, so the last state is the result.
     """
     lanes, group = table.shape
     none = saliency.shape[0] - 1

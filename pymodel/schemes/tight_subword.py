@@ -1,15 +1,15 @@
 """Tight Compression with subword pruning (Chen et al., arXiv 2104.01303): digits of weights are pruned,
-permuted and packed, one by one.
+permuted and packed one by one.
 
-An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.packing.pack.split_digits`). A
-digit takes a slot of its own, half as wide, that says by one bit which of the two it is; a weight of which
-both digits are left takes two slots, a small one or a multiple of 16 only one. So the machine must have slots
-of digits (`ArrayConfig.weight_bits` 4).
+An 8-bit weight is `low + 16 * high`, two signed digits of 4 bits (`pymodel.packing.pack.split_digits`). Each
+digit takes its own slot, which is half as wide. One bit of the slot says which of the two digits it is. A
+weight that keeps both digits takes two slots. A small weight, or a multiple of 16, takes only one. The
+machine must have slots of digits (`ArrayConfig.weight_bits` 4).
 
-Real weights become integers by the peak of their filter; what a digit is worth is by how much it brings the
-weight nearer (`by_digit`). Which digits stay is decided over all layers at once, the rest is as in
-`tight_tile`. The ratio counts slots, whatever their width, against weights; counted against the two digits of
-every weight, it is twice as high.
+Real weights become integers, scaled by the peak of their filter. The saliency of a digit is how much it
+brings the weight nearer (`by_digit`). Which digits stay is decided over all layers at once. The rest is as in
+`tight_tile`. The ratio counts slots of any width against weights. Counted against the two digits of every
+weight, it is twice as high.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Plans, Scheme, s
 from pymodel.schemes.search import most_that_fit, permute_all
 from pymodel.schemes.unstructured import most_salient
 
-HIGH_FIRST = 1e-9  # of equal halves, the high digit's is larger by this part
+HIGH_FIRST = 1e-9  # if both digits get half, the high digit's share is larger by this factor
 
 
 class TightSubword(Scheme):
     """Needs a configuration whose slots are 4 bits wide.
 
-    `project` brings trained weights to what the slots of a plan can hold.
+    `project` rounds trained weights to values that the slots of a plan can hold.
     """
 
     name: ClassVar[str] = "tight_subword"
     summary: ClassVar[str] = (
-        "4-bit digits of weights pruned one by one, as tight_tile; for slots of 4 bits (arXiv 2104.01303)"
+        "4-bit digits pruned one by one, packed as tight_tile; for slots of 4 bits (arXiv 2104.01303)"
     )
     slot_bits: ClassVar[int] = DIGIT_BITS
     trainer: ClassVar[str] = "pymodel.training.subword:SubwordTrainer"
@@ -78,8 +78,8 @@ class TightSubword(Scheme):
 
 
 def integers(weight: npt.NDArray[np.generic]) -> Array:
-    """`weight` [F, K] in int64 steps: as it is if it holds integers, else the largest of each filter becomes
-    119, what two digits hold.
+    """`weight` [F, K] in int64 steps. Integers are returned as they are. Otherwise the largest weight of each
+    filter becomes 119, the largest value of two digits.
     """
     if np.issubdtype(weight.dtype, np.integer):
         return weight.astype(np.int64)
@@ -91,9 +91,10 @@ def integers(weight: npt.NDArray[np.generic]) -> Array:
 def by_digit(layer: LayerWeights) -> LayerWeights:
     """The layer with its digits as inputs, low and high side by side: [F, 2 K].
 
-    A digit's saliency is the share that it has in its weight's, which goes with the square of the weight w:
-    of w^2, the high digit brings w^2 - low^2, for low is what it leaves as error, and the low digit brings
-    low^2 after it. Where that would put the low digit first, of no use without the high one, both bring half.
+    The saliency of a weight w is shared between its digits in proportion to the squared error that each
+    removes. Of w^2, the high digit removes w^2 - low^2, because low is the error that it leaves. The low
+    digit then removes low^2. If this would rank the low digit first, where it is useless without the high
+    digit, both get half.
     """
     whole = integers(layer.weight)
     try:
@@ -114,8 +115,8 @@ def by_digit(layer: LayerWeights) -> LayerWeights:
 
 
 def project(packed: PackedMatrix, weight: Array) -> Array:
-    """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed`, a plan's
-    placeholders, has slots for them.
+    """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed` (a plan
+    with placeholders) has slots for them.
     """
     slots = unpack(packed, packed.filters, packed.inputs).reshape(weight.shape)
     low, high = slots & 1 == 1, slots >> DIGIT_BITS == 1
@@ -127,10 +128,11 @@ def project(packed: PackedMatrix, weight: Array) -> Array:
 
 
 def digit_saliency_kept(layers: Sequence[LayerWeights], plans: Plans) -> float:
-    """Share of the squared weights, in the steps of `integers`, that remains if every weight is brought to
+    """Share of the squared weights, in the steps of `integers`, that remains if every weight is rounded to
     what its slots can hold.
 
-    The rest is the squared error. (`base.saliency_kept` counts a weight as kept if one of its digits is.)
+    The rest is the squared error. (`base.saliency_kept` counts a weight as kept if one of its digits is
+    kept.)
     """
     error = total = 0.0
     for layer in layers:

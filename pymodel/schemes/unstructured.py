@@ -1,6 +1,7 @@
-"""Unstructured pruning: the weights of the largest saliency, wherever they are.
+"""Unstructured pruning: the weights with the largest saliency stay, wherever they are.
 
-No array runs it at its own size: it is the bound for all that do.
+An array cannot run it without packing, which takes more slots. It is the upper bound for all schemes that an
+array can run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme
 
 
 def most_salient(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
-    """Masks of the `keep` weights of all layers with the largest saliency; of equal ones the
-    earlier stays.
+    """Masks of the `keep` weights of all layers with the largest saliency. Of equal weights the earlier
+    stays.
     """
     saliency = np.concatenate([layer.saliency.ravel() for layer in layers])
     kept = np.zeros(len(saliency), bool)
@@ -32,12 +33,12 @@ def most_salient(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
 
 class Unstructured(Scheme):
     name: ClassVar[str] = "unstructured"
-    summary: ClassVar[str] = "global pruning, no packing: the bound that no array runs"
+    summary: ClassVar[str] = "global pruning without packing: an upper bound, not a scheme for the array"
 
     def plan(
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
-        """Keeps 1 / `ratio` of the weights, counting a slot for each."""
+        """Keeps 1 / `ratio` of the weights, counting one slot for each."""
         weights = sum(layer.weights for layer in layers)
         if not 1 <= ratio <= weights:
             raise RatioError(f"ratio is {ratio:g}, must be in 1..{weights}")
