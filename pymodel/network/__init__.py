@@ -1,3 +1,3 @@
-"""Networks: in float, in integers, quantised, read from torch and from files; and the reference that says
-what they compute.
+"""Networks in float and in integers, their quantisation, readers for torch modules and files, and the
+reference that computes them.
 """

@@ -1,11 +1,12 @@
-"""Accuracy of an integer network over a whole test set: what `reference.evaluate` computes, bit for bit, in a
-tenth of its time.
+"""Accuracy of an integer network over a whole test set. It computes the same bits as `reference.evaluate` in
+a tenth of the time.
 
-Convolutions run in torch: in float32 where every sum of products is below 2**24 in magnitude for any input
-(128 * sum of |weight|), so that no order of addition can round, else in float64 (below 2**53, as in
-`reference`). Torch asks oneDNN for direct convolution; one that transforms its operands (Winograd) would
-round, so the first images of every call are compared with `reference.evaluate`. Where other programs share
-the cores, `torch.set_num_threads(1)` is the faster: threads that wait for each other lose most of their time.
+Convolutions run in torch. They use float32 if every sum of products is below 2**24 in magnitude for any input
+(128 * sum of |weight|), so that no order of addition can round. Otherwise they use float64 (below 2**53, as
+in `reference`). Torch asks oneDNN for direct convolution. A convolution that transforms its operands
+(Winograd) would round, so the first images of every call are compared with `reference.evaluate`. If other
+programs share the cores, `torch.set_num_threads(1)` is faster, because threads that wait for each other lose
+most of their time.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ COMPARED = 2  # images of each call
 def accuracy_int8(
     network: Network, images: Int8Array, labels: npt.NDArray[np.integer], batch: int = 100
 ) -> float:
-    """Share of images whose largest output of the last layer (the first of equals) is the label: images int8
-    [N, C, H, W], labels [N].
+    """Share of images for which the largest output of the last layer (the first of equal ones) is the label:
+    images int8 [N, C, H, W], labels [N].
 
-    Raises TatamiError as `logits_int8`, and unless there is one label per image.
+    Raises TatamiError as `logits_int8` does, and unless there is one label per image.
     """
     if not len(images) or labels.shape != (len(images),):
         raise TatamiError(
@@ -46,7 +47,7 @@ def accuracy_int8(
 def logits_int8(network: Network, images: Int8Array, batch: int = 100) -> Int8Array:
     """The last layer's output for images int8 [N, C, H, W], `batch` at a time: int8 [N, F, H', W'].
 
-    Raises TatamiError as `reference.evaluate` does, and if the first images differ from what it computes.
+    Raises TatamiError as `reference.evaluate` does, and if the result for the first images differs from it.
     """
     if batch < 1:
         raise TatamiError(f"batch is {batch}, must be at least 1")
@@ -85,10 +86,10 @@ def tensors_int8(
                     if layer.residual is not None:
                         total += _residual(tensors[layer.residual.source], layer.residual)
                         bound += PEAK * int(np.abs(layer.residual.weight.astype(np.int64)).max())
-                case _:  # few operations: nothing is gained by another way
+                case _:  # few operations: another method would gain nothing
                     exact = layer_sum(layer, {layer.source: source.to(torch.int8).numpy()})
                     total, bound = torch.from_numpy(exact).double(), INT32_MAX + 1
-            # Most layers cannot leave the accumulator, whatever their input.
+            # Most layers cannot overflow the accumulator, whatever their input.
             if bound > INT32_MAX and total.numel() and (total.min() < INT32_MIN or total.max() > INT32_MAX):
                 raise TatamiError(
                     f"network '{network.name}', layer '{layer.name}': sum {int(total.abs().max())} leaves the"
@@ -103,8 +104,8 @@ def tensors_int8(
 
 
 def _convolve(source: torch.Tensor, weight: IntArray, stride: int, padding: int) -> tuple[torch.Tensor, int]:
-    """Sums, exact, as float64 [B, F, H', W'], and a bound of their magnitude: float32 [B, C, H, W] x [F, C,
-    k, k].
+    """Exact sums as float64 [B, F, H', W'], and a bound of their magnitude: float32 [B, C, H, W] x [F, C, k,
+    k].
     """
     bound = PEAK * int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max())
     kind = torch.float32 if bound < FLOAT32_WHOLE else torch.float64
@@ -121,9 +122,10 @@ def _residual(source: torch.Tensor, residual: Residual) -> torch.Tensor:
 
 
 def _requantise(total: torch.Tensor, requant: Requant) -> torch.Tensor:
-    """As `reference.requantise`, whole numbers in float64 [B, F, H, W] -> in float32; overwrites `total`.
+    """As `reference.requantise`: whole numbers in float64 [B, F, H, W] -> whole numbers in float32.
+    Overwrites `total`.
 
-    The product has at most 50 bits and float64 holds 53; a power of two scales without rounding.
+    The product has at most 50 bits and float64 holds 53. A power of two scales without rounding.
     """
     bias, multiplier, shift = (
         np.asarray(part, dtype=np.int64) for part in (requant.bias, requant.multiplier, requant.shift)

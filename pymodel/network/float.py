@@ -1,4 +1,6 @@
-"""A network in float, batch norms folded in: what a trained module becomes before it is quantised."""
+"""A network in float with its batch norms folded in. A trained module is converted to this before it is
+quantised.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ class FloatPool:
     source: str
 
     def pixels(self, source: Shape) -> int:
-        """Of how many pixels an output is the mean, given the shape of the source."""
+        """The number of pixels in the mean of one output, given the shape of the source."""
         return source[1] * source[2]
 
 
@@ -80,11 +82,11 @@ FloatWeighted = FloatConv | FloatLinear
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """As `pymodel.network.integer.Network`, in real numbers; checked by the same rules and with the same
-    messages.
+    """As `pymodel.network.integer.Network`, in real numbers. It is checked by the same rules and with the
+    same messages.
 
-    `skeleton` is the integer network of the same layers with all numbers zero: its shapes and its layout in
-    the machine.
+    `skeleton` is the integer network of the same layers with all numbers zero. It gives the shapes and the
+    layout in the machine.
     """
 
     name: str
@@ -116,7 +118,7 @@ def fold_batch_norm(
     beta: FloatArray,
     epsilon: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Weight [F, ...] and bias [F] of a layer with the batch norm after it folded in; the norm's four
+    """Weight [F, ...] and bias [F] of a layer with the batch norm after it folded in. The norm's four
     parameters are [F].
     """
     factor = gamma / np.sqrt(variance + epsilon)
@@ -156,16 +158,16 @@ def _evaluate_layer(layer: FloatLayer, tensors: Mapping[str, FloatArray]) -> Flo
 
 
 def _picked(source: FloatArray, residual: FloatResidual) -> FloatArray:
-    """What a residual adds to each filter: [B, F, H', W']."""
+    """The values that a residual adds to each filter: [B, F, H', W']."""
     pixels = source[:, residual.channel, :: residual.stride, :: residual.stride]
     return np.where(residual.channel[:, None, None] < 0, 0, pixels)
 
 
 def _blank(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
-    """The layer with all numbers zero: what `Network` needs to check names and shapes."""
+    """The layer with all numbers zero. `Network` needs it to check names and shapes."""
     if isinstance(layer, FloatWeighted):
         filters, weight = len(layer.bias), np.zeros(layer.weight.shape, dtype=np.int8)
-    else:  # as many as the source has channels; `Network` says it if there is no such source
+    else:  # as many as the source has channels; if there is no such source, `Network` reports it
         filters = shapes.get(layer.source, (1, 1, 1))[0]
     requant = Requant(*(np.zeros(filters, dtype=np.int32),) * 3)
     match layer:

@@ -1,18 +1,22 @@
-"""A torch module as a `FloatNetwork`: traced by torch.fx in eval mode, batch norms folded, additions attached
-to their convolution.
+"""Converts a torch module to a `FloatNetwork`: traced by torch.fx in eval mode, batch norms folded, additions
+attached to their convolution. It knows these operations:
 
-    Conv2d                      FloatConv; groups become a block-diagonal dense weight BatchNorm2d
-    folded into the convolution before it ReLU                        the flag of the convolution, linear
-    layer or addition before it a + b                       FloatResidual of the convolution whose output is
-    added; of two the one that runs later F.pad(x[:, :, ::2, ::2])    the channels and stride of a
-    FloatResidual (option-A shortcut: He et al., arXiv 1512.03385, section 3.3) mean or average pool
-    FloatPool, over the whole plane only flatten, view, reshape      to [batch, C * H * W]: no layer Linear
-    FloatLinear Dropout, Identity           nothing
+- Conv2d: FloatConv; groups become a block-diagonal dense weight.
+- BatchNorm2d: folded into the convolution before it.
+- ReLU: the flag of the convolution, linear layer or addition before it.
+- a + b: FloatResidual of the convolution whose output is added; of two, the one that runs later.
+- F.pad(x[:, :, ::2, ::2]): the channels and stride of a FloatResidual (option-A shortcut: He et al., arXiv
+  1512.03385, section 3.3).
+- mean or average pool: FloatPool, over the whole plane only.
+- flatten, view, reshape to [batch, C * H * W]: no layer.
+- Linear: FloatLinear.
+- Dropout, Identity: nothing.
 
-A layer has the path of its module as name ("layer1.0.conv1"), a pool without a module "pool". Whatever is not
-in this list is refused, all of it in one line. Weights that are computed (masks, norms) or shared by two
-layers become plain ones first (`plain_module`). Torch.fx does not see everything: hooks, and that `a += b`
-changes other names of a. So the result is compared with the module's own on random images.
+A layer's name is the path of its module ("layer1.0.conv1"). A pool without a module is named "pool". All
+other operations are refused, in one message of one line. Weights that are computed (masks, norms) or shared
+by two layers are first made plain (`plain_module`). Torch.fx does not see everything: it misses hooks, and
+that `a += b` changes other names of a. So the result is compared with the output of the module on random
+images.
 """
 
 from __future__ import annotations
@@ -53,16 +57,16 @@ SUPPORTED = (
     "Conv2d, BatchNorm2d after it, ReLU, additions to a convolution's output, [:, :, ::s, ::s] and zero"
     " channels by pad for a shortcut, means over the plane, flatten to [batch, -1], Linear, Dropout, Identity"
 )
-BATCH = 2  # of the images that the module is traced with: not 1, so that a reshape that mixes images shows
+BATCH = 2  # of the images that the module is traced with: not 1, so that a reshape that mixes images is found
 TOLERANCE = 1e-3  # of the largest output: the module may compute in float32
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A network and where its weights come from, each by layer name, for layers that have weights.
+    """A network and the origin of its weights, by layer name, for layers that have weights.
 
     `weights` is the path of the weight in `module.named_parameters()`. The layer's weight is that parameter
-    [F, C / groups, k, k] times `factors` float64 [F] (the folded batch norm's; ones without), and zero
+    [F, C / groups, k, k] times `factors` float64 [F] (from the folded batch norm; ones without it), and zero
     between the blocks of `groups`.
     """
 
@@ -73,11 +77,11 @@ class Imported:
 
 
 def from_torch(module: nn.Module, input_shape: Shape, name: str) -> FloatNetwork:
-    """The module, which maps [B, *input_shape] to one tensor, as a network; `import_torch` also says where
-    its weights are.
+    """The module as a network. The module maps [B, *input_shape] to one tensor. `import_torch` also returns
+    where its weights come from.
 
-    The module keeps its mode and its parameters. Raises TatamiError, naming the module or function, for what
-    is not supported.
+    The module keeps its mode and its parameters. Raises TatamiError, naming the module or function, for
+    anything that is not supported.
     """
     return import_torch(module, input_shape, name).network
 
@@ -98,12 +102,13 @@ def checked_shape(shape: Any, name: str) -> Shape:
 
 
 def plain_module(module: Any, name: str, train: bool = False) -> nn.Module:
-    """The module with plain weights, as many as it has layers: itself if it has them already, else a copy.
+    """The module with plain weights, one for each layer. Returns the module itself if its weights are already
+    plain, else a copy.
 
     Masks of torch.nn.utils.prune, weight and spectral norms and other parametrisations become the weights
-    that they compute. Two layers that share a weight get one each, as the machine stores one for each. Half
-    precision becomes float32. If `train`, so does double precision, and every weight can learn. Raises
-    TatamiError, naming the parameter, for what is none of this.
+    that they compute. If two layers share a weight, each gets its own, because the machine stores one for
+    each. Half precision becomes float32. With `train`, double precision does too, and every weight can learn.
+    Raises TatamiError, naming the parameter, for any other type.
     """
     if not isinstance(module, nn.Module):
         raise TatamiError(
@@ -146,7 +151,7 @@ def plain_module(module: Any, name: str, train: bool = False) -> nn.Module:
 
 
 def _repeated(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Parameters that another module has under another path already: of tied weights all but the first."""
+    """Parameters that another module already has under another path: all tied weights except the first."""
     first: dict[int, str] = {}
     found = []
     for prefix, part in module.named_modules():
@@ -163,7 +168,9 @@ def _computed(module: nn.Module) -> bool:
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A deep copy, also where a weight was computed from others, which torch refuses to copy."""
+    """A deep copy. It also works if a weight was computed from others; torch refuses to copy such a
+    weight.
+    """
     computed = {
         id(value): value.detach().clone()
         for part in module.modules()
@@ -206,7 +213,7 @@ def import_torch(module: nn.Module, input_shape: Shape, name: str) -> Imported:
 
 
 class _RefusedError(Exception):
-    """What a node is refused for; `kind` for an operation that is not supported, `where` it stands."""
+    """A node is refused. `kind`: the operation that is not supported. `where`: its place."""
 
     def __init__(self, text: str, kind: str = "", where: str = "") -> None:
         super().__init__(text)
@@ -214,14 +221,14 @@ class _RefusedError(Exception):
 
 
 class _UnknownError(Exception):
-    """A node reads what a refused one would compute: nothing is to be said of it."""
+    """A node reads the result of a refused node, so nothing can be said about it."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    """What a node computes: a layer's tensor, or a strided and padded view of it that waits for an addition.
+    """The result of a node: a layer's tensor, or a strided and padded view of it that waits for an addition.
 
-    `open` says that nothing else reads the tensor, so that the next operation may still become a part of its
+    `open` says that nothing else reads the tensor, so that the next operation may still become part of its
     layer.
     """
 
@@ -238,7 +245,7 @@ class _Value:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the traced module and keeps what every node gave."""
+    """Runs the traced module and keeps the result of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -470,7 +477,7 @@ class _Importer:
                 node, f"reads '{value.tensor}', must come after a convolution, a linear layer or an addition"
             )
         if layer.relu:
-            return value  # nothing negative is left
+            return value  # no value is negative
         if not value.open:
             also = "; it is in place, so they read its result" if in_place else ""
             self._fail(
@@ -684,7 +691,7 @@ class _Importer:
         return self.module.get_submodule(node.target)
 
     def _numbers(self, node: fx.Node, module: nn.Module, part: str) -> FloatArray:
-        """A parameter or buffer as float64; refuses what is not finite."""
+        """A parameter or buffer as float64. Values that are not finite are refused."""
         values: FloatArray = getattr(module, part).detach().cpu().numpy().astype(np.float64)
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
@@ -692,7 +699,7 @@ class _Importer:
         return values
 
     def _new_name(self, node: fx.Node, name: str = "") -> str:
-        """The module's path; `name` for a function, numbered from the second on."""
+        """The module's path. For a function, `name`, with a number from the second one on."""
         if node.op == "call_module":
             if node.target in self.layers:
                 self._fail(node, "is called twice, must be called once: a layer has weights of its own")
@@ -720,7 +727,7 @@ class _Importer:
         expected = self.module(images.clone()).detach().cpu().numpy().astype(np.float64).reshape(BATCH, -1)
         tensors = evaluate_float(network, images.cpu().numpy().astype(np.float64))
         difference = np.abs(tensors[output].reshape(BATCH, -1) - expected).max()
-        # An output of large terms that cancel is no more exact than the terms.
+        # If large terms cancel in an output, it is only as exact as the terms.
         limit = TOLERANCE * max(
             np.abs(expected).max(), 0.01 * max(np.abs(tensor).max() for tensor in tensors.values())
         )
@@ -753,11 +760,11 @@ class _Importer:
 
 
 _UNKNOWN = _Value("", unknown=True)
-NAMED = 3  # modules of one kind, in a refusal
+NAMED = 3  # modules of one kind that a refusal names
 
 
 def _in_one_line(refused: Sequence[_RefusedError]) -> str:
-    """All that is refused; operations that are not supported come last, by their kind."""
+    """All refusals in one line. Operations that are not supported come last, grouped by kind."""
     kinds: dict[str, list[_RefusedError]] = {}
     for error in refused:
         if error.kind:
@@ -776,7 +783,7 @@ def _in_one_line(refused: Sequence[_RefusedError]) -> str:
 
 
 def _dense(weight: FloatArray, groups: int) -> FloatArray:
-    """[F, C / groups, k, k] as [F, C, k, k], zero outside of a filter's own group of channels."""
+    """[F, C / groups, k, k] as [F, C, k, k], with zeros outside of a filter's own group of channels."""
     filters, channels = weight.shape[:2]
     dense = np.zeros((filters, channels * groups, *weight.shape[2:]))
     for group, rows in enumerate(np.split(np.arange(filters), groups)):

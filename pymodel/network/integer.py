@@ -41,9 +41,9 @@ class Requant:
 class Residual:
     """`weight[f] * source[channel[f]]` added to filter f's sum before requantisation.
 
-    `channel` int [F], -1 for none; `weight` int [F], the integer that brings the source to the scale of the
-    sum (above 127 it takes several slots); `stride` picks every stride-th pixel of the source in both
-    directions.
+    `channel` int [F], -1 for none. `weight` int [F]: the integer that brings the source to the scale of the
+    sum (above 127 it takes several slots). `stride`: every stride-th pixel of the source in both directions
+    is used.
     """
 
     source: str
@@ -53,17 +53,17 @@ class Residual:
 
 
 class LayerType(ABC):
-    """What every type of layer says about itself: docs/how-to/add-a-layer-type.md."""
+    """The interface of every type of layer: docs/how-to/add-a-layer-type.md."""
 
     @abstractmethod
     def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:
-        """The output's (channels, rows, columns), from the `shapes` of earlier tensors, the source among
-        them. Raises `TatamiError`, which begins with `where`, for a layer that does not fit them.
+        """The output's (channels, rows, columns). `shapes` has the shapes of earlier tensors, the source
+        among them. Raises `TatamiError`, which begins with `where`, for a layer that does not fit them.
         """
 
     def strides(self) -> tuple[tuple[str, int], ...]:
-        """The tensors whose planes it moves over, each with the stride: they must be laid out as its output
-        is. None for a layer that reads pixels one by one.
+        """The tensors whose planes it moves over, each with the stride. They must have the same layout as its
+        output. None for a layer that reads pixels one by one.
         """
         return ()
 

@@ -1,8 +1,9 @@
-"""Files of quantised networks: their layers, how a scheme placed their weights, images to run them on.
+"""Files of quantised networks: their layers, the slots that a scheme gave to their weights, and images to run
+them on.
 
-The file is an npz without pickles. `header` holds UTF-8 JSON as uint8: format and version, the layers without
-their numbers, the CRC-32 and the dtype of every other array, and `meta`; `header_crc` is the CRC-32 of its
-bytes. Each layer's numbers are the arrays `layer.part`, those of its plan `layer.plan.part`.
+The file is an npz without pickles. `header` is UTF-8 JSON as uint8: format and version, the layers without
+their numbers, the CRC-32 and the dtype of every other array, and `meta`. `header_crc` is the CRC-32 of its
+bytes. The numbers of each layer are the arrays `layer.part`. Those of its plan are `layer.plan.part`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Kept:
-    """`images` int8 [N, C, H, W], held out of training, quantised as the network's input; `labels` int [N],
-    of any width, or none at all.
+    """`images` int8 [N, C, H, W] were not used in training and are quantised as the network's input. `labels`
+    int [N] may have any width, or be missing.
 
     `meta` says how the network was trained and what was measured. `plans`: the slots of the layers that a
     scheme planned.
@@ -45,7 +46,7 @@ class Kept:
     plans: Mapping[str, LayerPlan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises TatamiError, naming the field, for what does not fit together."""
+        """Raises TatamiError, naming the field, if the parts do not fit together."""
         where = f"network '{self.network.name}'"
         images, labels = self.images, self.labels
         if images.dtype != np.int8 or images.ndim != 4 or images.shape[1:] != self.network.input_shape:
@@ -75,8 +76,8 @@ class Kept:
 
 
 def accuracy(logits: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -> float:
-    """Share of images whose largest logit (the first of equals) is the label: logits [N, classes, 1, 1] or
-    [N, classes], labels [N].
+    """Share of images for which the largest logit (the first of equal ones) is the label: logits [N, classes,
+    1, 1] or [N, classes], labels [N].
     """
     return float((logits.reshape(len(labels), -1).argmax(axis=1) == labels).mean())
 
@@ -169,7 +170,9 @@ def _read(path: Path) -> Arrays:
 
 
 def _narrow(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """As narrow as they fit: 256 classes in 8 bits, as files have always had them, more in 32."""
+    """The labels in the narrowest type: 8 bits for up to 256 classes, as in all earlier files, and 32 bits
+    for more.
+    """
     if labels.size and labels.max() > np.iinfo(np.uint8).max:
         return labels.astype(np.int32 if labels.max() <= np.iinfo(np.int32).max else np.int64)
     return labels.astype(np.uint8)
@@ -181,7 +184,9 @@ def _crc(value: npt.NDArray[Any]) -> int:
 
 
 def _flatten(value: Any, name: str, arrays: Arrays) -> Any:
-    """Nested dicts of arrays and numbers as one of numbers; the arrays go to `arrays` and leave None."""
+    """Nested dicts of arrays and numbers as a dict of numbers. The arrays are put into `arrays` and replaced
+    by None.
+    """
     if isinstance(value, dict):
         return {key: _flatten(part, f"{name}.{key}", arrays) for key, part in value.items()}
     if isinstance(value, np.ndarray):
@@ -207,7 +212,7 @@ def _unflatten(value: Any, name: str, arrays: Arrays) -> Any:
 
 
 def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
-    """A layer without its numbers, for the header; the numbers go to `arrays`."""
+    """A layer without its numbers, for the header. The numbers are put into `arrays`."""
     described: dict[str, Any] = {"kind": type(layer).__name__, "relu": layer.requant.relu}
     for part in REQUANT:
         arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
@@ -241,5 +246,5 @@ def _layer(described: dict[str, Any], arrays: Arrays) -> Layer:
 
 
 def _parts(kind: type[Layer]) -> list[str]:
-    """The fields of a type of layer, but for its requantisation."""
+    """The fields of a type of layer, without its requantisation."""
     return [part.name for part in fields(kind) if part.name != "requant"]

@@ -1,13 +1,13 @@
-"""From a float network to the integers of `pymodel.network.integer`: int8 symmetric, one scale per tensor and
-per filter.
+"""From a float network to the integers of `pymodel.network.integer`: symmetric int8, one scale for each
+tensor and for each filter.
 
-A scale is the real value of one integer step: `real = scale * integer`. Three of them meet in a layer: `s_in`
-of the tensor it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its sums are in
-steps of `s_in * s_w[f]`, so are bias and residual, and `s_in * s_w[f] / s_out` is the multiplier (Jacob et
-al., arXiv 1712.05877, section 2).
+A scale is the real value of one integer step: `real = scale * integer`. A layer has three of them: `s_in` of
+the tensor it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its sums, bias and
+residual are in steps of `s_in * s_w[f]`. The multiplier is `s_in * s_w[f] / s_out` (Jacob et al., arXiv
+1712.05877, section 2).
 
 A residual from a tensor of scale s_res enters the sum with the integer weight `s_res / (s_in * s_w[f])`.
-`s_w[f]` is enlarged until that is a whole number, which costs a part of one bit in the filter's weights and
+`s_w[f]` is enlarged until that is a whole number. This costs a part of one bit in the filter's weights and
 makes the residual exact.
 """
 
@@ -44,9 +44,10 @@ from pymodel.network.integer import (
     Weighted,
 )
 
-PEAK = 127  # the largest weight and activation: symmetric, -128 is left to saturation
-# No filter's step is finer than this part of an output step: a weight lost to it moves the output by less
-# than a thousandth of a step, and a filter of tiny or no weights still has a multiplier and a bias that fit.
+PEAK = 127  # the largest weight and activation: symmetric, -128 occurs only by saturation
+# The least step of a filter, as a part of an output step. A weight that is rounded to 0 because of it would
+# change the output by less than a thousandth of a step. And a filter with tiny or no weights still has a
+# multiplier and a bias that fit.
 FINEST_STEP = 2.0**-24
 BIAS_LIMIT = 2**30
 CALIBRATED_AT_A_TIME = 32  # images: all tensors of a ResNet-56 under PENNI take about 25 MB for each
@@ -79,10 +80,10 @@ def quantise_tensor(values: npt.NDArray[np.floating], scale: float) -> npt.NDArr
 
 
 def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
-    """The scale of every tensor, such that the largest magnitude it has on these images becomes 127.
+    """The scale of every tensor. The largest magnitude of the tensor on these images becomes 127.
 
-    A tensor that is zero throughout gets scale 1. Images as for `evaluate_float`; they must not be those that
-    accuracy is measured on.
+    A tensor that is zero throughout gets scale 1. The images have the format of `evaluate_float`. They must
+    not be those that accuracy is measured on.
     """
     peaks = dict.fromkeys((INPUT, *network.shapes), 0.0)
     for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
@@ -102,12 +103,12 @@ def quantise(
 ) -> Network:
     """The integer network, given the scale of every tensor (`calibrate`).
 
-    `residual_limit` bounds the integer weight of a residual: up to 127 it takes one slot of the array; more
-    keeps finer weights in filters whose weights are all small next to 1, for more slots. `steps`, float [F]
-    by layer, are the `s_w` of layers whose weights are multiples of a step already; then it is the residual's
-    integer weight that is rounded, and a step is made larger only where that would be more than
-    `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or not positive, and for numbers that the
-    formats cannot hold.
+    `residual_limit` bounds the integer weight of a residual. Up to 127 it takes one slot of the array. A
+    larger limit allows finer weights in filters whose weights are all small compared with 1, but takes more
+    slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are already multiples of a step.
+    For these layers the residual's integer weight is rounded, and a step is enlarged only if that weight
+    would be more than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or not positive, and for
+    numbers that the formats cannot hold.
     """
     for name in network.shapes:
         if not 0 < scales.get(name, 0) < math.inf:
@@ -164,11 +165,11 @@ def _quantise_weights(
 def _residual_weight(
     step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool
 ) -> tuple[FloatArray, IntArray]:
-    """Enlarges the steps of the filters that have a residual to s_res / whole number; returns steps and those
-    numbers (0 for none).
+    """Enlarges the steps of the filters that have a residual to s_res / whole number. Returns the steps and
+    those numbers (0 for none).
 
-    If not `exact` the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`. So it is, too, for a
-    filter of weights so large that s_res is less than a step: its residual becomes 0 or 1 steps.
+    If not `exact` the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`. The steps also stay
+    for a filter with weights so large that s_res is less than a step: its residual becomes 0 or 1 steps.
     """
     has = residual.channel >= 0
     if not exact:

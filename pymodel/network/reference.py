@@ -1,8 +1,8 @@
-"""The independent answer: a network evaluated densely, in exact integers, straight from its definition.
+"""The independent reference: a network evaluated densely, in exact integers, directly from its definition.
 
-It knows planes, weights and the requantisation of docs/formats.md and nothing of groups, lanes or slots, so
-that a fault in the packing cannot repeat itself here. Sums are formed by float64 matrix products: every
-product and partial sum is a whole number below 2**53, so no order of addition can round.
+It knows planes, weights and the requantisation of docs/formats.md. It does not know groups, lanes or slots,
+so a fault in the packing cannot repeat itself here. Sums are formed by float64 matrix products. Every product
+and partial sum is a whole number below 2**53, so no order of addition can round.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def evaluate(network: Network, images: Int8Array) -> dict[str, Int8Array]:
 
 
 def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Array], dict[str, Int64Array]]:
-    """As `evaluate`, with the sums of each layer: (tensors, sums), sums name -> int64 [B, F, H, W].
+    """As `evaluate`, but also returns the sums of each layer: (tensors, sums), sums name -> int64 [B, F, H,
+    W].
 
-    A sum is what an accumulator holds at the end: weights times inputs and the residual, before the bias is
+    A sum is the final value of an accumulator: weights times inputs plus the residual, before the bias is
     added.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.int8:
@@ -63,7 +64,7 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
 
 
 def layer_sum(layer: Layer, tensors: Mapping[str, Int8Array]) -> Int64Array:
-    """What a layer sums up, before its bias: int64 [B, F, H', W'], from the tensors int8 [B, C, H, W] that it
+    """The sum of a layer before its bias: int64 [B, F, H', W'], from the tensors int8 [B, C, H, W] that it
     reads.
     """
     source = tensors[layer.source]
@@ -81,7 +82,7 @@ def layer_sum(layer: Layer, tensors: Mapping[str, Int8Array]) -> Int64Array:
 
 
 def correlate(source: FloatArray, weight: FloatArray, stride: int, padding: int) -> FloatArray:
-    """Convolution as torch means it (no flip), zero padding: float64 [B, C, H, W] x [F, C, k, k] -> float64
+    """Convolution as torch defines it (no flip), zero padding: float64 [B, C, H, W] x [F, C, k, k] -> float64
     [B, F, H', W'].
     """
     batch, channels, rows, columns = source.shape
@@ -107,7 +108,9 @@ def convolve(source: Int8Array, weight: npt.NDArray[np.integer], stride: int, pa
 
 
 def residual_sum(source: Int8Array, residual: Residual) -> Int64Array:
-    """What a residual adds to the sums of each filter: int8 [B, C, H, W] -> int64 [B, F, H', W']."""
+    """The values that a residual adds to the sums of each filter: int8 [B, C, H, W] -> int64 [B, F, H',
+    W'].
+    """
     weight = np.where(residual.channel < 0, 0, residual.weight).astype(np.int64)
     picked = source[:, residual.channel, :: residual.stride, :: residual.stride].astype(np.int64)
     return picked * weight[:, None, None]
