@@ -1,1 +1,1 @@
-"""Benchmarks: published figures measured again, each with the table it prints and the numbers it returns."""
+"""Benchmarks that measure published figures again. Each prints a table and returns the numbers in it."""

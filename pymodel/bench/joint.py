@@ -1,5 +1,5 @@
-"""`make bench BENCH=joint`: how much saliency joint pruning and packing keeps, beside unstructured pruning
-and lossless packing at the same size.
+"""`make bench BENCH=joint`: the saliency that joint pruning and packing keeps, compared with unstructured
+pruning and lossless packing at the same size.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SALIENCY, OCCUPANCY = 0.95, 0.98  # targets, at G = 16 from 10x on
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of ratio, group, saliency_fraction and occupancy; magnitude saliency.
+    """Rows of ratio, group, saliency_fraction and occupancy, for magnitude saliency.
 
-    `saliency_fraction`: what `tight_joint` keeps over what unstructured pruning keeps with as many weights in
-    each layer as `tight_joint` has slots there. `bound`: the same for the lanes that it has, whatever their
-    groups. `tight_fraction`: the same for `tight_tile`, packed without loss to the same ratio.
+    `saliency_fraction`: what `tight_joint` keeps, over what unstructured pruning keeps if each layer has as
+    many weights as `tight_joint` has slots in it. `bound`: the same for its number of lanes with any groups.
+    `tight_fraction`: the same for `tight_tile`, packed without loss to the same ratio.
     """
     measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []

@@ -1,20 +1,21 @@
-"""The index of a pruned matrix, i.e. which weights there are, as a boolean product of small binary matrices.
+"""The index of a pruned matrix, which says which weights exist, as a boolean product of small binary
+matrices.
 
-A mask of independent entries takes its entropy to store, 0.44 bit a weight at 91% pruned. The index costs
-less if pruning takes a mask that is cheap to store: the matrix is cut into tiles, the mask of a tile is the
-boolean product of a column of bits [m, rank] and a row of bits [rank, n], and the factors are chosen to keep
-as much saliency as they can (Lee et al., "Network Pruning for Low-Rank Binary Indexing", arXiv 1905.05686).
-The mask that is stored is the mask that is used; the price is the saliency that exact magnitude pruning would
-have kept, so `saliency_kept` belongs to every figure.
+An index of independent entries takes its entropy: 0.44 bit a weight at 91% pruned. The index is smaller if
+pruning uses a mask that is cheap to store. The matrix is cut into tiles. The mask of a tile is the boolean
+product of a column of bits [m, rank] and a row of bits [rank, n]. The factors are chosen to keep as much
+saliency as possible (Lee et al., "Network Pruning for Low-Rank Binary Indexing", arXiv 1905.05686). The
+stored mask is the mask that is used, so it keeps less saliency than exact magnitude pruning. Every figure
+therefore needs its `saliency_kept`.
 
-Method. For a price per weight, the best rectangle of a tile maximises the sum of (saliency - price) in it.
-With few rows it can be found exactly: for each set of rows, the best columns are those whose sum is positive.
-With rank > 1 the rectangles are improved in turn, each over what the others leave open. The price that meets
-the sparsity is found by bisection.
+Method. For a given price of a weight, the best rectangle of a tile maximises the sum of (saliency - price) in
+it. With few rows it can be found exactly: for each set of rows, the best columns are those whose sum is
+positive. With rank > 1 the rectangles are improved in turn, each over what the others leave uncovered. The
+price that meets the sparsity is found by bisection.
 
-Many small tiles of rank 1 keep more than few large ones of high rank at the same bits per weight. For
+Many small tiles of rank 1 keep more than few large tiles of high rank at the same bits per weight. For
 Gaussian weights, 91% pruned, saliency kept relative to exact magnitude pruning: 8 x 16 of rank 1 (0.188 bit a
-weight) 0.67, 32 x 32 of rank 3 0.62, 256 x 256 of rank 24 0.50 (the larger ones by alternating search); no
+weight) 0.67, 32 x 32 of rank 3 0.62, 256 x 256 of rank 24 0.50 (the larger ones by alternating search). No
 index of that size can keep more than 0.82.
 """
 
@@ -39,9 +40,9 @@ MAX_TILE_ROWS = 12  # all sets of rows are tried
 MAX_TILE_COLUMNS = 64
 MAX_RANK = 8
 SWEEPS = 4  # times that each rectangle is improved where there are several
-TOLERANCE = 1e-3  # of the weights to keep, that may be missing
+TOLERANCE = 1e-3  # share of the weights to keep that may be missing
 SAMPLE_TILES = 4096
-# Saliencies are integers in the search, so that it gives the same mask on every machine: the price of exact
+# The search uses integer saliencies, so that it gives the same mask on every machine. The price of exact
 # pruning is 2**14.
 _UNIT, _MOST = 1 << 14, 1 << 20
 
@@ -52,9 +53,9 @@ _HEADER = struct.Struct("<IIBBBx")
 class MaskFactors:
     """A mask [rows, columns] as factors of tiles.
 
-    `factors` uint8 [bytes]: tile by tile, row after row of tiles; for each rectangle of a tile `tile_rows`
-    bits (its rows), then `tile_columns` bits (its columns); bit 0 first, nothing in between. Bits past the
-    edge of the matrix are 0.
+    `factors` uint8 [bytes]: tile by tile, in rows of tiles. Each rectangle of a tile has `tile_rows` bits
+    (its rows), then `tile_columns` bits (its columns). Bit 0 is first, and there is no padding. Bits beyond
+    the edge of the matrix are 0.
     """
 
     rows: int
@@ -67,7 +68,7 @@ class MaskFactors:
     def mask(self, where: str = "index") -> Mask:
         """Bool [rows, columns].
 
-        Raises `TatamiError`, naming `where`, for factors of the wrong size or bits past the edge.
+        Raises `TatamiError`, naming `where`, for factors of the wrong size or bits beyond the edge.
         """
         down, across = -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
         side = self.tile_rows + self.tile_columns
@@ -112,7 +113,7 @@ class MaskFactors:
 def factors_from_bytes(data: bytes, where: str = "index") -> MaskFactors:
     """The inverse of `MaskFactors.to_bytes`.
 
-    Raises `TatamiError`, naming `where` and the field, if the data cannot be one.
+    Raises `TatamiError`, naming `where` and the field, if the data are not valid.
     """
     if len(data) < _HEADER.size:
         raise TatamiError(f"{where}: {len(data)} bytes, must be at least {_HEADER.size} (header)")
@@ -130,13 +131,13 @@ def factors_from_bytes(data: bytes, where: str = "index") -> MaskFactors:
 
 
 def factorise(weight: Array, sparsity: float, tile: tuple[int, int] = TILE, rank: int = 1) -> MaskFactors:
-    """The mask to prune `weight` [M, N] with: of the masks with such factors, one that keeps much of the sum
-    of squares.
+    """The mask for pruning `weight` [M, N]: of the masks with such factors, one that keeps a large sum of
+    squares.
 
-    Never keeps more than `kept_count` weights; keeps at least (1 - TOLERANCE) of them where the tiles are
-    many enough for it. `tile`: rows 1..12 and columns 1..64; a matrix with sizes that are no multiples has
-    tiles cut off. Time grows with 2**rows / rows for each weight. Raises `TatamiError` for a weight that is
-    not a finite matrix or a size out of range.
+    Never keeps more than `kept_count` weights. Keeps at least (1 - TOLERANCE) of them if there are enough
+    tiles. `tile`: rows 1..12 and columns 1..64. If the sizes of the matrix are not multiples of these, tiles
+    are cut off. Time grows with 2**rows / rows for each weight. Raises `TatamiError` for a weight that is not
+    a finite matrix or a size out of range.
     """
     tile_rows, tile_columns = tile
     _check_sizes("index", tile_rows, tile_columns, rank)
@@ -148,7 +149,7 @@ def factorise(weight: Array, sparsity: float, tile: tuple[int, int] = TILE, rank
         raise TatamiError("index: weight holds a number that is not finite")
     keep = kept_count(weight.size, sparsity)
     magnitude = np.abs(weight).astype(np.float32)
-    # The saliency at which exact pruning would stop is the unit; the largest weight is where that is 0.
+    # The unit is the saliency at which exact pruning would stop, or the largest weight if that is 0.
     unit = float(np.partition(magnitude.ravel(), weight.size - keep)[weight.size - keep]) if keep else 0.0
     unit = unit or float(magnitude.max()) or 1.0
     down, across = -(-weight.shape[0] // tile_rows), -(-weight.shape[1] // tile_columns)
@@ -161,7 +162,7 @@ def factorise(weight: Array, sparsity: float, tile: tuple[int, int] = TILE, rank
     ).reshape(-1, tile_rows, tile_columns)
     del saliency, magnitude
 
-    # too many at a price of low, or every weight; not too many at high, which keeps nothing
+    # at price `low` too many weights are kept, or all; at price `high` none are kept
     low, high = -1, _MOST
     if len(tiles) > 4 * SAMPLE_TILES:  # a guess from some of the tiles
         sample = tiles[np.linspace(0, len(tiles) - 1, SAMPLE_TILES).astype(np.int64)]
@@ -183,7 +184,7 @@ def factorise(weight: Array, sparsity: float, tile: tuple[int, int] = TILE, rank
             best = found
             if kept >= (1 - TOLERANCE) * keep:
                 break
-        # Near the guess of the sample first; the step doubles until the answer is between low and high.
+        # First near the guess from the sample. The step doubles until the answer is between low and high.
         if len(tiles) > 4 * SAMPLE_TILES and (low == -1 or high == _MOST) and high - low > 1:
             guess = min(high - 1, guess + step) if high == _MOST else max(low + 1, guess - step)
             step *= 2
@@ -195,7 +196,7 @@ def factorise(weight: Array, sparsity: float, tile: tuple[int, int] = TILE, rank
 
 
 def saliency_kept(weight: Array, mask: Mask) -> float:
-    """Sum of squares that `mask` keeps, over what as many of the largest weights would keep (1 if
+    """Sum of squares that `mask` keeps, over the sum of squares of the same number of largest weights (1 if
     that is 0).
     """
     square = np.square(np.abs(weight).astype(np.float64)).ravel()
@@ -210,7 +211,9 @@ def bitmap(mask: Mask) -> npt.NDArray[np.uint8]:
 
 
 def entropy_bits(mask: Mask) -> float:
-    """What no exact index of independent entries of this density can beat, in bits for the whole mask."""
+    """The least size of an exact index of independent entries with this density, in bits for the whole
+    mask.
+    """
     density = np.count_nonzero(mask) / mask.size if mask.size else 0.0
     return sum(-mask.size * p * float(np.log2(p)) for p in (density, 1 - density) if p)
 
@@ -226,7 +229,9 @@ def _check_sizes(where: str, tile_rows: int, tile_columns: int, rank: int) -> No
 
 
 def _search(tiles: Array, rank: int, price: int) -> tuple[Array, int]:
-    """Factors uint8 [tiles, rank, m + n] for a price per weight, and how many weights they keep."""
+    """Factors uint8 [tiles, rank, m + n] for a given price of a weight, and the number of weights that they
+    keep.
+    """
     count, tile_rows, tile_columns = tiles.shape
     bits = np.zeros((count, rank, tile_rows + tile_columns), np.uint8)
     return bits, int(_search_tiles(tiles, np.int32(price), SWEEPS if rank > 1 else 1, bits))
@@ -236,7 +241,8 @@ def _search(tiles: Array, rank: int, price: int) -> tuple[Array, int]:
 def _search_tiles(tiles: Array, price: Any, sweeps: int, bits: Array) -> int:
     """Fills `bits`.
 
-    In a set of rows given by a Gray code, one row comes or goes at a time; the columns' sums follow it.
+    The sets of rows are tried in the order of a Gray code, so one row is added or removed at a time, and the
+    sums of the columns are updated.
     """
     count, m, n = tiles.shape
     rank = bits.shape[1]

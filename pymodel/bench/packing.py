@@ -1,4 +1,4 @@
-"""`make bench BENCH=packing`: how tight lossless packing is, beside its bound."""
+"""`make bench BENCH=packing`: how tight lossless packing is, compared with its bound."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ SPARSITIES = (0.9, 0.95)
 GROUPS = (8, 16)
 TABLES: tuple[Table, ...] = ("layer", "tile")
 TARGETS = {"layer": 0.9, "tile": 0.96}  # of the bound, at G = 16
-MOVES = 50_000  # per input: a minute or two, for the last percent; compressing a network takes fewer
+MOVES = 50_000  # per input: a minute or two, for the last percent; compressing a network uses fewer
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of sparsity, group, table, compression and bound: global magnitude pruning, then `permute` at
-    length.
+    """Rows of sparsity, group, table, compression and bound: global magnitude pruning, then a long `permute`.
 
-    `bound` is the compression of the lanes that the fullest filter of each tile needs (`lane_bound`);
-    `natural` takes inputs and filters as they come.
+    `bound` is the compression with the lanes that the fullest filter of each tile needs (`lane_bound`).
+    `natural` takes inputs and filters in their natural order.
     """
     measured = {group: bench_layers(weights, group) for group in GROUPS}
     rows: list[dict[str, Any]] = []

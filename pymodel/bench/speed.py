@@ -1,5 +1,5 @@
-"""`make bench BENCH=speed`: how long it takes to permute and pack, from one layer to a network of VGG-16's
-size.
+"""`make bench BENCH=speed`: the time to permute and pack, from one layer to a network of the size of
+VGG-16.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ VGG16 = (
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of weights and seconds; the search of `tight` (one table a layer) at its own length, and of
-    `tight_joint` for ResNet-20.
+    """Rows of weights and seconds, for the search of `tight` (one table a layer) with its own number of
+    moves, and for `tight_joint` on ResNet-20.
     """
     rng = np.random.default_rng(0)
     config = CONFIGS["16x16"]

@@ -1,4 +1,4 @@
-"""The weights that a benchmark measures on: those of a file, or made up in the shapes of a ResNet-20."""
+"""The weights that a benchmark uses: those of a file, or made-up ones in the shapes of a ResNet-20."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESNET20 = ((16, 16),) * 6 + ((32, 16),) + ((32, 32),) * 5 + ((64, 32),) + ((64,
 
 
 def bench_layers(weights: Path | None, group: int) -> tuple[str, list[LayerWeights]]:
-    """What is measured on, in words, and its layers: the convolutions of a `state_dict` but the first, or
+    """A description of the weights, and the layers: the convolutions of a `state_dict` except the first, or
     made-up ones.
 
     Channel c lies in bank c mod `group`, as the compiler places it. Raises `TatamiError` for a file that is
@@ -59,6 +59,6 @@ def layers_of(weights: Mapping[str, npt.NDArray[Any]], group: int) -> list[Layer
 def made_up(
     rng: np.random.Generator, filters: int, channels: int, kernel: int = 3
 ) -> npt.NDArray[np.float64]:
-    """Weights [F, C, k, k] with filters and channels of unequal size, as trained ones have."""
+    """Weights [F, C, k, k] whose filters and channels differ in size, as in trained weights."""
     scale = rng.lognormal(0, 0.5, (filters, 1, 1, 1)) * rng.lognormal(0, 0.5, (1, channels, 1, 1))
     return rng.standard_t(5, (filters, channels, kernel, kernel)) * scale / np.sqrt(channels * kernel**2)

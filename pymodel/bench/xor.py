@@ -1,10 +1,9 @@
-"""What XOR-encoded weights and a low-rank index take: a 9216 x 4096 layer of 1-bit weights, 91% pruned
+"""The storage of XOR-encoded weights with a low-rank index: a 9216 x 4096 layer of 1-bit weights, 91% pruned
 (AlexNet's first FC layer).
 
 Kwon et al. (CVPR 2020) report 0.28 bit a weight for AlexNet's FC layers. Here the weights are drawn from a
-Gaussian, so nothing but the format is measured: the bits per weight are comparable, the accuracy of a trained
-network is not claimed. Everything is decoded again from its bytes and compared; the figures are 8 times the
-bytes.
+Gaussian, so only the format is measured. The bits per weight are comparable; the accuracy of a trained
+network is not measured. Everything is decoded from its bytes and compared. The figures are 8 times the bytes.
 """
 
 from __future__ import annotations
@@ -40,17 +39,18 @@ SHAPE = (9216, 4096)
 SPARSITY = 0.91
 VALUE_RATIO, BITS_PER_WEIGHT = 1.15, 0.28  # targets, at most
 OUTPUTS = 512  # bits of a slice
-# the rectangles of the index make the slices less even than independent weights; more window makes up for it
+# with the rectangles of the index, slices are less even than with independent weights; a larger window
+# compensates for that
 WINDOW = 768
 SLOT_LAYER, SLOT_SIZE, SLOT_GROUP, SLOT_MOVES = (256, 1152), 16, 8, 300  # a packed int8 layer
 
 
 def run(console: Console, shape: tuple[int, int] = SHAPE, seed: int = 1) -> dict[str, Any]:
-    """Encodes the layer, decodes and compares it, prints a table; returns the figures.
+    """Encodes the layer, decodes and compares it, prints a table and returns the figures.
 
-    The plain names are those of the factorised mask, `magnitude_...` of exact magnitude pruning with the same
-    values, `slot_...` of the slot rows of a packed layer. `value_bits` includes the patches. Raises
-    `TatamiError` if anything comes back changed.
+    Names without a prefix are for the factorised mask, `magnitude_...` for exact magnitude pruning with the
+    same values, and `slot_...` for the rows of slots of a packed layer. `value_bits` includes the patches.
+    Raises `TatamiError` if anything differs after decoding.
     """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
@@ -130,8 +130,8 @@ def _check(what: str, stream: XorStream, bits: npt.NDArray[np.bool_], care: npt.
 
 
 def _slots(rng: np.random.Generator) -> dict[str, float]:
-    """The rows of slots of a packed random layer in the machine with the decoder that suits them: bits a
-    slot, all counted.
+    """The rows of slots of a packed random layer, in the machine with the decoder that suits them best: bits
+    a slot, with all bits counted.
     """
     config = ArrayConfig("array", size=SLOT_SIZE, group=SLOT_GROUP, lane_depth=MAX_DEPTH)
     weight = np.where(rng.random(SLOT_LAYER) < 1 - SPARSITY, rng.integers(-128, 128, SLOT_LAYER), 0).astype(

@@ -1,1 +1,1 @@
-"""What an image costs: cycles, accesses and bits, and the energy they take."""
+"""The costs of an image: cycles, accesses and bits, and the energy that they take."""

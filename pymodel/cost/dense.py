@@ -1,10 +1,10 @@
-"""What the dense program of a network costs, counted without laying it out.
+"""The cost of a network's dense program, counted without laying the program out.
 
-The baseline skips nothing, so it may need more lanes than a machine has or fields can number, though the
-network itself fits well. What it costs follows from its shapes: every layer has a lane for each input, in
-every tile. Only when a layer may begin (`pymodel.machine.gaps`) follows from which words are read first and
-written last. So a shortened program is compiled, with only those lanes in which that can be decided, and all
-counts are made up to those of the whole.
+The baseline skips nothing. So it may need more lanes than a machine has or than fields can number, even if
+the network itself fits. Its cost follows from its shapes: every layer has a lane for each input in every
+tile. There is one exception. The cycle in which a layer may begin (`pymodel.machine.gaps`) depends on which
+words are read first and written last. So a shortened program is compiled that has only the lanes that matter
+for this cycle. Then all counts are scaled to those of the whole program.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from pymodel.packing.pack import DIGIT_BITS, PackedMatrix, Tile, split_digits
 
 @dataclass(frozen=True)
 class DenseCost:
-    """`cost` of the dense program, as `image_cost` of its image; `layers`: a row of name, weights, nonzero,
-    lanes and cycles for each layer.
+    """`cost` of the dense program, as `image_cost` gives for its image. `layers`: a row of name, weights,
+    nonzero, lanes and cycles for each layer.
 
-    Memories are as deep as the program needs, `MAX_DEPTH` at most: where it needs more its energies are those
-    of memories of that depth.
+    Memories are as deep as the program needs, but at most `MAX_DEPTH`. If it needs more, the energies are
+    those of memories of `MAX_DEPTH`.
     """
 
     cost: ImageCost
@@ -40,16 +40,16 @@ class DenseCost:
 
     @property
     def lanes(self) -> int:
-        """Of layers that have weights."""
+        """Lanes of the layers that have weights."""
         return sum(row["lanes"] for row in self.layers if row["weights"])
 
 
 def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseCost:
     """The cost of the dense program for an array of `config`, with its load shared by `images` inputs.
 
-    What rows of slots are encoded to follows from the weights, not from shapes: with an XOR decoder the
-    program is laid out where it can be, and else counted as if there was none. Raises `CapacityError` where
-    the network's tensors or filters do not fit.
+    The size of encoded rows of slots depends on the weights, not only on shapes. So with an XOR decoder the
+    program is laid out if possible; otherwise it is counted as if there were no decoder. Raises
+    `CapacityError` if the network's tensors or filters do not fit.
     """
     if config.xor_inputs:
         try:
@@ -100,14 +100,14 @@ def _rows(image: Image, costs: tuple[LayerCost, ...], lanes: list[int]) -> list[
 
 
 def _deep(least: int, words: int) -> int:
-    """As `compile_fitted` makes a memory, but never deeper than one can be."""
+    """A depth as `compile_fitted` makes it, but not more than a memory can have."""
     return min(MAX_DEPTH, max(least, 1 << clog2(words)))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One layer: inputs, lanes, slots that hold a weight and passes of all tiles, of the whole program; lanes
-    with those that fill up a pass, and groups, of the shortened one.
+    """One layer. For the whole program: inputs, lanes, slots that hold a weight, and passes of all tiles. For
+    the shortened program: lanes, including those that fill up a pass, and groups.
     """
 
     inputs: int
@@ -120,9 +120,9 @@ class _Part:
 
 
 class _Shortened:
-    """Packs as `pack_dense`, but for passes that do not matter for when a layer may begin: those that come
-    after all that is read while the layer before still writes, and before all that is written after the last
-    lane was issued. A tile in between has one pass.
+    """Packs as `pack_dense`, but leaves out passes that do not matter for when a layer may begin. These come
+    after all reads that occur while the layer before still writes, and before all writes that occur after the
+    last lane was issued. A tile in between has one pass.
     """
 
     def __init__(self, config: ArrayConfig) -> None:

@@ -1,4 +1,4 @@
-"""The energy of an image: events of the RTL times energies of a process, `energy.yaml` beside this file."""
+"""The energy of an image: RTL events times the energies of a process, from `energy.yaml` beside this file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pymodel.machine.memory import memories
 
 ENERGY_TABLE = Path(__file__).with_name("energy.yaml")
 
-# Bits that an energy of a unit is for; an operation is what it is whatever its width.
+# Bits that the energy of a unit is for. The energy of an operation does not depend on its width.
 UNITS = {"operation": 1, "bit": 1, "32 bits": 32, "64 bits": 64}
 SRAM_KBYTES = {"sram_8k": 8, "sram_32k": 32, "sram_1m": 1024}
 
@@ -29,7 +29,7 @@ Picojoules = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class OperationEnergy(Fields):
-    """`pj` for one operation; `source` says where the number is from."""
+    """`pj` for one operation. `source` says where the number comes from."""
 
     pj: Picojoules
     unit: Literal["operation"]
@@ -37,7 +37,7 @@ class OperationEnergy(Fields):
 
 
 class BitsEnergy(Fields):
-    """`pj` for so many bits; `source` says where the number is from."""
+    """`pj` for a number of bits. `source` says where the number comes from."""
 
     pj: Picojoules
     unit: Literal["bit", "32 bits", "64 bits"]
@@ -58,7 +58,7 @@ class EnergyEntries(Fields):
 
 
 class EnergyFile(Fields):
-    """What `energy.yaml` holds: `technology` in words, and the energies."""
+    """The content of `energy.yaml`: `technology` in words, and the energies."""
 
     technology: Line
     entries: EnergyEntries
@@ -77,17 +77,15 @@ class EnergyTable:
     pj: dict[str, float] = field(hash=False)
 
     def sram(self, bits: int) -> float:
-        """pJ for each bit of an access to a memory of so many bits: linear over the square root of the size,
-        held at either end.
+        """pJ for each bit of an access to a memory of `bits` bits. Linear over the square root of the size;
+        constant beyond either end.
         """
         size = [math.sqrt(kbytes) for kbytes in SRAM_KBYTES.values()]
         return float(np.interp(math.sqrt(bits / 8192), size, [self.pj[name] for name in SRAM_KBYTES]))
 
 
 def load_energy(path: Path = ENERGY_TABLE) -> EnergyTable:
-    """Reads a table like `energy.yaml` beside this file; raises `TatamiError` naming file, field and
-    limit.
-    """
+    """Reads a table in the format of `energy.yaml`. Raises `TatamiError` naming file, field and limit."""
     where = f"energy table '{path}'"
     entries = checked(EnergyFile, read_yaml(path, where), where).entries
     energies: list[OperationEnergy | BitsEnergy] = [entry for _, entry in entries]
@@ -124,14 +122,15 @@ class Energy:
 def energy(cost: ImageCost, table: EnergyTable, machine: ArrayConfig | None = None) -> Energy:
     """Energy for one image, with its share of loading the memories.
 
-    `machine`: whose memories are accessed, if not those of the image's own configuration; a larger memory
-    costs more an access, so images that are compared as programs of one machine need the same.
+    `machine`: the configuration whose memories are accessed, if it is not the image's own. An access to a
+    larger memory takes more energy. So images that are compared as programs of one machine need the same
+    `machine`.
     """
     layers = [layer_energy(layer, cost.config, table, machine) for layer in cost.layers]
     sram = _sram(cost.config, machine or cost.config, table)
     rest = Energy(
         banks=sram["FEATURE"] * (2 * cost.out_words + cost.input_words) / 1e3,
-        # all records but the layers', and TILE in the cycles between the layers
+        # all records except LAYER, and TILE in the cycles between the layers
         tables=(
             sram["PROGRAM"] * (cost.records - len(layers))
             + sram["TILE"] * (cost.cycles - cost.total("cycles"))
@@ -148,10 +147,10 @@ def energy(cost: ImageCost, table: EnergyTable, machine: ArrayConfig | None = No
 def layer_energy(
     layer: LayerCost, config: ArrayConfig, table: EnergyTable, machine: ArrayConfig | None = None
 ) -> Energy:
-    """Energy of one layer for one image; it has no part in the streams. `machine` as for `energy`."""
+    """Energy of one layer for one image, without the streams. `machine` as in `energy`."""
     pj = table.pj
     sram = _sram(config, machine or config, table)
-    # a PE passes its bundle, `valid`, `first` and the sum on; a slot goes through the shadow register into
+    # a PE passes on its bundle, `valid`, `first` and the sum; a slot goes through the shadow register into
     # the active one
     step_bits = config.group * 8 + config.psum_bits + 2
     tables = {
@@ -179,8 +178,8 @@ def layer_energy(
 
 
 def _sram(config: ArrayConfig, machine: ArrayConfig, table: EnergyTable) -> dict[str, float]:
-    """pJ for a word of each memory of `config`, as large as `machine` has it: a feature bank is two halves, a
-    column has accumulators of its own.
+    """pJ for a word of each memory of `config`, with the sizes of `machine`. A feature bank is two halves,
+    and each column has its own accumulators.
     """
     per_word = {}
     deep = memories(machine)

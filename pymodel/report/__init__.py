@@ -14,7 +14,7 @@ __all__ = ["Report", "console_table", "read_reports", "render"]
 
 
 def render(reports: Path, out: Path, *, command: str | None = None) -> None:
-    """`pymodel.report.page.render`, which alone of this package needs matplotlib and jinja2."""
+    """Calls `pymodel.report.page.render`. Only that function in this package needs matplotlib and jinja2."""
     from pymodel.report.page import render as render_page
 
     render_page(reports, out, command=command)

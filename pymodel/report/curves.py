@@ -1,11 +1,12 @@
-"""From single runs to a comparison of schemes: what compression each holds at an accuracy, and how two of
-them relate there.
+"""Compares schemes from single runs: the compression that each reaches at an accuracy, and the ratio of two
+schemes there.
 
-Method. A scheme's points are its runs, those of different seeds at the ratio that was asked for averaged. The
-curve is the monotone envelope: a compression is credited with the best accuracy of any point at that or a
-larger compression. Between two points the accuracy is linear in the logarithm of the compression; speed-up,
-energy gain, cycles, bits and density are powers of it (density, without empty slots, is its inverse). What
-lies outside the measured range is not guessed: it is the end of the range, marked `>` or `<`.
+Method. The points of a scheme are its runs; runs with different seeds at the same requested ratio are
+averaged. The curve is the monotone envelope: a compression gets the best accuracy of any point at that or a
+larger compression. Between two points, accuracy is linear in the logarithm of the compression. Speed-up,
+energy gain, cycles, bits and density are powers of the compression (density, without empty slots, is its
+inverse). Values outside the measured range are not extrapolated: the end of the range is given, marked `>` or
+`<`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Reading:
-    """A value read off a curve. `mark` is '>' or '<' where the true one lies beyond what was measured."""
+    """A value read from a curve. `mark` is '>' or '<' if the true value lies beyond the measured range."""
 
     value: float
     mark: str = ""
@@ -67,7 +68,7 @@ def points(reports: Sequence[Report], field: str = "matrix_compression") -> list
 
 
 def envelope(curve: Sequence[CurvePoint]) -> list[float]:
-    """Accuracy of each point of `curve` that is credited: the best there or at a larger compression."""
+    """The accuracy of each point of `curve` on the envelope: the best at this or a larger compression."""
     best = [p.accuracy for p in curve]
     for i in range(len(best) - 2, -1, -1):
         best[i] = max(best[i], best[i + 1])
@@ -75,7 +76,7 @@ def envelope(curve: Sequence[CurvePoint]) -> list[float]:
 
 
 def held(curve: Sequence[CurvePoint], accuracy: float) -> Reading | None:
-    """The largest compression at which `curve`, in order of compression, has the accuracy;
+    """The largest compression at which `curve`, in order of compression, has the accuracy.
 
     None for no points.
     """
@@ -93,7 +94,8 @@ def held(curve: Sequence[CurvePoint], accuracy: float) -> Reading | None:
 
 
 def read_at(curve: Sequence[CurvePoint], where: Reading | None, field: str) -> Reading | None:
-    """A field of the curve's points at a compression within it; None if it is 0 at a point beside it.
+    """A field of the curve's points at a compression within it. None if it is 0 at one of the two points
+    beside it.
 
     Keeps the mark of `where`.
     """
@@ -115,7 +117,8 @@ def read_at(curve: Sequence[CurvePoint], where: Reading | None, field: str) -> R
 def ratio(a: Reading | None, b: Reading | None) -> Reading | None:
     """a / b.
 
-    None if either is missing, or if both lie beyond the range on sides that leave the ratio open.
+    None if either is missing, or if both lie beyond the range in directions that leave the ratio
+    undetermined.
     """
     if a is None or b is None:
         return None

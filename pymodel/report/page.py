@@ -43,9 +43,9 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
     """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the
     same name (docs/results/).
 
-    Pictures that lie beside the reports and are named as `picture_name` has it are shown, and copied where
-    that is another folder. `command`, how the reports were made, is printed. The same files give the same
-    bytes. Raises `TatamiError` as `read_reports`, and for a picture of a network that has no report.
+    Pictures beside the reports are shown if they are named as in `picture_name`. They are copied if that
+    folder is another one. `command`, which made the reports, is printed. The same files give the same bytes.
+    Raises `TatamiError` as `read_reports` does, and for a picture of a network that has no report.
     """
     found = read_reports(reports)
     folder = out.with_suffix("")

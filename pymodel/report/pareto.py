@@ -15,8 +15,8 @@ from pymodel.report.picture import STYLE
 from pymodel.report.record import Report, by_scheme
 from pymodel.report.tables import BOUND, DENSE, reference
 
-# A scheme keeps its colour and its marker whatever else is in the plot; others take the spare ones in order
-# of their names.
+# A scheme has the same colour and marker in every plot. Other schemes take the spare ones in order of their
+# names.
 LOOKS = {
     "unstructured": ("0.45", "o"),
     "column_combining": ("tab:orange", "s"),
@@ -44,8 +44,8 @@ def pareto(
     """Writes accuracy (int8) over matrix compression or speed-up as SVG, a line for each scheme. `reports`
     are of one network.
 
-    Over speed-up without the bound, which no array runs; where there is nothing else, nothing is written:
-    False.
+    Over speed-up, the bound is left out, because it cannot run on the array. If there is nothing else to
+    draw, nothing is written and the result is False.
     """
     curves = {}
     for scheme, runs in by_scheme(reports).items():
@@ -99,7 +99,7 @@ def pareto(
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}x"))
         axes.xaxis.set_minor_locator(NullLocator())
-        # what has collapsed would press the rest together
+        # collapsed runs would leave too little space for the others
         floor = min(
             start - 100 * max(DROPS) - 2, max(start - 20, min(100 * r.accuracy.int8 for r in reports) - 1)
         )

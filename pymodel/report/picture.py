@@ -31,19 +31,20 @@ WIDTH, HEIGHT = 1152, 256  # that the cells of one panel may take
 LEAST_WIDTH, MARGIN, TITLE = 640, 12, 26
 MOST_FILTERS = 64
 DPI = 100
-# off the matrix, a zero or an empty slot, a weight
+# outside the matrix; a zero or an empty slot; a weight
 CELLS = ListedColormap(["#ffffff", "#dfe6ee", "#1f3a5f"])
 EMPTY_SLOT = ListedColormap(["#ffffff", "#f2b880", "#1f3a5f"])
 
 
 def matrix_picture(weight: npt.NDArray[Any], packed: PackedMatrix, path: Path, *, title: str = "") -> None:
-    """Writes a picture of a layer's matrix on its way into the array, as PNG or SVG by the suffix of `path`.
+    """Writes a picture of a layer's matrix before and after packing, as PNG or SVG by the suffix of `path`.
 
-    Three panels at one scale: the mask of `weight` [F, K], pruned, in its own order; the same with the
-    filters in the order of the tiles and, for each tile, the inputs in the order of its groups; and the slots
-    of `packed`, columns downwards and lanes to the right, tile below tile. Of more than 64 filters the first
-    tiles are shown; a matrix that is wider than the picture loses columns to make it fit. Raises
-    `TatamiError` if the two do not belong together, or for another suffix.
+    There are three panels at one scale. The first is the mask of `weight` [F, K] after pruning, in its own
+    order. The second is the same mask, with the filters in the order of the tiles and, for each tile, the
+    inputs in the order of its groups. The third is the slots of `packed`, with columns downwards and lanes to
+    the right, tile below tile. If there are more than 64 filters, the first tiles are shown. A matrix that is
+    wider than the picture loses columns to fit. Raises `TatamiError` if `weight` and `packed` do not belong
+    together, or for another suffix.
     """
     suffix = path.suffix.removeprefix(".")
     if suffix not in ("png", "svg"):
@@ -74,10 +75,10 @@ Cells = npt.NDArray[np.uint8]
 
 
 def panels(weight: npt.NDArray[Any], packed: PackedMatrix) -> tuple[Cells, Cells, Cells]:
-    """Cells of the three panels: 0 off the matrix, 1 for a zero or an empty slot, 2 for a weight.
+    """Cells of the three panels: 0 outside the matrix, 1 for a zero or an empty slot, 2 for a weight.
 
-    The first has all F filters; the others those of as many whole tiles as have at most 64, but at least one
-    tile.
+    The first panel has all F filters. The others have those of the first whole tiles, at most 64 filters but
+    at least one tile.
     """
     original = np.where(weight != 0, 2, 1).astype(np.uint8)
     permuted, slots = [], []
@@ -93,7 +94,7 @@ def panels(weight: npt.NDArray[Any], packed: PackedMatrix) -> tuple[Cells, Cells
 
 
 def _stack(parts: Sequence[Cells]) -> Cells:
-    """Parts of different widths below each other, filled up with 0."""
+    """Parts of different widths below each other, padded with 0."""
     width = max(1, *(part.shape[1] for part in parts)) if len(parts) > 1 else max(1, parts[0].shape[1])
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 

@@ -50,7 +50,7 @@ def _share(field: str) -> Cell:
 
 
 def _change(kind: str) -> Cell:
-    """Before and after, in percent; of several runs the mean and what lies between the worst and the best."""
+    """Before and after, in percent. For several runs, the mean, with the worst and the best."""
 
     def cell(runs: Sequence[Report]) -> str:
         after = [100 * getattr(r.accuracy, kind) for r in runs]
@@ -63,7 +63,7 @@ def _change(kind: str) -> Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """`cell` shows the runs of one scheme and ratio, a seed each."""
+    """`cell` shows the runs of one scheme and ratio, one for each seed."""
 
     title: str
     cell: Cell
@@ -99,15 +99,15 @@ def run_rows(reports: Sequence[Report]) -> tuple[list[Column], list[list[str]]]:
 
 
 def reference(reports: Sequence[Report]) -> float:
-    """The int8 accuracy that compression is measured against: the start's, or what training gave `DENSE` if
-    that is more. Reports of one network.
+    """The int8 accuracy that compression is measured against: that of the start, or that of `DENSE` after
+    training if it is higher. Reports of one network.
     """
     dense = [r.accuracy.int8 for r in reports if r.scheme == DENSE]
     return max(reports[0].start.accuracy_int8, fmean(dense) if dense else 0.0)
 
 
 def held_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each scheme, the compression that it holds at the `reference` accuracy less each of `DROPS`.
+    """For each scheme, the compression that it reaches at the `reference` accuracy less each of `DROPS`.
 
     Reports of one network.
     """
@@ -123,8 +123,8 @@ def target_rows(reports: Sequence[Report]) -> list[list[str]]:
     """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy.
     Reports of one network.
 
-    Nothing if one of them is missing. Below, where they are there, the same of `FASTEST`, and the compression
-    of `BOUND` over the baseline's.
+    No rows if one of the two is missing. Further rows show the same for `FASTEST`, and the compression of
+    `BOUND` over the baseline's, if there are reports of them.
     """
     start = reference(reports)
     schemes = by_scheme(reports)
@@ -150,10 +150,10 @@ def target_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """What `SUBWORD` and `WHOLE` hold at each of `DROPS`, counted in bits of weights, and the ratio; then the
-    cycles and the stored bits there.
+    """What `SUBWORD` and `WHOLE` reach at each of `DROPS`, counted in bits of weights, and the ratio; then
+    the cycles and the stored bits there.
 
-    Nothing if one of them is missing.
+    No rows if one of them is missing.
     """
     start = reference(reports)
     schemes = by_scheme(reports)
@@ -179,9 +179,9 @@ def subword_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """The share of weights that each of `BLOCKS`, and the bound beside it, leave out at each of `DROPS`.
+    """The share of weights that each of `BLOCKS`, and the bound for comparison, leave out at each of `DROPS`.
 
-    Nothing without both.
+    No rows without both.
     """
     start = reference(reports)
     schemes = by_scheme(reports)
@@ -197,9 +197,9 @@ def sparsity_rows(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def density_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """For each ratio of `BLOCKS`: density, share of the dense cycles, that of the lanes alone
-    (`bound_cycles`: lanes x pixels / T), and the cycles over these: 1 where cycles go by what is left of each
-    layer.
+    """For each ratio of `BLOCKS`: density, share of the dense cycles, the same share for the lanes alone
+    (`bound_cycles`: lanes x pixels / T), and the cycles over these. The last is 1 if cycles are proportional
+    to what is left of each layer.
     """
     schemes = by_scheme(reports)
     rows = []

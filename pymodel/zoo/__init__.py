@@ -1,3 +1,1 @@
-"""Networks and data that the project brings or knows: digits, CIFAR-10 and its ResNets, networks drawn at
-random.
-"""
+"""Networks and data of the project: digits, CIFAR-10 and its ResNets, random networks."""

@@ -1,9 +1,9 @@
-"""CIFAR-10 (A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009) from its
+"""Reads CIFAR-10 (A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009) from its
 `cifar-10-batches-py` folder.
 
-Five files of images to train on and one to test on, each a pickled dict with b"data", uint8 [10000, 3072] in
-the order channel, row, column, and b"labels", a list of 0..9. The project ships none of it. Pickles may run
-code; these are read with arrays allowed and nothing else.
+There are five files of images to train on and one to test on. Each is a pickled dict with b"data", uint8
+[10000, 3072] in the order channel, row, column, and b"labels", a list of 0..9. The project does not ship
+them. Pickles may run code; here, only arrays and plain values are allowed in them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def load_train(data: Path) -> tuple[Images, Labels]:
 def load_test(data: Path) -> tuple[Images, Labels]:
     """The images to test on, uint8 [N, 3, 32, 32], and labels uint8 [N], N = 10,000 in the original.
 
-    `data` is the folder `cifar-10-batches-py` or the one that holds it. Raises TatamiError, naming file and
+    `data` is the folder `cifar-10-batches-py` or its parent folder. Raises TatamiError, naming file and
     field, if something is missing, damaged or of another shape.
     """
     return _load(data, TEST)
@@ -76,8 +76,8 @@ def normalise(images: Images) -> npt.NDArray[np.float32]:
 
 
 def augment(images: torch.Tensor, generator: torch.Generator, border: int = BORDER) -> torch.Tensor:
-    """Each image [B, C, H, W] shifted by up to `border` pixels either way, zeros from outside, and mirrored
-    or not; any dtype.
+    """Each image [B, C, H, W] is shifted by up to `border` pixels in each direction, with zeros from outside,
+    and may be mirrored. Any dtype.
 
     A zero is black in uint8 images and the mean colour in normalised ones. All random numbers come from
     `generator`.
@@ -121,9 +121,7 @@ def _read(path: Path) -> tuple[Images, Labels]:
     try:
         with path.open("rb") as file:
             batch = _ArrayUnpickler(file, encoding="bytes").load()
-    except (
-        Exception
-    ) as error:  # a damaged pickle may raise anything; it can call nothing but what is allowed above
+    except Exception as error:  # a damaged pickle may raise anything; it can only call what is allowed above
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TatamiError(f"{path}: not a pickle of arrays, or damaged ({reason})") from None
     if not isinstance(batch, dict):

@@ -1,5 +1,5 @@
-"""The kept digits network: a small CNN on scikit-learn's 8 x 8 handwritten digits, pruned, quantised, with
-its held-out images.
+"""The digits network, kept as a file: a small CNN for scikit-learn's 8 x 8 handwritten digits, pruned and
+quantised, with its held-out images.
 """
 
 from __future__ import annotations

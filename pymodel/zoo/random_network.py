@@ -1,8 +1,8 @@
-"""Random legal networks, corners first: what the model's own tests and the RTL's random test run on.
+"""Random legal networks with many corner cases, for the tests of the model and the random test of the RTL.
 
-Shapes are drawn from sizes at and next to the machine's own (1, T-1, T, T+1, G, G+1 ...), weights from
-regular and extreme distributions, so that short runs meet empty filters, full ranges, saturation both ways
-and planes of one pixel.
+Shapes are drawn from sizes at and next to the machine's own (1, T-1, T, T+1, G, G+1 ...). Weights are drawn
+from regular and extreme distributions. So short runs meet empty filters, full ranges, saturation in both
+directions and planes of one pixel.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ DIGIT_MIX = ("tight_subword",)  # in an array whose slots hold digits
 
 
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
-    """A network of one to five layers, legal in itself; it may still be too large for the machine's
-    memories.
-    """
+    """A network of one to five layers. It is legal, but it may be too large for the machine's memories."""
     t, g = config.size, config.group
     counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t, 2 * t + 1} - {0})
     sides = sorted({1, 2, 3, 4, 5, 8, t - 1, t, t + 1})
@@ -70,8 +68,7 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
         layers.append(layer)
         shapes[layer.name] = Network("draft", shapes[INPUT], tuple(layers)).shapes[layer.name]
         scale[layer.name] = scale[source] * layer.stride
-        # mostly a chain; now and then a second reader of an earlier tensor, as long as both readers agree on
-        # its layout
+        # mostly a chain; sometimes an earlier tensor is read again, if both readers need the same layout
         same = [n for n in shapes if scale[n] == scale[layer.name]]
         source = layer.name if rng.random() < 0.8 else str(rng.choice(same))
     if rng.random() < 0.3:
@@ -94,16 +91,16 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
 def random_program(
     rng: np.random.Generator, config: ArrayConfig, packing: str | None = None
 ) -> tuple[Network, Image]:
-    """A random network that fits the machine, and its image under `packing` (any, if not given), in long
-    chunks or in short ones.
+    """A random network that fits the machine, and its image under `packing` (a random one by default), in
+    long or short chunks.
 
-    Without `packing`, some networks have a compression scheme of its own for each layer; the name of their
-    scheme is "mixed".
+    Without `packing`, some networks have a different compression scheme for each layer. The name of their
+    scheme is then "mixed".
     """
     while True:
         network = random_network(rng, config)
         chosen, seed = packing or str(rng.choice(list(PACKINGS))), int(rng.integers(2**31))
-        # planes are smaller than the accumulators: without a limit no layer would have a second chunk
+        # planes are smaller than the accumulators, so without a limit no layer would have a second chunk
         chunk_words = int(rng.choice([1, 2, 3, 5, config.acc_words], p=[0.1, 0.15, 0.15, 0.1, 0.5]))
         aside = np.random.default_rng(seed)
         plans: dict[str, LayerPlan] = {}
@@ -127,10 +124,10 @@ def random_program(
 def mixed_schemes(
     network: Network, config: ArrayConfig, rng: np.random.Generator
 ) -> tuple[Network, dict[str, LayerPlan]]:
-    """The network pruned layer by layer, each layer by a scheme and at a ratio of its own; some layers have
-    none.
+    """The network pruned layer by layer, each layer by its own scheme and at its own ratio. Some layers have
+    no scheme.
 
-    Under PENNI a convolution is two layers, of which the second has its name.
+    Under PENNI a convolution becomes two layers. The second keeps its name.
     """
     schemes = {
         layer.name: str(rng.choice(MIX if config.weight_bits == 8 else DIGIT_MIX))
@@ -163,7 +160,7 @@ def mixed_schemes(
             weights.append(
                 replace(one, name=name + COEFFICIENTS) if len(stages) == 2 and layer.name == name else one
             )
-        with suppress(TatamiError):  # a layer so small cannot be compressed as much
+        with suppress(TatamiError):  # such a small layer cannot be compressed that much
             found = get_scheme(scheme).plan(weights, ratio, config, rng)
             plans |= {layer.name: found[one.name] for layer, one in zip(stages, weights, strict=True)}
     return (
@@ -177,7 +174,7 @@ def mixed_schemes(
 
 
 def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
-    """The layer with what its plan has slots for."""
+    """The layer with only those weights that have slots in its plan."""
     if plan is None or not isinstance(layer, Weighted):
         return layer
     if plan.packed is not None and plan.packed.digits:
@@ -188,9 +185,8 @@ def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
 def _decomposed(
     layer: Conv, channels: int, config: ArrayConfig, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """Random basis kernels over each channel, and a 1 x 1 convolution in the place of `layer`;
-
-    `layer` itself if that gets too large.
+    """Random basis kernels over each channel, and a 1 x 1 convolution in place of `layer`. If that would be
+    too large, `layer` itself.
     """
     side = layer.weight.shape[2]
     most = (2 * config.size + 1) // channels
@@ -215,7 +211,7 @@ def _decomposed(
 
 
 def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt.NDArray[np.int8]:
-    """Inputs int8 [batch, C, H, W]: mostly uniform, now and then all -128 or all 127."""
+    """Inputs int8 [batch, C, H, W]: mostly uniform, sometimes all -128 or all 127."""
     images = rng.integers(-128, 128, (batch, *network.input_shape)).astype(np.int8)
     extreme = rng.random(batch) < 0.2
     images[extreme] = rng.choice([-128, 127], (int(extreme.sum()), 1, 1, 1))
@@ -256,8 +252,8 @@ def _random_conv(
 
 
 def _random_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Pruned weights with whole filters empty at times; the values uniform, or all at the end of
-    the range.
+    """Pruned weights, sometimes with whole filters empty. The values are uniform, or all at the end of the
+    range.
     """
     kind = rng.random()
     if kind < 0.1:
@@ -273,13 +269,13 @@ def _random_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDAr
 
 
 def _spread(weight: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Inputs that count, and the size of a weight, for `_random_requant`."""
+    """The number of inputs that count, and the size of a weight, for `_random_requant`."""
     per_filter = np.count_nonzero(weight.reshape(len(weight), -1), axis=1)
     return max(1.0, float(per_filter.max())), 74.0
 
 
 def _random_requant(rng: np.random.Generator, filters: int, inputs: float, weight: float) -> Requant:
-    """Brings a random sum near the int8 range: some filters use a part of it, others saturate."""
+    """Brings a random sum near the int8 range. Some filters use a part of the range, others saturate."""
     typical = 74.0 * weight * np.sqrt(inputs)
     real = 50.0 / typical * 2.0 ** rng.uniform(-3, 3, filters)
     shift = np.clip(np.floor(16 - np.log2(real)), 0, 47).astype(np.int64)

@@ -13,8 +13,8 @@ CLASSES = 10
 
 
 def random_resnet(blocks: int, rng: np.random.Generator) -> FloatNetwork:
-    """6 `blocks` + 2 layers with the names and shapes that `from_torch` finds in `resnet.ResNet(blocks)`;
-    weights as He et al. begin.
+    """6 `blocks` + 2 layers with the names and shapes that `from_torch` finds in `resnet.ResNet(blocks)`.
+    Weights are initialised as by He et al.
     """
 
     def conv(

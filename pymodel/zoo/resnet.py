@@ -1,12 +1,17 @@
-"""ResNets for CIFAR-10 of 6n + 2 layers (He et al., arXiv 1512.03385, section 4.2), option-A shortcuts:
-without weights.
+"""ResNets for CIFAR-10 with 6n + 2 layers (He et al., arXiv 1512.03385, section 4.2) and option-A shortcuts,
+which have no weights:
 
-    input 3x32x32 - conv1 16x32x32 - layer1, n blocks 16x32x32 - layer2, n blocks 32x16x16 - layer3, n blocks
-    64x8x8 - pool - linear 10
+- input 3x32x32
+- conv1 16x32x32
+- layer1, n blocks 16x32x32
+- layer2, n blocks 32x16x16
+- layer3, n blocks 64x8x8
+- pool
+- linear 10
 
-A block is two 3 x 3 convolutions with batch norm; its input is added before the second ReLU, where the size
-changes as every second pixel with zero channels around. Parameter names are those of
-github.com/akamaster/pytorch_resnet_cifar10, whose files `load_state` reads.
+A block is two 3 x 3 convolutions with batch norm. Its input is added before the second ReLU. If the size
+changes, every second pixel of the input is added, with zero channels on both sides. Parameter names are those
+of github.com/akamaster/pytorch_resnet_cifar10, whose files `load_state` reads.
 """
 
 from __future__ import annotations
@@ -90,16 +95,16 @@ def resnet56() -> ResNet:
 
 
 def load_state(module: nn.Module, path: Path) -> None:
-    """Reads a `state_dict` file into the module; it may be wrapped as {"state_dict": ...} and its keys may
+    """Reads a `state_dict` file into the module. It may be wrapped as {"state_dict": ...}, and its keys may
     begin with "module.".
 
-    Raises TatamiError, naming file and key, for a missing or damaged file, keys that are missing or too many,
-    shapes that do not match and values that are not finite; the module is unchanged then. Nothing but tensors
-    is unpickled (`weights_only`).
+    Raises TatamiError, naming file and key, for a missing or damaged file, missing or additional keys, shapes
+    that do not match and values that are not finite. Then the module is unchanged. Only tensors are unpickled
+    (`weights_only`).
     """
     state = read_state(path)
     needed = module.state_dict()
-    # Files older than torch 0.4.1 do not count batches; inference does not ask.
+    # Files older than torch 0.4.1 do not count batches; inference does not need the count.
     missing = [key for key in needed if key not in state and not key.endswith(".num_batches_tracked")]
     extra = [key for key in state if key not in needed]
     if missing or extra:
@@ -128,7 +133,9 @@ def load_state(module: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The names and tensors of a `state_dict` file, wrapping and prefix taken off; errors as `load_state`."""
+    """The names and tensors of a `state_dict` file, without wrapping and prefix. Errors as in
+    `load_state`.
+    """
     if not path.is_file():
         raise TatamiError(f"{path}: no such file")
     try:

@@ -1,5 +1,5 @@
-"""The digits network under each published system, kept as data: what `make sim TEST=systems` runs
-on the RTL.
+"""The digits network under each published system, kept as files. `make sim TEST=systems` runs them on the
+RTL.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ CONFIG = "16x16"  # whose array the networks are planned for
 
 @dataclass(frozen=True)
 class System:
-    """A scheme of `pymodel.schemes`, the matrix compression that it is asked for, and whether its rows of
-    slots are stored XOR-encoded.
+    """A scheme of `pymodel.schemes`, the requested matrix compression, and whether its rows of slots are
+    stored XOR-encoded.
     """
 
     scheme: str
