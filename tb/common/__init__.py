@@ -1,1 +1,1 @@
-"""What every test bench shares: settings, seeds, words of memories, the bench of one block."""
+"""Code that every test bench shares: settings, seeds, words of memories, the bench of one block."""

@@ -1,4 +1,4 @@
-"""`Bench`: the pins of one block, a cycle at a time. What every block test in `tb/psa_*/` is written with."""
+"""`Bench`: the pins of one block, one cycle at a time. Every block test in `tb/psa_*/` uses it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def pack(values: Iterable[int], bits: int) -> int:
 class Bench:
     """Drives `inputs` and checks outputs of a block, with its clock `clk` if it has one.
 
-    An input that a cycle does not name carries garbage in it: a random value, or X where the simulator knows
-    X. A cycle's outputs are those that the clock edge at its end sees, so a register written in one cycle
-    shows in the next.
+    An input that a cycle does not name carries garbage in that cycle: a random value, or X if the simulator
+    knows X. The outputs of a cycle are those that the clock edge at its end sees. So a register that is
+    written in one cycle is visible in the next.
     """
 
     def __init__(self, dut: Any, *inputs: str) -> None:
@@ -44,19 +44,19 @@ class Bench:
         self.number = 0  # of the cycle
         self.compared = 0
         if self.clock is not None:
-            # low first: an edge at time 0 would come before the first inputs
+            # starts low: an edge at time 0 would come before the first inputs
             Clock(self.clock, PERIOD_NS, "ns", impl="gpi").start(start_high=False)
             self.edge = RisingEdge(self.clock)
 
     async def reset(self, **values: int) -> None:
-        """Holds `rst` for a few cycles, with `values` on the inputs that must not be garbage during
-        a reset.
+        """Holds `rst` high for a few cycles, with `values` on the inputs that must not be garbage during a
+        reset.
         """
         for _ in range(RESET_CYCLES):
             await self.cycle(rst=1, **values)
 
     async def cycle(self, **values: int) -> None:
-        """One cycle with `values` on the inputs; without a clock, the time in which a combinational block
+        """One cycle with `values` on the inputs. For a block without a clock, the time in which it
         settles.
         """
         for name, handle in self.inputs.items():
@@ -65,8 +65,8 @@ class Bench:
         self.number += 1
 
     async def skip(self, cycles: int) -> None:
-        """So many cycles with the inputs of the last one, and nothing compared: for what takes too long to
-        watch.
+        """Runs `cycles` cycles with the inputs of the last one, and compares nothing. Use it where comparing
+        would take too long.
         """
         if cycles:
             await Timer((2 * cycles - 1) * PERIOD_NS // 2, "ns")
@@ -74,7 +74,7 @@ class Bench:
             self.number += cycles
 
     def expect(self, **values: int) -> None:
-        """Compares outputs of the cycle that has just gone by. An X is always wrong."""
+        """Compares outputs of the cycle that has just ended. An X is always wrong."""
         for name, value in values.items():
             if name not in self.outputs:
                 self.outputs[name] = getattr(self.dut, name)
@@ -90,7 +90,7 @@ class Bench:
             assert number == value, f"cycle {self.number}: {name}: expected {value:#x}, seen {number:#x}"
 
     def expect_parts(self, name: str, bits: int, parts: Mapping[int, int]) -> None:
-        """Compares some of the numbers, `bits` bits each, of which an output is made: the others may be X."""
+        """Compares some of the numbers, `bits` bits each, that an output consists of. The others may be X."""
         text = str(getattr(self.dut, name).value)  # most significant bit first
         for place, value in parts.items():
             seen, want = text[len(text) - (place + 1) * bits : len(text) - place * bits], pack([value], bits)
@@ -100,7 +100,9 @@ class Bench:
             )
 
     def done(self, **counts: int) -> None:
-        """Ends a test: reports `counts`, the things that it is about, each of which must have occurred."""
+        """Ends a test and reports `counts`. These are the events that the test is about; each must have
+        occurred.
+        """
         missing = [name for name, count in {"compared": self.compared, **counts}.items() if not count]
         assert not missing, f"nothing to count: {', '.join(missing)}"
         settings.report({"block_cycles": self.number, "compared": self.compared, **counts})
@@ -112,7 +114,7 @@ class Bench:
 
     def garbage(self, name: str) -> Any:
         mask = self.mask(name)
-        # an enable that is X may pass for one that is low: a number does not
+        # an enable that is X may look like one that is low; a number cannot
         if self.four_state and chance(self.rng, 0.5):
             return (
                 Logic("X")
@@ -123,20 +125,20 @@ class Bench:
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True as often as `probability` says."""
+    """True with this `probability`."""
     return bool(rng.random() < probability)
 
 
 def edgy(rng: np.random.Generator, low: int, high: int, probability: float = 0.2) -> int:
-    """A number in low..high, both included: often one of the two ends, zero or next to it."""
+    """A number in low..high, both included. It is often one of the two ends, zero, or next to zero."""
     if chance(rng, probability):
         return int(rng.choice([value for value in (low, high, 0, 1, -1) if low <= value <= high]))
     return int(rng.integers(low, high, endpoint=True))
 
 
 def landmarks(last: int) -> list[int]:
-    """Of the numbers 0..last: the ends, every power of two and the one before it. An address or count with a
-    bit too few mistakes one for another.
+    """Of the numbers 0..last: the ends, every power of two and the number before it. If an address or count
+    has a bit too few, two of them are confused.
     """
     powers = (1 << bit for bit in range(last.bit_length()))
     return sorted({0, last} | {value for power in powers for value in (power - 1, power)})

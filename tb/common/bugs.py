@@ -1,4 +1,4 @@
-"""Planted bugs: the registry `tb/bugs.yaml`, and the one way in which its bugs get into a copy of the RTL."""
+"""Planted bugs: the registry `tb/bugs.yaml`, and the code that puts its bugs into a copy of the RTL."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pymodel.machine.places import BUILD, ROOT
 BUGS_FILE = ROOT / "tb" / "bugs.yaml"
 COPIES = BUILD / "bugs"
 
-# what a block test says of a value that is not the model's; no build that fails, no simulation that hangs
+# the message of a block test for a value that differs from the model; not a build that fails or a hang
 BLOCK_DIFFERS = r"cycle \d+: \w+: expected \w+, seen \w+"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Text `old` of a file that becomes `new`. It must be there exactly once: in the file, or in the one line
-    that holds `line`.
+    """Replaces the text `old` of a file by `new`. The text must occur exactly once: in the file, or in the
+    only line that contains `line`.
     """
 
     file: str
@@ -35,7 +35,7 @@ class Edit:
     line: str = ""
 
     def applied(self, text: str) -> str:
-        """`text` with the edit. Raises `TatamiError` unless `old` is there exactly once."""
+        """`text` with the edit. Raises `TatamiError` unless `old` occurs exactly once."""
         lines = [found for found in text.split("\n") if self.line in found] if self.line else [text]
         if len(lines) != 1:
             raise TatamiError(f"line '{self.line}' occurs {len(lines)} times in {self.file}")
@@ -46,7 +46,7 @@ class Edit:
 
 
 class Bug(Fields):
-    """One entry of bugs.yaml; the head of that file says what the fields mean."""
+    """One entry of bugs.yaml. The head of that file explains the fields."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     what: str = Field(min_length=1)
@@ -90,7 +90,7 @@ class Bug(Fields):
 
     @property
     def hunter(self) -> str:
-        """What must find it."""
+        """The test or checker that must find it."""
         return self.test or self.checker or f"block_{self.block}"
 
     @property
@@ -99,7 +99,7 @@ class Bug(Fields):
 
 
 def load_bugs(path: Path = BUGS_FILE) -> list[Bug]:
-    """The entries of bugs.yaml. Raises `TatamiError` that names each entry that is wrong, and its field."""
+    """The entries of bugs.yaml. Raises a `TatamiError` that names each wrong entry and its field."""
     rows = read_yaml(path)
     if not isinstance(rows, list) or not rows:
         raise TatamiError(f"{path}: holds no list of bugs")
@@ -121,7 +121,9 @@ def named(row: Any, number: int) -> str:
 
 
 def refuse(path: Path, errors: Sequence[str]) -> None:
-    """Raises `TatamiError` with all of `errors`, if there are any: one in a line, more as a list."""
+    """Raises `TatamiError` with all of `errors`, if there are any: a single one in one line, several as a
+    list.
+    """
     if len(errors) == 1:
         raise TatamiError(f"{path}: {errors[0]}")
     if errors:
@@ -129,9 +131,9 @@ def refuse(path: Path, errors: Sequence[str]) -> None:
 
 
 def plant(edits: Sequence[Edit], sources: Sequence[Path], folder: Path) -> list[Path]:
-    """`sources`, with a copy in `folder` in place of each file that is edited.
+    """`sources`, in which each edited file is replaced by a copy in `folder`.
 
-    Raises `TatamiError` for an edit of a file that is not among them, or whose old text is not there
+    Raises `TatamiError` for an edit of a file that is not in `sources`, or whose old text does not occur
     exactly once.
     """
     texts: dict[Path, str] = {}

@@ -1,5 +1,5 @@
-"""The load stream as docs/formats.md and docs/machine.md describe it: beats in, words of memories and error
-codes out.
+"""A model of the load stream as docs/formats.md and docs/machine.md describe it. It takes beats and gives
+memory words and error codes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pymodel.machine.memory import BEAT_BITS, Memory, Section, header_beat, memo
 class LoadPacket:
     """A packet as the machine took it.
 
-    `words` is what its header says, `written` how many reached the memory; `cut`: by a reset.
+    `words` is the count in its header, `written` the number of words that reached the memory. `cut`: a reset
+    cut it off.
     """
 
     destination: int
@@ -33,7 +34,7 @@ class LoadPacket:
 class Loader:
     """Takes beats one by one.
 
-    `section` holds what the packet has written once it is over, `packet` the packet itself.
+    When a packet is over, `section` holds the words that it has written, and `packet` the packet itself.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -48,7 +49,7 @@ class Loader:
         self.packet: LoadPacket | None = None
 
     def beat(self, data: int, last: bool) -> ErrorCode:
-        """Takes a beat; returns the error that it shows."""
+        """Takes a beat. Returns the error that it causes."""
         self.section = self.packet = None
         found = ErrorCode.NONE
         if not self.inside:
@@ -70,7 +71,7 @@ class Loader:
         return found
 
     def header(self, last: bool) -> ErrorCode:
-        """The error that a header shows."""
+        """The error that a header causes."""
         memory = self.memory
         if memory is None or self.bank >= memory.banks:
             return ErrorCode.LOAD_DESTINATION
@@ -105,7 +106,7 @@ class Loader:
         return -(-self.memory.width // BEAT_BITS)
 
     def soft_reset(self) -> None:
-        """The rest of a packet is dropped; it is still in flight."""
+        """Drops the rest of a packet. The rest is still in flight."""
         self.section = self.packet = None
         if self.inside:
             self.write()
@@ -113,7 +114,7 @@ class Loader:
             self.beats = self.beats[:1]
 
     def hard_reset(self) -> None:
-        """Whatever was in flight is forgotten."""
+        """Forgets a packet that was in flight."""
         self.section = self.packet = None
         if self.inside:
             self.end(True)
@@ -126,7 +127,7 @@ class Loader:
         self.inside = False
 
     def write(self) -> int:
-        """Puts the whole words of the packet into `section`; returns how many."""
+        """Puts the whole words of the packet into `section`. Returns how many."""
         if self.code in (ErrorCode.LOAD_DESTINATION, ErrorCode.LOAD_RANGE):
             return 0
         whole = (len(self.beats) - 1) // self.per_word

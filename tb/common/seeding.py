@@ -1,5 +1,5 @@
-"""Random numbers of a test, all drawn from its seed. cocotb seeds only Python's `random`, and draws a seed of
-its own for each test of a module.
+"""Random numbers of a test, all drawn from its seed. cocotb seeds only Python's `random`, and draws a
+separate seed for each test of a module.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def seed_of_test() -> int:
 
 
 def generator(seed: int, stream: str = "") -> np.random.Generator:
-    """A generator for a seed; different `stream` names give independent ones, so that one knob does not
-    disturb another.
+    """A generator for a seed. Different `stream` names give independent generators, so that changing one knob
+    does not affect the others.
     """
     return np.random.default_rng([seed, zlib.crc32(stream.encode())])
 

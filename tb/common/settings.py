@@ -1,7 +1,7 @@
-"""What a simulation is told and what it tells back: one object in one variable.
+"""The input and output of a simulation: one object in one environment variable, and one report.
 
-The runner writes `Settings` as JSON into `VARIABLE` of the simulation's environment; `get` reads them there.
-A user may set the variable to some of the `Options`, which the runner then adds to every run:
+The runner writes `Settings` as JSON into `VARIABLE` of the simulation's environment, and `get` reads them
+there. A user may set the variable to some of the `Options`. The runner then adds them to every run:
 `{"fault": "flipped_byte"}`.
 """
 
@@ -27,12 +27,12 @@ Value = str | int | float | bool | None
 
 
 class Options(Fields):
-    """What a run is asked for beyond its test, configuration and seed.
+    """Requests to a run beyond its test, configuration and seed.
 
-    `images`: how many to run. `network`: the folder of a prepared network. `dense`: every weight in a slot of
-    its own. `only`: a regular expression of the names of cocotb tests, the others are left out. `coverage`:
-    functional coverage is collected. Faults on purpose: `fault` names one of tb/env/faults.py; with `flip`
-    one bit of a slot is wrong in the image that the machine gets.
+    `images`: how many to run. `network`: the folder of a prepared network. `dense`: every weight has its own
+    slot. `only`: a regular expression of the names of cocotb tests; the others are left out. `coverage`:
+    functional coverage is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with
+    `flip` one bit of a slot is wrong in the image that the machine gets.
     """
 
     images: int | None = Field(default=None, ge=1)
@@ -44,17 +44,17 @@ class Options(Fields):
     flip: bool = False
 
     def given(self) -> dict[str, Any]:
-        """The fields that are not as they are by default."""
+        """The fields that do not have their default value."""
         return self.model_dump(include=set(Options.model_fields), exclude_defaults=True)
 
     def __or__(self, other: Options) -> Options:
-        """These, and what `other` gives, which wins."""
+        """These options, combined with `other`. Where both give a value, `other` wins."""
         return Options(**{**self.given(), **other.given()})
 
 
 class Settings(Options):
-    """All that a simulation is told: `parameters` are the Verilog parameters of its top, `sim` is `verilator`
-    or `icarus`, `result` the file that `report` writes.
+    """Everything that a simulation is told. `parameters` are the Verilog parameters of its top, `sim` is
+    `verilator` or `icarus`, and `result` is the file that `report` writes.
     """
 
     config: ArrayConfig
@@ -78,7 +78,9 @@ def get() -> Settings:
 
 
 def from_user() -> Options:
-    """What the user set `VARIABLE` to, nothing by default. Raises `TatamiError` for what is no option."""
+    """The options that the user set `VARIABLE` to, none by default. Raises `TatamiError` for anything that is
+    not an option.
+    """
     return checked(Options, parse_json(os.environ.get(VARIABLE) or "{}", VARIABLE), VARIABLE)
 
 
@@ -111,17 +113,17 @@ def coverage() -> bool:
 
 
 def report(result: Mapping[str, Any]) -> None:
-    """Hand `result`, as `Reported` has it, to the runner. A later call adds to an earlier one."""
+    """Passes `result`, as described in `Reported`, to the runner. A later call adds to an earlier one."""
     path = Path(get().result)
     earlier = reported(path) if path.is_file() else {}
     write_text(path, json.dumps({**earlier, **result}, default=_plain))
 
 
 def reported(path: Path) -> dict[str, Any]:
-    """What was reported to a file. Raises `TatamiError` in one line if it is damaged."""
+    """The report in a file. Raises `TatamiError` in one line if it is damaged."""
     return checked(Reported, {"result": read_json(path)}, path).result
 
 
 def _plain(value: Any) -> Any:
-    """A numpy number as Python's own."""
+    """A numpy number as a Python number."""
     return value.item()

@@ -1,5 +1,5 @@
-"""The machines that blocks are parts of when they are tested alone, odd and small ones among them, and the
-parameters of their blocks.
+"""The machines whose blocks are tested alone, with odd and small ones among them, and the parameters of their
+blocks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pymodel.machine.memory import BEAT_BITS, memories
 Parameters = Mapping[str, int]
 
 
-# Blocks that address memories: depths that are no powers of two, so that an address can lie past the end;
-# those that are; the largest.
+# Blocks that address memories: depths that are not powers of two, so that an address can lie past the end;
+# depths that are powers of two; the largest depths.
 ODD = ArrayConfig(
     "odd",
     size=4,
@@ -57,7 +57,7 @@ LARGEST = ArrayConfig(
     filter_depth=65536,
 )
 
-# Memories so deep that a test loads no more than the words it needs: every field of a record near its end.
+# Such deep memories that every field of a record can be near its end; a test loads only the words it needs.
 # Banks deeper than half of what 16 bits address are not read right (`last_word` of psa_fetch wraps).
 DEEP = replace(LARGEST, name="deep", size=4, group=2, feature_depth=32768, group_depth=65535)
 
@@ -70,7 +70,7 @@ XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_input
 
 
 def machine_parameters(config: ArrayConfig) -> Parameters:
-    """What `psa_top` hands to its blocks, by the names that they have there."""
+    """The parameters that `psa_top` passes to its blocks, by the names that they have there."""
     memory = memories(config)
     beats = {f"{m.name}_BEATS": -(-m.width // BEAT_BITS) for m in memory.values()}
     return {

@@ -1,4 +1,4 @@
-"""Memory words as one number, for tests that drive a block's load port themselves."""
+"""Memory words as single numbers, for tests that drive a block's load port themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pymodel.machine.memory import Memory
 
 
 def word(memory: Memory, *entries: Sequence[int]) -> int:
-    """One word: an entry for each repeat of the memory's fields, the values in their order."""
+    """One word: an entry for each repeat of the memory's fields, with the values in the order of the
+    fields.
+    """
     contents = np.array(entries, dtype=np.int64)[None]
     assert contents.shape == (1, memory.repeat, len(memory.fields)), (
         f"memory {memory.name}: shape {contents.shape}"
@@ -20,8 +22,8 @@ def word(memory: Memory, *entries: Sequence[int]) -> int:
 
 
 def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
-    """The configuration that a block's Verilog parameters belong to; what they do not say is as in the
-    default.
+    """The configuration that a block's Verilog parameters belong to. Sizes that they do not give are those of
+    the default.
     """
     depths = {name: parameters[name.upper()] for name in DEPTHS if name.upper() in parameters}
     size = parameters.get("ROWS") or parameters.get("T") or ArrayConfig.size

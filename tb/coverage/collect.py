@@ -26,7 +26,7 @@ def enabled() -> bool:
 class Database:
     """All points for a configuration.
 
-    Equal observations count once in a simulation, and cost nothing when they come again.
+    Equal observations count once in a simulation, and take no time when they come again.
     """
 
     def __init__(self, config: ArrayConfig) -> None:

@@ -1,6 +1,6 @@
-"""What can be observed: one class for each group of points.
+"""The observations: one class for each group of points.
 
-`tb/coverage/sample.py` and `tb/coverage/watch.py` fill them.
+`tb/coverage/sample.py` and `tb/coverage/watch.py` create them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class ProgramSeen(Observation):
-    """A program that ran, once for each two records that follow each other.
+    """A program that ran. There is one observation for each pair of consecutive records.
 
-    `error` is (code, state) where it ended in one.
+    `error` is (code, state) if the program ended in an error.
     """
 
     group: ClassVar[str] = "program"
@@ -39,7 +39,8 @@ class ProgramSeen(Observation):
 class LayerSeen(Observation):
     """A LAYER record that ran.
 
-    `size` is T; `passes` the most of a tile; `lanes` those with an input; `stride` 0 where it does not show.
+    `size` is T. `passes`: the most of any tile. `lanes`: those with an input. `stride`: 0 if it cannot be
+    derived.
     """
 
     group: ClassVar[str] = "layer"
@@ -65,7 +66,7 @@ class LayerSeen(Observation):
 
 @dataclass(frozen=True)
 class SlotSeen(Observation):
-    """A slot with a weight, or with a digit of one: `digit` is "low" or "high", "" for a whole weight."""
+    """A slot with a weight or a digit. `digit` is "low" or "high", or "" for a whole weight."""
 
     group: ClassVar[str] = "slot"
     row: int
@@ -76,8 +77,8 @@ class SlotSeen(Observation):
 
 @dataclass(frozen=True)
 class RowSeen(Observation):
-    """A row of slots as an XOR decoder got it: how many patches, or "as it is", and where it lies in the
-    words of its tile.
+    """A row of slots as an XOR decoder got it: how many patches, or "as it is", and its place in the words of
+    its tile.
     """
 
     group: ClassVar[str] = "row"
@@ -91,8 +92,8 @@ class RowSeen(Observation):
 
 @dataclass(frozen=True)
 class LaneSeen(Observation):
-    """A lane: its weights, the members of its group, the distinct selects of its slots, and the lanes of its
-    layer that share its group.
+    """A lane: its weights, the members of its group, the distinct selects of its slots, and the number of
+    lanes of its layer that share its group.
     """
 
     group: ClassVar[str] = "lane"
@@ -106,7 +107,9 @@ class LaneSeen(Observation):
 
 @dataclass(frozen=True)
 class ColumnSeen(Observation):
-    """A column during a tile: weights of its filter over all passes, and whether its result is written."""
+    """A column during a tile: the weights of its filter over all passes, and whether its result is
+    written.
+    """
 
     group: ClassVar[str] = "column"
     weights: int
@@ -116,7 +119,9 @@ class ColumnSeen(Observation):
 
 @dataclass(frozen=True)
 class RequantSeen(Observation):
-    """The requantisation of a filter; of values between the ends of their range only the sign."""
+    """The requantisation of a filter. For values that are not at an end of their range, only the sign is
+    kept.
+    """
 
     group: ClassVar[str] = "requant"
     bias: int
@@ -127,7 +132,7 @@ class RequantSeen(Observation):
 @dataclass(frozen=True)
 class TapSeen(Observation):
     """A tap that masks valid pixels of a word: at which edge of the plane, how far the tap reaches over it,
-    and how much of the word.
+    and how much of the word is masked.
     """
 
     group: ClassVar[str] = "tap"
@@ -139,7 +144,7 @@ class TapSeen(Observation):
 
 @dataclass(frozen=True)
 class ReadSeen(Observation):
-    """A read of T pixels: from the start of a word or not, and whether that word is odd."""
+    """A read of T pixels: whether it starts at the start of a word, and whether that word is odd."""
 
     group: ClassVar[str] = "read"
     aligned: bool
@@ -148,8 +153,8 @@ class ReadSeen(Observation):
 
 @dataclass(frozen=True)
 class EventSeen(Observation):
-    """Something that happened on the pins, with the state in which the model has the sequencer, or where in a
-    packet or a pass it was.
+    """An event on the pins, with the state of the sequencer in the model, or its place in a packet or a
+    pass.
     """
 
     group: ClassVar[str] = "event"

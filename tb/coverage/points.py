@@ -1,9 +1,10 @@
 """The functional coverage points.
 
-To add one, add a `Coverpoint`, or a `Cross` of two of a group, to `POINTS`: docs/how-to/add-a-coverpoint.md.
+To add one, add a `Coverpoint`, or a `Cross` of two points of a group, to `POINTS`:
+docs/how-to/add-a-coverpoint.md.
 
-A point looks at one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and says
-into which bin it falls. A value that is none of the bins is not counted.
+A point takes one kind of observation (a class of `tb/coverage/observe.py`, the point's group) and puts it
+into a bin. A value that is none of the bins is not counted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
 class Coverpoint:
     """`value` puts an observation of the group `of` into a bin.
 
-    Bins that depend on the build make it a point for each configuration.
+    If the bins depend on the build, there is one point for each configuration.
     """
 
     of: type[Observation]
@@ -75,7 +76,7 @@ def count(number: int) -> str:
 
 
 def size_class(number: int, t: int) -> str:
-    """A count next to T, the size that loops, words and tiles are made of."""
+    """A count compared with T, which is the size of loops, words and tiles."""
     if number in (1, t):
         return "1" if number == 1 else "T"
     if number < t:
@@ -88,21 +89,21 @@ def select_row(config: ArrayConfig) -> Bins:
 
 
 def limits(value: int, low: int, high: int) -> str:
-    """Where a value lies between the ends of its range."""
+    """The position of a value in its range: at an end, or between."""
     if value in (low, high):
         return "lowest" if value == low else "highest"
     return "zero" if value == 0 else "negative" if value < 0 else "positive"
 
 
 def activity(state: str) -> str:
-    """What the load stream can tell of the sequencer's state."""
+    """What the load stream can know about the sequencer's state."""
     return state if state in ("IDLE", "ERROR") else "busy"
 
 
 WORDS = ("first word", "middle word", "last word", "only word")
 KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
 PIPELINE = tuple(code.name for code in ErrorCode if code >= ErrorCode.GROUP_RANGE)
-# A program error, and the states of the sequencer in which it can be found. A lane is in the pipeline while
+# A program error, and the states of the sequencer in which it can be found. Lanes are in the pipeline while
 # the sequencer runs or drains.
 ERROR_STATES: Bins = (
     ("PROGRAM_RANGE", "FETCH"),
@@ -117,7 +118,7 @@ ERROR_STATES: Bins = (
 LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
 LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
 ACTIVITIES = ("IDLE", "busy", "ERROR")
-# All that can wait is at the two streams: between the sequencer and the banks nothing does (docs/machine.md,
+# Only the two streams can wait. Between the sequencer and the banks nothing waits (docs/machine.md,
 # "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
 ENDS = ("lowest", "negative", "positive", "highest")
@@ -133,7 +134,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     ),
     Cross(LayerSeen, "cp_filters_x_pixels", ("cp_filters", "cp_pixels")),
     Cross(LayerSeen, "cp_filters_x_lanes", ("cp_filters", "cp_lanes")),
-    # how the sequencer cuts it
+    # how the sequencer divides it
     Coverpoint(LayerSeen, "cp_words", lambda s: count(s.words), COUNT),
     Coverpoint(LayerSeen, "cp_phases", lambda s: s.phases, (1, 4, 16)),
     Coverpoint(LayerSeen, "cp_chunks", lambda s: count(s.chunks), COUNT),
@@ -179,7 +180,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Coverpoint(
         RowSeen, "cp_row_place", lambda s: s.place, ("first of its tile", "inside a word", "into a new word")
     ),
-    # what is stored as it is takes a whole word
+    # a row that is stored as it is takes a whole word
     Cross(
         RowSeen,
         "cp_row_kind_x_place",
@@ -216,7 +217,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         ("lowest", "positive", "highest"),
     ),
     Coverpoint(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
-    # taps against the edges of the plane: a pixel that is masked, by which edge and for how far a reach
+    # taps at the edges of the plane: by which edge a pixel is masked, and how far the tap reaches
     Coverpoint(
         TapSeen,
         "cp_mask",
@@ -228,7 +229,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Coverpoint(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
     Cross(TapSeen, "cp_mask_edge_x_phases", ("cp_mask_edge", "cp_mask_phases")),
     Cross(TapSeen, "cp_mask_edge_x_word", ("cp_mask_edge", "cp_mask_word")),
-    # reads of T pixels: from one word or from two, which are those of both half banks in either order
+    # reads of T pixels: from one word, or from two words in the two half banks, in either order
     Coverpoint(ReadSeen, "cp_read_aligned", lambda s: s.aligned, (False, True)),
     Coverpoint(ReadSeen, "cp_read_word", lambda s: "odd" if s.odd else "even", ("even", "odd")),
     Cross(ReadSeen, "cp_read_aligned_x_word", ("cp_read_aligned", "cp_read_word")),
@@ -248,7 +249,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS),
     ),
     Coverpoint(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
-    # events on the pins, with the state that the model says the sequencer is in
+    # events on the pins, with the state of the sequencer in the model
     Coverpoint(
         EventSeen,
         "cp_reset_x_state",
@@ -296,7 +297,9 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
 
 
 def path(point: Coverpoint | Cross, config: ArrayConfig | None = None) -> str:
-    """`tatami.<group>.cp_...`, and `.on_<configuration>` for a point that is one for each."""
+    """`tatami.<group>.cp_...`, with `.on_<configuration>` added if there is one point for each
+    configuration.
+    """
     base = f"{ROOT}.{point.of.group}.{point.name}"
     return (
         f"{base}.on_{config.name}"

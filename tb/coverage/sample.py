@@ -1,9 +1,9 @@
-"""From the model's state to observations: what a program made the machine do, and when the sequencer was in
-which state.
+"""Derives observations from the model's state: what a program made the machine do, and in which cycles the
+sequencer was in which state.
 
-Everything is found from the memories of a `Machine` and the counts of a `ProgramRun`, once a program, not
-once a pixel. `sample_program` is what a test or a scoreboard calls. Unless coverage is asked for, it does
-nothing.
+Everything is derived from the memories of a `Machine` and the counts of a `ProgramRun`, once for each program
+and not for each pixel. A test or a scoreboard calls `sample_program`. It does nothing unless coverage was
+requested.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ PROGRAMS: dict[int, StateTimeline] = {}
 
 
 def sample_program(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> None:
-    """Count what a program reached that ran from word `start` of `machine`'s memories.
+    """Counts what a program reached that ran from word `start` of `machine`'s memories.
 
     It ran to its end (`ProgramRun`) or into an error (`ProgramError`).
 
-    Call it before or while the RTL runs the same, so that events on the pins meanwhile are seen in the right
-    state.
+    Call it before or while the RTL runs the same program, so that events on the pins in the meantime are
+    counted in the right state.
     """
     if not collect.enabled():
         return
@@ -73,15 +73,17 @@ def sample_program(machine: Machine, start: int, run_or_error: ProgramRun | Prog
 
 
 def sample_event(kind: str, *, state: str = "", where: str = "") -> None:
-    """Count an event: a reset, an error, a stall, in a state of the sequencer or at a place in a packet."""
+    """Counts an event: a reset, an error or a stall, in a state of the sequencer or at a place in a
+    packet.
+    """
     if collect.enabled():
         collect.database().add([EventSeen(kind, state, where)])
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How a layer's cycles in RUN are cut: each chunk of its words is gone over `passes` times, a word in
-    `size` cycles.
+    """How the cycles of a layer in RUN are divided. Each chunk of its words is run `passes` times, and a word
+    takes `size` cycles.
     """
 
     words: int
@@ -94,9 +96,9 @@ class Passes:
         return self.words * self.passes * self.size
 
     def place(self, cycle: int) -> str:
-        """Where in its pass a cycle is.
+        """The place of a cycle in its pass.
 
-        Only the last chunk may be shorter, so all before it take the same time.
+        Only the last chunk may be shorter, so all chunks before it take the same time.
         """
         chunk, into_chunk = divmod(cycle, self.passes * self.chunk_words * self.size)
         length = min(self.chunk_words, self.words - chunk * self.chunk_words) * self.size
@@ -108,9 +110,9 @@ class Passes:
 
 @dataclass(frozen=True)
 class StateTimeline:
-    """States of the sequencer from the write of START on:
+    """States of the sequencer from the write of START on.
 
-    `ends[i]` is the first cycle after `states[i]`; `layers[i]` goes with a RUN.
+    `ends[i]` is the first cycle after `states[i]`. `layers[i]` belongs to a RUN.
     """
 
     states: tuple[str, ...]
@@ -143,21 +145,21 @@ class StateTimeline:
         ends = np.cumsum([cycles for _, cycles in parts])
         states = [state for state, _ in parts]
         if isinstance(run_or_error, ProgramError):
-            stopped = run_or_error.cycles  # its last: a cycle of the run is one after that of START
+            stopped = run_or_error.cycles  # its last cycle; cycle 0 of the run is one after that of START
             last = int(np.searchsorted(ends, stopped, side="right"))
             states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [stopped + 1, NEVER])
         return StateTimeline(tuple(states), ends, layers)
 
     def at(self, cycle: int) -> str:
-        """The state `cycle` cycles after START was taken, those not counted in which a word of the out stream
-        waited.
+        """The state `cycle` cycles after START was taken. Cycles in which a word of the out stream waited are
+        not counted.
         """
         index = self._index(cycle)
         return self.states[index] if index < len(self.states) else "IDLE"
 
     def place(self, cycle: int) -> str:
-        """Where such a cycle is in a pass, or that it is between the passes of two layers; empty before the
-        first and after the last pass.
+        """The place of such a cycle in a pass, or that it is between the passes of two layers. Empty before
+        the first and after the last pass.
         """
         index = self._index(cycle)
         if self.states[index : index + 1] == ("RUN",):
@@ -169,8 +171,8 @@ class StateTimeline:
 
 
 def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
-    """The records of a program up to END, with their addresses; one more where the program runs past its
-    memory.
+    """The records of a program up to END, with their addresses. If the program runs past its memory, one
+    more.
     """
     for pc in range(start, machine.config.program_depth):
         record = decode(machine.memory["PROGRAM"][pc, 0])
@@ -181,12 +183,12 @@ def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
 
 
 def _passes(machine: Machine, record: Layer) -> int:
-    """The passes of all tiles of a layer, each of which goes over all its words."""
+    """The passes of all tiles of a layer. Each runs over all words of the layer."""
     return int(columns("TILE", machine.memory["TILE"][record.tile_range]).passes.sum())
 
 
 def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observation]:
-    """Everything there is to see in a program that came to its end."""
+    """All observations of a program that reached its end."""
     seen: set[Observation] = set()
     names = ["START", *(OPCODE_NAMES[type(r)] for _, r in records(machine, start))]
     seen |= {ProgramSeen(start, names.count("LAYER"), names.count("OUT"), pair) for pair in pairwise(names)}
@@ -254,7 +256,7 @@ class LayerSampler:
             if chunk % r.words == 0
             else "inside a phase"
         )
-        # the last chunk is the shortest; a pass takes T cycles a word, to fill the array with slots T in all
+        # the last chunk is the shortest; a pass takes T cycles for each word, and loading its slots takes T
         t = reload = self.config.size
         return LayerSeen(
             size=t,
@@ -278,8 +280,8 @@ class LayerSampler:
         )
 
     def kind(self) -> str:
-        """What the layer was in the network, as far as its tables tell: a residual is one tap more than its
-        kernel has.
+        """The type of the layer in the network, as far as its tables show it. A residual is one tap more than
+        its kernel has.
         """
         taps = self.record.tap_stride
         if taps in KERNELS:
@@ -289,8 +291,8 @@ class LayerSampler:
         return "pool" if set(np.unique(self.slots.weight).tolist()) <= {0, 1} else "linear"
 
     def stride(self) -> int:
-        """With stride 2 the k rows of a kernel lie in two sub-planes, so their `dy` are fewer than k. 0 where
-        that does not show.
+        """With stride 2, the k rows of a kernel lie in two sub-planes, so it has fewer than k different `dy`.
+        0 if this cannot be derived.
         """
         taps, phases = self.record.tap_stride, self.record.phases
         side = KERNELS.get(taps, KERNELS.get(taps - 1, 1))
@@ -389,8 +391,8 @@ class LayerSampler:
 
 
 def ends(values: IntArray, low: int, high: int) -> IntArray:
-    """Values as they matter to `points.limits`: the ends of the range as they are, of all others the sign,
-    away from both ends.
+    """Values reduced to what `points.limits` needs: the ends of the range stay, and of all other values only
+    the sign stays.
     """
     inner = np.clip(values, low + 1, high - 1)
     middle = np.clip(inner, max(low + 1, -1), 1)
@@ -398,7 +400,7 @@ def ends(values: IntArray, low: int, high: int) -> IntArray:
 
 
 def distinct(*columns: npt.NDArray[np.generic]) -> list[list[int]]:
-    """The distinct rows of equally long columns, as Python's own integers."""
+    """The distinct rows of equally long columns, as Python integers."""
     if not len(columns[0]):
         return []
     rows: list[list[int]] = np.unique(

@@ -1,7 +1,7 @@
-"""Watches the pins of `psa_top` for resets, refused starts, packets, their errors, gaps and stalls, beside
-any driver, and samples them with the state in which the model has the sequencer at that moment.
+"""Watches the pins of `psa_top` for resets, refused starts, packets, their errors, gaps and stalls,
+independently of the driver. It counts them with the state that the sequencer has in the model at that moment.
 
-Observes only: it drives nothing and sleeps while nothing moves.
+It only observes: it drives nothing, and it sleeps while no signal changes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), 
 
 
 def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
-    """Watch `dut` until the test ends, if coverage is collected. `programs_follow`: a program is sampled anew
-    some time after each START, not before; what needs its states and comes earlier is not counted.
+    """Watches `dut` until the test ends, if coverage is collected. `programs_follow`: the program is sampled
+    some time after each START, not before. Events that need its states and come earlier are not counted.
     """
     if collect.enabled():
         _Watch(dut, period_ns, programs_follow)
@@ -36,7 +36,7 @@ def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
 
 @dataclass
 class Started:
-    """A program whose START was taken in `cycle`;
+    """A program whose START was taken in `cycle`.
 
     `stalled` are the cycles since then in which a word waited to be sent.
     """
@@ -55,7 +55,7 @@ class Started:
         return self.timeline.at(self.since(cycle)) if self.timeline else None
 
     def place(self, cycle: int) -> str:
-        """Where in a pass a cycle is; empty if in none, or not known."""
+        """The place of a cycle in a pass. Empty if it is in none, or not known."""
         return self.timeline.place(self.since(cycle)) if self.timeline else ""
 
     def since(self, cycle: int) -> int:
@@ -70,7 +70,7 @@ class _Watch:
         self.programs_follow = programs_follow
         self.program_start = 0
         self.started: Started | None = None
-        self.known = False  # what an earlier test left running is not known before the first reset
+        self.known = False  # what an earlier test left running is unknown before the first reset
         self.loader = Loader(settings.config())
         for part in (self.writes(), self.resets(), self.in_stream(), self.out_stream()):
             cocotb.start_soon(part)
@@ -79,17 +79,15 @@ class _Watch:
         return int(get_sim_time("ns")) // self.period_ns
 
     def sample(self, kind: str, where: str = "", before: int = 0) -> None:
-        """Counts an event of `before` cycles ago in the state of that cycle, if the state is known. What a
-        clock edge shows is of the cycle that it ends.
+        """Counts an event of `before` cycles ago in the state of that cycle, if the state is known. A clock
+        edge shows the values of the cycle that it ends.
         """
         state = self.started.state(self.cycle() - before) if self.started else "IDLE" if self.known else None
         if state is not None:
             sample_event(kind, state=state, where=where)
 
     async def writes(self) -> None:
-        """A write is answered in the cycle after it was taken; both reset and START act one cycle later
-        still.
-        """
+        """A write is answered in the cycle after it was taken. Reset and START act one cycle later."""
         dut = self.dut
         while True:
             await RisingEdge(dut.s_axil_bvalid)
@@ -125,7 +123,7 @@ class _Watch:
         self.known = True
 
     async def in_stream(self) -> None:
-        """Packets as they are offered, their errors, and cycles in which they wait, or in which no beat comes
+        """Packets as they are offered, their errors, cycles in which they wait, and cycles without a beat
         inside or between them.
         """
         dut, clock = self.dut, RisingEdge(self.dut.clk)
@@ -148,7 +146,7 @@ class _Watch:
     def beat(self) -> None:
         """A beat that was taken at this clock edge.
 
-        The header alone says how the packet must go on: no other data are looked at.
+        The header alone determines how the packet must continue. No other data are used.
         """
         dut, loader = self.dut, self.loader
         place = "HEADER" if not loader.inside else "DROP" if loader.dropping else "PAYLOAD"
@@ -157,7 +155,7 @@ class _Watch:
             self.sample(error.name, before=1, where=place)
 
     def stall(self, kind: str) -> None:
-        """A cycle, ended by this clock edge, in which something waited: it counts if it was in a pass or
+        """A cycle, ended by this clock edge, in which something waited. It counts if it was in a pass or
         between two layers of a program.
         """
         place = self.started.place(self.cycle() - 1) if self.started else ""

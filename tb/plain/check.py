@@ -1,4 +1,6 @@
-"""Runs an image on the machine and holds every plane and counter against the model's two answers."""
+"""Runs an image on the machine and compares every plane and counter with the reference and the array
+model.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ SHOWN = 5  # mismatches in a message
 
 @dataclass(frozen=True)
 class Expected:
-    """What a batch must give.
+    """The expected results of a batch.
 
     `tensors` int8 [B, C, H, W] come from the reference, `run` and `dump` from the array model.
     """
@@ -36,7 +38,7 @@ class Expected:
 
 @dataclass
 class Outcome:
-    """What was compared, over all images so far. `packets` are the last run's."""
+    """What was compared, over all images so far. `packets` are those of the last run."""
 
     images: int = 0
     compared_bytes: int = 0
@@ -58,7 +60,7 @@ class Outcome:
 
 
 def expect(image: Image, network: Network, images: Int8Array) -> Expected:
-    """Both answers of the model for a batch int8 [B, C, H, W]."""
+    """The results of both models for a batch int8 [B, C, H, W]."""
     machine = loaded_model(image, images)
     run, dump = machine.run(image.run_start), machine.run(image.dump_start)
     sample_program(machine, image.run_start, run)
@@ -67,7 +69,7 @@ def expect(image: Image, network: Network, images: Int8Array) -> Expected:
 
 
 def loaded_model(image: Image, images: Int8Array) -> Machine:
-    """The array model as it is before a run, for a batch int8 [B, C, H, W]."""
+    """The array model in its state before a run, for a batch int8 [B, C, H, W]."""
     machine = Machine(image.config, len(images))
     machine.load(image.sections)
     machine.load_tensor(image.placements["input"], images)
@@ -78,7 +80,7 @@ async def run_image(host: Host, image: Image, expected: Expected, index: int, ou
     """Image `index` of the batch: runs the network, then the program that sends all tensors, and compares
     both.
 
-    What a replay needs is noted if anything differs (tb/debug/).
+    If anything differs, the data for a replay are noted (tb/debug/).
     """
     inputs = expected.tensors["input"][index]
     before = len(outcome.messages)
@@ -113,7 +115,7 @@ async def run_and_compare(
 
 
 def compare_counters(run: HostRun, model: ProgramRun, where: str, outcome: Outcome) -> None:
-    """Every counter; a stalled out stream delays a run by exactly the cycles it was stalled."""
+    """Compares every counter. A stalled out stream delays a run by exactly the number of stalled cycles."""
     seen = run.counters
     for name, value, expected in (
         ("cycles less stall_cycles", seen.cycles - seen.stall_cycles, model.cycles),
@@ -134,8 +136,8 @@ def compare_tensor(
     outcome: Outcome,
     banks: list[int],
 ) -> None:
-    """The packets that carry a tensor, one a bank, against the reference: every byte, those that are no pixel
-    of the map too.
+    """Compares the packets that carry a tensor, one for each bank, with the reference: every byte, including
+    bytes that are not pixels of the map.
     """
     place = image.placements[name]
     words = place.to_words(expected.tensors[name][index])
@@ -171,8 +173,8 @@ def pixel_name(image: Image, tensor: str, n: int) -> str:
 def verdict(
     image: Image, expected: Expected, index: int, bank: int, tensor: str, channel: int, n: int
 ) -> str:
-    """Whether the array model, which runs the image itself, agrees with the reference: else the fault is in
-    the image.
+    """Whether the array model, which runs the image itself, agrees with the reference. If it does not, the
+    fault is in the image.
     """
     place = image.placements[tensor]
     packets = (

@@ -1,4 +1,4 @@
-"""`Host`: what software does with the machine, over its pins alone."""
+"""`Host`: operates the machine as software would, through its pins alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MachineStoppedError(Exception):
 
 
 class MachineTimeoutError(Exception):
-    """The machine did not come to an end in time."""
+    """The machine did not finish in time."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class HostRun:
-    """What one run gave: its counters, and the packets of the out stream as int8 pixels."""
+    """The results of one run: its counters, and the packets of the out stream as int8 pixels."""
 
     counters: Counters
     packets: list[np.ndarray[Any, np.dtype[np.int8]]]
@@ -70,8 +70,9 @@ class HostRun:
 class Host:
     """Clock, reset, registers and both streams of `psa_top`.
 
-    `in_rate` and `out_rate` are the probabilities that the in stream carries a beat, and the out stream is
-    ready, in a cycle. `axil`, `source` and `sink` are there for tests that want the buses themselves.
+    `in_rate` is the probability that the in stream carries a beat in a cycle. `out_rate` is the probability
+    that the out stream is ready in a cycle. `axil`, `source` and `sink` are for tests that need the buses
+    themselves.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Host:
         watch(dut, PERIOD_NS)
 
     async def reset(self, cycles: int = 4) -> None:
-        """Reset by the pin, and enable both interrupts."""
+        """Resets by the pin and enables both interrupts."""
         self.sink.watch = False
         self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, cycles)
@@ -105,7 +106,7 @@ class Host:
         await self.write("IRQ_ENABLE", DONE | ERROR)
 
     async def soft_reset(self) -> None:
-        """End whatever runs; memories, IRQ_ENABLE and PROGRAM_START stay."""
+        """Ends whatever runs. Memories, IRQ_ENABLE and PROGRAM_START stay."""
         self.sink.watch = False
         await self.write("CONTROL", SOFT_RESET)
         self.sink.clear()
@@ -162,9 +163,9 @@ class Host:
             raise
 
     async def wait_done(self, timeout_cycles: int = 1_000_000) -> None:
-        """Sleep until the interrupt, and acknowledge it.
+        """Sleeps until the interrupt, and acknowledges it.
 
-        Raises `MachineStoppedError` if it tells of an error, `MachineTimeoutError` if none comes.
+        Raises `MachineStoppedError` if it reports an error, `MachineTimeoutError` if none comes.
         """
         if self.dut.irq.value != 1:
             try:
@@ -185,7 +186,7 @@ class Host:
     async def run(
         self, packets: Iterable[HasBeats] = (), program_address: int = 0, timeout_cycles: int = 1_000_000
     ) -> HostRun:
-        """Load, run a program to its end, and collect what it sent."""
+        """Loads, runs a program to its end, and collects the packets that it sent."""
         await self.load(packets)
         await self.start(program_address)
         await self.wait_done(timeout_cycles)

@@ -1,4 +1,5 @@
-"""AXI4-Stream: a source that drives beats and a sink that collects packets. Both sleep while nothing moves.
+"""AXI4-Stream: a source that drives beats and a sink that collects packets. Both sleep while no signal
+changes.
 
 Both act on a rising clock edge: they read what the edge sees, then drive what the next edge will see.
 """
@@ -28,9 +29,9 @@ class StreamRuleError(Exception):
 class StreamSource:
     """Drives packets of 64-bit beats into `<name>_t*`.
 
-    `rate` is the probability that a free cycle carries a beat; 1.0 sends without gaps. While tvalid is low
-    the payload is X where the simulator knows X (`four_state`), else random. `patience` is how many cycles a
-    beat may wait for tready.
+    `rate` is the probability that a free cycle carries a beat; 1.0 sends without gaps. While tvalid is low,
+    the payload is X if the simulator knows X (`four_state`), else random. `patience`: how many cycles a beat
+    may wait for tready.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class StreamSource:
         self.idle()
 
     def idle(self) -> None:
-        """No beat, and garbage where one would be."""
+        """Drives no beat, with garbage as payload."""
         self.valid.value = 0
         garbage = self.unknown or (
             int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
@@ -65,10 +66,10 @@ class StreamSource:
         self.data.value, self.last.value = garbage
 
     async def send(self, *packets: Beats, last: bool = True) -> None:
-        """Send packets back to back. `last=False` leaves out tlast: the packets are pieces of one that goes
-        on.
+        """Sends packets back to back. `last=False` leaves out tlast: the packets are pieces of one packet
+        that continues.
 
-        Raises `StreamStalledError`, with the beat withdrawn, when `patience` runs out.
+        If `patience` runs out, withdraws the beat and raises `StreamStalledError`.
         """
         await self.edge
         try:
@@ -100,7 +101,7 @@ class StreamSink:
     """Collects packets from `<name>_t*`, each as its bytes, first pixel first. `rate` is the probability that
     it is ready in a cycle.
 
-    It fails the test if a word holds X, or if a word that waits changes or goes away.
+    It fails the test if a word holds X, or if a waiting word changes or disappears.
     """
 
     def __init__(
@@ -115,14 +116,14 @@ class StreamSink:
         self.rate = rate
         self.packets: Queue[bytes] = Queue()
         self.partial = bytearray()
-        self.watch = True  # off while a reset may take a waiting word away
+        self.watch = True  # off while a reset may withdraw a waiting word
         self._waiting: tuple[bytes, int] | None = None
         self._ready: bool | None = None
         self._drive_ready()
         cocotb.start_soon(self._collect())
 
     def clear(self) -> None:
-        """Forget what came, and watch again: after a reset."""
+        """Forgets what came, and watches again. Called after a reset."""
         self.watch = True
         self.partial.clear()
         self._waiting = None
@@ -130,7 +131,7 @@ class StreamSink:
             self.packets.get_nowait()
 
     def take(self) -> list[bytes]:
-        """The whole packets that came since the last call.
+        """The complete packets that came since the last call.
 
         Raises `StreamRuleError` if a packet is still open.
         """
