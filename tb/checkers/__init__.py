@@ -1,3 +1,3 @@
-"""Checkers: simulation assertions on the interfaces and the inside of the machine, and the tests that must
+"""Checkers: assertions on the interfaces and the inside of the machine in simulation, and the tests that must
 make each of them fire.
 """

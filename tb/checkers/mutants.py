@@ -1,7 +1,7 @@
-"""What makes the assertions of the inside fire: bugs of tb/bugs.yaml, and what the host does wrong.
+"""The cases that make the assertions of the inside fire: bugs of tb/bugs.yaml, and wrong actions of the host.
 
-`mutate` writes a copy of the sources in which every bug waits behind a number: `mutant` of `psa_checked`
-chooses one, 0 none. So one build serves them all.
+`mutate` writes a copy of the sources that contains every bug. `mutant` of `psa_checked` enables one of them
+by its number; 0 enables none. So one build serves all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from pymodel.machine.config import CONFIGS
 from tb.common.bugs import Bug, Edit, load_bugs, plant
 
-# Depths that are no powers of two: there are addresses that a memory's address bits can name and the memory
-# does not have.
+# Depths that are not powers of two: the address bits of a memory can name addresses that the memory does not
+# have.
 CONFIG = replace(
     CONFIGS["4x2"],
     name="odd",
@@ -32,7 +32,9 @@ CONFIG = replace(
 
 @dataclass(frozen=True)
 class Spoil:
-    """A field that the host should not have written so: in one word of a memory, or in all of them."""
+    """A field with a value that the host should not have written, in one word of a memory or in all of
+    them.
+    """
 
     memory: str
     word: int | None
@@ -43,7 +45,7 @@ class Spoil:
 
 @dataclass(frozen=True)
 class Stimulus:
-    """How the machine is used (test_inside.py says what `use` may be), and what the host does wrong.
+    """How the machine is used (test_inside.py has the values of `use`), and what the host does wrong.
 
     `packets` are destination, bank and address of packets of one word that are sent before.
     """
@@ -55,7 +57,7 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A case: a bug in the machine or none, its stimulus, and the messages that must come of it."""
+    """A case: a bug in the machine or none, its stimulus, and the messages that it must cause."""
 
     name: str
     provokes: Sequence[str] = ()
@@ -82,7 +84,7 @@ def spoiled(*spoils: Spoil) -> Stimulus:
     return Stimulus(spoils=spoils)
 
 
-# By name of the bug that they show. The others show in a run of the network as it is.
+# By the name of the bug that they reveal. The other bugs show in a normal run of the network.
 STIMULI = {
     "load_to_no_memory": Stimulus("nothing", packets=[(len(DEPTHS), 0, 0)]),
     "load_to_no_bank": Stimulus("nothing", packets=[(0, CONFIG.group, 0)]),
@@ -95,7 +97,7 @@ STIMULI = {
     "unchecked_filter_read": spoiled(Spoil("TILE", 0, "filter_base", CONFIG.filter_depth - 1)),
     "unchecked_edge_read": spoiled(Spoil("PROGRAM", 0, "edge_base", CONFIG.edge_depth)),
     "unchecked_tap_row": spoiled(Spoil("PROGRAM", 0, "tap_base", CONFIG.tap_depth)),
-    # far more words than a plane has, of results that are not written
+    # far more words than a plane has; their results are not written
     "unchecked_output_word": spoiled(
         Spoil("PROGRAM", 0, "words", 50),
         Spoil("PROGRAM", 0, "phases", 30),
@@ -126,7 +128,7 @@ STIMULI = {
 }
 
 SOUND = Mutant("nothing is wrong")
-# What the host alone does wrong.
+# Wrong actions of the host alone.
 HOST = (
     Mutant(
         "a slot for a member that its group has not",
@@ -148,11 +150,11 @@ MUTANTS = (
 
 
 def mutate(sources: Sequence[Path], folder: Path, changed: Sequence[Bug] = ()) -> list[Path]:
-    """`sources` with the bug of every mutant, under its number, those of `changed` in place of the registry's
-    of the same name; what is edited is copied to `folder`.
+    """`sources` with the bug of every mutant, under its number. The bugs in `changed` replace those of the
+    registry with the same name. Edited files are copied to `folder`.
     """
     by_name = {bug.name: bug for bug in (*BUGS, *changed)}
-    choices: dict[Edit, list[str]] = {}  # for each place in the sources, as it is: the bugs' texts
+    choices: dict[Edit, list[str]] = {}  # for each original text in the sources: the texts of the bugs
     for number, mutant in enumerate(MUTANTS):
         if mutant.name in by_name:
             edit = by_name[mutant.name].edit
@@ -165,7 +167,7 @@ def mutate(sources: Sequence[Path], folder: Path, changed: Sequence[Bug] = ()) -
             "reg active_reg;",
             "reg active_reg; reg [7:0] mutant; initial mutant = 8'd0;",
         ),
-        # every mutant is to show, not the first five
+        # every mutant must show, not only the first five
         Edit(f"{checkers}/psa_assert.v", "5", "100000", line="parameter SHOWN"),
     )
     edits = [replace(edit, new=f"({''.join(chosen)}({edit.old}))") for edit, chosen in choices.items()]

@@ -1,5 +1,5 @@
-"""Uses a machine with faults (mutants.py), one after another, and reports when each was chosen: pytest holds
-the log against it.
+"""Runs a machine with faults (mutants.py), one fault after another, and reports when each was enabled. pytest
+compares the log with this report.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START = 1
 
 
 class AnyPins:
-    """The pins of the machine, for use that is not legal: nothing here minds what comes back."""
+    """The pins of the machine, for use that is not legal. It does not check the answers."""
 
     def __init__(
         self, dut: Any, config: ArrayConfig, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]
@@ -59,7 +59,7 @@ class AnyPins:
                 await ClockCycles(self.dut.clk, cycles)
 
     async def reset(self, mutant: int) -> None:
-        """Reset by the pin, with the mutant chosen."""
+        """Resets by the pin, with the mutant enabled."""
         self.dut.rst.value = 1
         self.dut.mutant.value = mutant
         await ClockCycles(self.dut.clk, 4)
@@ -86,7 +86,7 @@ class AnyPins:
         await self.axil.write(REGISTERS["CONTROL"].address, START)
 
     async def ended(self) -> None:
-        """Until the interrupt, if one comes, and all that was under way has gone by."""
+        """Waits for the interrupt, if one comes, and until everything has ended."""
         try:
             await with_timeout(RisingEdge(self.dut.irq), RUN_CYCLES * PERIOD_NS, "ns")
         except SimTimeoutError:
@@ -94,7 +94,7 @@ class AnyPins:
         await ClockCycles(self.dut.clk, 40)
 
     async def use(self, stimulus: Stimulus) -> None:
-        """The machine used in one of the ways that a stimulus may name."""
+        """Uses the machine in one of the ways that a stimulus may name."""
         use = stimulus.use
         if use == "nothing":
             await ClockCycles(self.dut.clk, 10)
@@ -115,7 +115,7 @@ class AnyPins:
 
 
 def spoiled(image: Image, spoils: Sequence[Spoil]) -> Image:
-    """The image with fields that it should not have."""
+    """The image with field values that it should not have."""
     specs = memories(image.config)
 
     def words_of(section: Section) -> Section:

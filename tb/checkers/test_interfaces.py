@@ -1,8 +1,7 @@
 """Traffic that keeps the rules of AXI4-Stream and AXI4-Lite, and traffic that breaks each of them once.
 
-The checker is the design under test: every port of it is driven from here. A case is a list of cycles; the
-time that it took and the messages that it must provoke go to the report, and pytest holds the log against
-them.
+The checker is the design under test, and this test drives every port of it. A case is a list of cycles. The
+report has the time of each case and the messages that it must cause. pytest compares the log with the report.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Cycle = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Case:
-    """Cycles, each with the inputs that it changes, and the broken rules that they must provoke: none for
+    """Cycles, each with the inputs that it changes, and the broken rules that they must report; none for
     legal traffic.
     """
 
@@ -37,12 +36,12 @@ class Case:
 
     @property
     def four_state(self) -> bool:
-        """It needs X."""
+        """Whether it needs X."""
         return any(value == X for cycle in self.cycles for value in cycle.values())
 
 
 def announced(beats: int, *cycles: Cycle) -> list[Cycle]:
-    """Cycles of a stream's packet that is announced before them."""
+    """Cycles of a packet on a stream; the packet is announced before them."""
     return [{"packet_start": 1, "packet_beats": beats}, {"packet_start": 0}, *cycles]
 
 
@@ -123,7 +122,9 @@ CHANNELS = {
 
 
 def broken_channel(name: str, prefix: str, payload: str) -> list[Case]:
-    """The rules of one channel, each broken once; a response channel has been asked for one before."""
+    """The rules of one channel, each broken once. If it is a response channel, a request comes before each
+    case.
+    """
     valid, ready = f"{prefix}valid", f"{prefix}ready"
     asked = {"B": WRITE[:1], "R": READ[:1]}.get(name, ())
     quiet = {"awvalid": 0, "wvalid": 0, "arvalid": 0}
@@ -182,7 +183,7 @@ LITE = (
 
 
 async def play(dut: Any, cases: Sequence[Case], idle: Cycle) -> None:
-    """Plays every case that the simulator can, each from a reset of its own, and reports when."""
+    """Plays every case that the simulator can run, each after a separate reset, and reports when."""
     Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start(start_high=False)
     edge = FallingEdge(dut.clk)
 

@@ -1,3 +1,3 @@
-"""Finding a fault: what a failed run leaves behind, its replay with the inside of the machine visible, and
+"""Finding a fault: the data that a failed run leaves, its replay with the inside of the machine visible, and
 the first value that is wrong.
 """

@@ -1,4 +1,4 @@
-"""The first value inside the machine that differs from the model's: of which layer, chunk, tile, pass, lane,
+"""Finds the first value inside the machine that differs from the model's: its layer, chunk, tile, pass, lane,
 column, filter and pixel.
 """
 
@@ -19,8 +19,7 @@ from pymodel.machine.runs import LayerRun, PassTrace
 from tb.debug.probe import Sample, Samples
 from tb.debug.suspect import Suspect, copy_of
 
-# Where a value was seen, in the order in which it comes about, and what lies before that point and behind the
-# one before.
+# The stages at which values are compared, in order, and what lies between each stage and the one before.
 STAGES = {
     "bundle": (
         "the bundle that enters the array: memories of groups, taps, edges and features, psa_fetch, psa_lane,"
@@ -39,9 +38,9 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where machine and model part.
+    """The first difference between machine and model.
 
-    What does not apply is None. `seen` is None where the machine had X, or nothing at all (`what`).
+    Fields that do not apply are None. `seen` is None if the machine had X, or nothing at all (`what`).
     """
 
     stage: str
@@ -61,7 +60,7 @@ class Divergence:
     time_ns: int
 
     def line(self) -> str:
-        """All of it in one line."""
+        """All fields in one line."""
         places: list[tuple[str, Any]] = [
             ("layer", self.layer),
             ("chunk", self.chunk),
@@ -84,7 +83,7 @@ class Divergence:
 
 
 def first_divergence(suspect: Suspect, samples: Samples) -> Divergence | None:
-    """Runs the model and compares pass by pass; None if all that the samples show is right."""
+    """Runs the model and compares pass by pass. None if everything in the samples is right."""
     machine = copy_of(suspect.machine)
     try:
         layers = machine.run(suspect.start, trace=True).layers
@@ -94,7 +93,7 @@ def first_divergence(suspect: Suspect, samples: Samples) -> Divergence | None:
 
 
 class Comparison:
-    """The samples, with how many of them are compared already."""
+    """The samples, with the number that has already been compared."""
 
     def __init__(self, machine: Machine, image: Image | None, samples: Samples) -> None:
         self.machine = machine
@@ -145,7 +144,7 @@ class Comparison:
         return None
 
     def results(self, layer: str, run: LayerRun, trace: PassTrace) -> Divergence | None:
-        """What a tile wrote: for each word one column after the other."""
+        """The results of a tile: for each word, one column after the other."""
         writes = [w for w in run.writes if (w.chunk, w.tile) == (trace.chunk, trace.tile)]
         for index in range(len(trace.words)):
             for write in writes:
@@ -209,7 +208,7 @@ class Comparison:
         )
 
     def last_time(self) -> int:
-        """Of anything that was seen."""
+        """The time of the last sample."""
         kinds = (
             *self.samples.bundles,
             *(column for row in self.samples.sums for column in row),
@@ -226,7 +225,7 @@ class Comparison:
         return f"of program word {layer.index}"
 
     def filter_of(self, layer: str, entry: int) -> int | None:
-        """The filter that an entry of FILTER belongs to; None if it belongs to none, or nobody knows."""
+        """The filter that an entry of FILTER belongs to. None if there is none or it is not known."""
         fields = columns("FILTER", self.machine.memory["FILTER"][entry, 0])
         place = self.image.placements.get(layer) if self.image is not None else None
         if place is None or not fields.write:
@@ -259,8 +258,8 @@ def with_last(passes: Sequence[PassTrace]) -> Iterator[tuple[PassTrace, bool]]:
 def difference(
     samples: Sequence[Sample], wanted: npt.NDArray[Any], kept: Sequence[int] | npt.NDArray[np.int64]
 ) -> tuple[int, int, int, Sample | None] | None:
-    """The first of the pixels `kept` that differs from `wanted` [pixels, values]: pixel, which of its values,
-    that value, what was seen.
+    """The first of the pixels `kept` that differs from `wanted` [pixels, values]. Returns the pixel, the
+    index of the value, the wanted value, and the value that was seen.
     """
     for n in kept:
         if n >= len(samples):

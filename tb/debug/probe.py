@@ -1,4 +1,4 @@
-"""Reads what psa_probe.v wrote: bundles, partial sums, accumulators and results of a run, each with
+"""Reads the file that psa_probe.v wrote: bundles, partial sums, accumulators and results of a run, each with
 its time.
 """
 
@@ -24,9 +24,10 @@ class Sample:
 
 @dataclass
 class Samples:
-    """Everything that was seen, in order of time.
+    """All samples, in order of time.
 
-    `bundles` per row, one value a bank; `sums` per row and column; `totals` per column.
+    `bundles`: for each row, one value for each bank. `sums`: for each row and column. `totals`: for each
+    column.
     """
 
     bundles: list[list[Sample]]
@@ -36,9 +37,9 @@ class Samples:
 
 
 def read_samples(path: Path, config: ArrayConfig) -> Samples:
-    """The file that a probed run left.
+    """The file that a run with probes left.
 
-    Raises `TatamiError` if there is none, or for the line that makes no sense.
+    Raises `TatamiError` if there is no file, or for a line that is not valid.
     """
     t = config.size
     samples = Samples(

@@ -1,5 +1,5 @@
-"""What a simulation leaves in its folder when a run of the machine went wrong: all that is needed to run the
-model on it again.
+"""The data that a simulation leaves in its folder when a run of the machine went wrong. With them the model
+can repeat the run.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Int8Array = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Suspect:
-    """A run in which something was wrong: the model with the memories as they should have been before it, the
-    program word at which it was started, and the time in ns in which it took place. `image` names layers and
-    filters, if the memories came from one.
+    """A run in which something was wrong: the model with the correct contents of the memories before the run,
+    the program word at which it was started, and its time in ns. `image` names layers and filters, if the
+    memories came from an image.
     """
 
     machine: Machine
@@ -57,7 +57,7 @@ class Attempt:
             ... compare ...
             attempt.differs = ...
 
-    `model` gives the model with the memories as they are before the run; it is called only if the run is
+    `model` returns the model with the memories as they are before the run. It is called only if the run is
     noted. An exception counts as a difference. Only the first run of a simulation that goes wrong is noted.
     """
 
@@ -77,7 +77,7 @@ class Attempt:
         return self
 
     def ended(self) -> None:
-        """The run is over: what follows is not part of it."""
+        """The run has ended. What follows is not part of it."""
         self.end = now_ns()
 
     def __exit__(
@@ -96,12 +96,12 @@ def now_ns() -> int:
 
 
 def copy_of(machine: Machine) -> Machine:
-    """A model of its own with the same memories, for whoever goes on with the first."""
+    """A separate model with the same memories, so that the first may continue."""
     return deepcopy(machine)
 
 
 def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path()) -> None:
-    """Writes a suspect below `folder`, by default that of the simulation, unless it has one.
+    """Writes a suspect below `folder` (by default that of the simulation), unless there is one already.
 
     Its model holds one image.
     """
@@ -118,7 +118,7 @@ def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path(
 
 
 def load(folder: Path, config: ArrayConfig) -> Suspect | None:
-    """What `note` wrote below `folder`;
+    """The suspect that `note` wrote below `folder`.
 
     None if it wrote nothing. Raises `TatamiError` naming the file if it is damaged.
     """

@@ -1,3 +1,3 @@
-"""The pyuvm environment of the whole machine: agents at its pins, a register model, a scoreboard that
+"""The pyuvm environment of the whole machine: agents at its pins, a register model, and a scoreboard that
 predicts from what the monitors saw.
 """

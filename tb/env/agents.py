@@ -35,13 +35,13 @@ from tb.env.bus import (
 from tb.env.config import EnvConfig, RegisterKnobs
 from tb.plain.stream import Beats, StreamStalledError
 
-# cycles for the answer to a register access, which needs a few and waits for the host at most some dozens
+# cycles for the answer to a register access: it takes a few, and waits for the host at most some dozens
 PATIENCE = 2000
 
 
 class RegisterItem(uvm_sequence_item):
-    """One register access. `data` is what a write writes and what a read has read; `okay` is whether it was
-    answered with OKAY. `error` is set if no answer came.
+    """One register access. `data` is the value to write, or the value that was read. `okay`: it was answered
+    with OKAY. `error` is set if no answer came.
     """
 
     def __init__(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> None:
@@ -54,7 +54,7 @@ class RegisterItem(uvm_sequence_item):
         self.error: StreamStalledError | None = None
 
     def check(self) -> None:
-        """Raises what kept the answer from coming."""
+        """Raises the error, if the answer did not come."""
         if self.error is not None:
             raise self.error
 
@@ -69,7 +69,7 @@ class LoadItem(uvm_sequence_item):
 
 
 class PinMonitor(uvm_monitor):
-    """Hands on what one of the monitors of tb/env/bus.py sees."""
+    """Passes on what one of the monitors of tb/env/bus.py sees."""
 
     def __init__(self, name: str, parent: uvm_component) -> None:
         super().__init__(name, parent)
@@ -98,7 +98,7 @@ class Agent(uvm_agent):
 class RegisterDriver(uvm_driver):
     """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master.
 
-    That waits for the ready of B and R and leaves it to others.
+    The master waits for the ready of B and R; other code drives it.
     """
 
     def start_of_simulation_phase(self) -> None:
@@ -131,7 +131,7 @@ class RegisterDriver(uvm_driver):
             item.okay = False
 
     async def pause(self) -> None:
-        """Between two bursts of accesses."""
+        """Waits between two bursts of accesses."""
         if self.left == 0:
             self.left = int(self.rng.integers(*self.knobs.burst, endpoint=True))
             idle = int(self.rng.integers(*self.knobs.idle, endpoint=True))
@@ -140,7 +140,7 @@ class RegisterDriver(uvm_driver):
         self.left -= 1
 
     def delays(self) -> tuple[int, int]:
-        """Of the address and of the data of a write."""
+        """The delays of the address and of the data of a write."""
         knobs = self.knobs
         if knobs.address_delay == knobs.data_delay == 0:
             return 0, 0
@@ -148,7 +148,7 @@ class RegisterDriver(uvm_driver):
 
 
 class RegisterAgent(Agent):
-    """AXI4-Lite: accesses in, `Access` and `Answer` out."""
+    """AXI4-Lite. It takes accesses and gives `Access` and `Answer`."""
 
     def build_phase(self) -> None:
         super().build_phase()
@@ -173,14 +173,14 @@ class RegisterAgent(Agent):
         ]
 
     def use(self, knobs: RegisterKnobs) -> None:
-        """Turns the knobs, from the next access on."""
+        """Sets the knobs, from the next access on."""
         self.driver.knobs = knobs
         for ready in self.answers:
             ready.use(knobs.answers)
 
 
 class StreamInDriver(uvm_driver):
-    """Packets of sequence items to the pins."""
+    """Drives packets of sequence items onto the pins."""
 
     def start_of_simulation_phase(self) -> None:
         config: EnvConfig = self.cdb_get("config")
@@ -204,7 +204,7 @@ class StreamInDriver(uvm_driver):
 
 
 class StreamInAgent(Agent):
-    """The load stream: packets in, `Beat` out."""
+    """The load stream. It takes packets and gives `Beat`."""
 
     def build_phase(self) -> None:
         super().build_phase()
@@ -219,7 +219,7 @@ class StreamInAgent(Agent):
 
 
 class StreamOutAgent(Agent):
-    """The out stream: a backpressure profile in, `Words` and `Stall` out."""
+    """The out stream. It takes a backpressure profile and gives `Words` and `Stall`."""
 
     def start_of_simulation_phase(self) -> None:
         config = self.config
@@ -230,9 +230,9 @@ class StreamOutAgent(Agent):
 
 
 class PinAgent(Agent):
-    """Pins that are watched and not driven here:
+    """Pins that are watched here and not driven.
 
-    `Level`, `Reset`, and, where the simulator knows X, `Broken`.
+    It gives `Level`, `Reset` and, if the simulator knows X, `Broken`.
     """
 
     def build_phase(self) -> None:

@@ -1,6 +1,6 @@
-"""`BaseTest`: what every pyuvm test of the machine is made from.
+"""`BaseTest`: the base of every pyuvm test of the machine.
 
-A test gives `stimulus`, and may turn the knobs in `configure`.
+A test defines `stimulus`, and may set the knobs in `configure`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tb.env.scoreboard import Scoreboard
 
 
 class BaseTest(uvm_test):
-    """Builds the environment, runs the stimulus, reports what was compared.
+    """Builds the environment, runs the stimulus, and reports what was compared.
 
-    `wanted` names what must have been compared at the end (fields of `Compared` in tb/env/scoreboard.py).
+    `wanted` names what must have been compared by the end (fields of `Compared` in tb/env/scoreboard.py).
     """
 
     wanted: tuple[str, ...] = ("bytes", "answers", "counters", "edges")
@@ -41,7 +41,7 @@ class BaseTest(uvm_test):
         self.env = Environment("env", self)
 
     def configure(self, config: EnvConfig) -> None:
-        """Turn the knobs: those of streams and registers are drawn from the seed."""
+        """Sets the knobs. Those of streams and registers are drawn from the seed."""
         names = random_knobs(config, config.rng("knobs"))
         self.logger.info("in stream %s, out stream %s, answers %s; registers: %s", *names, config.registers)
 
@@ -49,7 +49,7 @@ class BaseTest(uvm_test):
         self.env.scoreboard.wanted = self.wanted
 
     async def stimulus(self) -> None:
-        """What the test does."""
+        """The stimulus of the test."""
         raise NotImplementedError
 
     async def run_phase(self) -> None:
@@ -58,7 +58,7 @@ class BaseTest(uvm_test):
                 await self.stimulus()
                 await self.env.settle()
             except Exception as error:
-                # what the scoreboard has to say comes first: it is nearer to the cause
+                # the message of the scoreboard comes first, because it is nearer to the cause
                 self.env.scoreboard.extract_phase()
                 messages = "\n".join(self.env.checker.messages[:5])
                 text = "".join(traceback.format_exception(error))
@@ -66,7 +66,7 @@ class BaseTest(uvm_test):
                 raise AssertionError(f"{messages}\n{type(error).__name__}: {error}".strip()) from error
 
     def results(self) -> dict[str, Any]:
-        """More to report."""
+        """Additional results to report."""
         return {}
 
     def extract_phase(self) -> None:

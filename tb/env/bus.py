@@ -1,8 +1,8 @@
-"""Drivers and monitors at the pins, on cocotb-bus. A monitor looks at the pins alone and knows nothing of the
+"""Drivers and monitors at the pins, on cocotb-bus. A monitor sees only the pins and knows nothing about the
 drivers.
 
 All act on a rising clock edge: they read what this edge sees, and drive what the next one will see. All sleep
-while nothing moves.
+while no signal changes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tb.plain.stream import Beats, StreamStalledError
 
 OKAY = 0
 LOW, HIGH = Logic("0"), Logic("1")  # comparing with these is cheaper than with integers
-PATIENCE = 50_000  # cycles that a beat may wait for tready before the machine counts as hung
+PATIENCE = 50_000  # cycles that a beat may wait for tready; after that the machine hangs
 
 
 def this_cycle() -> int:
-    """The number of the clock edge at which the simulation stands."""
+    """The number of the current clock edge."""
     return int(get_sim_time("ns")) // PERIOD_NS
 
 
@@ -42,10 +42,10 @@ def next_cycle() -> int:
 
 
 class MachineMonitor(BusMonitor):
-    """A monitor that keeps quiet during reset. What it has begun to put together is forgotten then."""
+    """A monitor that reports nothing during reset. A reset discards what it has only partly received."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self.quiet = True  # whether the edge sees reset, or a reset pin that nobody has driven yet
+        self.quiet = True  # whether the edge sees reset, or a reset pin that has not been driven yet
         super().__init__(*arguments, **named)
         cocotb.start_soon(self.follow_reset())
 
@@ -58,10 +58,10 @@ class MachineMonitor(BusMonitor):
                 self.forget()
 
     def forget(self) -> None:
-        """The reset pin has gone up."""
+        """Called when the reset pin rises."""
 
     def number(self, handle: Any) -> int:
-        """The value of a signal; X is reported, and read as 0."""
+        """The value of a signal. An X is reported, and read as 0."""
         try:
             return int(handle.value)
         except ValueError:
@@ -69,8 +69,8 @@ class MachineMonitor(BusMonitor):
             return 0
 
     async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int, int], None]) -> None:
-        """Calls `taken` with the cycle of every transfer of a channel and the cycles that it has waited, for
-        ever.
+        """For every transfer of a channel, calls `taken` with its cycle and the number of cycles that it
+        waited. Never returns.
         """
         edge, rises = RisingEdge(self.clock), RisingEdge(valid)
         waited = 0
@@ -109,7 +109,7 @@ class IrqMonitor(MachineMonitor):
         level: bool | None = None
         while True:
             await changes
-            # of several assignments to a register in one instant the last counts, and Icarus shows them all
+            # if a register is assigned several times in one instant, the last counts; Icarus shows them all
             await ReadOnly()
             now = self.bus.irq.value != LOW
             if now is not level:
@@ -135,7 +135,7 @@ class LoadMonitor(MachineMonitor):
 
 
 class OutMonitor(MachineMonitor):
-    """The out stream, as `Words` and `Stall` events. A word that waits must not change."""
+    """The out stream, as `Words` and `Stall` events. A waiting word must not change."""
 
     _signals = ("tdata", "tvalid", "tready", "tlast")
 
@@ -169,7 +169,7 @@ class OutMonitor(MachineMonitor):
                 self._recv(Stall(next_cycle(), False))
 
     def flush(self, cycle: int, last: bool = False) -> None:
-        """Hands on the words that were taken up to and including `cycle`, without a gap."""
+        """Passes on the words that were taken without a gap, up to and including `cycle`."""
         if self.taken:
             self._recv(Words(cycle, b"".join(self.taken), last))
             self.taken.clear()
@@ -225,7 +225,7 @@ class RegisterMonitor(MachineMonitor):
         await self.handshakes(bus.rvalid, bus.rready, self.read)
 
     def forget(self) -> None:
-        """Half a write is none after a reset."""
+        """After a reset, half a write is discarded."""
         self.addresses.clear()
         self.data.clear()
 
@@ -238,7 +238,7 @@ class RegisterMonitor(MachineMonitor):
         self.join(cycle)
 
     def join(self, cycle: int) -> None:
-        """A write is taken with the later of its address and its data."""
+        """A write is complete when both its address and its data have come."""
         if self.addresses and self.data:
             self._recv(Access(cycle, True, self.addresses.popleft(), *self.data.popleft()))
 
@@ -256,7 +256,7 @@ class RegisterMonitor(MachineMonitor):
 class UnknownMonitor(MachineMonitor):
     """X or Z on an output that must never show it, from the end of the first reset on, as `Broken` events.
 
-    For a simulator that knows X.
+    Only for a simulator that knows X.
     """
 
     _signals = (
@@ -288,7 +288,9 @@ class UnknownMonitor(MachineMonitor):
 
 @dataclass
 class Transfer:
-    """Packets to be sent back to back. `last=False` leaves out tlast: they are pieces of one that goes on."""
+    """Packets to be sent back to back. `last=False` leaves out tlast: they are pieces of one packet that
+    continues.
+    """
 
     packets: tuple[Beats, ...]
     last: bool = True
@@ -297,7 +299,7 @@ class Transfer:
 class LoadDriver(BusDriver):
     """Drives packets of 64-bit beats.
 
-    While tvalid is low the payload is X where the simulator knows X (`four_state`), else random.
+    While tvalid is low, the payload is X if the simulator knows X (`four_state`), else random.
     """
 
     _signals = ("tdata", "tvalid", "tready", "tlast")
@@ -321,7 +323,7 @@ class LoadDriver(BusDriver):
         self.idle()
 
     def idle(self) -> None:
-        """No beat, and garbage where one would be."""
+        """Drives no beat, with garbage as payload."""
         self.bus.tvalid.value = 0
         garbage = self.unknown or (
             int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
@@ -330,7 +332,7 @@ class LoadDriver(BusDriver):
         self.bus.tdata.value, self.bus.tlast.value = garbage
 
     def stop(self) -> None:
-        """Give up the packet that is being sent, for a reset by the pin."""
+        """Stops sending the current packet, for a reset by the pin."""
         self.stopped = True
 
     async def _driver_send(self, transaction: Transfer, sync: bool = True) -> None:
@@ -375,7 +377,7 @@ class LoadDriver(BusDriver):
 class ReadyDriver(BusDriver):
     """Drives the ready of a channel by a backpressure profile, which may be changed at any time.
 
-    `name` is what comes before `valid` and `ready`.
+    `name` is the prefix of `valid` and `ready`.
     """
 
     _signals = ("valid", "ready")
@@ -407,7 +409,7 @@ class ReadyDriver(BusDriver):
             await self.wait(int(self.rng.integers(*self.profile.on, endpoint=True)))
 
     async def wait(self, cycles: int) -> None:
-        """Wait for so many cycles in which something is there to be taken."""
+        """Waits for `cycles` cycles in which a transfer is offered."""
         edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.valid)
         while cycles > 0:
             await edge

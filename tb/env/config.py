@@ -1,4 +1,4 @@
-"""Knobs of the environment, typed. All random choices derive from one of them, the seed."""
+"""The knobs of the environment, with types. All random choices derive from one of them, the seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Range = tuple[int, int]  # both ends included
 
 @dataclass(frozen=True)
 class StreamKnobs:
-    """How the in stream is driven. After `burst` beats it pauses for `idle` cycles; inside a burst, `rate` is
+    """How the in stream is driven. After `burst` beats it pauses for `idle` cycles. Inside a burst, `rate` is
     the probability that a cycle carries a beat.
     """
 
@@ -28,8 +28,8 @@ class StreamKnobs:
 
 @dataclass(frozen=True)
 class Backpressure:
-    """When the receiver of a channel is ready: for `on` cycles, then not for `off`, counting the cycles in
-    which something is there for it. No `off`: always.
+    """When the receiver of a channel is ready: for `on` cycles, then not for `off` cycles. Only cycles in
+    which a transfer is offered count. If `off` is 0, it is always ready.
     """
 
     on: Range = (1, 1)
@@ -57,8 +57,8 @@ BACKPRESSURE = {
 @dataclass(frozen=True)
 class RegisterKnobs:
     """How registers are accessed. `address_delay` and `data_delay` are the largest delays, in cycles, of a
-    write's address and of its data, each drawn for every write. After `burst` accesses there are none for
-    `idle` cycles. `answers` is when the host takes those on B and R.
+    write's address and of its data. A delay is drawn for every write. After `burst` accesses there are no
+    accesses for `idle` cycles. `answers`: when the host takes the answers on B and R.
     """
 
     address_delay: int = 0
@@ -70,8 +70,8 @@ class RegisterKnobs:
 
 @dataclass
 class EnvConfig:
-    """What an environment is built from. `seed` is the test's own unless a test turns it; `fault` names an
-    injection of tb/env/faults.py, empty for none.
+    """The configuration of an environment. `seed` is the test's own unless a test changes it. `fault` names a
+    fault of tb/env/faults.py; it is empty for none.
     """
 
     dut: Any
@@ -84,22 +84,22 @@ class EnvConfig:
     seed: int = field(default_factory=seed_of_test)
 
     def rng(self, stream: str) -> np.random.Generator:
-        """A numpy generator for the seed; each `stream` name gives one of its own."""
+        """A numpy generator for the seed. Each `stream` name gives a separate generator."""
         return generator(self.seed, stream)
 
     def seed_random(self) -> None:
-        """Seeds Python's own generator, for whoever draws from that."""
+        """Seeds Python's own generator, for code that uses it."""
         random.seed(self.seed)
 
 
 def from_settings(dut: Any) -> EnvConfig:
-    """The configuration that the runner asks for: build, simulator, and fault."""
+    """The configuration that the runner requests: build, simulator, and fault."""
     told = settings.get()
     return EnvConfig(dut, told.config, told.sim == "icarus", fault=told.fault)
 
 
 def random_knobs(config: EnvConfig, rng: np.random.Generator) -> tuple[str, str, str]:
-    """Draws streams and register knobs for a test; returns the names of the profiles: in stream, out stream,
+    """Draws streams and register knobs for a test. Returns the names of the profiles: in stream, out stream,
     answers to register accesses.
     """
     stream = str(rng.choice(["full", "gaps", "bursts", "starved"], p=[0.45, 0.25, 0.25, 0.05]))

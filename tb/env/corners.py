@@ -1,4 +1,4 @@
-"""Small networks at the corners of what the machine can do, and programs that are hardly any."""
+"""Small networks at the limits of the machine, and programs with almost no content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Weights = npt.NDArray[np.int64]
 def requant(
     filters: int, *, multiplier: int = 1, shift: int = 0, bias: int = 0, relu: bool = False
 ) -> Requant:
-    """The same for every filter."""
+    """The same requantisation for every filter."""
     return Requant(np.full(filters, bias), np.full(filters, multiplier), np.full(filters, shift), relu)
 
 
@@ -29,7 +29,7 @@ def conv(
 
 
 def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Network]]:
-    """Every network with what is special about it. T and G are those of the build."""
+    """Networks, each with a note that says what is special about it. T and G are those of the build."""
     t, g = config.size, config.group
 
     def some(*shape: int, keep: float = 1.0) -> Weights:
@@ -100,7 +100,9 @@ def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[t
 
 
 def bare_programs(config: ArrayConfig) -> Iterator[tuple[str, list[Packet], int]]:
-    """Programs without a layer: nothing at all, one word, a whole bank, at the very end of memory."""
+    """Programs without a layer: END alone, OUT of one word, OUT of a whole bank, and a program at the end of
+    the memory.
+    """
     spec = memories(config)["PROGRAM"]
 
     def program(address: int, *outs: tuple[int, int, int]) -> list[Packet]:

@@ -23,7 +23,7 @@ class CoverageSampler(Subscriber):
 
 
 def attach(dut: Any, period_ns: int, subscribers: list[Subscriber]) -> None:
-    """Collect coverage in an environment, if it is on: call once a test, before the clock runs."""
+    """Collects coverage in an environment, if it is on. Call it once for each test, before the clock runs."""
     if collect.enabled():
         watch(dut, period_ns, programs_follow=True)
         subscribers.append(CoverageSampler())

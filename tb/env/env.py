@@ -19,11 +19,11 @@ from tb.env.scoreboard import Checker, Scoreboard
 from tb.plain.stream import StreamRuleError
 
 RESET_CYCLES = 4
-SETTLE_CYCLES = 20  # after the last stimulus, so that nothing is under way
+SETTLE_CYCLES = 20  # after the last stimulus, so that everything has ended
 
 
 class Faulty(Scoreboard):
-    """The scoreboard behind a fault."""
+    """The scoreboard, with a fault inserted before it."""
 
     def build_phase(self) -> None:
         super().build_phase()
@@ -42,7 +42,7 @@ class Faulty(Scoreboard):
 
 
 class Environment(uvm_env):
-    """Everything around the machine.
+    """The environment of the machine.
 
     Tests reach it as `self.env`, sequences as the `env` that they are started with.
     """
@@ -79,9 +79,9 @@ class Environment(uvm_env):
             await ClockCycles(self.dut.clk, count)
 
     async def reset(self, cycles: int = RESET_CYCLES) -> None:
-        """Reset by the pin.
+        """Resets by the pin.
 
-        What the in stream was sending is given up; no register access may be under way.
+        A packet that the in stream was sending is dropped. No register access may be in progress.
         """
         self.stream_in.driver.bus.stop()
         self.dut.rst.value = 1
@@ -94,7 +94,7 @@ class Environment(uvm_env):
         self.model.reset()
 
     async def interrupt(self, timeout_cycles: int) -> None:
-        """Sleep until the interrupt pin is high."""
+        """Sleeps until the interrupt pin is high."""
         if self.dut.irq.value == 1:
             return
         try:

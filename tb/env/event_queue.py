@@ -1,4 +1,4 @@
-"""Brings what several monitors report into the order of the clock."""
+"""Sorts the reports of several monitors by clock cycle."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from itertools import count
 
 from tb.env.events import ORDER, Event
 
-# A change behind a clock edge is reported with the number of the next one, before some monitor has reported
-# what the first edge saw.
+# A change after a clock edge is reported with the number of the next edge. After that, a monitor may still
+# report what the first edge saw.
 LAG = 1
 
 
 class EventQueue:
-    """Collects events and hands them on by cycle, and within a cycle by kind (tb/env/events.py), once no
-    earlier one can come.
+    """Collects events and passes them on in the order of cycles, and within a cycle in the order of kinds
+    (tb/env/events.py). It passes an event on when no earlier one can come.
     """
 
     def __init__(self, take: Callable[[Event], None]) -> None:
@@ -32,10 +32,10 @@ class EventQueue:
         heapq.heappush(self.heap, (cycle, ORDER[type(event)], next(self.number), event))
 
     def pass_on(self, before: int) -> None:
-        """Hands on all events of cycles earlier than `before`."""
+        """Passes on all events of cycles earlier than `before`."""
         while self.heap and self.heap[0][0] < before:
             self.take(heapq.heappop(self.heap)[3])
 
     def flush(self) -> None:
-        """Hands on the rest."""
+        """Passes on the rest."""
         self.pass_on(self.newest + 1)

@@ -1,4 +1,4 @@
-"""What the monitors see, and nothing else: the only things that reach the scoreboard.
+"""The events that the monitors report. Nothing else reaches the scoreboard.
 
 A `cycle` is the number of a rising clock edge, and stands for the values that this edge sees.
 """
@@ -35,7 +35,7 @@ class Beat:
 
 @dataclass(slots=True, frozen=True)
 class Stall:
-    """From this cycle on a word of the out stream waits (`waiting`), or none does any more."""
+    """From this cycle on, a word of the out stream waits (`waiting`), or no word waits any more."""
 
     cycle: int
     waiting: bool
@@ -43,8 +43,8 @@ class Stall:
 
 @dataclass(slots=True, frozen=True)
 class Words:
-    """The receiver took words of the out stream, one a cycle, the last of them in this cycle: their bytes,
-    first pixel first.
+    """The receiver took words of the out stream, one in each cycle, the last of them in this cycle: their
+    bytes, first pixel first.
     """
 
     cycle: int
@@ -67,7 +67,8 @@ class Access:
 class Answer:
     """The machine answered the oldest access of its kind.
 
-    `data` is that of a read, `waited` the cycles in which the host was not ready for it.
+    `data` is the value of a read. `waited`: the number of cycles in which the host was not ready for the
+    answer.
     """
 
     cycle: int
@@ -79,7 +80,7 @@ class Answer:
 
 @dataclass(slots=True, frozen=True)
 class Broken:
-    """The machine broke a rule of a bus, or showed X: `what` says where."""
+    """The machine broke a rule of a bus, or showed X. `what` says where."""
 
     cycle: int
     what: str

@@ -1,8 +1,8 @@
-"""Faults on purpose: what must make the scoreboard fail. Named by the option `fault`; the tests of the
-environment use them, nothing else does.
+"""Faults that must make the scoreboard fail. The option `fault` names one. Only the tests of the environment
+use them.
 
-Each stands between the monitors and the scoreboard and changes what the scoreboard sees, once: to it, the
-machine has misbehaved.
+Each is inserted between the monitors and the scoreboard and changes once what the scoreboard sees. To the
+scoreboard it looks as if the machine were wrong.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class PacketFault(Fault):
 
 
 class LostPacket(Fault):
-    """Takes away the first packet of the out stream."""
+    """Removes the first packet of the out stream."""
 
     def __init__(self) -> None:
         super().__init__(Words, lambda _: (), once=False)
@@ -101,7 +101,7 @@ def is_last(event: Event) -> bool:
 
 
 def flipped(event: Event) -> Iterable[Event]:
-    """One bit of what the event carries."""
+    """Flips one bit of the data of an event."""
     if isinstance(event, Words):
         return (replace(event, data=bytes([event.data[0] ^ 1]) + event.data[1:]),)
     assert isinstance(event, Beat | Answer)
@@ -146,7 +146,7 @@ def writes_control(event: Event, bits: int) -> bool:
 
 
 def beat_after(event: Event, cycles: int) -> Iterable[Event]:
-    """A packet of one beat that the machine has no business to take then."""
+    """A packet of one beat that the machine must not take at that time."""
     return (event, Beat(event.cycle + cycles, header_beat(9, 0, 1, 0), True))
 
 
@@ -181,14 +181,14 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 }
 
 # Faults of the stimulus. The reset pin goes up and down between two clock edges, so that the machine is never
-# reset; a program sends a word that nobody has written; a word changes while it waits to be taken (where the
+# reset. A program sends a word that was never written. A word changes while it waits to be taken (if the
 # simulator can force a port).
 SHORT_RESET, UNWRITTEN, RESTLESS = "short_reset", "unwritten", "restless_word"
 STIMULUS = (SHORT_RESET, UNWRITTEN, RESTLESS)
 
 
 def disturb(name: str, dut: Any) -> None:
-    """Starts a fault at the pins, if it is one."""
+    """Starts a fault at the pins, if `name` is one."""
     if name == RESTLESS:
         cocotb.start_soon(restless_word(dut))
 
@@ -206,7 +206,7 @@ async def restless_word(dut: Any) -> None:
 
 
 def find(name: str) -> Fault | None:
-    """The fault of that name between monitors and scoreboard, none for an empty one or a fault of the
+    """The fault of that name between monitors and scoreboard. None for an empty name or a fault of the
     stimulus.
     """
     if not name or name in STIMULUS:

@@ -1,8 +1,8 @@
-"""The scoreboard's own memories: the array model's, and which words of the feature banks are certain.
+"""The scoreboard's own memories: those of the array model, and which words of the feature banks are certain.
 
-A run that ends by a reset or an error has written some of its words and not others. Such a word may hold what
-it held before (`either`), or, where the model stops inside a layer, anything (`vague`); the first packet that
-shows it settles the matter.
+A run that is ended by a reset or an error has written some of its words and not others. Such a word may still
+hold its old value (`either`). If the model stops inside a layer, it may hold any value (`vague`). The first
+packet that shows the word decides which.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PLANNED = ("PROGRAM", "TILE", "FILTER")  # the memories that decide which words 
 
 @dataclass
 class ExpectedPacket:
-    """A packet that the machine is to send: int8 [words, T], from word `base` of `bank`, by the OUT record at
-    program word `record`.
+    """A packet that the machine has to send: int8 [words, T], from word `base` of `bank`, by the OUT record
+    at program word `record`.
     """
 
     record: int
@@ -39,9 +39,9 @@ class ExpectedPacket:
 
 @dataclass
 class LayersRun:
-    """A program with layers, and the memories as they were when it was started, in cycle `begin`.
+    """A program with layers, and the contents of the memories when it was started in cycle `begin`.
 
-    It ended in cycle `end`, if it has.
+    It ended in cycle `end`, if it has ended.
     """
 
     start: int
@@ -51,7 +51,7 @@ class LayersRun:
     end: int | None = None
 
     def machine(self, config: ArrayConfig) -> Machine:
-        """A model of its own with these memories."""
+        """A separate model with these memories."""
         machine = Machine(config)
         machine.features = self.features.copy()
         machine.memory = {name: table.copy() for name, table in self.tables.items()}
@@ -60,7 +60,7 @@ class LayersRun:
 
 @dataclass(frozen=True)
 class PlannedRecord:
-    """A record of a program, and for a LAYER the words [G, depth] that it writes."""
+    """A record of a program. For a LAYER, also the words [G, depth] that it writes."""
 
     address: int
     record: Layer | Out
@@ -68,7 +68,7 @@ class PlannedRecord:
 
 
 class Memories:
-    """Loads sections, runs programs, and knows what is certain."""
+    """Loads sections, runs programs, and keeps track of what is certain."""
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
@@ -102,13 +102,15 @@ class Memories:
             self.certain((section.bank, slice(section.address, section.address + len(section.words))))
 
     def certain(self, where: Mask | tuple[int, slice]) -> None:
-        """These words have been written and hold what the model holds."""
+        """Marks these words as written; they hold what the model holds."""
         self.written[where] = True
         self.either[where] = False
         self.vague[where] = False
 
     def run(self, start: int, cycle: int) -> tuple[ProgramRun | ProgramError, list[ExpectedPacket]]:
-        """What the program at `start` does, begun in a cycle, and the packets that it sends."""
+        """Runs the program at `start`, begun in a cycle, in the model. Returns its result and the packets
+        that it sends.
+        """
         self.before = self.words().copy()
         self.written_before = self.written.copy()
         self.open_before = self.either | self.vague
@@ -139,14 +141,14 @@ class Memories:
         return outcome, packets
 
     def finished(self, error: ProgramError) -> int:
-        """How many records were done with, results and all, when a program ended in an error."""
+        """The number of records that were complete, with their results, when a program ended in an error."""
         layers = list(error.run.layers)
         while layers and self.machine.followed(layers[-1].index):
             layers.pop()
         return len(layers) + len(error.run.packets)
 
     def plan(self, start: int) -> list[PlannedRecord]:
-        """The records from `start` on, up to END or to what is none."""
+        """The records from `start` on, up to END or to a word that is not a record."""
         if start not in self.plans:
             records = []
             for address in range(start, self.config.program_depth):
@@ -159,7 +161,7 @@ class Memories:
         return self.plans[start]
 
     def writes(self, layer: Layer) -> Mask:
-        """The words that a LAYER record writes, those that are in their bank."""
+        """The words that a LAYER record writes, as far as they are inside their bank."""
         mask = np.zeros_like(self.written)
         tiles = columns("TILE", self.machine.memory["TILE"][layer.tile_range, 0])
         for first in tiles.filter_base.tolist():
@@ -170,9 +172,7 @@ class Memories:
         return mask
 
     def abort(self) -> None:
-        """The run that was started last was cut off: each word that it was to change may or may not have
-        changed.
-        """
+        """The last run was cut off. Each word that it would have changed may or may not have changed."""
         changed = (self.words() != self.before).any(axis=2)
         closed = self.open_before & ~(self.either | self.vague)
         self.vague |= closed | (self.written & ~self.written_before)
@@ -181,11 +181,11 @@ class Memories:
         self.other[changed] = self.before[changed]
 
     def seen(self, packet: ExpectedPacket, words: Int8Array) -> tuple[Mask, Mask]:
-        """Compares the first words of a packet: (bool [words, T], true where a byte is right; bool [words],
-        true where a word was ever written).
+        """Compares the first words of a packet. Returns bool [words, T], true where a byte is right, and bool
+        [words], true where a word was ever written.
 
-        A word that may be either must be one of the two, all of it. A word that was never written must not be
-        sent. Settles what was open.
+        A word that may be either value must be one of the two as a whole. A word that was never written must
+        not be sent. After this, the words are certain.
         """
         where = packet.bank, slice(packet.base, packet.base + len(words))
         either, vague, known = self.either[where], self.vague[where], self.written[where] | self.vague[where]

@@ -1,8 +1,7 @@
-"""Second images that must give the same planes as the first: the machine's own symmetries, which need no
-model to tell right from wrong.
+"""Second images that must give the same planes as the first. They use symmetries of the machine, so no model
+is needed to decide what is right.
 
-Every function derives an image from one that was compiled; `Image.placements` always says where the planes
-lie.
+Every function derives an image from a compiled image. `Image.placements` always says where the planes lie.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from pymodel.machine.slot_rows import image_rows, store_rows
 
 
 def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
-    """Every plane moves from its bank to another, all planes of a bank together; members, selects and filters
-    follow.
+    """Every plane moves from its bank to another one, with all planes of a bank together. Members, selects
+    and filters are changed to match.
     """
     size = image.config.group
-    shifted = (np.arange(size) + rng.integers(1, max(2, size))) % size  # no plane stays where it was
+    shifted = (np.arange(size) + rng.integers(1, max(2, size))) % size  # every plane changes its bank
     order = rng.permutation(size)
     to = np.empty(size, np.int64)
     to[order] = order[shifted]
@@ -51,8 +50,8 @@ def permuted_banks(image: Image, rng: np.random.Generator) -> Image:
 
 
 def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
-    """The input channels of a bank change places within it, and the groups change their numbers; members and
-    lanes follow.
+    """The input channels of a bank exchange places within it, and the groups get new numbers. Members and
+    lanes are changed to match.
     """
     place = image.placements["input"]
     base = np.array(place.base)
@@ -75,7 +74,7 @@ def permuted_channels(image: Image, rng: np.random.Generator) -> Image:
 
 
 def split_passes(image: Image, rng: np.random.Generator) -> Image:
-    """Every tile takes one pass more, and its lanes are strewn over the passes at random, empty lanes in
+    """Every tile gets one more pass. Its lanes are distributed over the passes at random, with empty lanes in
     between.
     """
     t = image.config.size
@@ -98,9 +97,9 @@ def split_passes(image: Image, rng: np.random.Generator) -> Image:
 
 
 def split_tiles(image: Image, rng: np.random.Generator) -> Image:
-    """Every tile becomes two, each with some of its filters in other columns; both run over all its lanes.
+    """Every tile becomes two, each with some of its filters in other columns. Both run over all its lanes.
 
-    Tiles change their order, too.
+    The order of the tiles also changes.
     """
     t = image.config.size
     program = image.section("PROGRAM").words.copy()
@@ -139,7 +138,7 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
 
 
 def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:
-    """The tensors int8 [C, H, W] that the packets of the dump program carry."""
+    """The tensors int8 [C, H, W] in the packets of the dump program."""
     found: dict[str, npt.NDArray[np.int8]] = {}
     for name, place in image.placements.items():
         words = np.zeros((place.shape[0], place.channel_words, place.size), np.int8)

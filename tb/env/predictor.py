@@ -1,8 +1,8 @@
-"""The machine as a host sees it, cycle by cycle: registers, interrupt, errors, runs and counters, from what
-was seen at the pins alone.
+"""Predicts the machine as a host sees it, cycle by cycle: registers, interrupt, errors, runs and counters. It
+uses only what was seen at the pins.
 
-`settle(cycle)` brings everything that can be read to that cycle. A change that an event causes becomes
-visible a cycle or two later: it waits as an effect until then. The latencies are those of rtl/psa_regs.v.
+`settle(cycle)` updates everything that can be read to that cycle. A change that an event causes becomes
+visible a cycle or two later. Until then it waits as an effect. The latencies are those of rtl/psa_regs.v.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ CLEARED = 2  # a soft reset shows
 # Cycles after the last one of a run
 ENDED = 1
 
-# Effects of one cycle, in the order in which they take place: an event wins over a clear, a reset over
-# everything.
+# Effects of one cycle, in the order in which they take place. An event wins over a clear, and a reset wins
+# over everything.
 CLEAR, SET, RESET = range(3)
 
 
 @dataclass(frozen=True)
 class ResetSeen:
-    """A reset, for subscribers. `offset` is the cycle of the run that it met, those not counted in which a
-    word waited to be sent; `run` is what that run would have done; None if it met none. `stopped`: an error
-    has stopped the run before.
+    """A reset, for subscribers. `offset` is the cycle of the run in which it came; cycles in which a word
+    waited to be sent are not counted. `run` is what that run would have done. Both are None if no program was
+    running. `stopped`: an error had stopped the run before.
     """
 
     hard: bool
@@ -57,22 +57,22 @@ class ResetSeen:
 
 
 class Subscriber:
-    """Whoever wants to know what the scoreboard saw and predicted, functional coverage above all.
+    """Receives what the scoreboard saw and predicted. Functional coverage is one.
 
-    Each method may be left as it is.
+    Each method may be left empty.
     """
 
     def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
-        """A program was started and predicted. `machine` holds the memories as they are after it."""
+        """A program was started and predicted. `machine` holds the memories after it."""
 
     def register(self, access: Access, answer: Answer) -> None:
         """A register access and its answer."""
 
     def packet(self, packet: LoadPacket) -> None:
-        """A packet of the load stream came to its end, or was cut off."""
+        """A packet of the load stream ended, or was cut off."""
 
     def sent(self, packet: bytes, whole: bool) -> None:
-        """A packet of the out stream came to its end, or was cut off."""
+        """A packet of the out stream ended, or was cut off."""
 
     def reset(self, reset: ResetSeen) -> None:
         """A reset took effect."""
@@ -80,9 +80,9 @@ class Subscriber:
 
 @dataclass
 class Prediction:
-    """The answer to come;
+    """The expected answer.
 
-    `value` is that of a read. `run` is set where the value is a counter of a run that has ended.
+    `value` is that of a read. `run` is set if the value is a counter of a run that has ended.
     """
 
     access: Access
@@ -94,8 +94,8 @@ class Prediction:
 
 @dataclass
 class ActiveRun:
-    """A run. `accepted` is the cycle in which START was taken, `end` the one in which its end shows; `read`
-    collects the counters that were read after it.
+    """A run. `accepted` is the cycle in which START was taken, `end` the cycle in which its end is visible.
+    `read` collects the counters that were read after it.
     """
 
     start: int
@@ -118,7 +118,7 @@ class ActiveRun:
 
 
 class Predictor:
-    """What the machine must show. Complaints go to `complain`."""
+    """The state that the machine must show. Complaints go to `complain`."""
 
     def __init__(self, config: ArrayConfig, complain: Callable[[int, str], None]) -> None:
         self.config = config
@@ -132,12 +132,12 @@ class Predictor:
         self.effects: list[tuple[int, int, int, Callable[[], None]]] = []
         self.number = count()
         self.answers: dict[bool, deque[Prediction]] = {True: deque(), False: deque()}
-        self.edges: deque[Level] = deque()  # of the interrupt pin, yet to be seen
+        self.edges: deque[Level] = deque()  # of the interrupt pin, not seen yet
         self.pin = False
         self.forget()
 
     def forget(self) -> None:
-        """Everything that the reset pin clears."""
+        """Clears everything that the reset pin clears."""
         self.values = {"IRQ_ENABLE": 0, "PROGRAM_START": 0}
         self.status = 0  # IRQ_STATUS
         self.error = 0
@@ -149,7 +149,7 @@ class Predictor:
         self.stalls: list[tuple[int, int]] = []
         self.waiting: int | None = None
         self.last_beat = -1
-        self.closed = -1  # the cycle in which a soft reset shuts the in stream
+        self.closed = -1  # the cycle in which a soft reset closes the in stream
         self.want = False
         self.cleared = False
 
@@ -159,7 +159,7 @@ class Predictor:
         heapq.heappush(self.effects, (cycle, order, next(self.number), effect))
 
     def settle(self, cycle: int) -> None:
-        """Everything that shows in `cycle` has taken effect."""
+        """Applies all effects that are visible in `cycle`."""
         while True:
             end = self.run_shows(cycle)
             if end <= min(cycle, self.effects[0][0] if self.effects else NEVER):
@@ -169,7 +169,7 @@ class Predictor:
             self.group(self.effects[0][0])
 
     def group(self, cycle: int) -> None:
-        """All effects of one cycle. The interrupt pin follows its registers a cycle later."""
+        """Applies all effects of one cycle. The interrupt pin follows its registers a cycle later."""
         self.cycle = cycle
         level = self.want
         while self.effects and self.effects[0][0] == cycle:
@@ -191,7 +191,7 @@ class Predictor:
         return known + (max(0, before - self.waiting) if self.waiting is not None else 0)
 
     def run_shows(self, cycle: int) -> int:
-        """The next cycle in which the run changes what can be read, as far as can be told in `cycle`."""
+        """The next cycle in which the run changes what can be read, as far as this is known in `cycle`."""
         run = self.run
         if run is None:
             return NEVER
@@ -201,7 +201,7 @@ class Predictor:
         return begin + run.outcome.cycles - 1 + ENDED
 
     def end_run(self) -> None:
-        """The run has ended, or its error shows."""
+        """Called when the run has ended, or its error is visible."""
         run = self.run
         assert run is not None
         error = run.outcome if isinstance(run.outcome, ProgramError) else None
@@ -211,7 +211,7 @@ class Predictor:
             run.found = True
             self.set_error(error.code, error.info)
             if error.cycles > error.cycle + 1:
-                return  # it goes on for a cycle
+                return  # it continues for a cycle
         if run.packets:
             self.complain(
                 self.cycle,
@@ -238,13 +238,13 @@ class Predictor:
 
     @staticmethod
     def totals(run: ActiveRun) -> dict[str, int]:
-        """The other counters, of a run that came to its end."""
+        """The other counters, for a run that reached its end."""
         return {"BUSY_CYCLES": run.done.busy_cycles, "SLOT_ROWS": run.done.slot_rows, "WORDS": run.done.words}
 
     def progress(self, run: ActiveRun, cycle: int) -> dict[str, int]:
         """The other counters as read in `cycle`, while the run lasts.
 
-        While it does, no table that it uses can change.
+        During the run, no table that it uses can change.
         """
         if run.progress is None:
             written = run.outcome.cycle + 1 if isinstance(run.outcome, ProgramError) else run.outcome.cycles
@@ -277,7 +277,7 @@ class Predictor:
         self.counting = True
 
     def set_error(self, code: ErrorCode, info: int) -> None:
-        """The first error stays."""
+        """Sets an error. If there already is one, the first error stays."""
         if not self.error:
             self.error = code | info << 8
             self.status |= ERROR
@@ -285,7 +285,7 @@ class Predictor:
     # resets
 
     def soft_reset(self) -> None:
-        """What a soft reset does, when it shows."""
+        """The effects of a soft reset, when they become visible."""
         self.tell_reset(hard=False)
         self.abort()
         self.error = self.status = 0
@@ -296,7 +296,7 @@ class Predictor:
         self.load()
 
     def hard_reset(self) -> None:
-        """What the reset pin does, when it shows."""
+        """The effects of the reset pin, when they become visible."""
         self.tell_reset(hard=True)
         self.abort()
         self.loader.hard_reset()
@@ -308,7 +308,7 @@ class Predictor:
         self.cleared = True
 
     def abort(self) -> None:
-        """Ends the run, if there is one, in the middle."""
+        """Ends the run, if there is one, before its end."""
         if self.run is not None:
             self.memories.abort()
             self.run.packets.clear()
@@ -319,7 +319,7 @@ class Predictor:
         if run is not None:
             counters = self.cycles(run, self.cycle)
         elif self.ended is not None and self.ended.end == self.cycle:
-            run = self.ended  # the reset has met its last cycle
+            run = self.ended  # the reset came in its last cycle
         offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
         stopped = self.ended is not None and isinstance(self.ended.outcome, ProgramError)
         seen = ResetSeen(
@@ -348,7 +348,7 @@ class Predictor:
         self.load()
 
     def load(self) -> None:
-        """What the loader has written goes into the memories."""
+        """Puts what the loader has written into the memories."""
         if self.loader.section is not None:
             self.memories.load(self.loader.section)
         if self.loader.packet is not None:
@@ -391,7 +391,7 @@ class Predictor:
         self.values[name] = self.values[name] & ~mask | value
 
     def control(self, cycle: int, value: int) -> bool:
-        """A write to CONTROL; returns whether it is granted."""
+        """A write to CONTROL. Returns whether it is granted."""
         if value & START:
             if value & SOFT_RESET or self.busy or self.error or self.loading(cycle):
                 return False

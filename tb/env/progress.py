@@ -1,7 +1,7 @@
-"""How far a run has come in any of its cycles: what BUSY_CYCLES, SLOT_ROWS and WORDS count, from
+"""How far a run has come in any of its cycles: the counts of BUSY_CYCLES, SLOT_ROWS and WORDS, from
 docs/machine.md ("Timing", "Sequencer").
 
-The array model has these only for whole records; a host may read them while a program runs, or after an error
+The array model has these only for whole records. A host may read them while a program runs, or after an error
 in the middle of a layer.
 """
 
@@ -20,8 +20,8 @@ SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
 
 
 class Progress:
-    """Of the program at `start`, which stops after `end` cycles, those in which a word waits to be sent not
-    counted. After an error no word is written: `written` is the first cycle without.
+    """The progress of the program at `start`, which stops after `end` cycles. Cycles in which a word waits to
+    be sent are not counted. After an error no word is written: `written` is the first cycle without writes.
     """
 
     def __init__(self, machine: Machine, start: int, end: int, written: int) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self.words = [cycle for cycle in self.words if cycle < written]
 
     def records(self, start: int) -> Iterator[Layer | Out]:
-        """The records that take time, up to END or to what is none."""
+        """The records that take time, up to END or to a word that is not a record."""
         for values in self.machine.memory["PROGRAM"][start:, 0].tolist():
             record = decode(values)
             if not isinstance(record, Layer | Out):
@@ -52,12 +52,12 @@ class Progress:
             yield record
 
     def layer(self, layer: Layer, cycle: int) -> int:
-        """A layer whose first lane is issued in `cycle`; returns the cycle after its last, or after the end
-        of the run.
+        """A layer whose first lane is issued in `cycle`. Returns the cycle after its last cycle, or after the
+        end of the run.
         """
         t = self.machine.config.size
         tiles = self.machine.memory["TILE"][layer.tile_range, 0].tolist()
-        if cycle >= self.end:  # a layer that is refused runs nothing, and its chunks may have no words
+        if cycle >= self.end:  # a refused layer runs nothing, and its chunks may have no words
             return cycle
         for words in layer.chunks():
             if cycle >= self.end:
@@ -74,7 +74,7 @@ class Progress:
         return cycle
 
     def legal(self, layer: Layer, words: range) -> int:
-        """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist: from
+        """How many of the words come before the first whose place in EDGE, TAP or a bank does not exist. From
         there on no lane is issued.
         """
         config = self.machine.config
@@ -85,7 +85,7 @@ class Progress:
         return int(np.argmax(bad)) if bad.any() else len(words)
 
     def write(self, words: range, filter_base: int, cycle: int) -> None:
-        """The results of a tile, whose last pass begins in `cycle`: those that are for a word that exists."""
+        """The results of a tile whose last pass begins in `cycle`, for the words that exist."""
         config = self.machine.config
         filters = columns("FILTER", self.machine.memory["FILTER"][filter_base : filter_base + config.size, 0])
         entries = zip(filters.write.tolist(), filters.bank.tolist(), filters.base.tolist(), strict=True)
@@ -95,7 +95,7 @@ class Progress:
                 self.words += [cycle + i * config.size + word_stage(config.size) + column for i in fit]
 
     def counts(self, cycle: int) -> dict[str, int]:
-        """The counters as they stand in `cycle`: of everything before it."""
+        """The counters in `cycle`. They include everything before it."""
         cycle = min(cycle, self.end)
 
         def of(spans: list[tuple[int, int]]) -> int:

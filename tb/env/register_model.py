@@ -1,8 +1,8 @@
 """The register model: pyuvm's register layer, built from the one table (pymodel/machine/registers.py), and
-the register sequences that pyuvm lacks.
+the register sequences that pyuvm does not have.
 
-The sequences check against the table alone. The scoreboard, which sees the same accesses, checks them against
-the machine's state.
+The sequences check only against the table. The scoreboard sees the same accesses and checks them against the
+machine's state.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ALL = (1 << BITS) - 1
 ADDRESSES = 256  # the address bus has eight bits
 WHOLE = RegisterField(BITS - 1, 0)
 
-# What hardware changes by itself, so that a value read is not the value last written.
+# Registers that the hardware changes, so that the value read is not the value last written.
 VOLATILE = ("STATUS", "ERROR", "IRQ_STATUS", "CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS")
 
 
 class RegisterAdapter(uvm_reg_adapter):
-    """Register operations to and from items of the register agent."""
+    """Converts register operations to items of the register agent, and back."""
 
     def __init__(self) -> None:
         super().__init__("adapter")
@@ -64,7 +64,7 @@ class RegisterBlock(uvm_reg_block):
         self.reset()
 
     def add(self, register: Register) -> uvm_reg:
-        """A register with the fields of the table, or with one that is all of it."""
+        """A register with the fields of the table. Without fields, it gets one field with all bits."""
         made = uvm_reg(register.name, BITS)
         made.configure(self)
         for name, part in (register.fields or {"VALUE": WHOLE}).items():
@@ -103,7 +103,7 @@ class RegisterSequence(uvm_sequence):
         return int(value)
 
     async def write(self, name: str, value: int, granted: bool = True) -> None:
-        """A write that must be granted, or must not."""
+        """A write that must be granted, or must be refused."""
         status = await self.model.registers[name].write(value)
         self.check(
             (status == uvm_status_e.UVM_IS_OK) == granted,
@@ -111,7 +111,7 @@ class RegisterSequence(uvm_sequence):
         )
 
     async def raw(self, write: bool, address: int, data: int = 0, strobe: int = 0xF) -> RegisterItem:
-        """An access beside the model."""
+        """An access without the register model."""
         item = RegisterItem(write, address, data, strobe)
         await self.start_item(item)
         await self.finish_item(item)
@@ -120,7 +120,7 @@ class RegisterSequence(uvm_sequence):
 
 
 class ResetValues(RegisterSequence):
-    """Every register holds its reset value. For a machine fresh from reset."""
+    """Every register holds its reset value. For a machine directly after reset."""
 
     async def body(self) -> None:
         for name, value in self.model.resets.items():
@@ -129,7 +129,7 @@ class ResetValues(RegisterSequence):
 
 
 class AccessPolicies(RegisterSequence):
-    """RO refuses a write and keeps its value, RW keeps what was written, W1C does not take ones, WO reads as
+    """RO refuses a write and keeps its value. RW keeps what was written. W1C does not take ones. WO reads as
     its reset value.
     """
 
@@ -173,8 +173,8 @@ class AccessPolicies(RegisterSequence):
 
 
 class BitBash(RegisterSequence):
-    """Every bit of every register that keeps what is written is set and cleared alone; the others do not
-    move.
+    """Every bit of every register that keeps what is written is set and cleared alone. The other bits do not
+    change.
     """
 
     async def body(self) -> None:
@@ -195,7 +195,7 @@ class BitBash(RegisterSequence):
 
 
 class ReservedBits(RegisterSequence):
-    """Bits that the table does not name read as zero, whatever is written, and writing them does nothing."""
+    """Bits that the table does not name read as zero, whatever is written. Writing them has no effect."""
 
     async def body(self) -> None:
         for name, register in REGISTERS.items():
@@ -231,7 +231,7 @@ class Strobes(RegisterSequence):
 
 
 class Unmapped(RegisterSequence):
-    """An address that is no register's answers SLVERR to reads and writes, misaligned ones too."""
+    """An address without a register answers SLVERR to reads and writes, misaligned addresses included."""
 
     async def body(self) -> None:
         mapped = {r.address for r in REGISTERS.values()}
@@ -252,7 +252,7 @@ SEQUENCES = (ResetValues, AccessPolicies, BitBash, ReservedBits, Strobes, Unmapp
 class ClearedByOnes(RegisterSequence):
     """A field of a W1C register is cleared by a one in it, and by nothing else.
 
-    `raise_all` has the machine set every such field.
+    `raise_all` makes the machine set every such field.
     """
 
     def __init__(self, model: RegisterBlock, raise_all: Callable[[], Awaitable[None]]) -> None:
@@ -285,8 +285,9 @@ class ClearedByOnes(RegisterSequence):
 
 
 class SoftResetValues(RegisterSequence):
-    """After a soft reset every register holds its reset value, but for those that it keeps (docs/machine.md):
-    what a host can write and read back. `held` is what was written to them, where anything was.
+    """After a soft reset every register holds its reset value, except those that keep theirs
+    (docs/machine.md): the registers that a host can write and read back. `held` has the values that were
+    written to them, if any.
     """
 
     def __init__(self, model: RegisterBlock, held: Mapping[str, int]) -> None:
@@ -300,5 +301,5 @@ class SoftResetValues(RegisterSequence):
 
 
 def used(register: Register) -> int:
-    """The bits that the table names; all of a register without fields."""
+    """The bits that the table names. For a register without fields, all bits."""
     return sum(part.mask for part in register.fields.values()) if register.fields else ALL

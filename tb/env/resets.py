@@ -1,4 +1,4 @@
-"""In which states of the sequencer the resets of a test have landed."""
+"""The states of the sequencer in which the resets of a test have come."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tb.env.predictor import ResetSeen, Subscriber
 
 
 class ResetStates(Subscriber):
-    """Notes the state in which each reset has landed, as the model has it:
+    """Notes the state of the sequencer, according to the model, in which each reset has come.
 
-    `soft` and `hard`, in their order.
+    `soft` and `hard` have the states in order.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,8 @@ class ResetStates(Subscriber):
         return self.timeline.at(1 + reset.offset)  # a timeline begins a cycle before its program
 
     def check(self, inside: Iterable[str] | None = None) -> None:
-        """Soft resets have hit every state, and resets by the pin one that is neither IDLE nor ERROR.
-        `inside` are the states in which the machine itself was seen at the soft ones, where a simulator shows
-        them.
+        """Checks that soft resets have met every state, and resets by the pin one that is neither IDLE nor
+        ERROR. `inside` are the states of the machine itself at the soft resets, if the simulator shows them.
         """
         missing = [state for state in STATES if state not in self.soft]
         assert not missing, f"no soft reset has landed in {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""Holds what the monitors saw against what the predictor says.
+"""Compares what the monitors saw with what the predictor says.
 
 Fails on any difference, on anything left over, and if nothing was compared.
 """
@@ -33,8 +33,8 @@ SHOWN_BYTES = 4  # differing bytes of a packet that get a message
 
 @dataclass
 class Compared:
-    """What was compared. `bytes` are those of the out stream; `errors` are the runs and packets that were to
-    end in one; `late_writes` and `late_reads` are the answers that the host let wait.
+    """What was compared. `bytes` are those of the out stream. `errors` are the runs and packets that were
+    expected to end in an error. `late_writes` and `late_reads` are the answers that the host took late.
     """
 
     bytes: int = 0
@@ -52,8 +52,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Difference:
-    """A byte of the out stream that is wrong: pixel `pixel` of word `word` of `bank`, sent by the OUT record
-    at program word `record`.
+    """A wrong byte of the out stream: pixel `pixel` of word `word` of `bank`, sent by the OUT record at
+    program word `record`.
     """
 
     cycle: int
@@ -67,9 +67,9 @@ class Difference:
 
 
 class Checker(Subscriber):
-    """The scoreboard without its pyuvm shell.
+    """The scoreboard without its pyuvm parts.
 
-    `subscribers` may be extended by anyone (tb/env/predictor.py).
+    Other code may add to `subscribers` (tb/env/predictor.py).
     """
 
     def __init__(self, config: EnvConfig) -> None:
@@ -81,7 +81,7 @@ class Checker(Subscriber):
         self.differences: list[Difference] = []
         self.partial = bytearray()
         self.alive = False  # since the end of the first reset
-        # names layers and filters where something is wrong; not used otherwise
+        # only used to name layers and filters in messages
         self.image: Image | None = None
         self.take_kind: dict[type, Callable[..., None]] = {
             Reset: self.take_reset,
@@ -95,8 +95,8 @@ class Checker(Subscriber):
         }
 
     def accuse(self, cycle: int) -> None:
-        """Notes the last program with layers as the one in which something went wrong, for the search of the
-        first wrong value.
+        """Notes the last program with layers as the one that went wrong, for the search for the first wrong
+        value.
         """
         last = self.predictor.memories.last
         if last is not None:
@@ -110,7 +110,7 @@ class Checker(Subscriber):
         self.messages.append(f"cycle {cycle}: {what}")
 
     def take(self, event: Event) -> None:
-        """Everything of earlier cycles has been taken."""
+        """Takes an event. All events of earlier cycles have been taken."""
         if not self.alive:
             self.alive = isinstance(event, Reset) and not event.high
             return
@@ -173,7 +173,7 @@ class Checker(Subscriber):
             subscriber.register(predicted.access, event)
 
     def count(self, predicted: Prediction, value: int) -> None:
-        """The cycles of every run, once both its counters have been read."""
+        """Counts the cycles of every run, when both its counters have been read."""
         if predicted.register is None or predicted.register.name not in COUNTERS:
             return
         self.compared.counters += 1
@@ -207,7 +207,7 @@ class Checker(Subscriber):
             subscriber.sent(packet, whole)
 
     def compare(self, cycle: int, expected: ExpectedPacket, whole: bool) -> None:
-        """What came of a packet, all of it or as much as a reset has left."""
+        """Compares what came of a packet: all of it, or what came before a reset."""
         t, size, wanted = self.predictor.config.size, len(self.partial), expected.words.size
         if size > wanted or (whole and size < wanted):
             self.complain(
@@ -242,8 +242,8 @@ class Checker(Subscriber):
                 self.complain(cycle, f"{self.place_of(found)}: expected {wish}, seen {found.seen}")
 
     def place_of(self, found: Difference) -> str:
-        """Layer, filter and pixel, if the image that was loaded last is known, and in any case where the byte
-        lies.
+        """Layer, filter and pixel, if the image that was loaded last is known, and in any case the place of
+        the byte.
         """
         address = f"bank {found.bank}, word {found.word}, pixel {found.pixel}"
         if self.image is not None:
@@ -278,7 +278,7 @@ class Checker(Subscriber):
     # the end
 
     def finish(self, cycle: int) -> None:
-        """Nothing may be left over."""
+        """At the end, nothing may be left over."""
         self.predictor.settle(cycle)
         predictor = self.predictor
         left = {
@@ -295,8 +295,8 @@ class Checker(Subscriber):
                 self.complain(cycle, f"left over: {number} {what}")
 
     def verdict(self, wanted: tuple[str, ...]) -> str:
-        """Empty if all is well: no complaint, and of each of the `wanted` things (fields of `Compared`)
-        something was compared.
+        """Empty if all is well: there is no complaint, and something was compared for each of `wanted`
+        (fields of `Compared`).
         """
         messages = [
             f"no {what} were compared" for what in wanted if not getattr(self.compared, what)
@@ -313,13 +313,13 @@ def name_of(predicted: Prediction) -> str:
 
 
 class Scoreboard(uvm_scoreboard):
-    """Listens to all monitors through `export`.
+    """Receives the events of all monitors through `export`.
 
-    `checker` holds the state; `wanted` is what must have been compared.
+    `checker` holds the state. `wanted` is what must have been compared.
     """
 
     class Inlet(uvm_subscriber):
-        """Where the monitors' ports are connected."""
+        """The connection for the monitors' ports."""
 
         def __init__(self, name: str, parent: uvm_component, post: Callable[[Event], None]) -> None:
             self.post = post

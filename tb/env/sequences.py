@@ -1,8 +1,8 @@
-"""Stimulus for the whole machine. A sequence says what happens at the pins and never what must come of it:
-that is the scoreboard's.
+"""Stimulus for the whole machine. A sequence says what happens at the pins, and never what the result must
+be. The scoreboard decides that.
 
-`MachineSequence` has the verbs of a host; the sequences below are made of them, and `corners.py`, `spoil.py`
-and `metamorphic.py` hold the images and packets that they send.
+`MachineSequence` has the operations of a host. The sequences below use them. `corners.py`, `spoil.py` and
+`metamorphic.py` have the images and packets that they send.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOAD_POLLS = 20
 
 
 class MachineSequence(uvm_sequence):
-    """The verbs of a host. Start it with `await sequence.run(env)`."""
+    """The operations of a host. Start it with `await sequence.run(env)`."""
 
     def __init__(self) -> None:
         super().__init__(type(self).__name__)
@@ -71,7 +71,7 @@ class MachineSequence(uvm_sequence):
             await self.read(name)
 
     async def look(self) -> None:
-        """Reads what an error or a reset has changed."""
+        """Reads the registers that an error or a reset has changed."""
         for name in ("STATUS", "ERROR", "IRQ_STATUS"):
             await self.read(name)
 
@@ -99,8 +99,8 @@ class MachineSequence(uvm_sequence):
         await self.load(image.packets())
 
     async def blank(self, *names: str) -> None:
-        """Writes zeros to all words of some memories, for programs that use words which nothing
-        else writes.
+        """Writes zeros to all words of some memories, for programs that use words which nothing else
+        writes.
         """
         for spec in (memories(self.config)[name] for name in names):
             await self.load(
@@ -109,36 +109,36 @@ class MachineSequence(uvm_sequence):
             )
 
     async def bad_packet(self) -> None:
-        """Of a destination that does not exist."""
+        """A packet with a destination that does not exist."""
         await self.send([np.array([0xFF, 1, 2], dtype=np.uint64)])
 
     # running
 
     async def begin(self, address: int) -> bool:
-        """START at a program word; returns whether it was granted."""
+        """START at a program word. Returns whether it was granted."""
         if self.held.get("PROGRAM_START") != address:
             await self.write("PROGRAM_START", address)
         return await self.write("CONTROL", START)
 
     async def wait(self) -> None:
-        """Until the interrupt, and acknowledge it."""
+        """Waits for the interrupt, and acknowledges it."""
         await self.env.interrupt(TIMEOUT_CYCLES)
         await self.write("IRQ_STATUS", await self.read("IRQ_STATUS"))
 
     async def execute(self, address: int) -> None:
-        """Run a program to its end, or to its error, and read all counters."""
+        """Runs a program to its end, or to its error, and reads all counters."""
         if await self.begin(address):
             await self.wait()
             await self.counters()
 
     async def infer(self, image: Image, tensor: np.ndarray) -> None:
-        """Load an input, run the network, and then the program that sends every tensor."""
+        """Loads an input, runs the network, and then the program that sends every tensor."""
         await self.load(image.tensor_packets("input", tensor))
         await self.execute(image.run_start)
         await self.execute(image.dump_start)
 
     async def dump_banks(self) -> None:
-        """Every word of every bank is sent, by a program at the end of program memory."""
+        """Sends every word of every bank, with a program at the end of the program memory."""
         spec = memories(self.config)["PROGRAM"]
         banks = range(self.config.group)
         words = encode_all([*(Out(bank, 0, self.config.feature_depth) for bank in banks), End()])
@@ -150,18 +150,18 @@ class MachineSequence(uvm_sequence):
         await self.write("CONTROL", SOFT_RESET)
 
     async def look_after_soft_reset(self) -> None:
-        """Reads every register, which must show nothing of what was."""
+        """Reads every register. They must show nothing from before the reset."""
         await SoftResetValues(self.env.model, self.held).start(self.env.registers.sequencer)
 
     async def power_up(self, interrupts: int = DONE | ERROR) -> None:
-        """Reset by the pin, and enable interrupts."""
+        """Resets by the pin, and enables interrupts."""
         await self.env.reset()
         self.held.clear()
         await self.write("IRQ_ENABLE", interrupts)
 
 
 class Inference(MachineSequence):
-    """Loads an image and runs it on inputs int8 [B, C, H, W], every tensor sent out after each."""
+    """Loads an image and runs it on inputs int8 [B, C, H, W]. After each input it sends every tensor."""
 
     def __init__(self, image: Image, inputs: np.ndarray, *, fresh: bool = True) -> None:
         super().__init__()
@@ -178,8 +178,8 @@ class Inference(MachineSequence):
 
 
 class BackToBack(MachineSequence):
-    """Programs loaded over each other, without a reset and with whatever the ones before have left
-    in memory.
+    """Programs loaded over each other without a reset, with whatever the programs before have left in
+    memory.
     """
 
     def __init__(self, programs: Sequence[tuple[Network, Image]]) -> None:
@@ -195,9 +195,9 @@ class BackToBack(MachineSequence):
 
 
 class EveryStatus(MachineSequence):
-    """Has the machine set every bit of IRQ_STATUS: a run that ends, then a bad packet.
+    """Makes the machine set every bit of IRQ_STATUS: a run that ends, then a bad packet.
 
-    A soft reset before that ends an earlier error.
+    Before that, a soft reset ends an earlier error.
     """
 
     async def body(self) -> None:
@@ -223,8 +223,8 @@ class BarePrograms(MachineSequence):
 
 
 class Unwritten(MachineSequence):
-    """A program sends a word that nobody has written: a fault of the stimulus, which the scoreboard must
-    name.
+    """A program sends a word that was never written. This is a fault of the stimulus, and the scoreboard must
+    name it.
     """
 
     async def body(self) -> None:
@@ -235,7 +235,7 @@ class Unwritten(MachineSequence):
 
 
 class WhileBusy(MachineSequence):
-    """What a host must not or need not do while a program runs:
+    """What a host must not do, or need not do, while a program runs.
 
     START, every register read and written, a packet, a masked interrupt.
     """
@@ -256,8 +256,8 @@ class WhileBusy(MachineSequence):
         await self.unmasked_late()
 
     async def registers_while_busy(self) -> None:
-        """Every register read while the program runs, refused STARTs, and a new PROGRAM_START that must not
-        reach the run.
+        """Every register is read while the program runs, STARTs are refused, and a new PROGRAM_START must not
+        affect the run.
         """
         await self.begin(self.image.run_start)
         await self.write("CONTROL", START)
@@ -276,15 +276,15 @@ class WhileBusy(MachineSequence):
         await self.execute(self.image.dump_start)
 
     async def packet_while_busy(self, inputs: list[Packet]) -> None:
-        """A packet that arrives while a program runs waits at the door."""
+        """A packet that arrives while a program runs has to wait."""
         await self.begin(self.image.run_start)
         await self.send(p.beats for p in inputs)
         await self.wait()
         await self.execute(self.image.dump_start)
 
     async def masked(self) -> None:
-        """Without its enable bit the interrupt stays away, and comes when it is enabled; clearing the other
-        bit leaves it.
+        """Without its enable bit the interrupt does not rise. It rises when it is enabled. Clearing the other
+        bit does not change it.
         """
         for enable in (0, ERROR):
             await self.write("IRQ_ENABLE", enable)
@@ -299,7 +299,7 @@ class WhileBusy(MachineSequence):
         await self.write("IRQ_ENABLE", DONE | ERROR)
 
     async def unmasked_late(self) -> None:
-        """The enable bit goes up and down while DONE stands."""
+        """The enable bit is set and cleared while DONE is set."""
         await self.begin(self.image.run_start)
         await self.env.interrupt(TIMEOUT_CYCLES)
         for enable in (0, DONE, ERROR, DONE | ERROR):
@@ -308,8 +308,8 @@ class WhileBusy(MachineSequence):
 
 
 class ResetSweep(MachineSequence):
-    """Soft resets so many cycles after START was answered, and one when DONE stands; a reset by the pin in
-    the middle. A run each, and then a run that must be as good as new.
+    """Soft resets, each a given number of cycles after START was answered, and one when DONE is set; a reset
+    by the pin in the middle. There is one run for each, and then a run that must give the full result.
     """
 
     def __init__(self, image: Image, tensor: np.ndarray, delays: Sequence[int]) -> None:
@@ -343,7 +343,7 @@ class ResetSweep(MachineSequence):
 
 
 class ResetsElsewhere(MachineSequence):
-    """Resets of either kind of an idle machine, inside a packet, in an error, anywhere in a run or a dump."""
+    """Both kinds of reset: in an idle machine, inside a packet, in an error, anywhere in a run or a dump."""
 
     def __init__(self, image: Image, tensor: np.ndarray, length: int) -> None:
         super().__init__()
@@ -384,7 +384,8 @@ class ResetsElsewhere(MachineSequence):
     async def inside_packet(self, hard: bool) -> None:
         """The packet is cut after any of its beats.
 
-        After a soft reset its rest is sent, and dropped; after the pin it is forgotten.
+        After a soft reset the rest is sent, and dropped. After a reset by the pin it is not expected any
+        more.
         """
         spec = memories(self.config)["FEATURE"]
         pixels = self.rng.integers(-128, 128, (6, self.config.size, 1))
@@ -400,12 +401,12 @@ class ResetsElsewhere(MachineSequence):
             await self.reset(hard)
         else:
             await self.soft_reset()
-            await self.look()  # LOADING: the packet goes on
+            await self.look()  # LOADING: the packet continues
             await self.send([beats[cut:]])
             await self.look_after_soft_reset()
 
     async def bad_start(self) -> None:
-        """A program that is none: beside a packet, the other way into an error."""
+        """A program that is not legal. Beside a packet, this is the other way to cause an error."""
         await self.begin(self.config.program_depth)
 
     async def in_error(self, fail: Callable[[], Awaitable[object]], hard: bool) -> None:
@@ -415,16 +416,17 @@ class ResetsElsewhere(MachineSequence):
         await self.reset(hard)
 
     async def in_run(self, hard: bool, start: int, delay: int) -> None:
-        """In a run or a dump; in the latter a word may wait."""
+        """In a run or a dump. In a dump a word may be waiting."""
         await self.begin(start)
         await self.env.cycles(delay)
         await self.reset(hard)
 
 
 class BadPackets(MachineSequence):
-    """Packets that break a rule, one after the other: what stands, what is refused meanwhile, a soft reset.
+    """Packets that break a rule, one after the other. After each: the registers, what is refused in the
+    meantime, a soft reset.
 
-    Then all of memory, and a run.
+    At the end: all of memory, and a run.
     """
 
     def __init__(self, image: Image, tensor: np.ndarray, cases: Sequence[tuple[str, Beats]]) -> None:
@@ -452,7 +454,7 @@ class BadPackets(MachineSequence):
 
 
 class PacketBehindAnError(MachineSequence):
-    """A good packet behind a bad one waits, and is taken after the soft reset."""
+    """A good packet after a bad one waits, and is taken after the soft reset."""
 
     def __init__(self, bad: Beats) -> None:
         super().__init__()
@@ -474,10 +476,10 @@ class PacketBehindAnError(MachineSequence):
 
 
 class BadPrograms(MachineSequence):
-    """Programs that break a bound. Each: the packets that spoil the image, a run, what stands, a soft reset,
-    the packets that mend it, a run.
+    """Programs that break a bound. For each: the packets that spoil the image, a run, the registers, a soft
+    reset, the packets that repair it, a run.
 
-    Every tensor is sent after every fifth.
+    Every tensor is sent after every fifth program.
     """
 
     def __init__(self, image: Image, tensor: np.ndarray, cases: Iterable[Spoiled]) -> None:

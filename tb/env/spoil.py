@@ -1,4 +1,6 @@
-"""Packets and programs that break a rule. They say what is broken, never what the machine must make of it."""
+"""Packets and programs that break a rule. This file says what is broken, and never what the machine must
+do.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from tb.plain.stream import Beats
 
 
 def payload(rng: np.random.Generator, memory: Memory, words: int) -> list[int]:
-    """Random beats of so many words."""
+    """Random beats of `words` words."""
     return [
         int(v)
         for v in rng.integers(
@@ -38,11 +40,11 @@ def payload(rng: np.random.Generator, memory: Memory, words: int) -> list[int]:
 
 
 def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str, Beats]]:
-    """Each rule of a load packet broken for each memory: destination, bank, words, address, too short, too
-    long, and good words before.
+    """For each memory, packets that break each rule of a load packet: destination, bank, words, address, too
+    short, too long, and with good words before the fault.
 
-    The words are random, so only FEATURE words may be written: elsewhere the packets name words at the end of
-    a memory, or none.
+    The words are random, so only FEATURE words may be written. For the other memories the packets name words
+    at the end of a memory, or none.
     """
     cases: list[tuple[str, list[int]]] = []
     for destination in (9, 15, 16, 128, 255):
@@ -81,9 +83,10 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
 
 @dataclass(frozen=True)
 class Spoiled:
-    """A program with one thing wrong.
+    """A program with one fault.
 
-    `spoil` are the packets that bring it about, `mend` those that undo it, `start` where to begin.
+    `spoil` are the packets that make the fault, `mend` those that undo it, and `start` is the program word to
+    begin at.
     """
 
     name: str
@@ -93,10 +96,9 @@ class Spoiled:
 
 
 def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
-    """An image with one field changed, for every bound that a program can break, at a place drawn at random.
+    """An image with one field changed, for every bound that a program can break, at a random place.
 
-    A change by which nothing breaks is among them, but none by which a layer would read a word that is not
-    written yet.
+    Some changes break nothing. No change makes a layer read a word that is not written yet.
     """
     return (case for case in _bad_programs(rng, image) if _defined(image, case))
 
@@ -181,8 +183,8 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
 
 
 def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:
-    """The first row of a tile's slots with more patches than there can be, with one behind its end, and with
-    two in the wrong order.
+    """The first row of a tile's slots: with more patches than are legal, with a patch beyond its end, and
+    with two in the wrong order.
     """
     config, spec = image.config, memories(image.config)["SLOT"]
     base = int(columns("TILE", image.section("TILE").words[tile, 0]).slot_base)
@@ -220,7 +222,7 @@ def used_members(image: Image, lane_base: int, passes: int) -> list[tuple[int, i
 def changed(
     spec: Memory, image: Image, word: int, field: str, value: int, repeat: int
 ) -> tuple[list[Packet], list[Packet]]:
-    """The packet that changes one field in the machine, and the one that brings it back."""
+    """The packet that changes one field in the machine, and the packet that restores it."""
     words = image.section(spec.name).words[word : word + 1]
     spoiled = words.copy()
     spoiled[0, repeat, spec.index(field)] = value

@@ -1,7 +1,7 @@
-"""The register monitor alone, at pins that this test drives by itself, and the seeds of an environment.
+"""The register monitor alone, with pins that this test drives, and the seeds of an environment.
 
-The machine takes address and data of a write together. The monitor must not count on that: its test has no
-machine, only the pins of a checker.
+The machine takes address and data of a write together. The monitor must not depend on that, so its test has
+no machine, only the pins of a checker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from tb.env.events import Access, Answer, Event
 
 
 class Pins:
-    """A host and a machine in one: `channel` makes a handshake, with the receiver ready after some cycles."""
+    """A host and a machine in one. `channel` makes a handshake in which the receiver is ready after some
+    cycles.
+    """
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
@@ -56,8 +58,8 @@ class Pins:
 
 @cocotb.test()
 async def halves_of_a_write(dut: Any) -> None:
-    """Address and data in either order; a half that a reset meets is forgotten, though nobody but the pin
-    tells the monitor.
+    """Address and data come in either order. If a reset comes between them, the first half is discarded. Only
+    the reset pin tells the monitor.
     """
     pins = Pins(dut)
     await pins.reset()
@@ -74,7 +76,9 @@ async def halves_of_a_write(dut: Any) -> None:
 
 @cocotb.test()
 async def answers_that_wait(dut: Any) -> None:
-    """An answer says for how long the host was not ready for it; one that is seen during reset is none."""
+    """An answer says how long the host was not ready for it. An answer that is seen during reset is
+    ignored.
+    """
     pins = Pins(dut)
     await pins.reset()
     waits = (0, 3, 1, 0)
@@ -98,7 +102,9 @@ async def answers_that_wait(dut: Any) -> None:
 
 @cocotb.test()
 async def seeds(dut: Any) -> None:
-    """What an environment draws from numpy and from Python's own generator, for the test of the seed."""
+    """The numbers that an environment draws from numpy and from Python's own generator, for the test of the
+    seed.
+    """
     config = EnvConfig(dut, CONFIGS["4x2"], four_state=False)
     config.seed_random()
     settings.report({"numpy": int(config.rng("knobs").integers(2**32)), "random": random.getrandbits(32)})
