@@ -1,9 +1,16 @@
-"""The accumulators against a table of sums.
+"""The accumulators, compared with a table of sums.
 
-Corners: the same pixel again after exactly four cycles; a tile of one pass (first and last at once); first
-and last pass of different pixels in neighbouring cycles; partial sums at both ends; gaps with garbage; the
-first and the last pixel of a depth that is no power of two; a tile that begins anew over old sums; a sum
-given out is not stored; resets, which keep the sums of the pixels that had gone through.
+Corners:
+
+- the same pixel again after exactly four cycles
+- a tile of one pass (first and last at once)
+- first and last pass of different pixels in neighbouring cycles
+- partial sums at both ends of their range
+- gaps with garbage
+- the first and the last pixel of a depth that is not a power of two
+- a tile that begins anew over old sums
+- a sum that is given out is not stored
+- resets, which keep the sums of the pixels that have gone through
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 
 CYCLES = 3000
-AGAIN = 4  # cycles until the same pixel at the earliest: T is never less
+AGAIN = 4  # least number of cycles until the same pixel comes again: T is never less
 LATENCY = 2
 
 
@@ -59,7 +66,7 @@ async def sums_over_the_passes(dut: Any) -> None:
                 sums[index] = total
         if rst:
             resets += 1
-            # of what is on its way nothing comes out, and whether it is stored is nobody's promise
+            # the sums in the pipeline do not come out; whether they are stored is not specified
             finished = {cycle: total for cycle, total in finished.items() if cycle <= n}
             for index, cycle in seen.items():
                 if cycle > n - LATENCY:
@@ -69,7 +76,7 @@ async def sums_over_the_passes(dut: Any) -> None:
 
 @cocotb.test()
 async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
-    """Pixels next to every power of two: with an address bit too few some would share their sum."""
+    """Pixels next to every power of two. With an address bit too few, some of them would share their sum."""
     parameters = settings.parameters()
     rng = numpy_rng("landmarks")
     bench = Bench(dut, "rst", "pixel_valid", "pixel_index", "pixel_first", "pixel_last", "psum")

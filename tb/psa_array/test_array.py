@@ -1,10 +1,16 @@
-"""The array against a matrix product: column c of a pixel is the sum over the rows of weight x selected
-input.
+"""The array, compared with a matrix product: column c of a pixel is the sum over the rows of weight x
+selected input.
 
-Corners: passes of exactly T pixels, so that the reload is as long as the pass; longer ones; a row of slots
-that arrives in the last possible cycle, in the first, and in between; slots right after those of the pass
-before; gaps before any pixel, with garbage in them; weights and pixels all at one end (the largest sums there
-are); empty slots; every select in every row; a reset in the middle of a pass.
+Corners:
+
+- passes of exactly T pixels, so that the reload is as long as the pass; longer passes
+- a row of slots that arrives in the last possible cycle, in the first, and in between
+- slots directly after those of the pass before
+- gaps before any pixel, with garbage in them
+- weights and pixels all at one end of their range (the largest possible sums)
+- empty slots
+- every select in every row
+- a reset in the middle of a pass
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ PASSES = 8
 
 @dataclass
 class Cycle:
-    """What the pins get, and the sums that leave the columns."""
+    """The values of the input pins, and the sums that leave the columns."""
 
     slots: tuple[int, int] | None
     pixels: dict[int, tuple[bool, int]]
@@ -33,8 +39,8 @@ class Cycle:
 
 
 class Plan:
-    """A run of passes, cycle by cycle: pixel n enters row r in its own cycle + r and leaves column c ROWS + c
-    cycles after it entered row 0.
+    """A run of passes, cycle by cycle. Pixel n enters row r in its own cycle + r, and leaves column c ROWS +
+    c cycles after it entered row 0.
     """
 
     def __init__(
@@ -54,7 +60,7 @@ class Plan:
         return self.cycles[cycle]
 
     def numbers(self, bits: int, *shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Signed numbers: all of them at one end, or any with many zeros among them."""
+        """Signed numbers: all of them at one end, or any values with many zeros."""
         end = 1 << bits - 1
         if chance(self.rng, 0.2):
             return np.full(shape, self.rng.choice([-end, end - 1]))
@@ -73,7 +79,7 @@ class Plan:
         entry = self.now + np.cumsum(gaps) + np.arange(pixels)
         self.selects |= {(row, int(s)) for row in range(size) for s in select[row]}
 
-        # from the `first` of the pass before in the last column, until the cycle before its own in the first
+        # from the `first` of the pass before in the last column to the cycle before its own in the first
         slack = int(entry[0]) - 1 - (self.previous + size - 1 if self.previous is not None else 0)
         early = int(rng.choice([0, slack, int(rng.integers(slack + 1))]))
         self.latest += early == 0

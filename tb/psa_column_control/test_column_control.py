@@ -1,12 +1,18 @@
-"""psa_column_control: what each column is told, as arithmetic of cycle numbers.
+"""psa_column_control: what each column is told, calculated from cycle numbers.
 
-Pixel i of a word that enters in cycle n is column c's in cycle n + 1 + T + i + c: it enters row 0 in n + 1 +
-i, takes T cycles down the array and c across. A word that a tile's last pass completes starts in column c
-with its first pixel, in cycle n + 1 + T + c.
+Pixel i of a word that enters in cycle n is at column c in cycle n + 1 + T + i + c: it enters row 0 in n + 1 +
+i, takes T cycles down the array and c cycles across. A word that a tile's last pass completes starts in
+column c with its first pixel, in cycle n + 1 + T + c.
 
-Corners: words without a gap, one cycle and more apart; first pass, last pass, both (a tile of one pass) and
-neither; the last word of a layer; every pixel kept, none, any; the first and last word of the accumulators;
-reset with words in the array and in the cycle that a word enters; garbage on all fields where no word enters.
+Corners:
+
+- words without a gap, one cycle apart and more
+- first pass, last pass, both (a tile of one pass) and neither
+- the last word of a layer
+- every pixel kept, none, some
+- the first and last word of the accumulators
+- reset with words in the array, and in the cycle in which a word enters
+- garbage on all fields when no word enters
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The delay line against a queue.
+"""The delay line, compared with a queue.
 
-Corners: one stage and several; resets at any time, which drop every valid bit on its way and those given
-beside them; data that moves on without a valid bit (the machine has delay lines of data alone); garbage data
-in between.
+Corners: one stage and several; resets at any time, which drop all valid bits in the line and those that enter
+during the reset; data without a valid bit (the machine has delay lines only for data); garbage data in
+between.
 """
 
 from __future__ import annotations

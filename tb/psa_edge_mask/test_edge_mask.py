@@ -1,5 +1,5 @@
-"""The edge mask against the sentence of docs/formats.md: outside if `-dx > left`, `dx > right`, `-dy > top`
-or `dy > bottom`.
+"""The edge mask, compared with the rule of docs/formats.md: outside if `-dx > left`, `dx > right`,
+`-dy > top` or `dy > bottom`.
 
 Corners: each of the 81 taps, with pixels at every distance 0..4 from each edge; a tap that reaches over two
 edges at once; the tap (0, 0), which never does; words in which all pixels, or none, are at an edge.

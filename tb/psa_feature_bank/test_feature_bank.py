@@ -1,9 +1,15 @@
-"""The feature bank against a row of pixels.
+"""The feature bank, compared with a row of pixels.
 
-Corners: every shift from an even and from an odd word; the last pixels of the bank; a word written while it
-is read, as the first or the second of the two that a read straddles (the old pixels come), and read in the
-next cycle (the new ones); reads in every cycle; garbage on addresses without an enable; a bank of four words;
-a depth that is no power of two.
+Corners:
+
+- every shift from an even and from an odd word
+- the last pixels of the bank
+- a word written while it is read, as the first or the second of the two words of a read (the old pixels
+  come), and read in the next cycle (the new pixels come)
+- reads in every cycle
+- garbage on addresses without an enable
+- a bank of four words
+- a depth that is not a power of two
 """
 
 from __future__ import annotations
@@ -56,7 +62,7 @@ async def any_pixel_address(dut: Any) -> None:
 
 @cocotb.test()
 async def every_word_is_its_own(dut: Any) -> None:
-    """Words next to every power of two, read alone and with the word after: with an address bit too few some
+    """Words next to every power of two, read alone and with the word after. With an address bit too few, some
     would be the same.
     """
     parameters = settings.parameters()

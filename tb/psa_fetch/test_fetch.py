@@ -1,16 +1,25 @@
 """psa_fetch: T pixels of each input of a lane's group, exactly five cycles after its issue.
 
-Two models. `planes_with_padding` knows coordinates only: taps of a map, zero where they reach over its edge.
-`tables` looks lane, group, tap, edge and word up in dictionaries of random contents and knows the bounds.
+There are two models. `planes_with_padding` uses only coordinates: taps of a map, zero where they reach over
+its edge. `tables` looks up lane, group, tap, edge and word in dictionaries of random contents, and knows the
+bounds.
 
-Corners: an issue in every cycle and gaps; taps that reach nowhere, one pixel, four, over each edge and
-corner, also beyond the whole map; reads that begin in any pixel of a word, in even and odd words, in the
-first and the last; members that are not valid, groups of none; pixels that the output plane does not have;
-banks never written where only padding is read (no X may come through); a group, a tap, a word beyond its
-memory, by one and by far; two errors in one lane, and of two lanes in one cycle (the older one is told); a
-result written while its bank is read; reset with lanes on their way; reads of the out stream. In memories of
-65,536 words and banks of 32,768: lanes, groups, taps, edges and words next to every power of two, to the ends
-of every field.
+Corners:
+
+- an issue in every cycle, and gaps
+- taps without reach, with a reach of one pixel and of four, over each edge and corner, also beyond the whole
+  map
+- reads that begin in any pixel of a word, in even and odd words, in the first and the last
+- members that are not valid; groups without a member
+- pixels that the output plane does not have
+- banks that were never written, where only padding is read (no X may come through)
+- a group, a tap or a word beyond its memory, by one and by far
+- two errors in one lane, and of two lanes in one cycle (the older one is reported)
+- a result written while its bank is read
+- reset with lanes in the pipeline
+- reads of the out stream
+- in memories of 65,536 words and banks of 32,768: lanes, groups, taps, edges and words next to every power of
+  two, to the ends of every field
 """
 
 from __future__ import annotations
@@ -40,7 +49,7 @@ Edge = tuple[int, int, int, int, int]  # valid, left, right, top, bottom of a pi
 
 
 class Fetch:
-    """The block and what its host does with it."""
+    """The block, and the actions of its host on it."""
 
     def __init__(self, dut: Any) -> None:
         issue = ("issue_valid", "issue_lane", "issue_word", "issue_tap_row", "issue_edge")
@@ -86,7 +95,7 @@ class Fetch:
         await self.cycle(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=pack(pixels, 8))
 
     def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int) -> None:
-        """`pixels`: (pixel of the word, bank) -> value; others may be anything."""
+        """`pixels`: (pixel of the word, bank) -> value. Other pixels may have any value."""
         self.bench.expect(bundle_valid=1, bundle_keep=keep)
         self.bench.expect_parts(
             "bundle_data",
@@ -130,7 +139,7 @@ async def planes_with_padding(dut: Any) -> None:
     await fetch.reset()
     seen = {"padded": 0, "inside": 0, "not_in_the_plane": 0}
     for _ in range(12):
-        # T * (rows + reach) must fit the bank, so that every tap may be tried
+        # T * (rows + reach) must fit the bank, so that every tap can be tested
         room = config.feature_depth * t
         width = int(rng.integers(1, min(9, room // 8), endpoint=True))
         height = int(rng.integers(1, min(9, room // (2 * width)), endpoint=True))
@@ -201,8 +210,8 @@ async def planes_with_padding(dut: Any) -> None:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What an issue comes to: per bank the pixel address, tap reach or None, the errors by stage, the pixels
-    kept.
+    """The expected result of an issue: for each bank the pixel address and tap reach or None, the errors by
+    stage, and the pixels that are kept.
     """
 
     edge: Sequence[Edge]
@@ -241,7 +250,7 @@ def look_up(fetch: Fetch, issue_lane: int, issue_word: int, issue_tap_row: int, 
 
 
 def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
-    """The bundle, from the banks as they are now."""
+    """The bundle, from the present contents of the banks."""
     t, result = fetch.config.size, {}
     for bank in range(fetch.config.group):
         pixel, dy, dx = found.reads.get(bank, (0, 0, 0))
@@ -253,7 +262,7 @@ def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
 
 
 def random_tables(fetch: Fetch, rng: np.random.Generator) -> None:
-    """Contents of which most are legal."""
+    """Table contents that are mostly legal."""
     config = fetch.config
     pixels = config.feature_depth * config.size
     last_group = (1 << config.group_id_bits) - 1 if chance(rng, 0.5) else config.group_depth - 1
@@ -318,7 +327,7 @@ async def tables(dut: Any) -> None:
     for rate in (1.0, 0.6, 1.0):
         random_tables(fetch, rng)
         await fetch.load_tables()
-        flight: dict[int, Lookup] = {}  # cycle of the issue -> what it comes to
+        flight: dict[int, Lookup] = {}  # cycle of the issue -> its expected result
         bundles: dict[int, dict[tuple[int, int], int]] = {}  # cycle -> bundle
         for n in range(300):
             issue = random_issue(rng, config) if n < 300 - LATENCY and chance(rng, rate) else None
@@ -353,7 +362,7 @@ async def tables(dut: Any) -> None:
                 seen["bundles"] += 1
             elif done is None:
                 fetch.bench.expect(bundle_valid=0)
-            # a lane in error stops the machine: what becomes of its bundle does not matter
+            # a lane with an error stops the machine, so its bundle does not matter
             if reading is not None and not reading.errors:
                 bundles[now + 1] = read(fetch, reading)
                 seen["written_while_read"] += write is not None and write[:2] in reading.words(t)
@@ -397,14 +406,14 @@ MAX_TAP = 31  # of a member: 5 bits
 
 
 def spread(rng: np.random.Generator, marks: Sequence[int], count: int) -> list[int]:
-    """`count` of the marks in any order, none more often than it must."""
+    """`count` of the marks in any order, each as rarely as possible."""
     turns = -(-count // len(marks))
     return np.concatenate([rng.permutation(marks) for _ in range(turns)])[:count].tolist()
 
 
 @cocotb.test(skip=not DEEP)
 async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
-    """Lanes, groups, taps and edges next to every power of two, each with contents of its own, read words
+    """Lanes, groups, taps and edges next to every power of two, each with different contents. They read words
     next to every power of two of a bank, for words next to every power of two of a sub-plane.
     """
     rng = numpy_rng("landmarks")
@@ -430,7 +439,7 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
         }
         fetch.lanes, fetch.groups, fetch.taps = {}, {}, {}
         issues = []
-        # a word far behind the bank's last is read all the same if base and offset lie as far before it
+        # a word far beyond the bank's last is legal if base and offset are as far before it
         for lane, group, tap, edge, at in zip(lanes, groups, taps, edges, words, strict=True):
             if group in fetch.groups or tap in fetch.taps:
                 continue
@@ -458,7 +467,7 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
             ):
                 seen[name] += value == end - 1
         await fetch.load_tables()
-        # and three that stop: a group past the last, a tap past the last, a word past the last
+        # and three that stop the machine: a group, a tap and a word past the last
         free = next(lane for lane in range(config.lane_depth) if lane not in fetch.lanes)
         last_group, last_tap = config.group_depth - 1, config.tap_depth - 1
         spoilt: list[tuple[str, dict[str, int]]] = [
@@ -481,7 +490,7 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
 
 
 async def check_issue(fetch: Fetch, issue: dict[str, int], rng: np.random.Generator) -> None:
-    """One lane from its issue to its bundle, or to the error that it is."""
+    """One lane from its issue to its bundle, or to the error that it causes."""
     found = look_up(fetch, **issue)
     for bank, at in found.words(fetch.config.size):
         if (bank, at) not in fetch.words:

@@ -1,7 +1,7 @@
-"""The lane serialiser against a list of pixels.
+"""The lane serialiser, compared with a list of pixels.
 
-Corners: the next load in the earliest cycle, one later, and long after; words that begin a pass and words
-that do not; resets in the middle of a word, after which nothing more of it comes, and a load right after;
+Corners: the next load in the earliest cycle, one later, and much later; words that begin a pass and words
+that do not; resets in the middle of a word, after which no more of it comes, and a load directly after;
 garbage on the load pins in between.
 """
 
@@ -24,7 +24,7 @@ async def pixels_one_by_one(dut: Any) -> None:
     rng = numpy_rng()
     bench = Bench(dut, "rst", "load", "load_first", "load_data")
     await bench.reset(load=0)
-    left: list[dict[str, int]] = []  # what the pins show in the cycles to come
+    left: list[dict[str, int]] = []  # the expected outputs of the next cycles
     back_to_back = cut = firsts = 0
     rate = 1.0
     for _ in range(CYCLES):

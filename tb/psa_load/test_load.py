@@ -1,15 +1,21 @@
-"""psa_load: what a packet writes and which error it is, as a function of the packet, beat by beat.
+"""psa_load: what a packet writes and which error it causes, as a function of the packet, beat by beat.
 
-Model: `judge` reads the whole packet. A word is written in the cycle after the beat that completes it, an
-error comes with its beat, and nothing else is ever written or reported. Ready is high, unless a soft reset is
-on or `hold` meets the start of a packet.
+Model: `judge` reads the whole packet. A word is written in the cycle after the beat that completes it. An
+error comes with its beat. Nothing else is ever written or reported. Ready is high, unless there is a soft
+reset, or `hold` is high at the start of a packet.
 
-Corners: every destination; one word, many; the first and last address; each error alone and the first of two
-(destination, range, short, long): destination 9 and 255, a bank beyond the group and a bank where there are
-none, no words, one word past the end, an address of more than 16 bits, one that wraps in 32; a header with
-tlast, payloads cut at any beat, one beat too long and many; bits above a word's own left to chance; gaps and
-garbage in them; hold at the start of a packet (it waits) and inside (it goes on); soft reset between packets,
-in a payload, after a whole word, in a packet that is dropped, twice; hard reset inside a packet.
+Corners:
+
+- every destination; one word, many; the first and last address
+- each error alone, and the first of two (destination, range, short, long)
+- destination 9 and 255; a bank beyond the group, and a bank for a memory without banks
+- no words; one word past the end; an address of more than 16 bits, and one that wraps in 32
+- a header with tlast, payloads cut at any beat, one beat too long and many
+- random bits above a word's own bits
+- gaps, with garbage in them
+- hold at the start of a packet (it waits) and inside (it continues)
+- soft reset between packets, in a payload, after a whole word, in a packet that is dropped, twice
+- hard reset inside a packet
 """
 
 from __future__ import annotations
@@ -66,7 +72,7 @@ class Write:
 
 @dataclass
 class PacketVerdict:
-    """What comes of a packet, by the number of the beat that causes it."""
+    """The effects of a packet, by the number of the beat that causes them."""
 
     destination: int = 0
     writes: dict[int, Write] = field(default_factory=dict)
@@ -82,7 +88,7 @@ def targets() -> dict[int, Target]:
 
 
 def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
-    """The packet as docs/formats.md has it; `beats` end with tlast."""
+    """The packet as docs/formats.md describes it. `beats` end with tlast."""
     destination, bank, words, address = (
         beats[0] & 0xFF,
         beats[0] >> 8 & 0xFF,
@@ -139,7 +145,7 @@ def random_packet(rng: np.random.Generator, known: dict[int, Target], kind: str)
 
 
 class LoaderBench:
-    """The block and, beside it, where in a packet it must be."""
+    """The block, and the expected place in the packet."""
 
     def __init__(self, dut: Any) -> None:
         self.bench = Bench(dut, "rst", "soft_reset", "s_axis_tdata", "s_axis_tvalid", "s_axis_tlast", "hold")
@@ -153,7 +159,7 @@ class LoaderBench:
 
     @property
     def inside(self) -> bool:
-        """Some beats of a packet were taken, and others must come."""
+        """Some beats of a packet were taken, and more must come."""
         return self.place > 0
 
     async def reset(self) -> None:
@@ -208,7 +214,7 @@ class LoaderBench:
     async def send(
         self, packet: Sequence[int], beats: int | None = None, *, rng: np.random.Generator | None = None
     ) -> None:
-        """Sends a packet, or its next `beats` beats. With `rng`, gaps and holds fall where they may."""
+        """Sends a packet, or its next `beats` beats. With `rng`, gaps and holds come at random."""
         left = len(packet) - self.place if beats is None else beats
         while left:
             gap = rng is not None and chance(rng, 0.3)
@@ -246,7 +252,7 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
         await loader.cycle(good, soft_reset=True)  # the header waits
         await loader.send(good)
         packet = random_packet(rng, loader.targets, kind)
-        # the second and third meet a packet that is being dropped
+        # the second and third come while a packet is being dropped
         for _ in range(int(rng.integers(1, 3, endpoint=True))):
             part = int(rng.integers(len(packet) - loader.place))
             await loader.send(packet, part, rng=rng)
@@ -278,8 +284,8 @@ async def hold_stops_packets_only_at_their_start(dut: Any) -> None:
 
 @cocotb.test()
 async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
-    """Words of each memory next to every power of two; and packets of 2**k + 1 words, begun and cut off: with
-    a bit too few they would end with their first word.
+    """Words of each memory next to every power of two, and packets of 2**k + 1 words that are begun and cut
+    off. With a bit too few, they would end with their first word.
     """
     rng = numpy_rng("landmarks")
     loader = LoaderBench(dut)

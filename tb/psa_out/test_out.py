@@ -1,15 +1,20 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
-Model: a dictionary memory that answers a read in the next cycle, and the count of words taken. The first word
-is valid three cycles after `start`; from then on valid stays high until the last word is taken, with the next
-word of the bank on it: a packet takes its words and the cycles in which the stream was not ready, and no
-more.
+Model: a dictionary as memory that answers a read in the next cycle, and the number of words taken. The first
+word is valid three cycles after `start`. From then on valid stays high until the last word is taken, each
+time with the next word of the bank. So a packet takes one cycle for each word and for each cycle in which the
+stream was not ready, and no more.
 
-Corners: one word, words fewer than the queue, as many, one more, a whole bank; the first and last word of a
-bank; ready always, never for long, every second cycle, rarely, only before valid, only after it; the next
-packet at once; reset in a packet; garbage on the memory's data where nothing was read, and on bank, base and
-words where nothing starts. In a bank of 65,536 words: counts and addresses past every power of two, of which
-most are begun and cut off, and more than 4,096 words to their end.
+Corners:
+
+- one word, fewer words than the queue holds, as many, one more, a whole bank
+- the first and last word of a bank
+- ready always, never for a long time, every second cycle, rarely, only before valid, only after it
+- the next packet at once
+- reset in a packet
+- garbage on the memory's data when nothing was read, and on bank, base and words when nothing starts
+- in a bank of 65,536 words: counts and addresses past every power of two, most of them begun and cut off, and
+  more than 4,096 words to their end
 """
 
 from __future__ import annotations
@@ -69,10 +74,10 @@ async def packets_under_backpressure(dut: Any) -> None:
         0,
     )
     patterns = list(PATTERNS)
-    asked: tuple[int, int] | None = None  # by the read of the last cycle
+    asked: tuple[int, int] | None = None  # requested by the read of the last cycle
 
     async def cycle(ready: bool, reset: bool = False, **start: int) -> tuple[int, int] | None:
-        """One cycle; the read that it asks for, as bank and word."""
+        """One cycle. Returns the read that it requests, as bank and word."""
         nonlocal asked
         data = (
             {"rd_data": memory.setdefault(asked, int.from_bytes(rng.bytes(width), "little"))}
@@ -135,7 +140,7 @@ async def packets_under_backpressure(dut: Any) -> None:
 
 @cocotb.test()
 async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
-    """With a bit too few a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
+    """With a bit too few, a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
     rng = numpy_rng("lengths")
     bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
     await bench.reset(start=0, m_axis_tready=0)
@@ -148,7 +153,7 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     for words, base, taken in places:
         bank = edgy(rng, 0, 15)
         await bench.cycle(rst=0, start=1, bank=bank, base=base, words=words, m_axis_tready=1)
-        memory: dict[int, int] = {}  # the word that is read in a cycle -> what comes of it
+        memory: dict[int, int] = {}  # word that is read in a cycle -> its expected value
         data: dict[str, int] = {}
         for n in range(1, FIRST + min(words, taken)):
             await bench.cycle(rst=0, start=0, m_axis_tready=1, **data)

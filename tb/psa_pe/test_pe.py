@@ -1,9 +1,15 @@
-"""The processing element against a sum of products.
+"""The processing element, compared with a sum of products.
 
-Corners: a slot that arrives with the `first` of the pass before, one cycle after it, every cycle, and long
-before its own; a pass of one pixel; gaps, with garbage in them, before any pixel; every select; weight, or
-digit in either position, and pixel at both ends; a zero weight; the largest sums that a column can have;
-resets in the middle of a pass, which keep the slots.
+Corners:
+
+- a slot that arrives with the `first` of the pass before, one cycle after it, every cycle, and long before
+  its own `first`
+- a pass of one pixel
+- gaps before any pixel, with garbage in them
+- every select
+- weight (or digit in either position) and pixel at both ends of their ranges; a zero weight
+- the largest sums that a column can have
+- resets in the middle of a pass, which keep the slots
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ async def sums_and_slots(dut: Any) -> None:
     shadow: tuple[int, int, int] | None = None
     active: tuple[int, int, int] | None = None
     expected: dict[str, int] = {"x_out_valid": 0}
-    busy = 0.9  # of the cycles carry a pixel; changes now and then
+    busy = 0.9  # share of the cycles that carry a pixel; changes sometimes
     with_first = resets = 0
     selects, places = set(), set()
     for _ in range(CYCLES):
@@ -39,11 +45,11 @@ async def sums_and_slots(dut: Any) -> None:
             busy = float(rng.choice([1.0, 0.9, 0.3]))
         rst, load = chance(rng, 0.01), chance(rng, 0.2)
         slot = edgy(rng, -largest - 1, largest), int(rng.integers(positions)), int(rng.integers(group))
-        # a pass begins only with a slot, goes on only with one in use
+        # a pass begins only if a slot has arrived, and continues only if a slot is in use
         first = shadow is not None and (active is None or chance(rng, 0.2))
         valid = (first or active is not None) and chance(rng, busy)
         bundle = [edgy(rng, -128, 127) for _ in range(group)]
-        limit = (1 << (psum_bits - 1)) - (1 << 14)  # what a last product may still be added to
+        limit = (1 << (psum_bits - 1)) - (1 << 14)  # a last product may still be added to this
         psum = edgy(rng, -limit, limit - 1)
         inputs: dict[str, int] = {"rst": rst, "slot_load": load, "x_valid": valid}
         if load:

@@ -1,22 +1,27 @@
-"""psa_regs: a dictionary of registers with access policies (`pymodel/machine/registers.py`), and the events
-that change it.
+"""psa_regs: compared with a dictionary of registers with access policies (`pymodel/machine/registers.py`),
+and the events that change it.
 
-Model: `Registers` is told which accesses the bus has done and which events there were in a cycle, and says
-what every output must be in the next. An access is done in the cycle in which the block takes it, answered in
-the next, and the answer stays until it is taken.
+Model: `Registers` is told which accesses the bus has done and which events there were in a cycle. It says
+what every output must be in the next cycle. An access is done in the cycle in which the block takes it and
+answered in the next. The answer stays until it is taken.
 
-Corners: AW before W, W before AW, both at once; the next access offered before the answer to the last is
-taken; bready and rready low for long, high before there is an answer; a read and a write in one cycle, of one
-register too (the read gets the old value); every byte strobe; every one of the 256 addresses read and
-written; START refused while busy, loading, in error, together with SOFT_RESET, each alone, and without its
-strobe no START at all; BUSY from the cycle of START on; the interrupt's event in the cycle of its clear (the
-event stays), masked, enabled later; errors of each source alone and of every two in one cycle (the lower one
-is told), of all at once, a second error (the first stays), an error in the cycle of a soft reset (which
-clears it); counters cleared by START and SOFT_RESET, stopped while not busy, each by its own event, past
-every power of two.
+Corners:
 
-Counters stop at 2^32 - 1: no test gets there by counting, so those of the counters alone put a value into the
-block's own counter registers.
+- AW before W, W before AW, both at once; the next access offered before the answer to the last is taken
+- bready and rready low for a long time, and high before there is an answer
+- a read and a write in one cycle, also of one register (the read gets the old value)
+- every byte strobe; every one of the 256 addresses read and written
+- START refused while busy, loading, in error, or together with SOFT_RESET, each alone; without its strobe no
+  START
+- BUSY from the cycle of START on
+- the interrupt's event in the cycle of its clear (the event stays), masked, enabled later
+- errors of each source alone, of every two in one cycle (the lower one is reported), and of all at once; a
+  second error (the first stays); an error in the cycle of a soft reset (which clears it)
+- counters cleared by START and SOFT_RESET, stopped while not busy, each by its own event, past every power of
+  two
+
+Counters stop at 2^32 - 1. No test can reach that by counting, so the tests of the counters write a value into
+the block's own counter registers.
 """
 
 from __future__ import annotations
@@ -53,9 +58,9 @@ EVENTS = ("busy", "loading", "done", *COUNT_EVENTS.values())
 
 @dataclass
 class BusAccess:
-    """A read or write and when its channels move.
+    """A read or write, and when its channels move.
 
-    Delays are in cycles: of the address, the write data, and of taking the answer.
+    Delays are in cycles: of the address, of the write data, and of taking the answer.
     """
 
     address: int
@@ -73,7 +78,7 @@ class BusAccess:
         return self.address_delay > 0 or (self.data is not None and self.data_delay > 0)
 
     def answered(self) -> bool:
-        """A cycle with the answer has gone by: whether it was taken."""
+        """A cycle with the answer has ended. Returns whether the answer was taken."""
         self.answer_delay -= 1
         return self.answer_delay < 0
 
@@ -89,7 +94,7 @@ def answers_welcome(queue: Sequence[BusAccess]) -> int:
 
 
 class Registers:
-    """The register file as docs/machine.md has it."""
+    """The register file as docs/machine.md describes it."""
 
     def __init__(self, parameters: Mapping[str, int]) -> None:
         self.values = {r.name: r.reset or 0 for r in REGISTERS.values()} | build_values(config_of(parameters))
@@ -116,7 +121,9 @@ class Registers:
     def cycle(
         self, write: BusAccess | None, events: Mapping[str, int], errors: Mapping[int, tuple[int, int]]
     ) -> int:
-        """A cycle's write, events and errors (source -> code, info); the write's response."""
+        """One cycle with its write, events and errors (source -> code, info). Returns the response to the
+        write.
+        """
         values, was_error = self.values, self.error
         irq = bool(values["IRQ_STATUS"] & values["IRQ_ENABLE"])
         start = soft_reset = False
@@ -156,8 +163,8 @@ class Registers:
 
 
 class Bus:
-    """The block, the model, and the reads and writes under way: the first taken or offered, the next offered
-    behind it.
+    """The block, the model, and the reads and writes in progress. The first has been taken or is offered, and
+    the next is offered after it.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -195,7 +202,7 @@ class Bus:
         self.writes, self.reads = [], []
 
     async def cycle(self, errors: Mapping[int, tuple[int, int]] | None = None, /, **events: int) -> None:
-        """One cycle of whatever is under way, with these events; all outputs are compared."""
+        """One cycle of the accesses in progress, with these events. All outputs are compared."""
         happens, errors = self.quiet | events, errors or {}
         await self.bench.cycle(
             rst=0, **happens, **self._error_pins(errors), **self._write_pins(), **self._read_pins()
@@ -254,10 +261,10 @@ class Bus:
                     expect(**{data: answer[1]})
 
     def _take(self, queue: list[BusAccess], *readies: str) -> BusAccess | None:
-        """The access that the block has taken in this cycle, if any; delays and answers go on."""
+        """The access that the block has taken in this cycle, if any. Delays and answers are updated."""
         access = offered(queue)
         taken = None
-        if queue and queue[0].taken:  # one at a time: the next waits for the answer to be gone
+        if queue and queue[0].taken:  # one at a time: the next waits until the answer is taken
             self.bench.expect(**dict.fromkeys(readies, 0))
             if queue[0].answered():
                 queue.pop(0)
@@ -275,7 +282,7 @@ class Bus:
         return taken
 
     async def finish(self, *accesses: BusAccess, **events: int) -> None:
-        """Runs these accesses, and what is under way, to their ends, with `events` in every cycle until they
+        """Runs these accesses, and those in progress, to their ends, with `events` in every cycle until they
         are taken.
         """
         for access in accesses:
@@ -287,7 +294,7 @@ class Bus:
         raise AssertionError(f"cycle {self.bench.number}: the bus is stuck in {accesses}")
 
     async def write(self, name: str, data: int, strobe: int = 0b1111, **events: int) -> int:
-        """The response."""
+        """Writes a register. Returns the response."""
         access = BusAccess(REGISTERS[name].address, data, strobe)
         await self.finish(access, **events)
         assert access.answer is not None
@@ -300,7 +307,7 @@ class Bus:
         return access.answer[1]
 
     def compare(self, what: str, seen: int, expected: int) -> None:
-        """What the model has said, against what the test says."""
+        """Compares the value of the model with the value that the test expects."""
         self.bench.compared += 1
         assert seen == expected, f"{what}: {seen:#x}, expected {expected:#x}"
 
@@ -327,7 +334,7 @@ async def reset_values_and_every_address(dut: Any) -> None:
         assert read.answer is not None
         assert write.answer is not None
         refused += (read.answer[0] == SLVERR) + (write.answer[0] == SLVERR)
-    for register in REGISTERS.values():  # what a refused write leaves is in the model: nothing
+    for register in REGISTERS.values():  # in the model, a refused write changes nothing
         await bus.read(register.name)
     bus.compare(
         "refused accesses", refused, 2 * 256 - len(REGISTERS) - sum(r.writable for r in REGISTERS.values())
@@ -432,7 +439,7 @@ async def interrupts_and_their_races(dut: Any) -> None:
     await irq(1)
     await bus.write("IRQ_STATUS", ERROR)
     await irq(1)
-    await bus.write("IRQ_STATUS", DONE, done=1)  # set again in the very cycle of its clear
+    await bus.write("IRQ_STATUS", DONE, done=1)  # set again in the cycle of its clear
     await irq(1)
     await bus.write("IRQ_STATUS", DONE)
     await irq(0)
@@ -447,7 +454,7 @@ async def interrupts_and_their_races(dut: Any) -> None:
     await irq(0)
     await bus.cycle({1: (5, 5)})  # not the first: no new interrupt
     await irq(0)
-    # an error in the cycle that the soft reset is in force
+    # an error in the cycle in which the soft reset takes effect
     bus.writes.append(BusAccess(REGISTERS["CONTROL"].address, SOFT_RESET))
     await bus.cycle(done=1)
     assert bus.model.soft_reset
@@ -484,7 +491,7 @@ async def put_counters(bus: Bus, value: int) -> None:
 
 @cocotb.test()
 async def counters_go_past_every_power_of_two(dut: Any) -> None:
-    """Each by its own event: a counter of fewer bits, or one that stops too early, would not."""
+    """Each by its own event. A counter with fewer bits, or one that stops too early, would fail."""
     bus = Bus(dut)
     await bus.reset()
     for power in range(1, 32):

@@ -1,11 +1,17 @@
-"""Requantisation against the formula of docs/formats.md in exact fractions, and the word register against a
-list of pixels.
+"""Requantisation, compared with the formula of docs/formats.md in exact fractions, and the word register,
+compared with a list of pixels.
 
-Corners: a shift of 0 (no rounding term), 1 and 47; ties, positive and negative; saturation at both ends, and
-just inside them; ReLU; a pixel that the plane does not have; bias and sum both at one end (33 bits);
-multiplier 0 and 65535; words back to back, where each parameter of the next word arrives while the last
-pixels of this one are on their way; gaps within a word; parameters as garbage in every other cycle; a reset
-in the middle of a word, after which nothing more of it arrives.
+Corners:
+
+- a shift of 0 (no rounding term), 1 and 47
+- ties, positive and negative
+- saturation at both ends, and values just inside them; ReLU
+- a pixel that the plane does not have
+- bias and sum both at one end (33 bits); multiplier 0 and 65535
+- words back to back, where each parameter of the next word arrives while the last pixels of this word are in
+  the pipeline
+- gaps within a word; garbage on the parameters in every other cycle
+- a reset in the middle of a word, after which no more of it arrives
 """
 
 from __future__ import annotations
@@ -38,7 +44,7 @@ class Filter:
     relu: bool
 
     def pixel(self, total: int, keep: bool) -> int:
-        """Rounded half up, which for a shift of 0 changes nothing."""
+        """Rounded half up. For a shift of 0 this changes nothing."""
         exact = Fraction((total + self.bias) * self.multiplier, 1 << self.shift)
         rounded = math.floor(exact + Fraction(1, 2))
         return min(max(rounded, 0 if self.relu else -128), 127) if keep else 0
@@ -55,7 +61,7 @@ def any_filter(rng: np.random.Generator) -> Filter:
 
 
 def any_sum(rng: np.random.Generator, f: Filter) -> int:
-    """Mostly one whose pixel is near or within -128..127; else any."""
+    """Mostly a sum whose pixel is near or within -128..127; otherwise any sum."""
     if chance(rng, 0.15):
         return edgy(rng, *INT32, probability=0.5)
     halves = (
@@ -77,7 +83,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     )
     idle = {"rst": 0, "sum_valid": 0} | {f"{name}_load": 0 for name in names}
 
-    # cycle by cycle: what the pins get, and the pixel that this adds to the word register
+    # cycle by cycle: the inputs, and the pixel that they add to the word register
     plan: list[dict[str, int]] = []
     shifted: dict[int, int] = {}
     ties = low = high = resets = 0
@@ -107,7 +113,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
         if pixels < t:
             at(start, rst=1)
             resets += 1
-            # the pixel before the register is taken, those further up are lost
+            # the pixel directly before the register is taken, earlier stages are lost
             shifted = {n: pixel for n, pixel in shifted.items() if n <= start + 1}
             start += 1
     at(len(plan) + LATENCY)

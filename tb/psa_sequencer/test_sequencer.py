@@ -1,17 +1,25 @@
-"""psa_sequencer: every cycle of a program, listed beforehand by nested loops.
+"""psa_sequencer: every cycle of a program, compared with a list that nested loops compute beforehand.
 
-Model: `timeline` walks the program as docs/formats.md, "Program words" has it, and gives what the block must
-say in each cycle from START to END or to the first error. The bench ends layers without a gap, and packets,
-when the timeline says, in a number of cycles of its own choice.
+Model: `timeline` runs the program as docs/formats.md, "Program words" describes it, and gives the outputs of
+the block in each cycle from START to END or to the first error. The bench decides how many cycles packets and
+layers without a gap take, and ends them when the timeline says.
 
-Corners: chunks of one word, that divide the layer, that leave a rest, longer than the layer, as long as the
-accumulators; a chunk across phases; one phase and several, strides of zero; one tile and several, tiles of
-one pass and of many; the last word, tap row and edge of each memory, the last tile, lane and filter; gaps of
-1, of the largest and between, a `layer_done` meanwhile, which must not count; layers and packets in any
-order; a program that begins anywhere and one that ends in the last word; every bad value of every field,
-alone, behind a record that is good, tiles as the first and as a later one of their layer; an error elsewhere
-in any cycle, END included; reset in any cycle; START after an error, which must do nothing. In memories of
-65,536 words: every field past every power of two, counters past 32,768, the error at program word 65,536.
+Corners:
+
+- chunks of one word, chunks that divide the layer, that leave a rest, that are longer than the layer, as long
+  as the accumulators; a chunk across phases
+- one phase and several; strides of zero
+- one tile and several; tiles of one pass and of many
+- the last word, tap row and edge of each memory, the last tile, lane and filter
+- gaps of 1, of the largest value and between; a `layer_done` in a gap, which must not count
+- layers and packets in any order
+- a program that begins anywhere, and one that ends in the last word
+- every bad value of every field, alone, after a good record; tiles as the first and as a later one of their
+  layer
+- an error elsewhere in any cycle, END included; reset in any cycle
+- START after an error, which must do nothing
+- in memories of 65,536 words: every field past every power of two, counters past 32,768, the error at program
+  word 65,536
 """
 
 from __future__ import annotations
@@ -50,7 +58,7 @@ class TileWord:
 
 @dataclass(frozen=True)
 class RecordWord:
-    """A program word, by the names of a LAYER; an OUT has its own in the same places."""
+    """A program word, with the names of a LAYER. An OUT has its fields in the same places."""
 
     opcode: int
     words: int = 0
@@ -78,7 +86,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Step:
-    """One cycle: what comes out, and what the rest of the machine says in it."""
+    """One cycle: the outputs of the block, and the inputs from the rest of the machine."""
 
     outputs: dict[str, int] = field(default_factory=lambda: QUIET)
     inputs: dict[str, int] = field(default_factory=dict)
@@ -92,7 +100,7 @@ def error(code: ErrorCode, info: int) -> dict[str, int]:
 
 
 def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
-    """From the cycle after START. The last step is END's or an error's."""
+    """From the cycle after START. The last step is that of END or of an error."""
     pc, followed = program.start, False
     while True:
         if pc >= config.program_depth:
@@ -146,8 +154,8 @@ def layer(
         return
     yield Step()
     yield Step()
-    # in the order they run, each checked when it is taken: the first before its first cycle, another in the
-    # last cycle of the one before
+    # in the order in which they run; the first is checked before its first cycle, each other one in the last
+    # cycle of the one before
     order = [(chunk, tile) for chunk in range(0, total, record.chunk_words) for tile in range(record.tiles)]
     bad = tile_error(record, 0, tiles, config)
     yield Step().also(**bad)
@@ -197,7 +205,7 @@ def layer(
 def tile_error(
     record: RecordWord, number: int, tiles: Mapping[int, TileWord], config: ArrayConfig
 ) -> dict[str, int]:
-    """The error, if any, that the layer's tile of this number is."""
+    """The error, if any, in the layer's tile of this number."""
     tile = tiles[record.tile_base + number]
     lanes_end, filters_end = tile.lane_base + tile.passes * config.size, tile.filter_base + config.size
     if tile.passes and lanes_end <= config.lane_depth and filters_end <= config.filter_depth:
@@ -209,7 +217,7 @@ def tile_error(
 
 
 def place(rng: np.random.Generator, highest: int, at_the_end: bool = False) -> int:
-    """Where something begins that fits up to `highest`."""
+    """A start for something that fits up to `highest`."""
     return highest if at_the_end else edgy(rng, 0, highest, 0.4)
 
 
@@ -223,8 +231,8 @@ def random_tile(rng: np.random.Generator, config: ArrayConfig) -> TileWord:
 
 
 def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False) -> RecordWord:
-    """`at_the_end`: it uses the last word of every memory that the record points into, and its chunks do not
-    keep to phases or divide it.
+    """`at_the_end`: the layer uses the last word of every memory that the record points into, and its chunks
+    are not aligned to phases and do not divide it.
     """
     phases = 2 if at_the_end else int(rng.choice([1, 1, 2, 4]))
     words = 3 if at_the_end else edgy(rng, 1, min(5, config.feature_depth // phases, config.edge_depth))
@@ -253,7 +261,7 @@ def random_out(rng: np.random.Generator, config: ArrayConfig) -> RecordWord:
 def random_program(
     rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False, gap: int | None = None
 ) -> Program:
-    """With a `gap` it begins with two layers with that between them."""
+    """With a `gap`, it begins with two layers with that gap between them."""
     body = [
         random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config)
         for _ in range(int(rng.integers(1, 4)))
@@ -277,7 +285,7 @@ def random_program(
 
 
 def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Program]]:
-    """Each bad value alone, behind a record that is good."""
+    """Each bad value alone, after a good record."""
     good = random_program(rng, config)
 
     def with_record(record: RecordWord, tiles: Mapping[int, TileWord] = good.tiles) -> Program:
@@ -399,7 +407,7 @@ class Sequencer:
         await self.cycle(STOPPED, start=1, program_start=program.start)
 
     async def run(self, program: Program) -> Step:
-        """Start to end, every cycle checked; the last step."""
+        """Runs from start to end, checks every cycle, and returns the last step."""
         await self.load(program)
         await self.start(program)
         step = Step()
@@ -409,7 +417,7 @@ class Sequencer:
         return step
 
     async def stays_stopped(self) -> None:
-        """Nothing but a reset brings it back after an error."""
+        """After an error, only a reset starts it again."""
         await self.cycle(STOPPED)
         await self.cycle(STOPPED, start=1, program_start=0)
         for _ in range(4):
@@ -528,13 +536,13 @@ def one_layer(start: int = 0, tile: TileWord | None = None, tiles: int = 1, **fi
     plain = {"words": 1, "phases": 1, "chunk_words": 1, "tiles": tiles}
     record = RecordWord(OPCODE_LAYER, **{**plain, **fields})
     base = record.tile_base
-    # those behind the first few are never reached
+    # those after the first few are never reached
     table = {base + n: tile or TileWord(4 * n, 1, n) for n in range(min(tiles, 12))}
     return Program({start: record, start + 1: RecordWord(OPCODE_END)}, table, start)
 
 
 def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
-    """Each field at a power of two and some more: with a bit too few it would be next to nothing."""
+    """Each field at a power of two and a little more. With a bit too few, it would be almost 0."""
     for mark in (value + 2 for value in landmarks(MAX_16 - 2)[1:]):
         yield "words", one_layer(words=mark, chunk_words=2)
         yield "phases", one_layer(phases=mark, chunk_words=2)
@@ -582,7 +590,7 @@ async def every_field_past_every_power_of_two(dut: Any) -> None:
 
 @cocotb.test(skip=not DEEP)
 async def the_end_of_a_full_program_memory(dut: Any) -> None:
-    """The program word that is told has 17 bits."""
+    """The program word that is reported has 17 bits."""
     sequencer = Sequencer(dut)
     start = sequencer.config.program_depth - 1
     await sequencer.reset()
@@ -594,7 +602,7 @@ async def the_end_of_a_full_program_memory(dut: Any) -> None:
 
 @cocotb.test(skip=not DEEP)
 async def counters_past_every_power_of_two(dut: Any) -> None:
-    """Words, phases and passes one after the other, with a look at the cycles around each power of two."""
+    """Words, phases and passes, one after the other. The cycles around each power of two are compared."""
     sequencer = Sequencer(dut)
     config, t = sequencer.config, sequencer.config.size
     most = (1 << 13) + 2

@@ -1,12 +1,17 @@
-"""psa_slot_stream: rows of differing length out of the words in which they lie end to end, each two cycles
-after it was asked for.
+"""psa_slot_stream: rows of different lengths, cut out of the words in which they lie end to end. Each comes
+two cycles after it was requested.
 
-Model: the bits of a tile as one long number, of which each row is the next slice.
+Model: the bits of a tile as one long number. Each row is the next slice of it.
 
-Corners: rows of every length, the shortest and the longest in a row and in turn; a row that ends with its
-word, one that begins with it; asked for in every cycle and with gaps; a tile behind another without a gap;
-tiles of one row and of many; a tile that begins in the last word; a tile that ends with the memory, and rows
-that end beyond it; reset with rows on their way; garbage where nothing is asked.
+Corners:
+
+- rows of every length, the shortest and the longest in sequence and alternating
+- a row that ends with its word, and one that begins with it
+- requests in every cycle and with gaps
+- a tile after another without a gap; tiles of one row and of many
+- a tile that begins in the last word; a tile that ends with the memory, and rows that end beyond it
+- reset with rows in the pipeline
+- garbage when nothing is requested
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ def whole_words(size: dict[str, int]) -> list[int]:
 
 
 def random_tile(rng: np.random.Generator, size: dict[str, int]) -> list[int]:
-    """Rows as numbers, each as long as its count says."""
+    """Rows as numbers, each with the length that its count says."""
     kinds = ([0], [RAW], [0, RAW], [0, 1, 2, 3, 4, 5, 6, RAW])
     counts = (
         whole_words(size)
@@ -116,7 +121,7 @@ async def rows_out_of_words(dut: Any) -> None:
             stored |= row << bits
             bits += length(row & 7, size)
         words = -(-bits // width)
-        # anywhere, at the end, or so that the last rows are beyond it
+        # anywhere, at the end of the memory, or so that the last rows are beyond it
         place = int(rng.integers(4))
         base = (
             depth - words
@@ -140,8 +145,8 @@ async def rows_out_of_words(dut: Any) -> None:
             word = base + (at - 1) // width
             now = bench.number + 1
             if word >= depth:
-                # of the row's own count only the part that lies in the memory is known: its error is that it
-                # reaches beyond
+                # only the part of the row's count that lies in the memory is known: its error is that it
+                # reaches beyond the memory
                 beyond[now + 1] = depth
             else:
                 due[now + LATENCY] = (number == 0, row, row_bits, word)

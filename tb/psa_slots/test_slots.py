@@ -1,12 +1,17 @@
 """psa_slots: a row of slots comes out five cycles after the first issue of its lane, and for no other issue.
 
-Model: a dictionary of rows, and a cycle number for each row that must come; with an XOR decoder the rows are
+Model: a dictionary of rows, and a cycle number for each row that must come. With an XOR decoder the rows are
 those that the encoder was given.
 
-Corners: rows in every cycle and with gaps; issues that are not the first of a pass; lane 0 and the last lane;
-a lane overwritten; reset with rows on their way, and in the cycle of an issue; garbage on lane and row where
-no row is read. With a decoder: tiles with hardly a slot in use, with all, and with some; one that ends with
-the memory, one that goes on beyond it, one whose code is broken; both at once, of which the code is reported.
+Corners:
+
+- rows in every cycle and with gaps
+- issues that are not the first of a pass
+- lane 0 and the last lane; a lane overwritten
+- reset with rows in the pipeline, and in the cycle of an issue
+- garbage on lane and row when no row is read
+- with a decoder: tiles with hardly any slot in use, with all, and with some; a tile that ends with the
+  memory, one that continues beyond it, one whose code is broken; both at once, of which the code is reported
 """
 
 from __future__ import annotations
@@ -98,7 +103,7 @@ async def a_row_five_cycles_after_its_issue(dut: Any) -> None:
 
 @cocotb.test(skip=bool(PARAMETERS["XOR_INPUTS"]))
 async def every_lane_has_a_row_of_its_own(dut: Any) -> None:
-    """Lanes next to every power of two, up to the last: with a bit too few some would be the same."""
+    """Lanes next to every power of two, up to the last. With a bit too few, some would be the same."""
     rng = numpy_rng("landmarks")
     bench = Bench(dut, *INPUTS)
     await bench.reset(issue_valid=0, ld_slot=0)
@@ -198,7 +203,7 @@ async def encoded_tiles(dut: Any) -> None:
             tiles[-1] = (start, rows, words)
             if len(tiles) > 1 and start < len(tiles[0][2]):
                 del tiles[0]
-        if kind == "broken_at_the_end":  # and the row behind it is beyond: both are found in one cycle
+        if kind == "broken_at_the_end":  # and the next row is beyond the memory: both are found in one cycle
             start, tiles = depth - 1, tiles[-1:]
         if kind.startswith("broken"):
             words = words.copy()
@@ -239,7 +244,7 @@ async def encoded_tiles(dut: Any) -> None:
                 break
         if error is not None:
             while bench.number < error[0]:
-                # rows that are behind it come or not: the machine stops
+                # rows after it may come or not, because the machine stops
                 await bench.cycle(rst=0, issue_valid=0, ld_slot=0)
             bench.expect(err_valid=1, err_code=error[1], err_info=error[2])
             error = None

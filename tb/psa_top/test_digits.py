@@ -1,7 +1,7 @@
 """The trained digits network on held-out images: every output plane of every layer, every counter.
 
-With the option `dense` each weight has a slot of its own: the baseline on the same RTL. With `flip` one
-bit of one slot is wrong in the image that the RTL gets, and the test must fail.
+With the option `dense` each weight has its own slot: the baseline on the same RTL. With `flip` one bit of one
+slot is wrong in the image that the RTL gets, and the test must fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tb.common.seeding import numpy_rng
 from tb.plain.check import Expected, Outcome, expect, output_of, run_image
 from tb.plain.host import Host
 
-SEED = 0  # of the packing: a seed of the test must not change what is measured
+SEED = 0  # of the packing: the seed of the test must not change the measured figures
 
 
 @cocotb.test()
@@ -35,7 +35,7 @@ async def digits_on_the_array(dut: Any) -> None:
     network = clip_weights(data.network, config)
     dense = compile_network(network, config, packing="dense", seed=SEED)
     packed = compile_network(network, config, packing="tight", seed=SEED)
-    # by way of its file, which stays in the run's folder
+    # written to a file and read again; the file stays in the run's folder
     path = Path("digits.tatami").resolve()
     (dense if settings.get().dense else packed).save(path)
     image = Image.load(path, config)
@@ -77,9 +77,9 @@ def cycles_of(image: Image) -> int:
 
 
 def ratios(image: Image, dense: Image, packed: Image, count: int) -> dict[str, float | int]:
-    """Dense and packed side by side on the same RTL;
+    """Dense and packed compared on the same RTL.
 
-    `digits_dense` shows that the machine takes the cycles predicted for dense.
+    `digits_dense` shows that the machine takes the number of cycles predicted for dense.
     """
     dense_cycles, packed_cycles = cycles_of(dense), cycles_of(packed)
     return {
@@ -96,9 +96,9 @@ def lanes(image: Image) -> int:
 
 
 def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str, Any]]:
-    """A row a layer.
+    """A row for each layer.
 
-    `bound` is the sum over passes of the output's pixels rounded up to T: no schedule of these lanes is
+    `bound` is the sum over passes of the output's pixels rounded up to T. No schedule of these lanes is
     faster.
     """
     t = image.config.size
@@ -127,9 +127,7 @@ def layer_rows(image: Image, dense: Image, expected: Expected) -> list[dict[str,
 
 
 def flip_slot(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
-    """The image with the top bit of one used slot's weight flipped, and where that slot is and what it
-    belongs to.
-    """
+    """The image with the top bit of one used slot's weight flipped, and the place of that slot."""
     slots, tiles = image_rows(image), columns("TILE", image.section("TILE").words[:, 0])
     lane, column = rng.choice(np.argwhere(columns("SLOT", slots).weight != 0))
     tile = int(np.flatnonzero(tiles.lane_base <= lane)[-1])

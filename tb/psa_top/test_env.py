@@ -68,10 +68,10 @@ class Recorder(Subscriber):
 
 
 def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 2500) -> tuple[Network, Image]:
-    """A random program of at least two convolutions with real weights; all its tensors together have fewer
-    than so many pixels.
+    """A random program of at least two convolutions with real weights. All its tensors together have fewer
+    than `pixels` pixels.
 
-    Small enough to be run a hundred times.
+    It is small enough to be run a hundred times.
     """
     while True:
         network = random_network(rng, config.array)
@@ -93,7 +93,7 @@ def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 250
 
 
 class RandomTest(BaseTest):
-    """Random legal programs, each loaded over the one before; streams and register delays drawn from the
+    """Random legal programs, each loaded over the one before. Streams and register delays are drawn from the
     seed.
     """
 
@@ -107,7 +107,7 @@ class RandomTest(BaseTest):
 
 
 class CornerTest(BaseTest):
-    """Programs at the corners of what the machine can do, and programs that are hardly any."""
+    """Programs at the limits of the machine, and programs with almost no content."""
 
     async def stimulus(self) -> None:
         await BarePrograms().run(self.env)
@@ -120,8 +120,8 @@ class CornerTest(BaseTest):
 
 
 class StreamTest(BaseTest):
-    """The same program under a storm of backpressure and a starved in stream, the profile changed at every
-    image, and a slow host.
+    """The same program under a storm of backpressure and with a starved in stream, with the profile changed
+    at every image, and with a slow host.
     """
 
     def configure(self, config: EnvConfig) -> None:
@@ -140,11 +140,11 @@ class StreamTest(BaseTest):
 
 
 class BusyTest(BaseTest):
-    """What a host does while a program runs; masked interrupts."""
+    """The actions of a host while a program runs; masked interrupts."""
 
     def configure(self, config: EnvConfig) -> None:
-        """The host lets answers wait, but not for long, nor does it pause: a run is no longer than some fifty
-        accesses.
+        """The host lets answers wait, but not for long, and it does not pause. A run is no longer than some
+        fifty accesses.
         """
         super().configure(config)
         config.registers = replace(config.registers, idle=(0, 0), answers=BACKPRESSURE["half"])
@@ -177,13 +177,12 @@ class ResetTest(BaseTest):
     """A soft reset in every cycle of a short program, and resets of both kinds everywhere else. Soft resets
     must have met every state of the sequencer.
 
-    In the sweep neither the host nor the out stream has delays of its own, so that resets are a cycle apart.
-    The first few cycles of a program are over before a host can end it; a second layer goes through the same
-    states.
+    In the sweep, host and out stream have no delays, so that resets are a cycle apart. The first few cycles
+    of a program are over before a host can end it, but a second layer goes through the same states.
     """
 
     LEAD = 3  # cycles from START to a soft reset that follows at once
-    STEP = 5  # where a state of the sequencer lasts, every fifth cycle has to do on the larger arrays
+    STEP = 5  # on the larger arrays, only every fifth cycle is used while a state of the sequencer lasts
 
     async def stimulus(self) -> None:
         rng = self.config.rng("resets")
@@ -222,7 +221,7 @@ class ResetTest(BaseTest):
         return [delay for delay, states in enumerate(around) if len(states) > 1 or delay % step == phase]
 
     async def look_inside(self) -> None:
-        """The sequencer's own state at every soft reset. Icarus alone shows it."""
+        """The sequencer's own state at every soft reset. Only Icarus shows it."""
         self.inside: list[str] = []
         machine = self.config.dut.dut
         while True:
@@ -232,8 +231,8 @@ class ResetTest(BaseTest):
 
 
 class RegisterTest(BaseTest):
-    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses that
-    are none, bits cleared by ones.
+    """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses
+    without a register, bits cleared by ones.
     """
 
     wanted = ("answers",)
@@ -270,7 +269,7 @@ ORACLES: dict[str, Derive] = {
 
 class MetamorphicTest(BaseTest):
     """Images that must give the same planes: channels and groups permuted, dense with zeros filled in, lanes
-    over more passes, tiles split.
+    distributed over more passes, tiles split.
     """
 
     async def stimulus(self) -> None:
@@ -287,7 +286,7 @@ class MetamorphicTest(BaseTest):
             self.compare(planes["plain"], planes[name], name)
 
     def draw(self, rng: np.random.Generator) -> tuple[Network, dict[str, Image]]:
-        """A program for which all second images fit into the machine, and those."""
+        """A program whose second images all fit into the machine, and these images."""
         while True:
             network, image = small_program(rng, self.config)
             try:
@@ -315,11 +314,11 @@ class MetamorphicTest(BaseTest):
 
 
 class DigitsTest(BaseTest):
-    """The trained network. Besides the scoreboard, every plane is held against the reference, which knows
-    nothing of images.
+    """The trained network. Besides the scoreboard, the reference checks every plane. The reference does not
+    use the image.
 
-    With the option `flip` the image that the machine gets has a wrong bit: the scoreboard, which sees the
-    same image, has nothing to say to that, and the reference must.
+    With the option `flip` the image that the machine gets has a wrong bit. The scoreboard sees the same image
+    and finds no difference; the reference must find it.
     """
 
     def configure(self, config: EnvConfig) -> None:
@@ -346,7 +345,7 @@ class DigitsTest(BaseTest):
         self.accuracy = accuracy(np.stack(logits), data.labels[chosen])
 
     def hold_against(self, image: Image, packets: list[bytes], expected: Expected, count: int) -> None:
-        """The tensors that the dumps carry against the reference."""
+        """Compares the tensors in the dumps with the reference."""
         each = 1 + len(image.dumps)  # the network's own packet, then the dump's
         assert len(packets) == each * count, f"{len(packets)} packets came, expected {each * count}"
         self.planes = []

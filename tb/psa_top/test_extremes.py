@@ -1,5 +1,5 @@
-"""Directed networks at the ends of the number range and of the padding: what random shapes reach
-too rarely.
+"""Directed networks at the ends of the number range and of the padding, which random shapes reach too
+rarely.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ async def compare(
 
 @cocotb.test()
 async def full_scale_sums(dut: Any) -> None:
-    """Every product at its largest, of either sign: the partial sum of T rows, and an accumulator that grows
-    over many passes.
+    """Every product at its largest, with either sign: the partial sum of T rows, and an accumulator that
+    grows over many passes.
     """
     filters = settings.config().size + 1
     weight = np.full((filters, INPUTS), -128, dtype=np.int64)
@@ -70,7 +70,7 @@ async def full_scale_sums(dut: Any) -> None:
 
 @cocotb.test(skip=settings.config().edge_depth <= LONG)
 async def planes_of_many_words(dut: Any) -> None:
-    """More words of a plane, and of a packet of the out stream, than 12 bits count."""
+    """More words in a plane, and in a packet of the out stream, than 12 bits can count."""
     shape = (1, LONG, settings.config().size)
     weight = np.full((1, 1, 1, 1), 127)
     network = Network("long", shape, (Conv("conv", INPUT, weight, requant(1, 1 / 127)),))

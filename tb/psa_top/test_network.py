@@ -1,5 +1,5 @@
-"""A network compiled by tb/flow/prepare.py, from one load of the program: every output plane of every layer,
-every counter, and where the cycles go.
+"""A network compiled by tb/flow/prepare.py, with the program loaded once: every output plane of every layer,
+every counter, and the cycles of each layer.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ async def network_on_the_array(dut: Any) -> None:
 def figures(
     data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]
 ) -> dict[str, Any]:
-    """For the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
+    """Figures for the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
 
-    Totals are against the network before compression, in slots of 8 bits; a layer's `dense` is the same
-    layer, nothing skipped, in the slots of this build.
+    Totals are compared with the network before compression, in slots of 8 bits. `dense` of a layer is the
+    same layer with nothing skipped, in the slots of this build.
     """
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     rows, weighted = [], []
     for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
-        # most of a basis layer's matrix is zero by its making: dense it says nothing
+        # most of a basis layer's matrix is zero by construction, so a dense comparison says nothing
         whole = not stats["name"].endswith(BASIS)
         if stats["weights"]:
             weighted.append((filters, height * width, base["lanes"]))
@@ -88,13 +88,12 @@ def figures(
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
-        # what no other choice of lanes, as many in all, could go beyond: a tile takes a pass however few they
-        # are
+        # the bound for any other choice of the same number of lanes: a tile takes at least one pass
         "fewest_cycles": round(fewest),
         "most_speedup_over_compression": round(dense["cycles"] / fewest / compression, 3),
         "cycles_over_bound": round(cycles / bound, 3),
-        # against the same program in the machine without a decoder, which has nothing to wait for; the gaps
-        # between layers go by the order of lanes
+        # compared with the same program in the machine without a decoder; the gaps between layers depend on
+        # the order of lanes
         "decoder_stall_cycles": outcome.cycles - (data.meta["plain"]["cycles"] + cost.waits) * outcome.images,
         "slot_kbytes": round(image.bits()["SLOT"] / 8192, 2),
         "plain_slot_kbytes": round(data.meta["plain"]["slot_bits"] / 8192, 2),

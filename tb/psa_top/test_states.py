@@ -1,8 +1,8 @@
 """Resets, refused starts and offered packets in every state of the sequencer, and programs and tap tables
 that no compiler writes.
 
-The array model is the judge: it says in which cycle the sequencer is in which state, and what a program that
-stands for no network gives.
+The array model gives the expected results: the cycle in which the sequencer is in each state, and the result
+of a program that belongs to no network.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import MachineStoppedError, RegisterError
 from tb.psa_top.test_errors import OUTCOME, LoadedMachine, bench
 
-# A register write takes some cycles: what is to hit a state is begun that much earlier.
+# A register write takes some cycles, so it is begun earlier by that number of cycles.
 LEAD = 12
 FARTHEST = 4  # reach that a TAP word can hold
 
 
 def model(b: LoadedMachine) -> Machine:
-    """The array model with the network and its input, as `bench` leaves the machine after `load_input`."""
+    """The array model with the network and its input, in the state in which `bench` leaves the machine after
+    `load_input`.
+    """
     machine = Machine(b.image.config)
     machine.load(b.image.sections)
     machine.load_tensor(b.image.placements["input"], b.expected.tensors["input"][:1])
@@ -49,13 +51,13 @@ async def load_input(b: LoadedMachine) -> None:
 
 
 def cycle_in(timeline: StateTimeline, state: str, rng: np.random.Generator) -> int:
-    """A cycle after START, far enough from it, in which the sequencer is in a state."""
+    """A cycle in which the sequencer is in a state, far enough after START."""
     cycles = [c for c in range(LEAD, int(timeline.ends[-1])) if timeline.at(c) == state]
     return int(rng.choice(cycles))
 
 
 async def start_and_wait(b: LoadedMachine, cycle: int) -> int:
-    """Starts the network and returns `cycle` cycles after START was taken; the time of that, in ns."""
+    """Starts the network and returns `cycle` cycles after START was taken. Returns that time in ns."""
     host = b.host
     starting = cocotb.start_soon(host.start(b.image.run_start))
     for _ in range(2):  # PROGRAM_START, then CONTROL
@@ -77,8 +79,8 @@ async def write_latency(b: LoadedMachine) -> int:
 
 
 async def fail(b: LoadedMachine) -> None:
-    """Runs into an illegal opcode, so that the sequencer stands in ERROR; the PROGRAM word after the
-    network's is spoilt.
+    """Runs into an illegal opcode, so that the sequencer is in ERROR. The PROGRAM word after the network's is
+    overwritten for that.
     """
     spec, at = memories(b.image.config)["PROGRAM"], len(b.image.section("PROGRAM").words)
     words = spec.zeros(1)
@@ -95,7 +97,7 @@ async def fail(b: LoadedMachine) -> None:
 
 
 async def check_state(dut: Any, state: str) -> None:
-    """The sequencer is where the model has it. Icarus alone shows what is inside."""
+    """Checks that the sequencer is in the state of the model. Only Icarus shows the inside."""
     if settings.simulator() == "icarus":
         await ReadOnly()
         seen = STATES[int(getattr(dut, "dut", dut).sequencer.state_reg.value)]
@@ -104,8 +106,8 @@ async def check_state(dut: Any, state: str) -> None:
 
 @cocotb.test()
 async def reset_in_every_state(dut: Any) -> None:
-    """Soft reset by CONTROL and hard reset by the pin, in each state: nothing stands afterwards, and the
-    network runs as if nothing had been.
+    """Soft reset by CONTROL and hard reset by the pin, in each state. Afterwards nothing is left of the run,
+    and the network runs as usual.
     """
     b = await bench(dut)
     timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
@@ -135,7 +137,7 @@ async def reset_in_every_state(dut: Any) -> None:
 
 @cocotb.test()
 async def start_in_every_state(dut: Any) -> None:
-    """START while a program runs or an error stands is refused, and the run ends as if it had not been."""
+    """START while a program runs or an error stands is refused, and does not change the run."""
     b = await bench(dut)
     timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
     latency = await write_latency(b)
@@ -154,8 +156,8 @@ async def start_in_every_state(dut: Any) -> None:
 
 @cocotb.test()
 async def packets_wait_while_a_program_runs(dut: Any) -> None:
-    """A packet that is offered while a program runs is taken afterwards: it changes neither the run nor is it
-    lost.
+    """A packet that is offered while a program runs is taken afterwards. It does not change the run, and it
+    is not lost.
     """
     b = await bench(dut)
     timeline = StateTimeline.of(model(b), b.image.run_start, b.expected.run)
@@ -174,7 +176,7 @@ async def packets_wait_while_a_program_runs(dut: Any) -> None:
 
 @cocotb.test()
 async def a_packet_in_the_cycle_of_start(dut: Any) -> None:
-    """A header that is offered in the very cycle in which START takes effect waits for the end of the run."""
+    """A header that is offered in the same cycle in which START takes effect waits for the end of the run."""
     b = await bench(dut)
     source = b.host.source
     source.patience = 2 * b.expected.run.cycles
@@ -228,7 +230,7 @@ async def compare(b: LoadedMachine, machine: Machine, start: int, what: str) -> 
 
 @cocotb.test()
 async def records_in_any_order(dut: Any) -> None:
-    """Programs that no compiler writes:
+    """Programs that no compiler writes.
 
     END alone, OUT before and between layers with words that wait, a layer with no OUT after it.
     """
@@ -239,7 +241,7 @@ async def records_in_any_order(dut: Any) -> None:
     spec, records = memories(b.image.config)["PROGRAM"], b.image.section("PROGRAM").words
     layer, out = records[0].copy(), records[len(b.image.layers)]
     layer[0, spec.index("gap")] = 0
-    first = layer.copy()  # the same layer once more needs nothing that this one writes
+    first = layer.copy()  # the same layer again does not read what this one writes
     first[0, spec.index("gap")] = 1
     end = encode_all([End()])[0]
     for program in (
@@ -258,11 +260,11 @@ async def records_in_any_order(dut: Any) -> None:
 
 @cocotb.test()
 async def taps_of_every_reach(dut: Any) -> None:
-    """Taps that reach up to four pixels over every edge: a convolution's own never reach that far right or
-    down.
+    """Taps that reach up to four pixels over every edge. A convolution's own taps never reach that far right
+    or down.
 
-    Each reaches as far as before or farther in the same direction. With less masked than the compiler has, a
-    layer may read words that it writes itself, and such a program is not defined (docs/machine.md,
+    Each reaches at least as far as before in the same direction. If less were masked than by the compiler, a
+    layer might read words that it writes itself, and such a program is not defined (docs/machine.md,
     "Invariants").
     """
     b = await bench(dut)
@@ -283,7 +285,7 @@ async def taps_of_every_reach(dut: Any) -> None:
 
 @cocotb.test()
 async def errors_of_the_last_lane(dut: Any) -> None:
-    """A layer of one word whose last lane is bad: the sequencer has issued everything when the error is
+    """A layer of one word whose last lane is bad. The sequencer has issued everything when the error is
     found.
     """
     b = await bench(dut)
@@ -297,7 +299,7 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     def sections(
         group: int, tap: int, base: int, bank: int, slot_base: int = lane, slots: Words = rows
     ) -> list[Section]:
-        """One pass of one tile; all lanes are empty but the last, which names `group`, and every filter
+        """One pass of one tile. All lanes are empty except the last, which names `group`, and every filter
         writes to `bank`.
         """
         words = {name: specs[name].zeros(1) for name in ("PROGRAM", "TILE", "GROUP", "TAP")}
@@ -327,8 +329,8 @@ async def errors_of_the_last_lane(dut: Any) -> None:
     if config.group > 15:
         del cases[ErrorCode.FEATURE_WRITE]  # every bank that a filter can name is there
     if config.xor_inputs:
-        # the last row begins with a count of patches that there cannot be; and it needs a word that the
-        # memory does not have
+        # the last row begins with an illegal count of patches, and it needs a word that the memory does not
+        # have
         broken = rows.copy()
         broken.reshape(-1)[(t - 1) * row_length(config, 0) + np.arange(XOR_COUNT_BITS)] = (1, 0, 1)
         cases[ErrorCode.SLOT_CODE] = sections(0, 0, 0, 0, slots=broken)

@@ -1,13 +1,19 @@
-"""psa_writeback: a filter's parameters as its word starts, and the finished word into its plane.
+"""psa_writeback: the parameters of a filter as its word starts, and the finished word into its plane.
 
-Model: a dictionary of filters. A start in cycle n gives column c's bias in n + 1, its multiplier in n + 2,
-shift and ReLU in n + 3, and its word is written in n + T + 5, to word base + out of the filter's bank.
+Model: a dictionary of filters. After a start in cycle n, column c gets its bias in n + 1, its multiplier in n
++ 2, and shift and ReLU in n + 3. Its word is written in n + T + 5, to word base + out of the filter's bank.
 
-Corners: words without a gap and with gaps; filters that are not written; the last word of a bank, and one
-past it (for a depth that is no power of two also base and sum apart); a bank that does not exist, in a filter
-that is written and in one that is not; two errors in one wave; the layer's last word, whose last column ends
-it whether or not it is written; reset with words on their way. In memories of 65,536 filters and 32,768
-words: filters, bases and words next to every power of two.
+Corners:
+
+- words without a gap and with gaps
+- filters that are not written
+- the last word of a bank, and one past it (for a depth that is not a power of two, also base and sum
+  separately)
+- a bank that does not exist, in a filter that is written and in one that is not
+- two errors in one wave
+- the layer's last word; its last column ends the layer whether or not it is written
+- reset with words in the pipeline
+- in memories of 65,536 filters and 32,768 words: filters, bases and words next to every power of two
 """
 
 from __future__ import annotations
@@ -58,7 +64,7 @@ def random_filter(rng: np.random.Generator, config: ArrayConfig) -> FilterWord:
 
 
 class Writeback:
-    """The block, its filters, and what must come in which cycle."""
+    """The block, its filters, and the expected outputs by cycle."""
 
     def __init__(self, dut: Any) -> None:
         fields = ("start_column", "start_out", "start_filter_base", "start_layer_last")
@@ -90,7 +96,7 @@ class Writeback:
         await self.bench.reset(start_valid=0, ld_filter=0)
 
     async def load(self) -> None:
-        """Fills the filter table anew."""
+        """Loads new contents into the filter table."""
         self.filters = {n: random_filter(self.rng, self.config) for n in range(self.config.filter_depth)}
         if self.config.group < 16:
             self.filters[0] = replace(self.filters[0], write=1, bank=15)
@@ -133,7 +139,7 @@ class Writeback:
         self.seen["last_words_of_a_bank"] += address == self.config.feature_depth - 1
 
     def start(self, column: int, wave: Mapping[str, int]) -> None:
-        """What a start in the cycle that has just gone by leads to."""
+        """The effects of a start in the cycle that has just ended."""
         number = self.bench.number
         entry = self.filters[wave["start_filter_base"] + column]
         address = entry.base + wave["start_out"]
@@ -204,7 +210,7 @@ async def every_filter_and_every_word(dut: Any) -> None:
     await block.load_filters()
     for out in marks:
         for first in (firsts[-1], int(rng.choice(firsts))):
-            # one of the wave's filters lies so that this is the last word of its bank, or one past it
+            # for one of the wave's filters, this is the last word of its bank, or one past it
             near = rng.integers(block.columns, endpoint=False) + first
             base = config.feature_depth - 1 - out + int(chance(rng, 0.3) and out > 0)
             block.filters[int(near)] = replace(block.filters[int(near)], base=base)

@@ -1,14 +1,21 @@
-"""psa_xor_decoder: rows as they are stored go in, slots come out a cycle later, and rows that break the
-format are reported at once.
+"""psa_xor_decoder: stored rows go in, slots come out a cycle later, and rows that break the format are
+reported at once.
 
-Model: one bit at a time, as docs/formats.md, "Rows of slots", has it: the taps of a bit, the words of the
-rows before, then the patches.
+Model: one bit at a time, as docs/formats.md, "Rows of slots" describes it: the taps of a bit, the words of
+the rows before, then the patches.
 
-Corners: rows in every cycle and with gaps; rows that are not encoded between others, also as the first of a
-tile; no patch, as many as there may be, at the first bit and at the last; words of zeros and of ones; slots
-all valid and none; the first row of a tile, after any history; every count that is none; a position behind
-the row, one that comes twice, two in the wrong order; reset with a row on its way; garbage behind a row's
-end.
+Corners:
+
+- rows in every cycle and with gaps
+- rows that are not encoded between others, also as the first of a tile
+- no patch, the largest number of patches, patches at the first bit and at the last
+- words of zeros and of ones
+- slots all valid and none valid
+- the first row of a tile, after any history
+- every illegal count
+- a position beyond the row, one that comes twice, two in the wrong order
+- reset with a row in the pipeline
+- garbage after a row's end
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ CYCLES = 1500
 
 @dataclass(frozen=True)
 class Row:
-    """What is stored: `count` as it stands there, and of a row that is not encoded the slots alone."""
+    """The stored row. `count` is the stored field. A row that is not encoded has only the slots."""
 
     count: int
     valid: Sequence[int] = ()
@@ -43,7 +50,7 @@ class Row:
 
 
 def taps(size: dict[str, int], output: int) -> list[int]:
-    """The window bits of which an output is the parity; one that is there twice counts for nothing."""
+    """The window bits whose XOR is an output. A bit that occurs twice cancels out."""
     found = []
     for number in range(TAPS):
         x = (size["SEED"] + output * TAPS + number) & MASK
@@ -55,7 +62,7 @@ def taps(size: dict[str, int], output: int) -> list[int]:
 
 
 class Decoder:
-    """The model; `words` are those of the rows before, the newest first."""
+    """The model. `words` are those of the rows before, the newest first."""
 
     def __init__(self, size: dict[str, int]) -> None:
         self.size = size
@@ -63,7 +70,7 @@ class Decoder:
         self.words: deque[int] = deque(maxlen=size["HISTORY"] + 1)
 
     def row(self, first: bool, row: Row) -> tuple[int, bool]:
-        """The slots, and whether the row is in order."""
+        """The slots, and whether the row is legal."""
         if first:
             self.words.clear()
         if row.count == RAW:
@@ -117,7 +124,7 @@ def random_row(rng: np.random.Generator, size: dict[str, int], bad: bool) -> Row
 
 
 def stored(row: Row, size: dict[str, int], rng: np.random.Generator) -> int:
-    """The row's bits, and garbage behind them."""
+    """The row's bits, and garbage after them."""
     parts = [(row.count, COUNT_BITS)]
     if row.count == RAW:
         parts.append((row.slots, size["COLS"] * size["SLOT_BITS"]))
@@ -181,7 +188,7 @@ async def rows_and_what_is_wrong_with_them(dut: Any) -> None:
             seen["first_rows"] += first
             seen["bad"] += not legal
         seen["resets"] += reset and valid
-        # after a row that breaks the format the machine stops: a reset, and another tile
+        # after a row that breaks the format the machine stops; a reset follows, and another tile
         due = slots if valid and legal and not reset else None
         if valid:
             first = not legal
