@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from pymodel.network.integer import INPUT, GlobalPool, Network
 from pymodel.network.reference import evaluate
 from pymodel.packing.plan import LayerWeights, Scheme
 from pymodel.zoo.random_network import random_images, random_network
+
+DAMAGED = int(os.environ.get("TATAMI_DAMAGED", "200"))  # files of a kind that tests damage and read
 
 
 def loaded(image: Image, images: np.ndarray) -> Machine:

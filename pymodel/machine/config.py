@@ -210,5 +210,5 @@ DEFAULT_CONFIG = "16x8"
 def get_config(name: str) -> ArrayConfig:
     """The named configuration, or a `TatamiError` that lists the names there are."""
     if name not in CONFIGS:
-        raise TatamiError(f"CONFIG '{name}' is unknown; valid: {', '.join(CONFIGS)}")
+        raise TatamiError(f"CONFIG {name!r} is unknown; valid: {', '.join(CONFIGS)}")
     return CONFIGS[name]

@@ -86,7 +86,7 @@ def checked(model: type[Model], content: Any, where: object) -> Model:
             f"{where}: {_problem(field, first['type'], first['msg'], first['input'], known)}"
         ) from None
     except TatamiError as error:  # of a dataclass that checks itself
-        raise TatamiError(f"{where}: {error}") from None
+        raise TatamiError(f"{where}: {_line(error)}") from None
     except (TypeError, ValueError, RecursionError) as error:  # a date or the like, which JSON does not have
         raise TatamiError(f"{where}: {_line(error)}") from None
 

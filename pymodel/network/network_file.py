@@ -14,13 +14,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field, create_model
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import Layer, Network, Requant, Residual, Weighted
+from pymodel.machine.files import Fields, checked, parse_json
+from pymodel.network.integer import IntArray, Layer, Network, Requant, Residual, Weighted
 from pymodel.packing.plan import LayerPlan
 
 FORMAT, VERSION = "tatami-network", 2
@@ -28,6 +30,105 @@ KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in get_args(Layer)
 REQUANT = ("bias", "multiplier", "shift")  # its arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+Positive = Annotated[int, Field(ge=1, lt=1 << 32)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class ResidualHeader(Fields):
+    """A `Residual` in the header."""
+
+    source: str
+    stride: int
+
+
+def _layer_header(kind: type[Layer]) -> type[Fields]:
+    """What the header has of a type of layer: all but its arrays."""
+    hints = get_type_hints(kind)
+    scalars: dict[str, Any] = {
+        part.name: (ResidualHeader | None if hints[part.name] == Residual | None else hints[part.name], ...)
+        for part in fields(kind)
+        if hints[part.name] not in (IntArray, Requant)
+    }
+    return create_model(
+        f"{kind.__name__}Header", __base__=Fields, kind=(str, ...), relu=(bool, ...), **scalars
+    )
+
+
+LAYER_HEADERS = {name: _layer_header(kind) for name, kind in KINDS.items()}
+
+
+class NetworkHeader(Fields):
+    """A `Network` in the header; its layers are read by `LAYER_HEADERS`."""
+
+    name: str
+    input_shape: tuple[Positive, Positive, Positive]
+    layers: tuple[dict[str, Any], ...]
+
+
+class TileHeader(Fields):
+    """A `Tile` of a plan: null for each array that it has."""
+
+    filters: None
+    lanes: None
+    select: None
+    weight: None
+    position: None = None
+
+
+class PackedHeader(Fields):
+    """A plan in packed slots: null for each array."""
+
+    groups: None
+    size: Positive
+    inputs: Positive
+    tiles: dict[str, TileHeader]
+
+
+class MaskHeader(Fields):
+    """A plan that is a mask alone, which is an array."""
+
+    mask: None
+
+
+class DenseHeader(Fields):
+    """What the network takes with nothing skipped; `layers` has the same of each layer."""
+
+    cycles: Count
+    lanes: Count
+    weights: Count
+    layers: list[dict[str, Any]] | None = None
+
+
+class Meta(Fields):
+    """Of `meta` what is read again; it may hold anything else."""
+
+    model_config = ConfigDict(extra="allow")
+
+    scheme: str = "tight"
+    size: Positive | None = None
+    group: Positive | None = None
+    weight_bits: Positive | None = None
+    scales: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    dense: DenseHeader | None = None
+
+
+class ArrayHeader(Fields):
+    """An array of the file."""
+
+    dtype: str
+    crc: int = Field(ge=0, lt=1 << 32)
+
+
+class Header(Fields):
+    """The JSON of `header`."""
+
+    format: Literal["tatami-network"]
+    version: Literal[2]
+    network: NetworkHeader
+    arrays: dict[str, ArrayHeader]
+    meta: Meta
+    plans: dict[str, PackedHeader | MaskHeader]
 
 
 @dataclass(frozen=True)
@@ -111,39 +212,46 @@ def load(path: Path) -> Kept:
     packed = arrays.pop("header")
     if arrays.pop("header_crc") != _crc(packed):
         raise TatamiError(f"{path}: field 'header' does not match its checksum")
-    try:
-        return _kept(path, json.loads(packed.tobytes()), arrays)
-    except TatamiError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise TatamiError(f"{path}: field 'header' does not describe a network ({said})") from None
-
-
-def _kept(path: Path, header: Any, arrays: Arrays) -> Kept:
-    if (header["format"], header["version"]) != (FORMAT, VERSION):
-        raise TatamiError(
-            f"{path}: format is {header['format']} {header['version']}, must be {FORMAT} {VERSION}"
-        )
-    for name, expected in header["arrays"].items():
+    content = parse_json(packed.tobytes(), f"{path}: header")
+    if isinstance(content, dict):
+        found = content.get("format", FORMAT), content.get("version", VERSION)
+        if found != (FORMAT, VERSION):
+            raise TatamiError(f"{path}: format is {found[0]} {found[1]}, must be {FORMAT} {VERSION}")
+    header = checked(Header, content, f"{path}: header")
+    for name, expected in header.arrays.items():
         if name not in arrays:
             raise TatamiError(f"{path}: field '{name}' is missing")
-        if str(arrays[name].dtype) != expected["dtype"] or _crc(arrays[name]) != expected["crc"]:
+        if str(arrays[name].dtype) != expected.dtype or _crc(arrays[name]) != expected.crc:
             raise TatamiError(f"{path}: field '{name}' does not match its checksum")
-    described = header["network"]
     try:
-        network = Network(
-            described["name"],
-            tuple(described["input_shape"]),
-            tuple(_layer(layer, arrays) for layer in described["layers"]),
-        )
-        plans = {
-            name: LayerPlan.from_arrays(_unflatten(plan, f"{name}.plan", arrays))
-            for name, plan in header["plans"].items()
-        }
-        return Kept(network, arrays["images"], arrays["labels"], dict(header["meta"]), plans)
+        return _kept(header, content["meta"], _Checked(arrays))
     except TatamiError as error:
         raise TatamiError(f"{path}: {error}") from None
+
+
+class _Checked(Arrays):
+    """The arrays whose checksums are right; a layer or plan may ask for one that there is not."""
+
+    def __missing__(self, name: str) -> npt.NDArray[Any]:
+        raise TatamiError(f"field '{name}' is missing")
+
+
+def _kept(header: Header, meta: dict[str, Any], arrays: Arrays) -> Kept:
+    network = Network(
+        header.network.name,
+        header.network.input_shape,
+        tuple(_layer(n, layer, arrays) for n, layer in enumerate(header.network.layers, 1)),
+    )
+    plans = {name: _plan(name, plan, arrays) for name, plan in header.plans.items()}
+    return Kept(network, arrays["images"], arrays["labels"], meta, plans)
+
+
+def _plan(name: str, plan: PackedHeader | MaskHeader, arrays: Arrays) -> LayerPlan:
+    parts = _unflatten(plan.model_dump(exclude_unset=True), f"{name}.plan", arrays)
+    try:
+        return LayerPlan.from_arrays(parts)
+    except (IndexError, ValueError, TypeError) as error:  # arrays whose shapes do not fit together
+        raise TatamiError(f"plan of '{name}': {' '.join(str(error).split())}") from None
 
 
 def _read(path: Path) -> Arrays:
@@ -229,20 +337,21 @@ def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
     return described
 
 
-def _layer(described: dict[str, Any], arrays: Arrays) -> Layer:
-    """The inverse of `_describe`."""
-    name, kind = described["name"], KINDS.get(described["kind"])
-    if kind is None:
-        raise TatamiError(f"layer '{name}': kind is '{described['kind']}', must be one of {', '.join(KINDS)}")
-    bias, multiplier, shift = (arrays[f"{name}.{part}"] for part in REQUANT)
-    parts: dict[str, Any] = {"requant": Requant(bias, multiplier, shift, described["relu"])}
-    for part in _parts(kind):
-        value: Any = described[part] if part in described else arrays[f"{name}.{part}"]
-        if part == "residual" and value is not None:
-            channel, weight = arrays[f"{name}.{part}_channel"], arrays[f"{name}.{part}_weight"]
-            value = Residual(value["source"], channel, weight, value["stride"])
+def _layer(number: int, described: dict[str, Any], arrays: Arrays) -> Layer:
+    """The inverse of `_describe`, of layer `number` of the header."""
+    kind = str(described.get("kind"))
+    if kind not in KINDS:
+        raise TatamiError(f"layer {number}: kind is {kind[:60]!r}, must be one of {', '.join(KINDS)}")
+    header: Any = checked(LAYER_HEADERS[kind], described, f"layer {number}")
+    bias, multiplier, shift = (arrays[f"{header.name}.{part}"] for part in REQUANT)
+    parts: dict[str, Any] = {"requant": Requant(bias, multiplier, shift, header.relu)}
+    for part in _parts(KINDS[kind]):
+        value: Any = getattr(header, part) if hasattr(header, part) else arrays[f"{header.name}.{part}"]
+        if isinstance(value, ResidualHeader):
+            channel, weight = arrays[f"{header.name}.{part}_channel"], arrays[f"{header.name}.{part}_weight"]
+            value = Residual(value.source, channel, weight, value.stride)
         parts[part] = value
-    return kind(**parts)
+    return KINDS[kind](**parts)
 
 
 def _parts(kind: type[Layer]) -> list[str]:

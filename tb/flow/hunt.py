@@ -58,14 +58,14 @@ def misfits(bug: Bug) -> Iterator[str]:
     else:
         yield f"{bug.file} is not in {runner.FILE_LIST.relative_to(runner.ROOT)}"
     if bug.test and bug.test not in TESTS:
-        yield f"test '{bug.test}' is unknown; valid: {', '.join(TESTS)}"
+        yield f"test {bug.test!r} is unknown; valid: {', '.join(TESTS)}"
     if bug.block and bug.block not in BLOCKS:
-        yield f"block '{bug.block}' is unknown; valid: {', '.join(BLOCKS)}"
+        yield f"block {bug.block!r} is unknown; valid: {', '.join(BLOCKS)}"
     checkers = [source.stem for source in runner.checker_sources()]
     if bug.checker and bug.checker not in checkers:
-        yield f"checker '{bug.checker}' is unknown; valid: {', '.join(checkers)}"
+        yield f"checker {bug.checker!r} is unknown; valid: {', '.join(checkers)}"
     if bug.config not in CONFIGS:
-        yield f"config '{bug.config}' is unknown; valid: {', '.join(CONFIGS)}"
+        yield f"config {bug.config!r} is unknown; valid: {', '.join(CONFIGS)}"
 
 
 def simulator(bug: Bug) -> str:

@@ -231,6 +231,6 @@ def get_test(name: str) -> TestSpec:
     known = TESTS | BLOCK_TESTS
     if name not in known:
         raise TatamiError(
-            f"TEST '{name}' is unknown; valid: {', '.join(TESTS)}, block_<name> for {', '.join(BLOCKS)}"
+            f"TEST {name!r} is unknown; valid: {', '.join(TESTS)}, block_<name> for {', '.join(BLOCKS)}"
         )
     return known[name]

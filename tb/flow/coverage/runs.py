@@ -28,7 +28,7 @@ class Entry(Fields):
 
     test: str
     configs: tuple[str, ...] = Field(min_length=1)
-    seeds: int = Field(ge=1)
+    seeds: int = Field(ge=1, le=10_000)
     options: Options = Options()
     change: dict[str, int] = Field(default_factory=dict)
 
