@@ -1,7 +1,7 @@
 // Accumulators of one column: a 32-bit sum for every pixel of a chunk.
 //
-// Promises: `psum` belongs to the pixel named in the same cycle; the first pass of a tile stores, later ones add, and the last gives
-// the finished sum two cycles later instead of storing it. The same pixel comes again after T >= 4 cycles at the earliest.
+// Promises: `psum` belongs to the pixel named in the same cycle. The first pass of a tile stores its sums, and later passes add. The
+// last pass does not store: it gives the finished sum two cycles later. The same pixel comes again after T >= 4 cycles at the earliest.
 
 `resetall
 `default_nettype none

@@ -1,7 +1,7 @@
 // ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle.
 //
-// Promises: pixel n of a pass, entering row r at cycle t + n + r, leaves column c at cycle t + n + ROWS + c. A row of slots given at
-// `row_*` is in that row's shadow slots from the next cycle on.
+// Promises: pixel n of a pass enters row r at cycle t + n + r and leaves column c at cycle t + n + ROWS + c. A row of slots at `row_*`
+// is in that row's shadow slots from the next cycle on.
 
 `resetall
 `default_nettype none

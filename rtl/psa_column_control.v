@@ -1,8 +1,8 @@
-// Tells every column what the sum that leaves the array belongs to.
+// Tells every column which pixel, pass and word the sum that leaves the array belongs to.
 //
-// A word enters here with lane 0's pixels, in the cycle before the first of them enters the array. Promises: column c's `pixel_*` come
-// in the cycle in which the array gives that pixel's sum; `start_*` names, for words that a tile's last pass completes, each column in
-// the cycle of its first pixel, so at most one column a cycle.
+// A word enters here with lane 0's pixels, in the cycle before the first of them enters the array. Promises: the `pixel_*` of column c
+// come in the cycle in which the array gives that pixel's sum. If the last pass of a tile completes a word, `start_*` names each column
+// in the cycle of its first pixel of that word, so at most one column a cycle.
 
 `resetall
 `default_nettype none
@@ -78,7 +78,7 @@ always @(posedge clk) begin
     end
 end
 
-// Its pixels' tokens: stage s is s+1 cycles behind the pixel's entry into row 0, so column c reads stage ROWS-1+c.
+// The tokens of its pixels: stage s is s+1 cycles after the pixel's entry into row 0, so column c reads stage ROWS-1+c.
 
 reg [STAGES-1:0] token_valid_reg;
 reg [STAGES-1:0] token_start_reg;
@@ -109,8 +109,8 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
 end
 endgenerate
 
-// The wave of word starts. The word's registers above are still its own when its first pixel is one cycle from column 0's exit
-// (ROWS = T), and the next word is at least T cycles behind.
+// The wave of word starts. The registers above still hold this word when its first pixel is one cycle before the exit of column 0
+// (ROWS = T), because the next word comes at least T cycles later.
 
 reg                      start_valid_reg;
 reg [$clog2(COLS)-1:0]   start_column_reg;

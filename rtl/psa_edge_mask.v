@@ -1,4 +1,4 @@
-// Which of T pixels a tap reads over an edge of the plane. Combinational; one for each bank, all from one edge word.
+// Marks those of T pixels that a tap reads over an edge of the plane. Combinational. There is one for each bank; all use one edge word.
 
 `resetall
 `default_nettype none

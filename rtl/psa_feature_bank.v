@@ -1,7 +1,7 @@
 // One bank of feature memory: T pixels from any pixel address, every cycle.
 //
-// Even and odd words lie in two halves, so that a read which straddles two words takes one from each. Promises: `rd_data` belongs to
-// the address of the cycle before; a word written is seen by reads of later cycles. Addresses are in range: the caller has checked.
+// Even and odd words lie in two halves, so that a read across two words takes one from each half. Promises: `rd_data` belongs to the
+// address of the cycle before. Reads of later cycles see a written word. The caller must check that addresses are in range.
 
 `resetall
 `default_nettype none

@@ -7,8 +7,8 @@
 //   cycle 4  word and shift      -> feature banks, EDGE word decoded
 //   cycle 5  G x T pixels, those over an edge zeroed: `bundle_*`
 //
-// Promises: latency is exactly 5 cycles and never stalls; an address outside a memory is reported and not read. While the pipeline is
-// empty the out stream may read the banks through `out_rd_*`, data one cycle later.
+// Promises: the latency is exactly 5 cycles, and the fetch never stalls. An address outside a memory is reported and not read. While the
+// pipeline is empty, the out stream may read the banks through `out_rd_*`; the data come one cycle later.
 
 `resetall
 `default_nettype none
@@ -97,7 +97,7 @@ psa_ram #(.WIDTH(GROUP_ADDR), .DEPTH(LANE_DEPTH)) lane_memory (
     .rd_data (group)
 );
 
-// Members are valid only where the group number was.
+// Members are valid only if the group number was valid.
 wire       group_bad = {1'b0, group} >= GROUP_DEPTH;
 
 reg [5:1] stage_valid_reg;
@@ -235,7 +235,7 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         end
     end
 
-    // cycle 4: a shifted read takes the word after, too
+    // cycle 4: a shifted read also takes the next word
     wire signed [WORD_BITS-1:0] last_word = word_4_reg + {{WORD_BITS-1{1'b0}}, shift_4_reg != {SHIFT{1'b0}}};
     wire                        word_out  = word_4_reg < 0 || last_word >= FEATURE_DEPTH;
 
@@ -289,7 +289,7 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 end
 endgenerate
 
-// the out stream's view of the banks
+// reads of the banks by the out stream
 
 reg [3:0] out_bank_reg;
 
@@ -301,7 +301,7 @@ end
 
 assign out_rd_data = bank_data[out_bank_reg*T*8 +: T*8];
 
-// errors, the furthest stage first: it is the older lane
+// errors, the last stage first, because it has the older lane
 
 reg       err_valid_next;
 reg [7:0] err_code_next;

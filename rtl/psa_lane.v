@@ -1,7 +1,7 @@
 // Lane serialiser: takes T pixels of a bundle at once and gives them to its row one by one.
 //
-// Promises: the first pixel leaves in the cycle after `load`, the others in the T-1 cycles that follow, and a new load may come every
-// T cycles with no gap. Because lane r is loaded r cycles after lane 0, the rows are skewed as a systolic array wants them.
+// Promises: the first pixel leaves in the cycle after `load`, and the others leave in the next T-1 cycles. A new load may come every T
+// cycles without a gap. Lane r is loaded r cycles after lane 0, and this gives the rows the skew of a systolic array.
 
 `resetall
 `default_nettype none

@@ -1,8 +1,8 @@
 // Load stream: turns packets into memory writes (docs/formats.md, "Load packets").
 //
-// Promises: a word is written only when all its beats have come and its packet's header was legal; after an error the rest of the
-// packet is taken and dropped. The stream waits, at a packet's start only, while a program runs or an error stands. A soft reset
-// inside a packet drops the rest of it.
+// Promises: a word is written only when all its beats have come and its packet's header was legal. After an error, the rest of the
+// packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet. A soft
+// reset inside a packet drops the rest of it.
 
 `resetall
 `default_nettype none

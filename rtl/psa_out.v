@@ -1,7 +1,7 @@
 // Out stream: sends words of one feature bank as a packet.
 //
-// Promises: valid never waits for ready, data are stable while stalled, one word a cycle when the receiver is ready; `done` in the
-// cycle in which the last word is taken.
+// Promises: valid never waits for ready. Data are stable while stalled. While the receiver is ready, one word is sent each cycle. `done`
+// is high in the cycle in which the last word is taken.
 
 `resetall
 `default_nettype none

@@ -1,10 +1,10 @@
-// Processing element: picks one pixel of the bundle with its slot, multiplies, adds to the sum from above.
+// Processing element: its slot selects one pixel of the bundle; the PE multiplies it by the weight and adds the sum from above.
 //
-// A slot holds a weight of 8 bits, or a digit of 4 with a bit that says which digit of its weight it is: the low one, or the one that
+// A slot holds an 8-bit weight, or a 4-bit digit with a bit that says which digit of its weight it is: the low digit, or the digit that
 // counts 16 times.
 //
-// Promises: everything moves one step a cycle. A slot written while the current pass still runs takes effect with the pixel that
-// carries `first`, so passes follow each other without a bubble; the slot of the next pass may be written from the cycle in which the
+// Promises: everything moves one step a cycle. A slot that is written while the current pass runs takes effect with the pixel that
+// carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
 // previous `first` passes here.
 
 `resetall

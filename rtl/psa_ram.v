@@ -1,5 +1,5 @@
 // One write port, one read port, both synchronous: read data follow the address by one cycle and hold while rd_en is low.
-// Not reset. A word read in the cycle that writes it gives its old value. Addresses are checked by whoever drives them.
+// Not reset. A word that is read in the cycle that writes it gives its old value. The driver of an address must check it.
 
 `resetall
 `default_nettype none

@@ -1,7 +1,7 @@
 // Register file on AXI4-Lite (docs/machine.md, "Registers"), error latch, interrupt and counters.
 //
-// Promises: one access at a time; a refused access answers SLVERR and changes nothing; the first error is kept until a soft
-// reset; counters stop at their largest value.
+// Promises: one access at a time. A refused access answers SLVERR and changes nothing. The first error is kept until a soft
+// reset. Counters stop at their largest value.
 
 `resetall
 `default_nettype none
@@ -23,7 +23,7 @@ module psa_regs #(
     parameter XOR_INPUTS    = 0,
     parameter XOR_HISTORY   = 0,
     parameter XOR_SEED      = 1,
-    // sources of errors; the lowest wins where two meet in one cycle
+    // sources of errors; if two come in one cycle, the lowest wins
     parameter SOURCES       = 5
 ) (
     input  wire                  clk,
@@ -121,7 +121,7 @@ assign program_start = program_start_reg;
 assign error         = error_reg;
 assign irq           = irq_reg;
 
-// write: taken when address and data are both there and the last answer is gone
+// write: taken when address and data have both come and the last answer has been taken
 
 wire wr = s_axil_awvalid && s_axil_wvalid && !bvalid_reg;
 
@@ -234,7 +234,7 @@ always @(posedge clk) begin
         if (s_axil_wstrb[1]) program_start_reg[15:8] <= s_axil_wdata[15:8];
     end
 
-    // an event wins over a clear in the same cycle: it must not be lost
+    // an event wins over a clear in the same cycle, because it must not be lost
     irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & s_axil_wdata[1:0])) | {err_any && !error_reg, done};
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 

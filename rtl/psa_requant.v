@@ -2,9 +2,9 @@
 //
 //   clamp(((sum + bias) * multiplier + 2^(shift-1)) >> shift, relu ? 0 : -128, 127)
 //
-// Promises: one pixel a cycle, in the word register four cycles after `sum_valid`. Parameters are shared by all columns and belong to
-// the column whose word starts: `bias_load` comes in the cycle before a word's first sum, `multiplier_load` one and `shift_load` two
-// cycles later, each with its own value on the bus.
+// Promises: one pixel a cycle, in the word register four cycles after `sum_valid`. All columns share the parameter buses. A parameter
+// belongs to the column whose word starts: `bias_load` comes in the cycle before a word's first sum, `multiplier_load` one cycle later
+// and `shift_load` two cycles later, each with its value on the bus.
 
 `resetall
 `default_nettype none

@@ -1,9 +1,9 @@
 // Program sequencer: reads PROGRAM and TILE records and issues one lane a cycle, layer by layer, chunk by chunk, tile by tile, pass by
 // pass, word by word (docs/machine.md, "Sequencer").
 //
-// Promises: while `issue_valid` is high, row r is issued at every T-th cycle and nothing but an error interrupts a layer; the next record
-// begins after the last word of a layer is in memory or, if the layer has a gap, after so many cycles; every field of a record is checked
-// before it is used.
+// Promises: while `issue_valid` is high, row r is issued at every T-th cycle, and only an error interrupts a layer. The next record
+// begins when the last word of a layer is in memory or, if the layer has a gap, after that number of cycles. Every field of a record is
+// checked before it is used.
 
 `resetall
 `default_nettype none
@@ -50,7 +50,7 @@ module psa_sequencer #(
     output wire [$clog2(ACC_WORDS)-1:0]     issue_acc_word,
     output wire                             issue_acc_first,
     output wire                             issue_acc_last,
-    // output word within the plane, and where the tile's filters stand
+    // output word within the plane, and the first FILTER word of the tile
     output wire [$clog2(FEATURE_DEPTH)-1:0] issue_out_word,
     output wire [$clog2(FILTER_DEPTH)-1:0]  issue_filter_base,
     // ... and its rows of slots, where these have addresses of their own
@@ -101,7 +101,7 @@ localparam [3:0]
 reg [3:0]  state_reg, state_next;
 reg [16:0] pc_reg, pc_next;
 
-// the LAYER record in force
+// the current LAYER record
 reg [15:0] words_reg, phases_reg, chunk_words_reg, edge_stride_reg, tap_stride_reg, tile_base_reg, tiles_reg;
 // ... or, between layers, the one before: its gap, and how much of it is left
 reg [7:0]  gap_reg, wait_reg;
@@ -111,7 +111,7 @@ reg [7:0]  gap_reg, wait_reg;
 reg [15:0] word_reg, phase_reg, chunk_word_reg;
 reg [17:0] edge_row_reg, tap_row_reg;
 reg [16:0] out_word_reg;
-// ... and that of the first word of the chunk, to which every pass returns
+// ... and the position of the first word of the chunk, to which every pass returns
 reg [15:0] home_word_reg, home_phase_reg;
 reg [17:0] home_edge_row_reg, home_tap_row_reg;
 reg [16:0] home_out_word_reg;
@@ -180,7 +180,7 @@ wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_
 wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
     && {1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH;
 
-// Behind a layer with a gap the pipeline may still be full: only a layer may follow.
+// After a layer with a gap the pipeline may still be full, so only a layer may follow.
 wire followed = gap_reg != 8'd0;
 
 wire [31:0] tile_lanes_end = {16'd0, tile_lane_base} + ({16'd0, tile_passes} << ROW_BITS);
@@ -190,7 +190,7 @@ wire tile_ok = tile_passes != 16'd0 && tile_lanes_end <= LANE_DEPTH && {16'd0, t
 wire [17:0] edge_address = edge_row_reg + {2'd0, word_reg};
 wire        position_ok  = edge_address < EDGE_DEPTH && tap_row_reg < TAP_DEPTH && out_word_reg < FEATURE_DEPTH;
 
-// where the counters stand
+// the positions of the counters
 
 wire word_end   = &row_reg;
 wire phase_end  = word_reg == words_reg - 16'd1;
@@ -229,7 +229,7 @@ assign issue_acc_last    = last_pass;
 assign issue_out_word    = out_word_reg[FEATURE_ADDR-1:0];
 assign issue_filter_base = filter_base_reg;
 assign issue_slot_base   = slot_base_reg;
-// of a layer that is waited for
+// only for a layer whose end the sequencer waits for
 assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end && !followed;
 
 assign out_start = out_start_reg;
@@ -386,7 +386,7 @@ always @(posedge clk) begin
             chunk_word_reg <= 16'd0;
             pass_reg       <= pass_reg + 16'd1;
             if (!(last_pass && last_tile)) begin
-                // the next pass starts where the chunk does
+                // the next pass starts at the start of the chunk
                 word_reg     <= home_word_reg;
                 phase_reg    <= home_phase_reg;
                 edge_row_reg <= home_edge_row_reg;

@@ -1,7 +1,7 @@
-// Rows of slots of differing length, read from the words of the slot memory in which they lie end to end (docs/formats.md, "Rows of slots").
+// Reads rows of slots of different lengths from the words of the slot memory, in which they lie end to end (docs/formats.md, "Rows of slots").
 //
-// Promises: a row asked for in cycle 0 is at `out_*` in cycle 2, one a cycle, whatever the lengths: a row is never longer than a word, so
-// it takes at most one word that the rows before it have not touched. The first row of a tile begins a word.
+// Promises: a row that is requested in cycle 0 is at `out_*` in cycle 2. One row a cycle, whatever the lengths: a row is never longer than
+// a word, so it needs at most one word that the rows before it have not used. The first row of a tile begins a word.
 
 `resetall
 `default_nettype none
@@ -29,7 +29,7 @@ module psa_slot_stream #(
 
     output wire                     out_valid,
     output wire                     out_first,
-    // the row's bits; those behind its end are anything
+    // the row's bits; bits after its end have any value
     output wire [WIDTH-1:0]         out_row,
     // the word in which it ends
     output wire [16:0]              out_word,
@@ -45,7 +45,7 @@ localparam PATCHES    = 4;
 
 localparam [COUNT_BITS-1:0] RAW = {COUNT_BITS{1'b1}}, MOST = PATCHES;
 
-// The row that is taken in this cycle: the word that it may need is there, and what earlier rows left of the word before.
+// The row that is taken in this cycle. The word that it may need has been read, and the rest of the word before is kept.
 reg              take_valid_reg, take_first_reg;
 reg [16:0]       word_reg;
 reg [WIDTH-1:0]  hold_reg;

@@ -1,8 +1,8 @@
 // Slot memory and the path from it to the PEs.
 //
-// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 5, one row a cycle, in order: the lane's pixels take
-// as long to come through the fetch. In a build with an XOR decoder (XOR_INPUTS > 0) rows are read one after the other from the word
-// with which their tile begins, and decoded; the decoder takes of those five cycles what the memory leaves, so rows come as soon.
+// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 5, one row a cycle, in order. The lane's pixels take
+// the same time through the fetch. In a build with an XOR decoder (XOR_INPUTS > 0), rows are read one after the other from the first
+// word of their tile, and decoded. The decoder uses those of the five cycles that the memory does not need, so rows come as early.
 
 `resetall
 `default_nettype none
@@ -93,7 +93,7 @@ if (XOR_INPUTS == 0) begin : gen_plain
     wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
 end else begin : gen_xor
     localparam POSITION = $clog2(ROW_WIDTH);
-    // asked for after this many cycles; two more to find the row in its words, one to decode it
+    // requested after this many cycles; two more to find the row in its words, one to decode it
     localparam LEAD     = LATENCY - 3;
 
     wire             lead_valid, lead_first;

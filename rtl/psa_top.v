@@ -63,7 +63,7 @@ module psa_top #(
     output wire              irq
 );
 
-// A module of this name does not exist: an illegal parameter ends elaboration in every tool, and says which.
+// A module of this name does not exist, so an illegal parameter ends elaboration in every tool, with a message that names it.
 generate
 if (ROWS != 4 && ROWS != 8 && ROWS != 16) begin : gen_bad_rows
     psa_illegal_parameter_ROWS_must_be_4_8_or_16 stop ();
@@ -128,7 +128,7 @@ localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
 localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;
 localparam GROUP_BITS   = GROUP * MEMBER_BITS;
 localparam SLOT_ROW     = COLS * SLOT_BITS;
-// a stored row has its count before it, and at most so many patches behind it
+// a stored row begins with its count and ends with at most this number of patches
 localparam XOR_COUNT    = 3;
 localparam XOR_PATCHES  = 4;
 localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : XOR_COUNT);
@@ -168,7 +168,7 @@ localparam SOURCES = 5;
 wire        start, soft_reset, busy, loading, done, error;
 wire [15:0] program_start;
 
-// everything but the registers and the loader forgets what it was doing
+// resets everything except the registers and the loader
 wire core_rst = rst || soft_reset;
 
 // load stream
@@ -298,7 +298,7 @@ psa_sequencer #(
     .err_info          (sequencer_err_info)
 );
 
-// what goes with a lane while its pixels are fetched
+// the fields that go with a lane while its pixels are fetched
 
 wire                    bundle_valid;
 wire [T*GROUP*8-1:0]    bundle_data;
@@ -509,7 +509,7 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
     wire signed [31:0] sum;
     reg [1:0]          keep_reg;
 
-    // beside the accumulator's two cycles
+    // in parallel with the accumulator's two cycles
     always @(posedge clk) begin
         keep_reg <= {keep_reg[0], pixel_keep[c]};
     end

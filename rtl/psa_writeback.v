@@ -1,12 +1,12 @@
-// Filter table and write-back: hands each column the parameters of its filter as a word starts, and writes the word once complete.
+// Filter table and write-back: gives each column the parameters of its filter as a word starts, and writes the word when it is complete.
 //
 //   cycle 0      a column's first pixel leaves the array (`start_*`)
 //   cycle 1      its FILTER word; bias on the bus
 //   cycle 2, 3   multiplier, then shift on the bus
 //   cycle T+5    the column's word is complete and is written
 //
-// Promises: at most one write a cycle; a word for an address outside its bank is reported, not written; `layer_done` comes in the
-// cycle in which the last column of a layer's last word would be written.
+// Promises: at most one write a cycle. A word for an address outside its bank is reported and not written. `layer_done` comes in the
+// cycle in which the last column of a layer's last word is written (or would be written, if it has no output).
 
 `resetall
 `default_nettype none

@@ -1,8 +1,8 @@
-// XOR decoder: from the bits of a row, as they are stored, to its slots (docs/formats.md, "Rows of slots").
+// XOR decoder: from the stored bits of a row to its slots (docs/formats.md, "Rows of slots").
 //
-// A fixed network of XOR gates expands the row's word, together with those of HISTORY rows before it, into as many bits as the slots
-// have; patches flip those that came out wrong, and valid bits make the slots that hold nothing zero. Promises: one row a cycle, whatever
-// its content; a row in cycle 0 is at `out_slots` in cycle 1. A row that breaks the format is reported in the cycle in which it comes.
+// A fixed network of XOR gates expands the row's word, together with the words of HISTORY rows before it, into the bits of the slots.
+// Patches flip the bits that came out wrong, and valid bits set empty slots to zero. Promises: one row a cycle, whatever its content. A
+// row in cycle 0 is at `out_slots` in cycle 1. A row that breaks the format is reported in the cycle in which it comes.
 
 `resetall
 `default_nettype none
@@ -74,8 +74,8 @@ end else begin : gen_history
 end
 endgenerate
 
-// Tap t of an output, of which the first NEAR look at the row's own word, and the mask of all its taps. A tap drawn twice cancels out; an
-// odd number of taps leaves at least one.
+// Tap t of an output, and the mask of all its taps. The first NEAR taps use the row's own word. A tap that is drawn twice cancels out. The
+// number of taps is odd, so at least one remains.
 
 function [31:0] tap(input [31:0] output_number, input [31:0] number);
     reg [31:0] x;

@@ -1,7 +1,7 @@
 // One assertion: `fail` must be low at every clock edge at which `active` is high.
 //
 // Promises: a violation, or a `fail` that is X, is counted and prints `ASSERT <checker> <what> at <time> ns`, the first SHOWN times.
-// A simulator goes on as if nothing had happened: tb/flow/runner.py turns the line into a failure.
+// The simulation continues. tb/flow/runner.py turns the line into a failure.
 
 `resetall
 `default_nettype none

@@ -13,7 +13,7 @@ module psa_check_axis #(
     input wire             clk,
     input wire             rst,
     input wire             active,
-    // the driver drops what waits and the rest of its packet
+    // the driver drops the waiting word and the rest of its packet
     input wire             withdraw,
 
     input wire [WIDTH-1:0] tdata,

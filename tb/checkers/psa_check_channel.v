@@ -1,4 +1,4 @@
-// The rules of one valid/ready channel: nothing that waits goes away or changes, and nothing unknown is offered.
+// The rules of one valid/ready channel: a waiting transfer is not withdrawn and does not change, and no X is offered.
 
 `resetall
 `default_nettype none
@@ -7,7 +7,7 @@ module psa_check_channel #(
     parameter CHECKER       = "psa_check_channel",
     // name of the channel
     parameter NAME          = "channel",
-    // bits of what goes with valid
+    // bits of the payload
     parameter WIDTH         = 8,
     // `rst` resets the side that drives valid
     parameter RESETS_DRIVER = 1
@@ -16,7 +16,7 @@ module psa_check_channel #(
     input wire             rst,
     // `rst` has been seen: before it, nothing is known
     input wire             active,
-    // what waits may be withdrawn: valid may fall after this cycle
+    // a waiting transfer may be withdrawn: valid may fall after this cycle
     input wire             withdraw,
 
     input wire             valid,

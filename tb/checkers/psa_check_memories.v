@@ -1,6 +1,6 @@
 // Memory bounds: every address that reads or writes a memory names a word of it.
 //
-// The addresses are taken before they are cut to the bits of a memory, so that one which would wrap is seen.
+// The addresses are checked before they are cut to the address bits of a memory, so that an address that would wrap is found.
 
 `resetall
 `default_nettype none
@@ -79,7 +79,7 @@ psa_check_bound #(.NAME("TILE read"), .WIDTH(16), .LIMIT(TILE_DEPTH)) read_tile 
     .clk(clk), .active(active), .enable(psa_checked.dut.sequencer.take_tile), .address(psa_checked.dut.sequencer.tile_address)
 );
 
-// what a lane reads. GROUP's number comes out of a memory with no bit more than its address.
+// the reads of a lane. The group number comes out of a memory that has no more bits than the address of GROUP.
 
 wire issue = psa_checked.dut.issue_valid;
 
@@ -140,7 +140,7 @@ wire [FILTER_ADDR:0] filter_word = {1'b0, psa_checked.dut.start_filter_base} + {
 psa_check_bound #(.NAME("FILTER read"), .WIDTH(FILTER_ADDR + 1), .LIMIT(FILTER_DEPTH)) read_filter (
     .clk(clk), .active(active), .enable(psa_checked.dut.start_valid), .address(filter_word)
 );
-// taken where the address is made; err_valid means that it will not be used
+// checked where the address is computed; err_valid means that it will not be used
 psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
     .clk(clk), .active(active),
     .enable(psa_checked.dut.writeback.valid_1 && psa_checked.dut.writeback.filter_write && !psa_checked.dut.writeback.err_valid),

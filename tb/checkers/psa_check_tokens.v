@@ -1,5 +1,5 @@
-// Token order: rows are issued in turn, pixels and partial sums meet, slots are there before the pass that needs them, and one column
-// at most completes a word in a cycle. An error takes lanes out of the flow, so nothing is checked from then to the reset.
+// Token order: rows are issued in turn, pixels and partial sums meet, slots arrive before the pass that needs them, and at most one
+// column completes a word in a cycle. An error removes lanes from the flow, so nothing is checked from then until the reset.
 
 `resetall
 `default_nettype none
@@ -43,7 +43,7 @@ psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a word has a gap between its l
 
 wire [ROWS-1:0] entering = psa_checked.dut.x_valid;
 wire [ROWS-1:0] opening  = psa_checked.dut.x_valid & psa_checked.dut.x_first;
-// what each row but the first must do in the next cycle
+// what each row except the first must do in the next cycle
 reg  [ROWS-1:1] entering_reg, opening_reg;
 
 always @(posedge clk) begin
@@ -83,7 +83,7 @@ psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a slot is replaced before its 
     .clk(clk), .active(checked), .fail(|lost)
 );
 
-// what the columns are told, against what leaves the array
+// the column control, compared with what leaves the array
 
 wire [COLS-1:0] leaving, starts;
 

@@ -13,7 +13,7 @@ module psa_check_writes #(
 wire error = psa_checked.dut.error;
 wire reset = psa_checked.dut.core_rst;
 
-// A packet that ends early has its last whole word written in the first cycle of the error.
+// If a packet ends early, its last whole word is written in the first cycle of the error.
 reg error_reg;
 
 always @(posedge clk) begin

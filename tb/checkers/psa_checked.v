@@ -1,6 +1,6 @@
 // psa_top with its checkers: the same ports and parameters, and an ASSERT line for every rule that is broken.
 //
-// The checkers of the inside name signals of `psa_checked.dut`; they look and never drive.
+// The checkers of the inside use signals of `psa_checked.dut`. They only read signals and drive none.
 
 `resetall
 `default_nettype none
@@ -122,7 +122,7 @@ always @(posedge clk) begin
     end
 end
 
-// interfaces. A soft reset takes away what waits on the out stream; the in stream is the host's.
+// interfaces. A soft reset withdraws a word that waits on the out stream. The host drives the in stream.
 
 psa_check_axil #(.ADDR_WIDTH(8)) axil (
     .clk     (clk),

@@ -1,4 +1,4 @@
-// Writes down what is inside the machine while a run of interest lasts: for `make replay` only, where PSA_PROBE is defined.
+// Records values inside the machine during a given run. Only for `make replay`, which defines PSA_PROBE.
 //
 // +probe=<path> with +probe_from=<ns> +probe_to=<ns>: one line a value, each with its time in ns:
 //
@@ -43,7 +43,7 @@ initial begin
     waves = $value$plusargs("waves=%s", waves_path) && $value$plusargs("waves_from=%d", waves_from) && $value$plusargs("waves_to=%d", waves_to);
 end
 
-// half a cycle before the edge that is looked at
+// half a cycle before the edge that is recorded
 always @(negedge clk) begin
     sample <= file != 0 && $time >= probe_from && $time <= probe_to;
     if (waves && !dumping && $time >= waves_from) begin
