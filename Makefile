@@ -1,14 +1,14 @@
-# Commands of the project; `make help` lists them. They install what they need into .venv, and hold no parameters of the design.
+# Commands of the project; `make help` lists them. They install what they need into .venv. No parameter of the design is in this file.
 
 PYTHON ?= python3
 JOBS   ?= $(shell nproc)
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
-# Values reach the scripts through the environment, so that no shell takes them apart.
+# Values reach the scripts through the environment, so that no shell splits them.
 export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD
 
-# What was given to this make by name: a command refuses a name that it does not read.
+# The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
 .PHONY: help sim replay list check test regress bugs testplan coverage bench compress results docs lint train clean
@@ -17,29 +17,29 @@ help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
 	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
-	@echo 'make replay  run a failure again, probed: the first wrong value inside, and waves; FAILURE=folder below build/failures/'
-	@echo 'make list    the tests and configurations that sim knows'
-	@echo 'make check   for the inner loop: lint, the quick tests of the model, one small simulation'
-	@echo 'make test    every test, on both simulators; JOBS=n at a time (as many as cores)'
-	@echo 'make regress many seeds of many tests, in parallel; ends with REGRESS {json}'
-	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=all of them in turn  SEED=1 (the first)  JOBS=n'
-	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL: their hunters must catch all; BUG=glob  JOBS=n; ends with BUGS {json}'
-	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, take in the last results, write docs/testplan.md'
-	@echo 'make coverage  functional and code coverage of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
+	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
+	@echo 'make list    list the tests and configurations that sim knows'
+	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
+	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
+	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
+	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
+	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
+	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
+	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
-	@echo '             FRESH=1 (begins anew where a checkpoint is of something else)'
-	@echo 'make results the runs of scripts/results.yaml that are not done yet, and docs/results.md from all of them: hours; ends with RESULTS {json}'
-	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of those in the file)  JOBS=1 (at a time)  PAGE=1 (no runs, only the page)'
+	@echo '             FRESH=1 (starts anew if a checkpoint belongs to another run)'
+	@echo 'make results do the missing runs of scripts/results.yaml, and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
+	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict or made-up ones)  xor (storage)  env (the pyuvm environment)'
-	@echo 'make docs    the site of README.md and docs/, in build/site; a broken link is an error'
-	@echo 'make lint    ruff and mypy for the Python, Verilator and Icarus for the RTL, actionlint for the workflows'
+	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  env (the pyuvm environment)'
+	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
+	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator and Icarus, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
-	@echo 'BUILD=folder, with any of them: what is written goes there and not below build/'
+	@echo 'BUILD=folder with any command: write there instead of below build/'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
 
-# Only a state_dict needs torch: networks that were compressed here are read without.
+# Only a state_dict needs torch. Networks that were compressed here are read without it.
 sim: $(VENV)/.base $(if $(WEIGHTS),$(if $(filter %.npz,$(lastword $(WEIGHTS))),,$(VENV)/.train))
 	@$(PY) -m scripts.sim
 
@@ -53,7 +53,7 @@ test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
 	@$(PY) -m pytest -n $(JOBS)
 
-# Rooms of the model whose tests take seconds: for the inner loop. `test` has them all.
+# Rooms of the model whose tests take seconds, for `make check`. `make test` runs all tests.
 QUICK := tests/machine tests/packing tests/network tests/compiler tests/cost
 
 check: lint $(VENV)/.test
@@ -75,12 +75,12 @@ coverage: $(VENV)/.coverage
 bench: $(VENV)/.base $(if $(WEIGHTS),$(VENV)/.train)
 	@$(PY) -m scripts.bench
 
-# Each option only if it is given: the command has the defaults.
+# An option is passed only if it is given. The command has the defaults.
 compress: $(VENV)/.train
 	@$(PY) -m scripts.compress "$${NETWORK:-digits}" --scheme="$${SCHEME:-tight_joint}" --ratio="$${RATIO:-8}" $${WEIGHTS:+"--weights=$$WEIGHTS"} \
 		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"} $${FORMAT:+"--format=$$FORMAT"} $${FRESH:+--fresh}
 
-# One run at a time, unless JOBS is given here: a run has all cores for itself.
+# One run at a time, unless JOBS is given, because a run uses all cores.
 results: $(VENV)/.train
 	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --page="$$PAGE" \
 		--jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
@@ -106,7 +106,7 @@ clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
-# The virtual environment, and one stamp for each list of packages in pyproject.toml: sim does not wait for torch.
+# The virtual environment, and one stamp for each list of packages in pyproject.toml, so that sim does not wait for torch.
 
 LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb")); g = p["dependency-groups"]; \
         flat = lambda xs: [y for x in xs for y in ([x] if isinstance(x, str) else flat(g[x["include-group"]]))]; \
