@@ -1,4 +1,4 @@
-"""Thin command-line tools, run as `python -m scripts.<name>` from the root of the repository;
+"""Short command-line tools, run as `python -m scripts.<name>` from the root of the repository.
 
-`make help` lists the ways in.
+`make help` lists the commands.
 """

@@ -1,4 +1,4 @@
-"""Plant the bugs of tb/bugs.yaml in copies of the RTL and see that their hunters catch them: `make bugs`.
+"""Plant the bugs of tb/bugs.yaml in copies of the RTL and check that the tests catch them: `make bugs`.
 
 Ends with one line `BUGS {json}`; exit status 0 if all are caught with the right message, 1 if not, 2 for bad
 input.
@@ -66,7 +66,7 @@ def main(bug: str, jobs: int) -> int:
 
 
 def table(verdicts: list[hunt.Verdict]) -> Table:
-    """A row a bug, with the line by which its hunter named it."""
+    """A row for each bug, with the line in which its hunter named it."""
     rows = Table(box=box.SIMPLE_HEAD)
     for name in ("bug", "file", "hunter", "seed", "caught", "named by"):
         rows.add_column(name)

@@ -1,11 +1,11 @@
-"""What every command shares: the variables of `make`, their types, the last words for an error, the console.
+"""Code that all commands share: the variables of `make`, their types, the message for an error, the console.
 
-A command is a function with `@command(...)` and one `@variable(...)` for each variable that it reads. It has
-the variable from the environment, where `make` exports it, or from the option of the same name on the command
-line, which wins. A variable that is unset or empty has its default.
+A command is a function with `@command(...)` and one `@variable(...)` for each variable that it reads. The
+variable comes from the environment, where `make` exports it, or from the option of the same name on the
+command line. The option wins. A variable that is unset or empty has its default.
 
-Exit status, beside what a command gives itself: 2 for bad input, a full disk or a folder that cannot be
-written, 130 for ctrl-C. Each is said in one line on stderr, `command: message`.
+Besides the exit status that a command returns, there are two: 2 for bad input, a full disk or a folder that
+cannot be written, and 130 for ctrl-C. Each prints one line on stderr, `command: message`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tb.flow import runner
 JOBS = len(os.sched_getaffinity(0))  # cores that this process may use
 MAX_JOBS = 1024
 WIDTH = 140  # of tables in a pipe
-INTERRUPTED = 128 + 2  # as a shell has it: ended by signal 2
+INTERRUPTED = 128 + 2  # as in a shell: ended by signal 2
 
-# `make` names here the variables of its command line: none may pass unread. Empty where it had several goals.
+# `make` puts the variables of its command line here. Each must be read. Empty if make had several goals.
 GIVEN = "MAKE_GIVEN"
 
-# Errors of the system that are no fault of the program: the place is full, read-only or no folder.
+# System errors that are not errors of the program: the place is full, read-only or not a folder.
 PLACE = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -48,14 +48,16 @@ PLACE = {
 
 
 def console(width: int = WIDTH, *, stderr: bool = False) -> Console:
-    """As wide as the terminal; in a pipe tables keep `width` characters."""
+    """A console as wide as the terminal. In a pipe, tables are `width` characters wide."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(width=None if stream.isatty() else width, highlight=False, stderr=stderr)
 
 
 @contextmanager
 def working(on: Console) -> Iterator[Callable[[str], None]]:
-    """A line on a terminal that says what is going on; gives the function to change it. Nothing in a pipe."""
+    """A line on a terminal that says what the command is doing. Yields the function that changes the line.
+    Prints nothing in a pipe.
+    """
     if not on.is_terminal:
         yield lambda _: None
         return
@@ -64,7 +66,7 @@ def working(on: Console) -> Iterator[Callable[[str], None]]:
 
 
 def simulator(sim: str) -> None:
-    """Raises `TatamiError` where `sim` cannot run; Icarus is installed first if that needs no question."""
+    """Raises `TatamiError` if `sim` cannot run. Icarus is installed first, if that needs no password."""
     if sim == "icarus":
         subprocess.run([ROOT / "scripts" / "install_icarus.sh"], check=False)
     runner.check_simulator(sim)
@@ -74,7 +76,7 @@ def simulator(sim: str) -> None:
 
 
 def integer(name: str, text: str, low: int, high: int) -> int:
-    """The integer that variable `name` holds, in low..high."""
+    """The integer value of variable `name`, in low..high."""
     try:
         value = int(text)
     except ValueError:
@@ -85,23 +87,23 @@ def integer(name: str, text: str, low: int, high: int) -> int:
 
 
 class Kind(click.ParamType):
-    """A type of variable: `read(name, text)` gives the value or raises `TatamiError`."""
+    """A type of variable: `read(name, text)` returns the value or raises `TatamiError`."""
 
     def __init__(self, name: str, read: Callable[[str, str], Any]) -> None:
         self.name = name
         self.read = read
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
-        """As it is typed: click would have it in capitals."""
+        """The name as it is typed. click would print it in capitals."""
         return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """Defaults are values already and stay as they are."""
+        """Defaults are already values and are not converted."""
         return self.read(called(param), value) if isinstance(value, str) else value
 
 
 def called(param: click.Parameter | None) -> str:
-    """What a message calls it: the variable of make, or the option where it has none."""
+    """The name for messages: the variable of make, or the option if there is no variable."""
     assert param is not None
     return str(param.envvar or param.opts[0])
 
@@ -149,7 +151,7 @@ WRITTEN = Kind("path", lambda _, text: Path(text))  # one to write
 
 
 class Variable(click.Option):
-    """An option; an empty one has its default, as an empty variable has."""
+    """An option. An empty option has its default, as an empty variable has."""
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
         given = {name: value for name, value in opts.items() if name != self.name or value != ""}
@@ -157,7 +159,7 @@ class Variable(click.Option):
 
 
 class Command(click.Command):
-    """A command that can be called: with its arguments, and gives its exit status. Errors are raised."""
+    """A command that can be called with its arguments. It returns its exit status and raises its errors."""
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:] if arguments is None else list(arguments)
@@ -170,7 +172,7 @@ class Command(click.Command):
             raise TatamiError(error.format_message().rstrip(".")) from None
 
     def run(self) -> NoReturn:
-        """Ends the process with the command's status, and an error with its one line."""
+        """Ends the process with the command's status. An error prints its one line."""
         sys.exit(said(str(self.name), self))
 
     def variables(self) -> list[str]:
@@ -178,7 +180,7 @@ class Command(click.Command):
         return [str(param.envvar) for param in self.params if param.envvar]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """The function, once it is known that each variable given to make is read by it."""
+        """Calls the function, after checking that it reads each variable that was given to make."""
         known = self.variables()
         for name in os.environ.get(GIVEN, "").split():
             if name not in known and name not in EVERYWHERE:
@@ -187,11 +189,13 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
-EVERYWHERE = ("BUILD", "PYTHON", "VENV")  # variables of make that every command bears
+EVERYWHERE = ("BUILD", "PYTHON", "VENV")  # variables of make that every command accepts
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Command]:
-    """Makes a command of a function. Its first line of help is the first of the module's docstring."""
+    """Makes a command of a function. The first line of its help is the first line of the module's
+    docstring.
+    """
 
     def make(function: Callable[..., int]) -> Command:
         text = sys.modules[function.__module__].__doc__
@@ -218,7 +222,7 @@ def variable(name: str, kind: Kind = TEXT, default: Any = None, what: str = "") 
 def option(
     name: str, kind: Kind = TEXT, default: Any = None, what: str = "", **more: Any
 ) -> Callable[[Any], Any]:
-    """An option that is no variable of make."""
+    """An option that is not a variable of make."""
     return click.option(
         name, cls=Variable, type=kind, default=default, help=what, show_default=default is not None, **more
     )
@@ -230,7 +234,7 @@ def jobs(default: int = JOBS, what: str = "at a time") -> Callable[[Any], Any]:
 
 
 def without_variables(environment: Mapping[str, str], commands: Iterable[Command]) -> dict[str, str]:
-    """The environment without what was given to make: for a command that is called with options alone."""
+    """The environment without what was given to make, for a command that is called with options only."""
     given = {GIVEN, *(name for command in commands for name in command.variables())}
     return {name: value for name, value in environment.items() if name not in given}
 
@@ -239,14 +243,14 @@ def without_variables(environment: Mapping[str, str], commands: Iterable[Command
 
 
 def said(name: str, body: Callable[[], int]) -> int:
-    """The exit status of `body`; an error that a user is meant to read is one line on stderr."""
+    """The exit status of `body`. An error for the user is printed as one line on stderr."""
     try:
         return body()
     except TatamiError as error:
         return _line(name, str(error), 2)
     except KeyboardInterrupt:
         return _line(name, "interrupted", INTERRUPTED)
-    except BrokenPipeError:  # who read it has gone, as in `make list | head`
+    except BrokenPipeError:  # the reader has ended, as in `make list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

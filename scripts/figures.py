@@ -1,8 +1,8 @@
 """Draws the figures of docs/ from their text, docs/figures/*.mmd (Mermaid) and *.json (WaveDrom):
 `python -m scripts.figures`.
 
-The drawings are committed, since GitHub shows no WaveDrom; a test fails when text and drawing differ. Nothing
-is fetched: mermaidx brings mermaid.js and an interpreter for it.
+The drawings are committed, because GitHub does not show WaveDrom. A test fails if text and drawing differ.
+Nothing is fetched: mermaidx contains mermaid.js and an interpreter for it.
 """
 
 from __future__ import annotations

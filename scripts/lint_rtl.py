@@ -1,5 +1,5 @@
-"""Lint the RTL, alone and with its checkers, with Verilator's -Wall, once for each configuration, and with
-Icarus where it is installed.
+"""Lint the RTL, with and without its checkers, with Verilator's -Wall, once for each configuration, and with
+Icarus if it is installed.
 
 Part of `make lint`.
 """
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def lint(top: str, files: Sequence[Path]) -> bool:
-    """Whether `top` is clean in every configuration; prints what is not."""
+    """Whether `top` is clean in every configuration. Prints the warnings."""
     sources = [str(path.relative_to(runner.ROOT)) for path in files]
     clean = True
     for config in CONFIGS.values():

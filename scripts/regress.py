@@ -71,7 +71,9 @@ def main(n: int, tests: str, sim: str, config: str | None, seed: str | None, job
 
 
 def show_failures(found: list[regress.Bucket], workers: int, finished: bool, console: Console) -> None:
-    """Each bucket with its quickest failure, and where that one began inside the machine."""
+    """Each group of failures with its quickest failure, and the place where that failure began inside the
+    machine.
+    """
     inside: dict[str, list[str]] = {}
     if finished and found:
         with console.status("replaying a failure of each kind"):
@@ -91,7 +93,7 @@ def show_failures(found: list[regress.Bucket], workers: int, finished: bool, con
 def carry_out(
     jobs: list[regress.PlannedRun], workers: int, journal: regress.Journal, console: Console
 ) -> bool:
-    """All runs, with a bar on a terminal and a line for each tenth elsewhere.
+    """Does all runs, with a bar on a terminal and a line for each tenth elsewhere.
 
     False if they were stopped, by the keyboard or a SIGTERM.
     """
@@ -126,7 +128,7 @@ def carry_out(
 
 
 def tests_table(records: list[regress.RunRecord]) -> Table:
-    """A row a test."""
+    """A row for each test."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("test")
     for name in ("runs", "passed", "cycles", "compared", "seconds"):
@@ -144,6 +146,6 @@ def tests_table(records: list[regress.RunRecord]) -> Table:
 
 
 if __name__ == "__main__":
-    # a regression that is ended keeps its record
+    # a regression that is stopped keeps its record
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     main.run()

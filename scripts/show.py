@@ -1,4 +1,4 @@
-"""What commands show: tables of results, progress while a network trains, and what became of it."""
+"""The output of commands: tables of results, progress while a network trains, and its result."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
 
 
 def compressed_table(found: dict[str, Any]) -> None:
-    """A report of `pymodel.training.compress.compress`, layer by layer and in all."""
+    """A report of `pymodel.training.compress.compress`, layer by layer and in total."""
     layers = Table(title=f"{found['network']}, {found['scheme']} at {found['ratio']:g}x: weights by layer")
     for heading in ("layer", "weights", "kept", "slots", "compression", "lanes", "passes", "cycles"):
         layers.add_column(heading, justify="left" if heading == "layer" else "right")
     for row in found["layers"]:
         kept, slots = ("-" if row[name] is None else f"{row[name]:,}" for name in ("kept", "slots"))
-        # most of a basis layer's matrix is zero by its making: its size says nothing
+        # most of a basis layer's matrix is zero by construction, so its size says nothing
         ratio = (
             f"{row['weights'] / row['slots']:.2f}"
             if row["slots"] and not row["name"].endswith(BASIS)

@@ -1,4 +1,6 @@
-"""A hook of mkdocs: README.md and CONTRIBUTING.md, at the root for GitHub, are pages of the site, too."""
+"""A hook of mkdocs. README.md and CONTRIBUTING.md are at the root for GitHub; this makes them pages of the
+site too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages; their links into docs/ lead to its pages."""
+    """Adds the pages. Their links into docs/ lead to pages of the site."""
     for name, page in PAGES.items():
         text = (
             (ROOT / name)

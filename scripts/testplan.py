@@ -1,6 +1,6 @@
-"""Check the testplan, take in the last results, and write docs/testplan.md: `make testplan`.
+"""Check the testplan, read the last results, and write docs/testplan.md: `make testplan`.
 
-Exit status 0 if the plan is sound, 1 if not, 2 for a file that is no plan or holds no results.
+Exit status 0 if the plan is sound, 1 if not, 2 for a file that is not a plan or has no results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def table(plan: list[testplan.Testpoint], there: testplan.Registry, last: last_results.LastResults) -> Table:
-    """A row a testpoint, red where a run failed."""
+    """A row for each testpoint, red if a run failed."""
     rows = Table(box=box.SIMPLE_HEAD)
     for name in ("feature", "testpoint", "stage", *testplan.RESULT_COLUMNS):
         rows.add_column(name)

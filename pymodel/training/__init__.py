@@ -1,8 +1,8 @@
-"""Training under a compression scheme, and the kept networks trained again.
+"""Training under a compression scheme, and training the kept networks again.
 
 `TRAINERS` names the module of each network that `make train NET=name` can reproduce. Such a module needs
-torch, so it is imported only when asked for; its `run(seed, path=None)` trains, writes the kept data (or
-`path`) and returns the figures as a dict.
+torch, so it is imported only when needed. Its `run(seed, path=None)` trains, writes the kept data (or `path`)
+and returns the figures as a dict.
 """
 
 from __future__ import annotations

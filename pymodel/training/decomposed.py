@@ -1,8 +1,8 @@
-"""PENNI's torch side: the decomposed convolution, and a network whose convolutions are replaced by it
-(`pymodel.schemes.penni` says what it is).
+"""PENNI in torch: the decomposed convolution, and a network whose convolutions are replaced by it
+(`pymodel.schemes.penni` explains the method).
 
 Training: `decompose_module`; then in turns `train_part(net, "coefficients")` with `l1(net)` in the loss and
-`train_part(net, "basis")`; then what is left is trained on. `plain` makes the network that the array runs.
+`train_part(net, "basis")`; then both are trained. `plain` makes the network that the array runs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Decomposed(nn.Module):
     """A k x k convolution with parameters `basis` [d, k, k], shared by all kernels, `coefficients` [F, C, d]
     and `bias` [F] or None.
 
-    It computes both stages as one convolution, by the weight that they multiply up to: the same function,
-    faster to train. `to_plain` has the stages.
+    It computes both stages as one convolution with the product of their weights. This is the same function
+    and faster to train. `to_plain` gives the two stages.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Decomposed(nn.Module):
 
     @staticmethod
     def of(conv: nn.Conv2d, kernels: int = KERNELS) -> Decomposed:
-        """From the singular value decomposition of `conv`; raises `TatamiError` for what `eligible`
-        is not.
+        """From the singular value decomposition of `conv`. Raises `TatamiError` for a convolution that is not
+        `eligible`.
         """
         if not eligible(conv):
             raise TatamiError(
@@ -62,7 +62,7 @@ class Decomposed(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """[F, C, k, k]: what both stages together compute."""
+        """[F, C, k, k]: the weight of both stages together."""
         return torch.einsum("fcj,jyx->fcyx", self.coefficients, self.basis)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,11 +70,11 @@ class Decomposed(nn.Module):
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def to_plain(self, whole: bool = False) -> nn.Sequential:
-        """Two layers of their own, for `pymodel.network.from_torch`: `basis`, in groups of a channel, and
+        """Two separate layers, for `pymodel.network.from_torch`: `basis`, in groups of one channel, and
         `coefficients`, 1 x 1.
 
-        A plane of the basis that no coefficient reads has no weights, as a plan has no slots for it; if
-        `whole` it has, as the next plan may.
+        A plane of the basis that no coefficient reads has no weights, because a plan has no slots for it.
+        With `whole` it has weights, because the next plan may have slots for it.
         """
         filters, channels, kernels = self.coefficients.shape
         k = self.basis.shape[1]
@@ -106,7 +106,7 @@ def eligible(conv: nn.Module) -> bool:
 
 
 def decompose_module(net: nn.Module, kernels: int = KERNELS, skip: Collection[str] = ()) -> nn.Module:
-    """A copy of `net` in which every eligible convolution of more than 1 x 1 is a `Decomposed`, but for those
+    """A copy of `net` in which every eligible convolution of more than 1 x 1 is a `Decomposed`, except those
     of the paths in `skip`.
 
     A convolution of k * k <= `kernels` taps stays as it is. Raises `TatamiError` for a path in `skip` that
@@ -125,7 +125,7 @@ def decompose_module(net: nn.Module, kernels: int = KERNELS, skip: Collection[st
 
 
 def plain(net: nn.Module, whole: bool = False) -> nn.Module:
-    """A copy of `net` in which every `Decomposed` x is the two layers x.basis and x.coefficients;
+    """A copy of `net` in which every `Decomposed` x is the two layers x.basis and x.coefficients.
 
     `whole` as in `Decomposed.to_plain`.
     """
@@ -133,8 +133,8 @@ def plain(net: nn.Module, whole: bool = False) -> nn.Module:
 
 
 def train_part(net: nn.Module, part: Literal["basis", "coefficients", "both"]) -> None:
-    """Lets the gradient reach only this part of every `Decomposed`; all other parameters of the network stay
-    as they are.
+    """Enables the gradient for only this part of every `Decomposed`. All other parameters of the network keep
+    their setting.
     """
     for _, one in _decomposed(net):
         one.basis.requires_grad_(part != "coefficients")

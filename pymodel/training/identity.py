@@ -1,8 +1,8 @@
-"""What a checkpoint or a measurement is of: digests of everything that it follows from, not names.
+"""The identity of a checkpoint or a measurement: digests of everything that it depends on, not names.
 
-A user's network may keep its name while its weights, its images or its code change. So whatever is taken up
-again is compared by content: weights, layers, images with labels and with what `prepare` makes of them, and
-the project's own code.
+A user's network may keep its name while its weights, its images or its code change. So before a run is
+continued, everything is compared by content: weights, layers, images with labels and with the result of
+`prepare`, and the project's own code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PREPARED = 16  # images of each set that `prepare` is asked for
 SEED = 0  # of the distortions that are compared
 
-# What a training hangs on, and what the measurements before it hang on: folders and files below pymodel.
+# The code that a training depends on, and the code that the measurements before it depend on: folders and
+# files below pymodel.
 TRAINING = (
     "machine/config.py",
     "packing",
@@ -51,7 +52,7 @@ MEASURING = (
 
 
 def identity(task: Task, code: tuple[str, ...]) -> dict[str, str]:
-    """Name, and digests of weights, layers, images and code, by what messages call them."""
+    """Name, and digests of weights, layers, images and code, with the names that messages use."""
     return {
         "network": task.name,
         "digest of the start weights": _weights(task),
@@ -64,7 +65,7 @@ def identity(task: Task, code: tuple[str, ...]) -> dict[str, str]:
 
 @cache
 def code_digest(parts: tuple[str, ...], root: Path = ROOT) -> str:
-    """Of what the files say, without their comments, docstrings and layout, and of the tables beside them."""
+    """Digest of the code without its comments, docstrings and layout, and of the tables beside it."""
     files: list[Path] = []
     for part in parts:
         path = root / part
@@ -96,7 +97,9 @@ def _weights(task: Task) -> str:
 
 
 def _layers(task: Task) -> str:
-    """Of what a state_dict does not say: order, strides, paddings, ReLUs, residuals; and of what is kept."""
+    """Digest of what a state_dict does not contain: order, strides, paddings, ReLUs, residuals; and of the
+    layers in `keep`.
+    """
     imported = import_torch(task.module, task.input_shape, task.name)
     said: list[Any] = [task.input_shape, sorted(task.keep), imported.groups]
     for layer in imported.network.layers:
@@ -109,7 +112,9 @@ def _layers(task: Task) -> str:
 
 
 def _images(task: Task) -> str:
-    """Of both sets, and of a few images as the module takes them, distorted where that can be repeated."""
+    """Digest of both sets, and of a few images as the module takes them, distorted if the distortion can be
+    repeated.
+    """
     tensors = [task.train_images, task.train_labels, task.test_images, task.test_labels]
     for images in (task.train_images[:PREPARED], task.test_images[:PREPARED]):
         tensors.append(task.prepare(images, None))

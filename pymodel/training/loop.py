@@ -25,8 +25,8 @@ SAVED_EVERY = 30.0  # seconds
 
 @dataclass(frozen=True)
 class StepDone:
-    """After a step: how many are done, of how many, the loss, and the compression ratio of the plan
-    in force.
+    """After a step: the number of steps done and of all steps, the loss, and the compression ratio of the
+    current plan.
     """
 
     step: int
@@ -37,11 +37,11 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Trained:
-    """`module`, as the machine runs it; `plans` by layer name, and how many `weights` these layers had
-    before.
+    """`module` is the network as the machine runs it. `plans` by layer name. `weights`: the number of weights
+    in these layers before compression.
 
-    `seconds` that training took, plans included; `saliency_kept` of the last plan, when it was made;
-    `figures`, what the scheme's own trainer adds; `weight_steps` for the quantiser, see there.
+    `seconds`: the time of training, plans included. `saliency_kept`: of the last plan, when it was made.
+    `figures`: additional figures of the scheme's own trainer. `weight_steps`: for the quantiser, see there.
     """
 
     module: nn.Module
@@ -66,13 +66,13 @@ def train(
     compiled: bool = False,
     fresh: bool = False,
 ) -> Trained:
-    """Prunes and retrains a copy of `task.module`; `compiled` by `torch.compile`, which pays from minutes of
-    training on.
+    """Prunes and retrains a copy of `task.module`. With `compiled` it uses `torch.compile`, which is faster
+    if training takes minutes or more.
 
-    With a `checkpoint` file, the state is written there about every half minute, and a run that finds one of
-    the same arguments goes on from it; if `fresh` it is removed and the training begins anew. Raises
-    `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other arguments, a loss that is
-    not finite, and where nothing can be compiled.
+    With a `checkpoint` file, the state is written there about every half minute. A run that finds a
+    checkpoint of the same arguments continues from it. With `fresh` the checkpoint is removed and the
+    training starts anew. Raises `TatamiError` for a ratio that the scheme cannot reach, a checkpoint of other
+    arguments, a loss that is not finite, and if nothing can be compiled.
     """
     if not 1 <= ratio < math.inf:  # also refuses NaN
         raise TatamiError(f"ratio is {ratio:g}, must be at least 1")
@@ -115,7 +115,7 @@ def train(
 
 
 def python_headers() -> Path:
-    """What `torch.compile` cannot do without; not there where Python was installed without its headers."""
+    """The file that `torch.compile` needs. It is missing if Python was installed without its headers."""
     return Path(sysconfig.get_path("include")) / "Python.h"
 
 

@@ -1,4 +1,4 @@
-"""Pruning of a float network in one shot: by magnitude, with no training."""
+"""Pruning of a float network in one step: by magnitude, without training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def prune_once(
     rng: np.random.Generator,
     keep: tuple[str, ...] = ("conv1",),
 ) -> tuple[FloatNetwork, dict[str, LayerPlan]]:
-    """The network without the weights that a scheme prunes by magnitude, and the plans; nothing is trained.
+    """The network without the weights that a scheme prunes by magnitude, and the plans. Nothing is trained.
 
-    `keep`: layers left whole.
+    `keep`: layers that are not pruned.
     """
     skeleton = network.skeleton
     banks, residuals, words = (

@@ -1,10 +1,10 @@
-"""Training under PENNI (Li et al., arXiv 2005.07133): convolutions decomposed, basis and coefficients trained
-in turns, then together.
+"""Training under PENNI (Li et al., arXiv 2005.07133): convolutions are decomposed, and basis and coefficients
+are trained in turns, then together.
 
-The paper trains in turns, prunes the coefficients of each layer once, by a threshold, and trains on for 100
-epochs. Here, to have the budget and the schedule of all other schemes, coefficients are pruned at every turn,
-over all layers at once and together with the weights of layers that are not decomposed, more each time; what
-was pruned may come back until the turns end; and the first layer is left whole.
+The paper trains in turns, prunes the coefficients of each layer once, by a threshold, and then trains for 100
+epochs. Here, the budget and the schedule are those of all other schemes. So coefficients are pruned at every
+turn, more each time, over all layers at once and together with the weights of layers that are not decomposed.
+A pruned coefficient may come back until the turns end. The first layer is not pruned.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ L1 = 1e-4  # weight of the sum of the magnitudes of all coefficients in the loss
 
 
 class PenniTrainer(Trainer):
-    """From plan to plan the coefficients, under an l1 penalty, and the basis kernels learn in turns; once
-    pruning has ended both do.
+    """From plan to plan, the coefficients (under an l1 penalty) and the basis kernels learn in turns. After
+    pruning has ended, both learn.
     """
 
     def prepared(self) -> nn.Module:
@@ -37,7 +37,7 @@ class PenniTrainer(Trainer):
         return plain(self.module)
 
     def paths(self, imported: Imported) -> dict[str, str]:
-        """The basis kernels are shared, and not pruned but with the last coefficient of a plane: they have no
+        """The basis kernels are shared, and a plane is pruned only with its last coefficient. So they have no
         parameter here.
         """
         found = {}
@@ -55,12 +55,12 @@ class PenniTrainer(Trainer):
         for name, layer in stages.items():
             if name.endswith(BASIS) and isinstance(layer, FloatConv):
                 matrix = layer.weight.reshape(len(layer.weight), -1)
-                # no saliency: it stays or goes with the coefficients, whose saliency is what a plan keeps
+                # no saliency: it stays or is pruned with the coefficients, whose saliency decides
                 basis.append(LayerWeights(name, matrix, self.banks[name], np.zeros(matrix.shape)))
         return [*basis, *super().layers()]
 
     def turn(self) -> Literal["coefficients", "basis", "both"]:
-        """What learns in the step that comes."""
+        """The part that learns in the next step."""
         done = self.step / max(1, self.steps) / self.budget.pruning if self.budget.pruning else 1.0
         if done >= 1:
             return "both"
@@ -77,8 +77,8 @@ class PenniTrainer(Trainer):
         return original_weights(self.layers())
 
     def figures(self) -> dict[str, float]:
-        """Shares of parameters and operations that are pruned, of all convolutions and linear layers, as
-        `penni_counts` has them.
+        """Shares of parameters and operations that are pruned, of all convolutions and linear layers, counted
+        by `penni_counts`.
         """
         parts = dict(self.module.named_modules())
         parameters, flops, all_parameters, all_flops = 0, 0, 0, 0

@@ -1,4 +1,4 @@
-"""How long and how to train: the budget, and the schedule of ratios and learning rates in it."""
+"""The budget of a training, and its schedule of ratios and learning rates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and how to train: the same for all schemes that are compared.
+    """The budget of a training. It is the same for all schemes that are compared.
 
-    `epochs` may be a part of one. `replans` plans are made over the first `pruning` of the steps.
-    `learning_rate` rises over the first twentieth of the steps and then falls to 0 along a cosine; SGD with
-    Nesterov's momentum. `precision` is that of the convolutions and products, forward and backward: weights,
-    their updates and whatever is measured are float32.
+    `epochs` may be a fraction. `replans` plans are made over the first `pruning` of the steps.
+    `learning_rate` rises over the first twentieth of the steps and then falls to 0 along a cosine. The
+    optimiser is SGD with Nesterov's momentum. `precision` is that of the convolutions and products, forward
+    and backward. Weights, their updates and all measurements are float32.
     """
 
     epochs: float = 6.0
@@ -54,14 +54,16 @@ class Budget:
         return round(self.epochs * math.ceil(images / self.batch))
 
     def rate(self, step: int, steps: int) -> float:
-        """The part of `learning_rate` that a step takes."""
+        """The part of `learning_rate` that a step uses."""
         warm = max(1, steps // 20)
         return min(
             (step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, steps - warm)))
         )
 
     def ratios(self, ratio: float, steps: int) -> dict[int, float]:
-        """The step before which each plan is made, and its compression ratio; the last has `ratio` itself."""
+        """The step before which each plan is made, and its compression ratio. The last plan has `ratio`
+        itself.
+        """
         found = {}
         for number in range(1, self.replans + 1):
             rising = 1 / (1 - cubic_sparsity(number, 0, self.replans, 1 - 1 / ratio))
@@ -72,8 +74,8 @@ class Budget:
 
 
 def cubic_sparsity(step: int, begin: int, end: int, final: float, initial: float = 0.0) -> float:
-    """Sparsity to prune to at `step`: from `initial` at `begin` to `final` at `end`, fast first, slower as
-    less is left.
+    """The sparsity to prune to at `step`: from `initial` at `begin` to `final` at `end`, fast at first, and
+    slower when less is left.
 
     `final + (initial - final) * (1 - (step - begin) / (end - begin))**3`, constant outside of begin..end (Zhu
     & Gupta, arXiv 1710.01878, equation 1). Raises TatamiError unless begin < end and 0 <= initial <= final <

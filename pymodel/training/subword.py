@@ -1,5 +1,5 @@
-"""Training under `tight_subword`: the network sees every weight as what the digit slots of its plan
-can hold.
+"""Training under `tight_subword`: the network uses every weight rounded to a value that the digit slots of
+its plan can hold.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, unpack
 from pymodel.schemes.tight_subword import digit_saliency_kept
 from pymodel.training.trainer import Trainer
 
-# of a digit of either sign: -8 is left out, as a batch norm of negative gain turns all signs around
+# of a digit of either sign: -8 is not used, because a batch norm of negative gain inverts all signs
 LARGEST = 7
 
 
 class SubwordTrainer(Trainer):
-    """The dense copy of each weight learns on; what the module has is the nearest value that the weight's
-    digits make, in steps of its filter.
+    """The dense copy of each weight continues to learn. The module has the nearest value that the weight's
+    digits can hold, in steps of its filter.
 
-    A filter's step is its largest kept weight over 119. The quantiser takes the same steps, so that no weight
+    A filter's step is its largest kept weight over 119. The quantiser uses the same steps, so that no weight
     is rounded twice.
     """
 
@@ -51,7 +51,7 @@ class SubwordTrainer(Trainer):
                 weight.copy_(nearest * step)
 
     def slots(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each weight of a layer whether its low and its high digit have a slot."""
+        """For each weight of a layer, whether its low and its high digit have a slot."""
         if name not in self.plans:  # before the first plan all have
             every = torch.ones_like(self.dense[name], dtype=torch.bool)
             return every, every
@@ -61,15 +61,15 @@ class SubwordTrainer(Trainer):
         return ones & 1 == 1, ones >> DIGIT_BITS == 1
 
     def step_of(self, name: str) -> torch.Tensor:
-        """What a weight's unit is worth, by filter: [F, 1, ...]."""
+        """The value of one step of each filter: [F, 1, ...]."""
         peak = (self.dense[name].detach() * self.masks[name]).abs().flatten(1).amax(dim=1)
         return torch.where(peak > 0, peak / MAX_DIGITS, torch.ones(())).reshape(
             -1, *[1] * (self.dense[name].ndim - 1)
         )
 
     def weight_steps(self) -> dict[str, FloatArray]:
-        """Of the layers with the batch norm folded in; where nothing is pruned, what makes the largest weight
-        of a filter 119.
+        """The steps of the layers with the batch norm folded in. If nothing is pruned, the step that makes
+        the largest weight of a filter 119.
         """
         imported = import_torch(self.runnable(), self.task.input_shape, self.task.name)
         found = {}

@@ -1,4 +1,6 @@
-"""What can be compressed: a trained network with the images it was trained on and those it is measured on."""
+"""The tasks that can be compressed: a trained network, the images that it was trained on, and the images for
+measuring.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,11 @@ class Task:
     """`module` maps float32 [B, *input_shape] to logits [B, classes].
 
     Images are torch tensors [N, *input_shape] as they are stored, labels int64 [N] in 0..classes - 1.
-    `prepare(images, generator)` gives what the module takes: with a generator distorted at random, as in
-    training, without as in measuring. `keep`: layers whose weights no scheme prunes. `start` says where the
-    weights are from, `data` where the images are.
+    `prepare(images, generator)` returns what the module takes. With a generator the images are distorted at
+    random, as in training; without one they are not, as in measuring. `keep`: layers whose weights no scheme
+    prunes. `start` says where the weights come from, `data` where the images come from.
 
-    What is clearly meant is converted: numpy arrays and lists, other precisions, labels of other integers, a
+    Some inputs are converted: numpy arrays and lists, other precisions, labels of other integer types, a
     frozen module (`plain_module`). Everything else is refused by a `TatamiError` that names field and limit:
     a module that the machine cannot run, sets that are empty or do not fit, images that are not finite, names
     in `keep` that no layer has.
@@ -88,7 +90,7 @@ class Task:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A task's `prepare`, what it gives converted to float32 and checked."""
+    """A task's `prepare`, with its result converted to float32 and checked."""
 
     name: str
     shape: Shape
@@ -141,7 +143,7 @@ def _images(where: str, images: Any, shape: Shape) -> torch.Tensor:
 
 
 def _check_finite(where: str, images: torch.Tensor) -> None:
-    """Names the first pixel that is not finite, of images [N, C, H, W]."""
+    """Raises `TatamiError` that names the first pixel that is not finite, for images [N, C, H, W]."""
     if torch.isfinite(images).all():
         return
     image, *pixel = torch.nonzero(~torch.isfinite(images))[0].tolist()
@@ -207,8 +209,8 @@ def told(error: BaseException) -> str:
 
 
 def digits(weights: Path | None, data: Path | None) -> Task:
-    """scikit-learn's digits and the CNN of `train_digits`; without `weights` it is trained first, dense,
-    always the same.
+    """scikit-learn's digits and the CNN of `train_digits`. Without `weights` it is trained first, dense,
+    always with the same result.
     """
     if data is not None:
         raise TatamiError(f"--data is {data}: network 'digits' brings its own images")
@@ -216,7 +218,7 @@ def digits(weights: Path | None, data: Path | None) -> Task:
     settings = train_digits.DigitsTraining()
     if weights is None:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the fastest for layers this small, by far where cores are shared
+        torch.set_num_threads(1)  # the fastest for such small layers, by far if cores are shared
         try:
             net = train_digits.train_dense(
                 images, labels, settings, torch.Generator().manual_seed(START_SEED)
@@ -280,7 +282,7 @@ def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | Non
 
 
 def _fingerprint(path: Path) -> str:
-    """Name and CRC-32 of a file, so that a run is not taken up with other weights of the same name."""
+    """Name and CRC-32 of a file, so that a run is not continued with other weights of the same name."""
     return f"{path.name} ({zlib.crc32(path.read_bytes()):08x})"
 
 
@@ -296,11 +298,11 @@ TASKS: dict[str, Callable[[Path | None, Path | None], Task]] = {
 
 
 def get_task(name: str, weights: Path | None, data: Path | None) -> Task:
-    """The named task, or `file.py:function`, which is called as those of `TASKS` are: any module of layers
-    that `from_torch` knows.
+    """The named task, or the result of `file.py:function`, which is called like those of `TASKS`. It may have
+    any module of layers that `from_torch` knows.
 
     Raises `TatamiError` for an unknown name, for files that are missing or do not fit, and for a function
-    that fails or gives no task.
+    that fails or returns no task.
     """
     file, colon, function = name.rpartition(":")
     if colon:
@@ -328,8 +330,8 @@ def _from_file(path: Path, function: str, weights: Path | None, data: Path | Non
 
 
 def load_script(path: Path, where: str) -> ModuleType:
-    """The file's module, loaded as Python loads a script: its folder first in `sys.path`, the module in
-    `sys.modules`, `__file__` there.
+    """The file's module, loaded as Python loads a script: its folder is first in `sys.path`, the module is in
+    `sys.modules`, and `__file__` is set.
 
     Raises `TatamiError`, beginning with `where`, with file and line of what fails in it.
     """
@@ -351,12 +353,12 @@ def load_script(path: Path, where: str) -> ModuleType:
     return module
 
 
-SCRIPT = "script_"  # how the module's name begins: it hides no module of the same name
+SCRIPT = "script_"  # prefix of the module's name, so that it hides no module of the same name
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """Where an error went through the user's own code last, in the script or in a file of its folder, as
-    " at file, line n".
+    """The last place in the user's own code, in the script or in a file of its folder, that an error passed,
+    as " at file, line n".
     """
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f" at {error.filename}, line {error.lineno}"

@@ -71,8 +71,8 @@ class DigitsTraining:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """After an epoch: its number (from 1), mean loss, sparsity of the weights, accuracy on the images trained
-    on.
+    """After an epoch: its number (from 1), mean loss, sparsity of the weights, accuracy on the images that it
+    was trained on.
     """
 
     epoch: int
@@ -112,8 +112,8 @@ class DigitsNet(nn.Module):
 
 
 def split_digits() -> tuple[FloatArray, Labels, FloatArray, Labels]:
-    """Images [N, 1, 8, 8] in 0..1 and labels [N]: those to train on, then the 450 held out, stratified by
-    label.
+    """Images [N, 1, 8, 8] in 0..1 and labels [N]: those to train on, then the 450 that are held out,
+    stratified by label.
     """
     bunch = load_digits()
     images = (bunch.images / PIXEL_PEAK)[:, None]
@@ -134,8 +134,8 @@ def train(
     generator: torch.Generator,
     report: Callable[[EpochDone], None],
 ) -> tuple[DigitsNet, FloatNetwork]:
-    """Trains on images [N, 1, 8, 8] in 0..1 and labels [N]; returns the pruned network and, folded, what it
-    was before pruning.
+    """Trains on images [N, 1, 8, 8] in 0..1 and labels [N]. Returns the pruned network, and the folded
+    network before pruning.
 
     All random numbers come from `generator` (the first weights too). `report` is called after every epoch.
     """
@@ -174,8 +174,8 @@ def _train_phase(
     pruning_after: int | None,
     report: Callable[[EpochDone], None],
 ) -> None:
-    """One cosine of learning rate over `epochs`; with `pruning_after` (epochs done before) the network is
-    pruned on the way.
+    """One cosine of learning rate over `epochs`. With `pruning_after` (epochs done before) the network is
+    pruned during the phase.
     """
     batches = math.ceil(len(inputs) / settings.batch)
     optimizer = torch.optim.AdamW(
@@ -217,7 +217,7 @@ def _apply(net: DigitsNet, masks: dict[str, torch.Tensor]) -> None:
 
 
 def distort(images: torch.Tensor, settings: DigitsTraining, generator: torch.Generator) -> torch.Tensor:
-    """Each image [B, 1, 8, 8] turned, scaled and shifted a little at random, with zeros from outside."""
+    """Each image [B, 1, 8, 8] rotated, scaled and shifted a little at random, with zeros from outside."""
 
     def either_way(limit: float) -> torch.Tensor:
         return (2 * torch.rand(len(images), generator=generator) - 1) * limit
@@ -249,12 +249,13 @@ def run(
     settings: DigitsTraining | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Trains, measures on the held-out images, writes `path` (default: the kept data), shows a table; returns
-    the figures.
+    """Trains, measures on the held-out images, writes `path` (default: the kept data), shows a table, and
+    returns the figures.
 
-    On one thread, so that the same seed gives the same file with the same torch. `accuracy_float` is the
-    dense network's before pruning, `accuracy_pruned` the pruned one's in float, `accuracy_int8` what
-    `reference` computes. Raises TatamiError for a seed outside of 0 .. 2**63 - 1 or a path in no directory.
+    It uses one thread, so that the same seed gives the same file with the same torch. `accuracy_float` is
+    that of the dense network before pruning, `accuracy_pruned` that of the pruned network in float, and
+    `accuracy_int8` that of `reference`. Raises TatamiError for a seed outside of 0 .. 2**63 - 1 or a path in
+    no directory.
     """
     path, settings, console = path or DATA, settings or DigitsTraining(), console or Console()
     if not 0 <= seed < 2**63:

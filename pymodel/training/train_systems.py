@@ -1,5 +1,4 @@
 """Trains the digits network under every scheme that `make sim TEST=systems` runs on the RTL:
-
 `make train NET=systems`.
 """
 
@@ -29,10 +28,10 @@ BUDGET = Budget(epochs=60, batch=32, learning_rate=0.05)
 def run(
     seed: int, path: Path | None = None, budget: Budget = BUDGET, console: Console | None = None
 ) -> dict[str, Any]:
-    """All from the same dense start with the same budget, one thread; writes NAME.npz into the folder `path`
-    (default: the kept data).
+    """Trains all from the same dense start with the same budget on one thread. Writes NAME.npz into the
+    folder `path` (default: the kept data).
 
-    Returns, for each system, what its network measures. Raises `TatamiError` for a folder that is not there.
+    Returns the measurements of each system's network. Raises `TatamiError` for a folder that does not exist.
     """
     folder = path or FOLDER
     if not folder.is_dir():

@@ -1,12 +1,12 @@
-"""Training under a compression scheme: pruned step by step to the ratio asked for, permuted anew at every
-step, then retrained.
+"""Training under a compression scheme. The network is pruned step by step to the requested ratio, permuted
+anew at every step, then retrained.
 
 The compression ratio rises along the cubic schedule of Zhu and Gupta (arXiv 1710.01878) over the first part
-of the steps; at each rise the scheme is asked for a new plan. Between the plans a pruned weight is zero in
-the network, but a dense copy of it goes on learning from the gradient that it has there, so that a later plan
-may take it back (dynamic network surgery; Guo et al., arXiv 1608.04493). In the mean over a filter it learns
-no faster than the weights that stay (`held_back`). Every scheme is trained by the same steps on the same
-images in the same order, given the same seed.
+of the steps. At each rise the scheme makes a new plan. Between the plans a pruned weight is zero in the
+network. A dense copy of it continues to learn from the gradient at that place, so that a later plan may take
+it back (dynamic network surgery; Guo et al., arXiv 1608.04493). Within a filter, pruned weights learn no
+faster on average than the weights that stay (`held_back`). With the same seed, every scheme is trained by the
+same steps on the same images in the same order.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ EVALUATED = 500  # images at a time
 
 
 class Trainer:
-    """The state of a training: the module, and of each planned weight a dense copy that learns and the mask
-    that the module sees it through.
+    """The state of a training: the module, and for each planned weight a dense copy that learns and the mask
+    that the module applies to it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
         self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
         self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
         self.score: dict[str, torch.Tensor] = {}
-        # of layers in groups: where each of a filter's weights is in the matrix that the array sees
+        # for layers in groups: the place of each of a filter's weights in the matrix that the array sees
         self.columns = {
             name: _own_columns(weight, imported.groups[name])
             for name, weight in self.seen.items()
@@ -87,7 +87,7 @@ class Trainer:
             "weight_decay": budget.weight_decay,
         }
         self.optimizer = torch.optim.SGD([*self.dense.values(), *others], budget.learning_rate, **nesterov)
-        # what must agree for a checkpoint to be of this training
+        # what must be equal in a checkpoint of this training
         self.arguments = {
             **identity(task, TRAINING),
             "scheme": scheme.name,
@@ -100,18 +100,18 @@ class Trainer:
             **asdict(budget),
         }
 
-    # What a scheme that trains in a way of its own replaces (`pymodel.training.penni`).
+    # The methods that a scheme with its own training replaces (`pymodel.training.penni`).
 
     def prepared(self) -> nn.Module:
         """The module to train, a copy."""
         return copy.deepcopy(self.task.module)
 
     def runnable(self) -> nn.Module:
-        """The module in layers that the machine runs, with the weights that it has now."""
+        """The module in layers that the machine runs, with its present weights."""
         return self.module
 
     def paths(self, imported: Imported) -> dict[str, str]:
-        """The parameter behind each layer's weight that is pruned, by layer name."""
+        """The parameter of each layer's pruned weight, by layer name."""
         return imported.weights
 
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -127,19 +127,19 @@ class Trainer:
         return sum(weight.numel() for weight in self.seen.values())
 
     def figures(self) -> dict[str, float]:
-        """What else is to be said of the result."""
+        """Additional figures of the result."""
         return {}
 
     def weight_steps(self) -> dict[str, FloatArray]:
-        """The real value of one integer step of each filter [F], by layer, where the quantiser is not free to
-        choose it.
+        """The real value of one integer step of each filter [F], by layer, if the quantiser must not choose
+        it.
         """
         return {}
 
     def layers(self) -> list[LayerWeights]:
-        """What the scheme is asked about.
+        """The layers that the scheme has to plan.
 
-        Taylor saliencies count from the second plan on: before the first step there is no gradient.
+        Taylor saliencies count from the second plan on, because before the first step there is no gradient.
         """
         layers = []
         for name, weight in self.dense.items():
@@ -163,14 +163,14 @@ class Trainer:
         return whole
 
     def of_matrix(self, name: str, matrix: npt.NDArray[Any]) -> torch.Tensor:
-        """The inverse of `matrix`, of any values: in the shape of the layer's parameter."""
+        """The inverse of `matrix`, for any values: in the shape of the layer's parameter."""
         own = np.take_along_axis(matrix, self.columns[name], axis=1) if name in self.columns else matrix
         return torch.from_numpy(np.ascontiguousarray(own)).reshape(self.dense[name].shape)
 
     def plan(self, ratio: float) -> None:
-        """Asks the scheme anew and prunes."""
+        """Asks the scheme for a new plan and prunes."""
         layers = self.layers()
-        # the same arrangement for the same weights, wherever the run was taken up
+        # the same arrangement for the same weights, at whatever step the run was continued
         self.plans = self.scheme.plan(
             layers, ratio, self.config, np.random.default_rng([self.seed, self.step])
         )
@@ -188,7 +188,7 @@ class Trainer:
                 torch.mul(self.dense[name], self.masks[name], out=weight)
 
     def learn(self) -> float:
-        """One step; returns the loss."""
+        """One step. Returns the loss."""
         images, budget = len(self.task.train_images), self.budget
         per_epoch = math.ceil(images / budget.batch)
         epoch, number = divmod(self.step, per_epoch)
@@ -215,7 +215,7 @@ class Trainer:
             weight.grad = None
         loss.backward()
         for name, weight in self.seen.items():
-            # also where the mask is zero
+            # also for weights whose mask is zero
             self.dense[name].grad = None if weight.grad is None else held_back(weight.grad, self.masks[name])
             if budget.saliency == "taylor" and weight.grad is not None:
                 square = (self.dense[name].detach() * weight.grad).square()
@@ -230,7 +230,7 @@ class Trainer:
         return float(loss.item())
 
     def save(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Writes the file completely or not at all."""
         state = {
             "arguments": self.arguments,
             "run": {name: getattr(self, name) for name in RUN},
@@ -250,8 +250,8 @@ class Trainer:
             raise TatamiError(f"{path}: cannot be written: {error.strerror}") from None
 
     def load(self, path: Path) -> None:
-        """Takes up a saved training, all of it or nothing. Raises `TatamiError` for a damaged file and one of
-        other arguments.
+        """Continues a saved training, completely or not at all. Raises `TatamiError` for a damaged file and
+        for one of other arguments.
         """
         state = _read(path)
         try:
@@ -281,7 +281,7 @@ ANEW = "FRESH=1 (--fresh) begins anew"
 
 
 def _read(path: Path) -> Any:
-    """A checkpoint's content: a file of torch, and the SHA-256 of it behind."""
+    """The content of a checkpoint, which is a file of torch with its SHA-256 at the end."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -302,11 +302,11 @@ RUN = ("step", "ratio", "kept", "seconds")
 
 def held_back(gradient: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """A gradient [F, ...] whose pruned part has at most the root mean square of the part that stays, filter
-    by filter; `mask` 1 for what stays.
+    by filter. `mask` is 1 for what stays.
 
-    What a filter with few weights left, or none, gives varies little from image to image, and a batch norm
-    behind it divides by that: the gradient of its pruned weights is then up to 300 times that of a living
-    filter's. Left alone they grow until a global ranking keeps only them.
+    The output of a filter with few weights left, or none, varies little from image to image, and the batch
+    norm after it divides by that variation. The gradient of its pruned weights is then up to 300 times that
+    of a living filter. Without this limit they grow until a global ranking keeps only them.
     """
     flat, stays = gradient.flatten(1), mask.flatten(1)
     pruned = 1 - stays
@@ -317,7 +317,7 @@ def held_back(gradient: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(task: Task, module: nn.Module) -> float:
-    """Share of the task's test images that a module, as it is, names rightly."""
+    """Share of the task's test images that a module, as it is, classifies correctly."""
     module.eval()
     right = 0
     with torch.no_grad():
@@ -329,7 +329,9 @@ def accuracy(task: Task, module: nn.Module) -> float:
 
 
 def _own_columns(weight: torch.Tensor, groups: int) -> npt.NDArray[np.int64]:
-    """Of a weight [F, C / groups, k, k] each one's column in the matrix [F, C * k * k]: int64 [F, own]."""
+    """For a weight [F, C / groups, k, k], the column of each of its elements in the matrix [F, C * k * k]:
+    int64 [F, own].
+    """
     own, each = weight[0].numel(), len(weight) // groups
     first = np.arange(len(weight)) // each * own
     return first[:, None] + np.arange(own)
