@@ -24,7 +24,7 @@ from tb.flow.processes import processes
 
 
 @command("bugs")
-@variable("BUG", default="*", what="a glob: only the bugs of this name")
+@variable("BUG", default="*", what="a glob: only bugs whose name matches")
 @workers()
 def main(bug: str, jobs: int) -> int:
     out = console()

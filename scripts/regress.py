@@ -33,7 +33,7 @@ MESSAGE_LINES = 5
 
 
 @command("regress")
-@variable("N", Integer(1, MAX_SEEDS), DEFAULT_SEEDS, "seeds of each test")
+@variable("N", Integer(1, MAX_SEEDS), DEFAULT_SEEDS, "number of seeds")
 @variable("TESTS", default="*", what="globs of the tests, with commas between them")
 @variable("SIM", Choice(runner.SIMULATORS), runner.SIMULATORS[0], "the simulator")
 @variable("CONFIG", what="one configuration (default: all of them in turn)")

@@ -41,13 +41,13 @@ WIDTH = 160
 @click.option("--list", "listed", is_flag=True, help="list the tests, configurations and simulators")
 @variable("TEST", default=DEFAULT_TEST, what="one of --list")
 @variable("SIM", Choice(runner.SIMULATORS), runner.SIMULATORS[0], "the simulator")
-@variable("CONFIG", what=f"array, rows x group (default {DEFAULT_CONFIG}, of a network {NETWORK_CONFIG})")
-@variable("SEED", Integer(0, runner.MAX_SEED), 1, "of all that is drawn")
-@variable("IMAGES", what="how many to run")
+@variable("CONFIG", what=f"array, rows x group (default {DEFAULT_CONFIG}; for a network {NETWORK_CONFIG})")
+@variable("SEED", Integer(0, runner.MAX_SEED), 1, "seed of all random numbers")
+@variable("IMAGES", what="number of images to run")
 @variable("WAVES", SWITCH, False, "1 keeps a wave file")
-@variable("WEIGHTS", THERE, what="network.npz or state_dict, for tests with a network of their own")
+@variable("WEIGHTS", THERE, what="network.npz or state_dict, for tests that run a given network")
 @variable("DATA", THERE, what="folder cifar-10-batches-py, for resnet20")
-@variable("FORMAT", Choice(FORMATS), what="of the rows of slots (default: the test's own)")
+@variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
 def main(
     listed: bool,
     test: str,

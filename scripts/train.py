@@ -16,7 +16,7 @@ from scripts.command import WRITTEN, Integer, command, option, variable
 
 @command("train")
 @variable("NET", what=f"one of: {', '.join(TRAINERS)}")
-@variable("SEED", Integer(0, 2**31 - 1), 1, "of first weights, order and distortion of the images")
+@variable("SEED", Integer(0, 2**31 - 1), 1, "seed of first weights, order and distortion of the images")
 @option("--out", WRITTEN, what="file to write (default: the data kept in the repository)")
 def main(net: str | None, seed: int, out: Path | None) -> int:
     if net not in TRAINERS:
