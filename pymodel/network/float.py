@@ -76,8 +76,9 @@ class FloatLinear:
     relu: bool = False
 
 
-FloatLayer = FloatConv | FloatPool | FloatLinear
 FloatWeighted = FloatConv | FloatLinear
+FloatMean = FloatPool  # layers without weights: an output is the mean of some pixels of its channel
+FloatLayer = FloatWeighted | FloatMean
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.float import (
     FloatArray,
     FloatConv,
+    FloatMean,
     FloatNetwork,
-    FloatPool,
     FloatResidual,
     FloatWeighted,
     evaluate_float,
@@ -122,13 +122,13 @@ def quantise(
             if isinstance(layer, FloatWeighted):
                 layers.append(_quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name)))
             else:
-                layers.append(_quantise_pool(layer, blank, network.shapes[layer.source], scales))
+                layers.append(_quantise_mean(layer, blank, network.shapes[layer.source], scales))
         except TatamiError as error:
             raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
     return Network(network.name, network.input_shape, tuple(layers))
 
 
-def _quantise_pool(layer: FloatPool, blank: Layer, source: Shape, scales: Mapping[str, float]) -> Layer:
+def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mapping[str, float]) -> Layer:
     """A layer that is the mean of so many pixels of each channel; `blank` is the integer layer without its
     numbers.
     """
