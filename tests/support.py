@@ -13,7 +13,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
-from pymodel.network.integer import INPUT, GlobalPool, Network
+from pymodel.network.integer import INPUT, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.plan import LayerWeights, Scheme
 from pymodel.zoo.random_network import random_images, random_network
@@ -51,7 +51,7 @@ def planned_image(
     None if it has too few weights for the ratio or does not fit the machine.
     """
     banks = input_banks(network, config)
-    weights = {one.name: one.weight for one in network.layers if not isinstance(one, GlobalPool)}
+    weights = {one.name: one.weight for one in network.layers if isinstance(one, Weighted)}
     layers = [
         LayerWeights.by_magnitude(n, w.reshape(len(w), -1).astype(float), banks[n])
         for n, w in weights.items()
@@ -60,7 +60,7 @@ def planned_image(
         plans = scheme.plan(layers, ratio, config, rng)
         kept = {n: np.where(plans[n].mask.reshape(w.shape), w, 0).astype(np.int8) for n, w in weights.items()}
         layers_kept = tuple(
-            one if isinstance(one, GlobalPool) else replace(one, weight=kept[one.name])
+            one if not isinstance(one, Weighted) else replace(one, weight=kept[one.name])
             for one in network.layers
         )
         network = Network("pruned", network.input_shape, layers_kept)

@@ -46,6 +46,7 @@ from pymodel.network.float import (
     FloatNetwork,
     FloatPool,
     FloatResidual,
+    FloatWeighted,
     evaluate_float,
     fold_batch_norm,
 )
@@ -472,7 +473,7 @@ class _Importer:
     def _relu(self, node: fx.Node, in_place: bool) -> _Value:
         value = self._read(node)
         layer = self.layers.get(value.tensor)
-        if layer is None or isinstance(layer, FloatPool):
+        if not isinstance(layer, FloatWeighted):
             self._fail(
                 node, f"reads '{value.tensor}', must come after a convolution, a linear layer or an addition"
             )

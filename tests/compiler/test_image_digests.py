@@ -25,7 +25,17 @@ from pymodel.compiler.layout import input_banks, output_words, residual_banks
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    GlobalPool,
+    Layer,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    Weighted,
+)
 from pymodel.schemes import SCHEMES, LayerWeights, array_for, get_scheme
 from pymodel.schemes.penni import BASIS, COEFFICIENTS
 from pymodel.schemes.tight_subword import project
@@ -89,7 +99,7 @@ def of_scheme(scheme: str, config: ArrayConfig) -> Image:
     staged = {layer.name.removesuffix(BASIS) for layer in whole.layers if layer.name.endswith(BASIS)}
     weights = {}
     for layer in whole.layers:
-        if not isinstance(layer, GlobalPool):
+        if isinstance(layer, Weighted):
             matrix = layer.weight.reshape(len(layer.weight), -1)
             called = layer.name + COEFFICIENTS * (layer.name in staged)
             saliency = np.square(matrix, dtype=np.float64)
@@ -102,7 +112,7 @@ def of_scheme(scheme: str, config: ArrayConfig) -> Image:
     plans = {name: found[one.name] for name, one in weights.items()}
 
     def pruned(layer: Layer) -> Layer:
-        if isinstance(layer, GlobalPool):
+        if not isinstance(layer, Weighted):
             return layer
         plan = plans[layer.name]
         if plan.packed is not None and plan.packed.digits:

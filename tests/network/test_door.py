@@ -18,7 +18,7 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.names import LONGEST, check_name
-from pymodel.network.float import FloatPool, evaluate_float
+from pymodel.network.float import FloatWeighted, evaluate_float
 from pymodel.network.from_torch import from_torch, import_torch, plain_module
 from pymodel.network.integer import INPUT, GlobalPool, Network, Requant
 
@@ -76,7 +76,7 @@ def test_computed_weights_become_plain(case: str) -> None:
     imported = import_torch(plain, SHAPE, "net")
     parameters = dict(plain.named_parameters())
     for layer in imported.network.layers:
-        assert not isinstance(layer, FloatPool)
+        assert isinstance(layer, FloatWeighted)
         own = parameters[imported.weights[layer.name]]  # a parameter of its own, that can learn
         assert own.requires_grad
         np.testing.assert_allclose(layer.weight, own.detach().numpy(), rtol=1e-6)

@@ -16,7 +16,13 @@ from torch.nn import functional
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.network.accuracy import FLOAT32_WHOLE, accuracy_int8, logits_int8, tensors_int8
-from pymodel.network.float import FloatConv, FloatLinear, FloatPool, evaluate_float, fold_batch_norm
+from pymodel.network.float import (
+    FloatConv,
+    FloatLinear,
+    FloatWeighted,
+    evaluate_float,
+    fold_batch_norm,
+)
 from pymodel.network.from_torch import from_torch, import_torch
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network, Requant
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
@@ -141,7 +147,7 @@ def test_weights_are_found_again() -> None:
     net = randomised(ResNet(1, (4, 8), classes=5))
     imported = import_torch(net, (3, 8, 8), "net")
     parameters = dict(net.named_parameters())
-    weighted = [layer for layer in imported.network.layers if not isinstance(layer, FloatPool)]
+    weighted = [layer for layer in imported.network.layers if isinstance(layer, FloatWeighted)]
     assert list(imported.weights) == [layer.name for layer in weighted]
     for layer in weighted:
         assert imported.weights[layer.name] == f"{layer.name}.weight"

@@ -20,7 +20,7 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import memories
-from pymodel.network.integer import Conv, GlobalPool, Network, Requant
+from pymodel.network.integer import Conv, Network, Requant, Weighted
 from pymodel.packing.pack import (
     PackedMatrix,
     Tile,
@@ -286,7 +286,7 @@ def test_a_slot_of_a_digit_has_a_position_bit() -> None:
 
 def clipped(network: Network) -> Network:
     layers = (
-        one if isinstance(one, GlobalPool) else replace(one, weight=np.minimum(one.weight, HIGH))
+        one if not isinstance(one, Weighted) else replace(one, weight=np.minimum(one.weight, HIGH))
         for one in network.layers
     )
     return Network(network.name, network.input_shape, tuple(layers))
@@ -460,7 +460,7 @@ def test_planned_images_agree_with_the_reference() -> None:
         weights = {
             one.name: one.weight.reshape(len(one.weight), -1)
             for one in network.layers
-            if not isinstance(one, GlobalPool)
+            if isinstance(one, Weighted)
         }
         layers = [LayerWeights.by_magnitude(name, weight, banks[name]) for name, weight in weights.items()]
         try:
@@ -472,7 +472,7 @@ def test_planned_images_agree_with_the_reference() -> None:
             }
             kept = tuple(
                 one
-                if isinstance(one, GlobalPool)
+                if not isinstance(one, Weighted)
                 else replace(one, weight=held[one.name].reshape(one.weight.shape))
                 for one in network.layers
             )
