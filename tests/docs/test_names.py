@@ -18,7 +18,6 @@ PAGES = sorted(
 # What a how-to has its reader make. None of it may be there, or its example would not run.
 MADE = {
     "docs/how-to/add-a-block.md": ("rtl/psa_max.v", "tb/psa_max/__init__.py", "tb/psa_max/test_max.py"),
-    "docs/how-to/add-a-layer-type.md": ("tests/network/test_average_pool.py",),
     "docs/how-to/add-a-scheme.md": ("pymodel/schemes/half.py",),
 }
 # What the commands write below build/.
