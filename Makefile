@@ -87,6 +87,7 @@ results: $(VENV)/.train
 
 docs: $(VENV)/.docs
 	@$(PY) -m scripts.registers
+	@$(PY) -m scripts.parameters
 	@$(PY) -m scripts.figures
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "site: build/site/index.html"

@@ -74,6 +74,7 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
 localparam GROUP_ADDR   = $clog2(GROUP_DEPTH);
 localparam TAP_ADDR     = $clog2(TAP_DEPTH);
+localparam TAP_ID       = MEMBER_BITS - 1 - FEATURE_ADDR;
 localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
 localparam SHIFT        = $clog2(T);
 // base + word: one bit more than the 16-bit word number, then a sign
@@ -184,10 +185,10 @@ generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     wire                    member_valid = members[g*MEMBER_BITS];
     wire [FEATURE_ADDR-1:0] member_base  = members[g*MEMBER_BITS + 1 +: FEATURE_ADDR];
-    wire [4:0]              member_tap   = members[g*MEMBER_BITS + 1 + FEATURE_ADDR +: 5];
+    wire [TAP_ID-1:0]       member_tap   = members[g*MEMBER_BITS + 1 + FEATURE_ADDR +: TAP_ID];
 
     // cycle 2
-    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {13'd0, member_tap};
+    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {{18-TAP_ID{1'b0}}, member_tap};
     wire        tap_out     = tap_address >= TAP_DEPTH;
 
     assign tap_bad[g] = stage_valid_reg[2] && member_valid && tap_out;
@@ -323,7 +324,7 @@ always @* begin
         err_code_next = ERR_TAP_RANGE;
         for (b = GROUP - 1; b >= 0; b = b - 1) begin
             if (tap_bad[b]) begin
-                err_info_next = {{24-TAP_ADDR{1'b0}}, tap_row_2} + {19'd0, members[b*MEMBER_BITS + 1 + FEATURE_ADDR +: 5]};
+                err_info_next = {{24-TAP_ADDR{1'b0}}, tap_row_2} + {{24-TAP_ID{1'b0}}, members[b*MEMBER_BITS + 1 + FEATURE_ADDR +: TAP_ID]};
             end
         end
     end else begin

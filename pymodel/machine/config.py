@@ -5,8 +5,9 @@ RTL generics, the model, the tests and the image file all take their sizes from 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 from pymodel.machine.errors import TatamiError
 
@@ -17,6 +18,7 @@ XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patche
 XOR_PATCHES = 4  # in a row of slots, at most
 MAX_XOR_WINDOW = 1024  # stored bits that a bit of a slot may be made from
 HALO = 4  # a tap may reach this many pixels past an edge of a plane
+DEPENDENT = ("xor_inputs", "xor_history")  # how large they may be depends on other parameters
 
 
 def clog2(value: int) -> int:
@@ -25,63 +27,104 @@ def clog2(value: int) -> int:
 
 
 @dataclass(frozen=True)
+class Legal:
+    """What a parameter may be: one of `values`, or `low` to `high`. `verilog`: its names in rtl/psa_top.v.
+
+    `what` is its row in docs/parameters.md. `later`: it came after files of images did. It is not in the file
+    where it has its default, so that these files stay as they are.
+    """
+
+    what: str
+    verilog: tuple[str, ...]
+    values: tuple[int, ...] = ()
+    low: int = 0
+    high: int = 0
+    later: bool = False
+
+    def __contains__(self, value: int) -> bool:
+        return value in self.values if self.values else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        if self.values:
+            return f"one of {', '.join(map(str, self.values))}"
+        return f"in {self.low}..{self.high}"
+
+
+def parameter(default: int, legal: Legal) -> Any:
+    """A field of `ArrayConfig` that is a parameter of the machine."""
+    return field(default=default, metadata={"legal": legal})
+
+
+def _depth(name: str, default: int, what: str) -> Any:
+    return parameter(default, Legal(what, (name,), low=4, high=MAX_DEPTH))
+
+
+@dataclass(frozen=True)
 class ArrayConfig:
     """Sizes of one build of the machine.
 
     `size` is ROWS = COLS = T: PE rows, PE columns and pixels per memory word. `group` is G: feature banks,
-    and inputs per bundle. The depths count words of each memory; `feature_depth` is per bank, `acc_words` is
-    the longest chunk in T-pixel words. `weight_bits` 8: a slot holds a weight; 4: a digit of one.
-    `xor_inputs`: bits of the word that the XOR decoder expands into a row of slots, 0 for a machine without
-    one; `xor_history` rows before take part in it, `xor_seed` draws its wires.
+    and inputs per bundle. docs/parameters.md has a row for each field.
     """
 
     name: str
-    size: int = 16
-    group: int = 8
-    feature_depth: int = 512
-    acc_words: int = 16
-    program_depth: int = 256
-    tile_depth: int = 128
-    lane_depth: int = 4096
-    group_depth: int = 2048
-    tap_depth: int = 1024
-    edge_depth: int = 128
-    filter_depth: int = 512
-    weight_bits: int = 8
-    xor_inputs: int = 0
-    xor_history: int = 0
-    xor_seed: int = 1
+    size: int = parameter(16, Legal("PE rows, PE columns, pixels of a word: T", ("ROWS", "COLS"), SIZES))
+    group: int = parameter(8, Legal("feature banks, inputs of a bundle: G", ("GROUP",), GROUPS))
+    feature_depth: int = _depth("FEATURE_DEPTH", 512, "words of a feature bank; even")
+    acc_words: int = _depth(
+        "ACC_WORDS", 16, "T-pixel words of the accumulators of a column: the longest chunk"
+    )
+    program_depth: int = _depth("PROGRAM_DEPTH", 256, "words of PROGRAM")
+    tile_depth: int = _depth("TILE_DEPTH", 128, "words of TILE")
+    lane_depth: int = _depth("LANE_DEPTH", 4096, "words of LANE and of SLOT; at least ROWS")
+    group_depth: int = _depth("GROUP_DEPTH", 2048, "words of GROUP")
+    tap_depth: int = _depth("TAP_DEPTH", 1024, "words of TAP")
+    edge_depth: int = _depth("EDGE_DEPTH", 128, "words of EDGE")
+    filter_depth: int = _depth("FILTER_DEPTH", 512, "words of FILTER; at least 2 COLS")
+    weight_bits: int = parameter(
+        8, Legal("bits of a slot's weight; 4: a slot holds a digit of one", ("WEIGHT_BITS",), (4, 8))
+    )
+    xor_inputs: int = parameter(
+        0,
+        Legal(
+            "bits of a word that the XOR decoder expands into a row of slots, 0 without decoder; four patches"
+            " must have room in a row",
+            ("XOR_INPUTS",),
+            high=MAX_XOR_WINDOW,
+        ),
+    )
+    xor_history: int = parameter(
+        0,
+        Legal(
+            "rows before that take part in it; inputs x (history + 1) is at most 1024",
+            ("XOR_HISTORY",),
+            high=MAX_XOR_WINDOW - 1,
+        ),
+    )
+    xor_seed: int = parameter(
+        1, Legal("what the decoder's network is drawn from", ("XOR_SEED",), low=1, high=(1 << 31) - 1)
+    )
 
     def __post_init__(self) -> None:
-        for field, value, legal in (
-            ("size", self.size, SIZES),
-            ("group", self.group, GROUPS),
-            ("weight_bits", self.weight_bits, (4, 8)),
-        ):
-            if value not in legal:
-                raise TatamiError(
-                    f"config '{self.name}': {field} is {value}, must be one of {', '.join(map(str, legal))}"
-                )
-        for field in DEPTHS:
-            value = getattr(self, field)
-            if not 4 <= value <= MAX_DEPTH:
-                raise TatamiError(f"config '{self.name}': {field} is {value}, must be in 4..{MAX_DEPTH}")
+        for name, legal in PARAMETERS.items():
+            value = getattr(self, name)
+            if name not in DEPENDENT and value not in legal:
+                raise TatamiError(f"config '{self.name}': {name} is {value}, must be {legal}")
         if self.feature_depth % 2:
             raise TatamiError(
                 f"config '{self.name}': feature_depth is {self.feature_depth}, must be even (two half banks)"
             )
-        most = self.most_xor_inputs
-        if not 0 <= self.xor_inputs <= most:
-            raise TatamiError(f"config '{self.name}': xor_inputs is {self.xor_inputs}, must be in 0..{most}")
-        deepest = MAX_XOR_WINDOW // self.xor_inputs - 1 if self.xor_inputs else 0
-        if not 0 <= self.xor_history <= deepest:
-            raise TatamiError(
-                f"config '{self.name}': xor_history is {self.xor_history}, must be in 0..{deepest}"
-            )
-        if not 1 <= self.xor_seed < 1 << 31:
-            raise TatamiError(
-                f"config '{self.name}': xor_seed is {self.xor_seed}, must be in 1..{(1 << 31) - 1}"
-            )
+        for name, least in (("lane_depth", self.size), ("filter_depth", 2 * self.size)):
+            if getattr(self, name) < least:
+                raise TatamiError(
+                    f"config '{self.name}': {name} is {getattr(self, name)}, must be in {least}..{MAX_DEPTH}"
+                )
+        deepest = MAX_XOR_WINDOW // self.xor_inputs - 1 if self.xor_inputs > 0 else 0
+        for name, most in (("xor_inputs", self.most_xor_inputs), ("xor_history", deepest)):
+            if not 0 <= getattr(self, name) <= most:
+                raise TatamiError(
+                    f"config '{self.name}': {name} is {getattr(self, name)}, must be in 0..{most}"
+                )
 
     # Widths, in bits, of the fields of a memory word. rtl/psa_top.v computes the same from its parameters.
 
@@ -141,33 +184,29 @@ class ArrayConfig:
 
     def rtl_parameters(self) -> dict[str, int]:
         """Verilog parameters of `psa_top`."""
-        xor = {"XOR_INPUTS": self.xor_inputs, "XOR_HISTORY": self.xor_history, "XOR_SEED": self.xor_seed}
-        depths = {field.upper(): getattr(self, field) for field in DEPTHS}
         return {
-            "ROWS": self.size,
-            "COLS": self.size,
-            "GROUP": self.group,
-            **depths,
-            "WEIGHT_BITS": self.weight_bits,
-            **xor,
+            verilog: getattr(self, name) for name, legal in PARAMETERS.items() for verilog in legal.verilog
         }
 
     def fingerprint(self) -> dict[str, int]:
-        """What an image must share with the machine it is loaded into (everything but the name)."""
-        return {k: v for k, v in asdict(self).items() if k != "name"}
+        """What an image must share with the machine it is loaded into: all but the name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    def stored(self) -> dict[str, int]:
+        """`fingerprint` as files have it: without a later parameter that has its default."""
+        return {
+            name: value
+            for name, value in self.fingerprint().items()
+            if not (PARAMETERS[name].later and value == DEFAULTS[name])
+        }
 
 
-DEPTHS = (
-    "feature_depth",
-    "acc_words",
-    "program_depth",
-    "tile_depth",
-    "lane_depth",
-    "group_depth",
-    "tap_depth",
-    "edge_depth",
-    "filter_depth",
-)
+# by field of `ArrayConfig`
+PARAMETERS: dict[str, Legal] = {
+    part.name: part.metadata["legal"] for part in fields(ArrayConfig) if "legal" in part.metadata
+}
+DEFAULTS: dict[str, int] = {name: getattr(ArrayConfig, name) for name in PARAMETERS}
+DEPTHS = tuple(name for name in PARAMETERS if name.endswith(("_depth", "_words")))
 
 CONFIGS = {
     c.name: c

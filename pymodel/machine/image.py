@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import DEFAULTS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, parse_json
 from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
@@ -162,7 +162,7 @@ class Image:
         specs = memories(self.config)
         blobs = [specs[s.memory].encode(s.words).tobytes() for s in self.sections]
         header = {
-            "config": {"name": self.config.name, **self.config.fingerprint()},
+            "config": {"name": self.config.name, **self.config.stored()},
             "sections": [
                 {
                     "memory": s.memory,
@@ -213,8 +213,7 @@ class Image:
             raise refuse("header checksum (crc32) is wrong")
         where = f"image file '{path}': header"
         header = checked(Header, parse_json(text, where), where)
-        # files from before there was a decoder
-        found = {"xor_inputs": 0, "xor_history": 0, "xor_seed": 1, **header.config}
+        found = {**DEFAULTS, **header.config}  # of parameters that came later than the file
         for name, value in config.fingerprint().items():
             if found.get(name) != value:
                 raise refuse(

@@ -158,11 +158,12 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         ("FILTER", filter_base + column, "base", config.feature_depth - 1, 0),
         ("FILTER", filter_base + column, "bank", 15, 0),
     ]
+    most_taps = specs["GROUP"].fields[specs["GROUP"].index("tap")].high
     for group, bank in used_members(image, lane_base, passes):
         changes += [
             ("GROUP", group, "base", config.feature_depth - 1, bank),
             ("GROUP", group, "base", 0, bank),
-            ("GROUP", group, "tap", 31, bank),
+            ("GROUP", group, "tap", most_taps, bank),
         ]
     if config.group_depth < 1 << config.group_id_bits:
         changes.append(("LANE", lane, "group", config.group_depth, 0))

@@ -6,6 +6,7 @@ import pytest
 
 from pymodel.machine.config import CONFIGS, ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
+from scripts import parameters
 
 
 def test_named_configurations_cover_the_sizes() -> None:
@@ -22,6 +23,8 @@ def test_named_configurations_cover_the_sizes() -> None:
         ("feature_depth", 7),
         ("acc_words", 70000),
         ("tap_depth", 0),
+        ("lane_depth", 8),
+        ("filter_depth", 31),
     ],
 )
 def test_illegal_sizes_are_refused_by_name(field: str, value: int) -> None:
@@ -48,3 +51,9 @@ def test_an_xor_decoder_that_cannot_be_is_refused(field: str, value: int, limit:
 def test_unknown_name_lists_the_valid_ones() -> None:
     with pytest.raises(TatamiError, match=r"CONFIG 'huge' is unknown; valid: 16x8, 16x16, 8x4, 4x2"):
         get_config("huge")
+
+
+def test_the_page_of_parameters_is_the_table() -> None:
+    assert parameters.FILE.read_text() == parameters.render(), (
+        "docs/parameters.md differs from pymodel/machine/config.py: run python -m scripts.parameters"
+    )
