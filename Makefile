@@ -1,9 +1,9 @@
 # Commands of the project; `make help` lists them. They install what they need into .venv. No parameter of the design is in this file.
 
 PYTHON ?= python3
-JOBS   ?= $(shell nproc)
 VENV   := .venv
 PY     := $(VENV)/bin/python
+CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
 export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD
@@ -28,7 +28,7 @@ help:
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
-	@echo '             FRESH=1 (starts anew if a checkpoint belongs to another run)'
+	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
 	@echo 'make results do the missing runs of scripts/results.yaml, and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
@@ -51,13 +51,13 @@ list: $(VENV)/.base
 
 test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
-	@$(PY) -m pytest -n $(JOBS)
+	@$(PY) -m pytest -n $(CORES)
 
 # Rooms of the model whose tests take seconds, for `make check`. `make test` runs all tests.
 QUICK := tests/machine tests/packing tests/network tests/compiler tests/cost
 
 check: lint $(VENV)/.test
-	@$(PY) -m pytest -q -n $(JOBS) -m 'not slow and not icarus' $(QUICK)
+	@$(PY) -m pytest -q -n $(CORES) -m 'not slow and not icarus' $(QUICK)
 	@TEST=random CONFIG=4x2 SIM=verilator $(PY) -m scripts.sim
 
 regress: $(VENV)/.base
@@ -75,15 +75,11 @@ coverage: $(VENV)/.coverage
 bench: $(VENV)/.base $(if $(WEIGHTS),$(VENV)/.train)
 	@$(PY) -m scripts.bench
 
-# An option is passed only if it is given. The command has the defaults.
 compress: $(VENV)/.train
-	@$(PY) -m scripts.compress "$${NETWORK:-digits}" --scheme="$${SCHEME:-tight_joint}" --ratio="$${RATIO:-8}" $${WEIGHTS:+"--weights=$$WEIGHTS"} \
-		$${DATA:+"--data=$$DATA"} $${EPOCHS:+"--epochs=$$EPOCHS"} $${SEED:+"--seed=$$SEED"} $${CONFIG:+"--config=$$CONFIG"} $${FORMAT:+"--format=$$FORMAT"} $${FRESH:+--fresh}
+	@$(PY) -m scripts.compress
 
-# One run at a time, unless JOBS is given, because a run uses all cores.
 results: $(VENV)/.train
-	@$(PY) -m scripts.results --weights="$$WEIGHTS" --data="$$DATA" --epochs="$$EPOCHS" --page="$$PAGE" \
-		--jobs="$(if $(filter command line environment,$(origin JOBS)),$(JOBS),1)"
+	@$(PY) -m scripts.results
 
 docs: $(VENV)/.docs
 	@$(PY) -m scripts.registers

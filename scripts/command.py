@@ -4,13 +4,15 @@ A command is a function with `@command(...)` and one `@variable(...)` for each v
 variable comes from the environment, where `make` exports it, or from the option of the same name on the
 command line. The option wins. A variable that is unset or empty has its default.
 
-Besides the exit status that a command returns, there are two: 2 for bad input, a full disk or a folder that
-cannot be written, and 130 for ctrl-C. Each prints one line on stderr, `command: message`.
+Besides the exit status that a command returns, there are three: 2 for bad input, a full disk or a folder that
+cannot be written, 3 for a ratio that the scheme cannot reach, and 130 for ctrl-C. Each prints one line on
+stderr, `command: message`.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -63,6 +65,13 @@ def working(on: Console) -> Iterator[Callable[[str], None]]:
         return
     with on.status("") as status:
         yield status.update
+
+
+def need(*packages: str) -> None:
+    """Raises `TatamiError` if one of the packages of group `train` in pyproject.toml is not installed."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise TatamiError(f"this needs the package '{name}'; `make .venv/.train` installs it")
 
 
 def simulator(sim: str) -> None:
@@ -247,7 +256,7 @@ def said(name: str, body: Callable[[], int]) -> int:
     try:
         return body()
     except TatamiError as error:
-        return _line(name, str(error), 2)
+        return _line(name, str(error), error.status)
     except KeyboardInterrupt:
         return _line(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader has ended, as in `make list | head`

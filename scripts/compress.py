@@ -1,154 +1,118 @@
-"""Compress a trained network for the machine: prune, permute, pack, retrain, quantise. Ends with one line
-`COMPRESS {json}`.
+"""Compress a trained network for the machine: prune, permute, pack, retrain, quantise: `make compress`. Ends
+with one line `COMPRESS {json}`.
 
-Writes a checkpoint, the image and a report into a folder; the same command again takes up a run that was
-broken off. Exit status 2 for bad input.
+Writes a checkpoint, the image and a report into a folder. If a run was stopped, the same command continues
+it. Exit status 2 for bad input, 3 for a ratio that the scheme cannot reach.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
-import sys
 from pathlib import Path
 
-from pymodel.machine.config import CONFIGS, get_config
-from pymodel.machine.errors import RATIO_STATUS, RatioError, TatamiError
+import click
+
+from pymodel.machine.config import get_config
 from pymodel.machine.places import BUILD
 from pymodel.machine.slot_rows import FORMATS
-from scripts.command import said
+from pymodel.schemes import get_scheme
+from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
+from scripts.command import (
+    NUMBER,
+    SWITCH,
+    THERE,
+    WRITTEN,
+    Choice,
+    Integer,
+    command,
+    need,
+    option,
+    variable,
+)
+from scripts.show import show_report, training_progress
+from tb.flow import provenance
+
+DEFAULT = Budget()
+MAX_SEED = 2**31 - 1
 
 
-def main(arguments: list[str]) -> int:
-    # Torch is an extra of pyproject.toml: what needs it is imported when it is known to be there.
-    try:
-        import torch
+@command("compress")
+@variable("NETWORK", default="digits", what="one of the project's, such as resnet20, or file.py:function")
+@variable("SCHEME", default="tight_joint", what="the compression scheme")
+@variable("RATIO", NUMBER, 8.0, "matrix compression: dense slots over packed slots")
+@variable("WEIGHTS", THERE, what="state_dict to start from (digits: trained first, if not given)")
+@variable("DATA", THERE, what="folder cifar-10-batches-py, or the one that holds it")
+@variable("EPOCHS", NUMBER, DEFAULT.epochs, "of training, in all")
+@variable("SEED", Integer(0, MAX_SEED), 1, "of training and planning, not of the start")
+@variable("CONFIG", default="16x16", what="array, rows x group")
+@variable("FORMAT", Choice(FORMATS), "plain", "how the slots are stored")
+@variable("FRESH", SWITCH, False, "1 starts anew, even if a checkpoint or a start exists")
+@option("--learning-rate", NUMBER, DEFAULT.learning_rate)
+@option("--batch", Integer(1, 2**20), DEFAULT.batch, "images a step")
+@option("--replans", Integer(1, 10_000), DEFAULT.replans, "plans on the way to the ratio")
+@option("--saliency", Choice(SALIENCIES), DEFAULT.saliency, "what a weight is worth")
+@option("--precision", Choice(PRECISIONS), DEFAULT.precision, "of the products in training")
+@option("--threads", Integer(1, 1024), what="of torch (default: as many as cores)")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="train by torch.compile: faster from minutes of training on; needs Python's headers",
+)
+@option("--start", WRITTEN, what="file of the measurements before compression; written if it does not exist")
+@option("--out", WRITTEN, what="folder to write (default: build/compress/NETWORK-SCHEME-RATIO)")
+def main(
+    network: str,
+    scheme: str,
+    ratio: float,
+    weights: Path | None,
+    data: Path | None,
+    epochs: float,
+    seed: int,
+    config: str,
+    format: str,
+    fresh: bool,
+    learning_rate: float,
+    batch: int,
+    replans: int,
+    saliency: str,
+    precision: str,
+    threads: int | None,
+    compiled: bool,
+    start: Path | None,
+    out: Path | None,
+) -> int:
+    chosen, array = get_scheme(scheme), get_config(config)
+    budget = Budget(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        replans=replans,
+        saliency=saliency,
+        precision=precision,
+    )
+    need("torch", "sklearn", "matplotlib")
+    import torch
 
-        from pymodel.schemes import SCHEMES, get_scheme
-        from pymodel.training import compress, schedule, tasks
-    except ModuleNotFoundError as error:
-        raise TatamiError(f"this needs the package '{error.name}'; `make .venv/.train` installs it") from None
-    from scripts.show import compressed_table, training_progress
-    from tb.flow import provenance
+    from pymodel.training.compress import Recipe, compress
+    from pymodel.training.start import known_start
+    from pymodel.training.tasks import get_task
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = schedule.Budget()
-    parser.add_argument("network", help=f"one of: {', '.join(tasks.TASKS)}; or file.py:function")
-    parser.add_argument("--scheme", required=True, help=f"one of: {', '.join(SCHEMES)}")
-    parser.add_argument(
-        "--ratio", type=float, required=True, help="matrix compression: dense slots over packed slots"
-    )
-    parser.add_argument(
-        "--weights", type=Path, help="state_dict to start from (digits: trained first, if not given)"
-    )
-    parser.add_argument("--data", type=Path, help="folder cifar-10-batches-py, or the one that holds it")
-    parser.add_argument(
-        "--config", default="16x16", help=f"array, rows x group: one of {', '.join(CONFIGS)} (default 16x16)"
-    )
-    parser.add_argument(
-        "--epochs",
-        type=float,
-        default=default.epochs,
-        help=f"of training, in all (default {default.epochs:g})",
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=float,
-        default=default.learning_rate,
-        help=f"default {default.learning_rate:g}",
-    )
-    parser.add_argument(
-        "--batch", type=int, default=default.batch, help=f"images a step (default {default.batch})"
-    )
-    parser.add_argument(
-        "--replans",
-        type=int,
-        default=default.replans,
-        help=f"plans on the way to the ratio (default {default.replans})",
-    )
-    parser.add_argument(
-        "--saliency",
-        default=default.saliency,
-        help=f"one of: {', '.join(schedule.SALIENCIES)} (default {default.saliency})",
-    )
-    parser.add_argument(
-        "--precision",
-        default=default.precision,
-        help=f"{' or '.join(schedule.PRECISIONS)} (default {default.precision})",
-    )
-    parser.add_argument(
-        "--format", default="plain", choices=FORMATS, help="how the slots are stored (default plain)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of training and planning, not of the start (default 1)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="of torch (default: as many as cores)"
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="train by torch.compile: faster from minutes of training on; needs Python's headers",
-    )
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help="file with what was measured before compression; written if it is not there",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder to write (default build/compress/NETWORK-SCHEME-RATIO)"
-    )
-    given = parser.parse_args(arguments)
-
-    if not 0 <= given.seed < 2**31:
-        raise TatamiError(f"--seed is {given.seed}, must be in 0..{2**31 - 1}")
-    if not 1 <= given.threads <= 1024:
-        raise TatamiError(f"--threads is {given.threads}, must be in 1..1024")
-    torch.set_num_threads(given.threads)
-    scheme, config = get_scheme(given.scheme), get_config(given.config)
-    budget = schedule.Budget(
-        **{
-            field.name: getattr(given, field.name)
-            for field in dataclasses.fields(default)
-            if hasattr(given, field.name)
-        }
-    )
-    task = tasks.get_task(given.network, given.weights, given.data)
-    out = given.out or BUILD / "compress" / f"{task.name}-{given.scheme}-{given.ratio:g}"
-    if given.start and given.start.exists():
-        start = compress.Start.load(given.start, task, config)
-    else:
-        print("measuring the network as it is")
-        start = compress.measure_start(task, config)
-        if given.start:
-            start.save(given.start)
-    with training_progress(f"{given.network} {given.scheme} {given.ratio:g}x") as report:
-        options = {"xor": given.format == "xor", "compiled": given.compile}
-        found = compress.compress(
-            task, scheme, given.ratio, config, budget, given.seed, out, start, report=report, **options
-        )
-    found |= {
-        "revision": provenance.git_revision(),
-        "tools": {**provenance.tool_versions(), "torch": torch.__version__},
-    }
-    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
-    compressed_table(found)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    recipe = Recipe(chosen, ratio, array, budget, seed, xor=format == "xor", compiled=compiled)
+    task = get_task(network, weights, data)
+    out = out or BUILD / "compress" / f"{task.name}-{scheme}-{ratio:g}"
+    before = known_start(start, task, array, fresh, print)
+    with training_progress(f"{network} {scheme} {ratio:g}x") as progress:
+        found = compress(task, recipe, out, before, progress, fresh)
+    tools = {**provenance.tool_versions(), "torch": torch.__version__}
+    found = found.made_with(provenance.git_revision(), tools)
+    found.save(out / "report.json")
+    show_report(found)
     print(f"written: {out}")
-    print("COMPRESS", json.dumps({key: value for key, value in found.items() if key != "layers"}))
+    print("COMPRESS", json.dumps(found.without_layers().to_json()))
     return 0
 
 
-def run() -> int:
-    """The command; a ratio that no plan reaches has an exit status of its own, which `make results` reads."""
-    try:
-        return main(sys.argv[1:])
-    except RatioError as error:
-        print(f"compress: {error}", file=sys.stderr)
-        return RATIO_STATUS
-
-
 if __name__ == "__main__":
-    sys.exit(said("compress", run))
+    main.run()

@@ -11,6 +11,7 @@ from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pymodel.report.record import Report
 from pymodel.schemes.penni import BASIS
 from scripts.command import console
 
@@ -67,51 +68,38 @@ def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
         )
 
 
-def compressed_table(found: dict[str, Any]) -> None:
-    """A report of `pymodel.training.compress.compress`, layer by layer and in total."""
-    layers = Table(title=f"{found['network']}, {found['scheme']} at {found['ratio']:g}x: weights by layer")
-    for heading in ("layer", "weights", "kept", "slots", "compression", "lanes", "passes", "cycles"):
-        layers.add_column(heading, justify="left" if heading == "layer" else "right")
-    for row in found["layers"]:
-        kept, slots = ("-" if row[name] is None else f"{row[name]:,}" for name in ("kept", "slots"))
-        # most of a basis layer's matrix is zero by construction, so its size says nothing
-        ratio = (
-            f"{row['weights'] / row['slots']:.2f}"
-            if row["slots"] and not row["name"].endswith(BASIS)
-            else "-"
-        )
-        layers.add_row(
-            row["name"],
-            f"{row['weights']:,}",
-            kept,
-            slots,
-            ratio,
-            f"{row['lanes']:,}",
-            f"{row['passes']:,}",
-            f"{row['cycles']:,}",
-        )
-    console().print(layers)
-    start, after, budget = found["start"], found["accuracy"], found["budget"]
+def show_report(found: Report) -> None:
+    """Prints the report of a compression, layer by layer and in total."""
+    console().print(layers_table(found))
+    before, spent = found.start, found.budget
     table = Table(show_header=False)
     rows = {
-        "matrix compression": f"{found['matrix_compression']:.3f}",
-        "weights that stay": f"{found['density']:.2%}",
-        "slots in use": f"{found['occupancy']:.1%}",
-        "saliency kept": f"{found['saliency_kept']:.1%}",
-        "bits per weight, everything counted": f"{found['bits_per_weight']:.3f}",
-        "accuracy, float": f"{start['accuracy_float']:.2%} -> {after['float']:.2%}",
-        "accuracy, int8": f"{start['accuracy_int8']:.2%} -> {after['int8']:.2%}",
-        "cycles an image": (
-            f"{found['cycles']:,} (dense {found['dense_cycles']:,}:"
-            f" {found['dense_cycles'] / found['cycles']:.2f}x)"
-        ),
-        "energy an image": (
-            f"{found['energy_nj'] / 1e3:,.1f} uJ (dense {found['dense_energy_nj'] / 1e3:,.1f} uJ)"
-        ),
-        "trained": (
-            f"{budget['epochs']:g} epochs, {budget['seconds']:,} s, {budget['precision']}, {budget['device']}"
-        ),
+        "matrix compression": f"{found.matrix_compression:.3f}",
+        "weights that stay": f"{found.density:.2%}",
+        "slots in use": f"{found.occupancy:.1%}",
+        "saliency kept": f"{found.saliency_kept:.1%}",
+        "bits per weight, everything counted": f"{found.bits_per_weight:.3f}",
+        "accuracy, float": f"{before.accuracy_float:.2%} -> {found.accuracy.float:.2%}",
+        "accuracy, int8": f"{before.accuracy_int8:.2%} -> {found.accuracy.int8:.2%}",
+        "cycles an image": f"{found.cycles:,} (dense {found.dense_cycles:,}: {found.speedup:.2f}x)",
+        "energy an image": (f"{found.energy_nj / 1e3:,.1f} uJ (dense {found.dense_energy_nj / 1e3:,.1f} uJ)"),
+        "trained": f"{spent.epochs:g} epochs, {spent.seconds:,} s, {spent.precision}, {spent.device}",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     console().print(table)
+
+
+def layers_table(found: Report) -> Table:
+    """A row for each layer of the image."""
+    table = Table(title=f"{found.network}, {found.scheme} at {found.ratio:g}x: weights by layer")
+    for heading in ("layer", "weights", "kept", "slots", "compression", "lanes", "passes", "cycles"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for row in found.layers or ():
+        compression = None
+        # most of a basis layer's matrix is zero by construction, so its size says nothing
+        if row.slots and not row.name.endswith(BASIS):
+            compression = f"{row.weights / row.slots:.2f}"
+        cells = (row.weights, row.kept, row.slots, compression, row.lanes, row.passes, row.cycles)
+        table.add_row(row.name, *(text(cell) for cell in cells))
+    return table

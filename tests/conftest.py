@@ -8,12 +8,13 @@ from itertools import chain
 
 import pytest
 
-from scripts import bench, bugs, coverage, regress, replay, train
+from scripts import bench, bugs, compress, coverage, regress, replay, results, train
 from scripts import sim as sim_command
 
 VARIABLES = frozenset(
     chain.from_iterable(
-        command.main.variables() for command in (bench, bugs, coverage, regress, replay, sim_command, train)
+        command.main.variables()
+        for command in (bench, bugs, compress, coverage, regress, replay, results, sim_command, train)
     )
 )
 

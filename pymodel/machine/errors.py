@@ -6,19 +6,19 @@ from enum import IntEnum
 class TatamiError(Exception):
     """Bad input. The message is one line that names the file or object, the field and the limit.
 
-    Command-line tools print the message and exit with status 2. They never show a traceback for it.
+    Command-line tools print the message and exit with `status`. They never show a traceback for it.
     """
+
+    status = 2
 
 
 class RatioError(TatamiError):
     """A ratio that the scheme cannot reach with this network on this array.
 
-    scripts/compress.py exits with `RATIO_STATUS` for it, so that `make results` can continue without this
-    run.
+    `make results` knows it by its exit status and continues without this run.
     """
 
-
-RATIO_STATUS = 3
+    status = 3
 
 
 class ErrorCode(IntEnum):

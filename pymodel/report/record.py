@@ -1,5 +1,5 @@
-"""The report of a compression run, one JSON file per network, scheme, ratio and seed: what `make compress`
-writes, `make results` keeps and the page is rendered from.
+"""The report of a compression run, one JSON file per network, scheme, ratio and seed. `make compress` writes
+it, `make results` keeps it, and the page is rendered from it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pydantic import Field
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, Line, checked, read_json, write_json
+from pymodel.machine.names import LONGEST, NAME
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # names become parts of file names
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$", max_length=LONGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -21,8 +22,8 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Before(Fields):
-    """The network before compression: where its weights are from, and the accuracies of the float and of the
-    integer network.
+    """The network before compression: the origin of its weights, and the accuracies of the float network and
+    of the integer network.
     """
 
     weights: Line
@@ -31,7 +32,7 @@ class Before(Fields):
 
 
 class Data(Fields):
-    """Where the images are from, how many trained, and how many others the accuracies are taken on."""
+    """The origin of the images, the number of training images, and the number of test images."""
 
     name: Line
     train: Count
@@ -39,10 +40,10 @@ class Data(Fields):
 
 
 class Spent(Fields):
-    """The budget of the training (`pymodel.training.schedule.Budget`), and what it took: `steps` of `batch`
-    images, `seconds` on `device`.
+    """The budget of the training (`pymodel.training.schedule.Budget`), and the `steps` and `seconds` that the
+    training took on `device`.
 
-    `precision` is None in reports from before it could be chosen: they were trained in float32.
+    `precision` is None in old reports, from before there was a choice. Their training was in float32.
     """
 
     epochs: Amount
@@ -59,7 +60,7 @@ class Spent(Fields):
     device: Line
 
     def text(self) -> str:
-        """What sets trainings apart; not the seconds, which differ from run to run."""
+        """All that makes trainings comparable, without the seconds, which differ from run to run."""
         words = [
             f"{self.epochs:g} epoch" if self.epochs == 1 else f"{self.epochs:g} epochs",
             f"{self.steps} steps",
@@ -72,15 +73,15 @@ class Spent(Fields):
 
 
 class Accuracy(Fields):
-    """Of the float network, and of the integer network that the machine runs."""
+    """The accuracies of the float network and of the integer network that the machine runs."""
 
     float: Share
     int8: Share
 
 
 class LayerReport(Fields):
-    """A layer of the image: `weights` of the dense matrix, `nonzero` of them in the image, its `lanes`,
-    `passes` and `cycles`; of one that was planned the weights `kept` and the `slots`.
+    """A layer of the image: the `weights` of its dense matrix, the `nonzero` weights in the image, its
+    `lanes`, `passes` and `cycles`. `kept` weights and `slots` are those of its plan, None without a plan.
     """
 
     name: Line
@@ -94,18 +95,17 @@ class LayerReport(Fields):
 
 
 class Report(Fields):
-    """One run. Cycles and energies are for one image, with the load of the memories in the energy;
-    `dense_...` of the dense network on the same array.
+    """One run. Cycles and energies are for one image. The energy has a share of the load of the memories.
+    `dense_...` is of the dense network on the same array.
 
-    `ratio` is the matrix compression that was asked for, `matrix_compression` the one that came out.
-    `weight_bits` of a slot. `density` is the share of the weights that stays, `occupancy` that of the slots
-    in use. `stored_bits` of the image by memory, `bits_per_weight` all of them over the weights of the dense
-    network. `mismatches`: bytes in which the array model differed from the reference.
+    `ratio` is the requested matrix compression, `matrix_compression` the result. `weight_bits` are the bits
+    of the weight or digit in a slot. `density` is the share of the weights that stays, `occupancy` the share
+    of the slots in use. `stored_bits` of the image by memory; `bits_per_weight` is their sum over the weights
+    of the dense network. `mismatches`: bytes in which the array model differed from the reference.
 
-    `parameters_pruned` and `flops_pruned` (`pymodel.schemes.penni.penni_counts`) are of scheme penni alone.
-    `xor_bits_per_weight` is there if the rows of slots were XOR-encoded. The reports beside the page leave
-    out `layers`. `revision` and `tools` are what the run was made with: a call of `compress` from Python does
-    not say them, and there is no revision outside a repository.
+    Only scheme penni has `parameters_pruned` and `flops_pruned` (`pymodel.schemes.penni.penni_counts`). Only
+    a run with FORMAT=xor has `xor_bits_per_weight`. The reports in docs/results/ have no `layers`. A report
+    of a call from Python has no `revision` and no `tools`, and outside a repository there is no `revision`.
     """
 
     network: Name
@@ -169,20 +169,20 @@ class Report(Fields):
         return self.model_copy(update={"revision": revision, "tools": tools})
 
     def without_layers(self) -> Report:
-        """By far the most of it, and not on the page."""
+        """The report without its layers, which are most of it and not on the page."""
         return self.model_copy(update={"layers": None})
 
     def to_json(self) -> dict[str, Any]:
-        """What the file holds: what is None is left out."""
+        """The content of the file. Fields that are None are left out."""
         return self.model_dump(exclude_none=True)
 
     def save(self, path: Path) -> None:
-        """Raises `TatamiError` where it cannot be written."""
+        """Raises `TatamiError` if the file cannot be written."""
         write_json(path, self.to_json())
 
 
 def read_report(path: Path) -> Report:
-    """Raises `TatamiError` naming file, field and limit for a file that is damaged or incomplete."""
+    """Reads a report. Raises `TatamiError` with file, field and limit for a damaged or incomplete file."""
     where = f"report '{path}'"
     return checked(Report, read_json(path, where), where)
 

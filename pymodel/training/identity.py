@@ -46,7 +46,8 @@ MEASURING = (
     "network",
     "compiler",
     "cost",
-    "training/compress.py",
+    "training/integers.py",
+    "training/start.py",
     "training/trainer.py",
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pymodel.network.float import FloatArray
 from pymodel.schemes import LayerPlan, Scheme
 from pymodel.training.schedule import Budget
 from pymodel.training.tasks import Task
+from pymodel.training.toolchain import python_headers
 from pymodel.training.trainer import Trainer
 
 SAVED_EVERY = 30.0  # seconds
@@ -112,11 +112,6 @@ def train(
         trainer.figures(),
         trainer.weight_steps(),
     )
-
-
-def python_headers() -> Path:
-    """The file that `torch.compile` needs. It is missing if Python was installed without its headers."""
-    return Path(sysconfig.get_path("include")) / "Python.h"
 
 
 def trainer_of(scheme: Scheme) -> type[Trainer]:

@@ -79,11 +79,10 @@ class Task:
         for part in ("train_labels", "test_labels"):
             _check_range(f"task '{self.name}': {part}", found[part], classes)
         found["keep"] = _kept(self.name, self.keep, list(imported.weights))
-        for text in ("start", "data"):
-            if not isinstance(getattr(self, text), str):
-                raise TatamiError(
-                    f"task '{self.name}': {text} is a {type(getattr(self, text)).__name__}, must be a text"
-                )
+        for field in ("start", "data"):  # lines of the report
+            text = getattr(self, field)
+            if not isinstance(text, str) or not text.strip() or len(text.splitlines()) > 1:
+                raise TatamiError(f"task '{self.name}': {field} is {text!r}, must be a line of text")
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
@@ -213,7 +212,7 @@ def digits(weights: Path | None, data: Path | None) -> Task:
     always with the same result.
     """
     if data is not None:
-        raise TatamiError(f"--data is {data}: network 'digits' brings its own images")
+        raise TatamiError(f"DATA '{data}': network 'digits' brings its own images")
     images, labels, held_images, held_labels = train_digits.split_digits()
     settings = train_digits.DigitsTraining()
     if weights is None:
@@ -250,13 +249,10 @@ def digits(weights: Path | None, data: Path | None) -> Task:
 
 
 def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | None, data: Path | None) -> Task:
-    for option, value in (("--weights", weights), ("--data", data)):
-        if value is None:
-            raise TatamiError(
-                f"network '{name}' needs {option}: a state_dict and the folder 'cifar-10-batches-py'"
-            )
-    assert weights is not None
-    assert data is not None
+    if weights is None or data is None:
+        raise TatamiError(
+            f"network '{name}' needs WEIGHTS, a state_dict, and DATA, the folder 'cifar-10-batches-py'"
+        )
     net = build()
     resnet.load_state(net, weights)
     (train_images, train_labels), (test_images, test_labels) = cifar.load_train(data), cifar.load_test(data)

@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.schemes import get_scheme
-from pymodel.training import compress
+from pymodel.training.compress import Recipe, compress
 from pymodel.training.schedule import Budget
+from pymodel.training.start import measure_start
 from pymodel.training.tasks import get_task
 from pymodel.zoo.systems import CONFIG, FOLDER, SYSTEMS
 
@@ -39,21 +40,20 @@ def run(
     begin = time.perf_counter()
     torch.set_num_threads(1)
     task, config = get_task("digits", None, None), CONFIGS[CONFIG]
-    start = compress.measure_start(task, config)
+    start = measure_start(task, config)
     figures: dict[str, Any] = {"net": "systems", "seed": seed}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("systems", total=len(SYSTEMS))
         for name, system in SYSTEMS.items():
             progress.update(bar, description=name)
+            recipe = Recipe(get_scheme(system.scheme), system.ratio, config, budget, seed)
             with tempfile.TemporaryDirectory() as scratch:
-                found = compress.compress(
-                    task, get_scheme(system.scheme), system.ratio, config, budget, seed, Path(scratch), start
-                )
+                found = compress(task, recipe, Path(scratch), start)
                 shutil.copyfile(Path(scratch) / "network.npz", folder / f"{name}.npz")
             figures[name] = {
-                "accuracy_int8": found["accuracy"]["int8"],
-                "matrix_compression": round(found["matrix_compression"], 3),
+                "accuracy_int8": found.accuracy.int8,
+                "matrix_compression": round(found.matrix_compression, 3),
             }
             progress.advance(bar)
     return figures | {"seconds": round(time.perf_counter() - begin, 1)}

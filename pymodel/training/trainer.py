@@ -277,7 +277,7 @@ class Trainer:
         self.plans, self.masks, self.score = plans, masks, score
 
 
-ANEW = "FRESH=1 (--fresh) begins anew"
+ANEW = "FRESH=1 starts anew"
 
 
 def _read(path: Path) -> Any:

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pymodel.machine.errors import RATIO_STATUS, TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
+from pymodel.machine.files import checked
 from pymodel.report import render
-from pymodel.schemes import SCHEMES
-from pymodel.training.schedule import Budget
+from pymodel.training.runs import CompressionRun, PlannedBudget, PlannedRuns, RunsFile, plan, read_runs
 from pymodel.training.tasks import TASKS
-from scripts import results
-from scripts.results import Run, files, plan
+from scripts import compress, results
 
 ENTRIES: list[dict[str, Any]] = [
     {
@@ -26,64 +25,114 @@ ENTRIES: list[dict[str, Any]] = [
         "schemes": ["tight", "tetris"],
         "ratios": [4, 8],
         "seeds": [1, 2],
-        "epochs": 3,
-        "batch": 32,
+        "budget": {"epochs": 3, "batch": 32},
     },
-    {"network": "resnet20", "needs": ["weights", "data"], "schemes": ["tight"], "ratios": [14.13]},
+    {
+        "network": "resnet20",
+        "needs": ["weights", "data"],
+        "schemes": ["tight"],
+        "ratios": [14.13],
+        "compile": True,
+    },
 ]
 
 
+def entries() -> tuple[PlannedRuns, ...]:
+    return checked(RunsFile, {"runs": ENTRIES}, "x").runs
+
+
 def test_a_network_without_its_files_is_left_out() -> None:
-    runs, left_out = plan(ENTRIES, {}, None, None)
+    runs, left_out = plan(entries(), {}, None, None, compiles=True)
     names = ["digits-tight-4-1", "digits-tetris-4-1", "digits-tight-8-1", "digits-tetris-8-1"]
     assert [run.name for run in runs] == [*names, *(name[:-1] + "2" for name in names)]
     assert left_out == ["resnet20"]
-    assert all(run.options == ("--epochs=3", "--batch=32") for run in runs)
-    runs, left_out = plan(ENTRIES, {"resnet20": Path("/w.pt")}, Path("/data"), 0.5)
+    assert {(run.budget.epochs, run.budget.batch, run.compiled) for run in runs} == {(3, 32, False)}
+    weights, data = {"resnet20": Path("/w.pt")}, Path("/data")
+    runs, left_out = plan(entries(), weights, data, 0.5, compiles=True)
     assert left_out == []
-    assert runs[-1] == Run(
-        "resnet20", "tight", 14.13, 1, {"epochs": 0.5}, ("--weights=/w.pt", "--data=/data")
+    budget = PlannedBudget(epochs=0.5)
+    assert runs[-1] == CompressionRun(
+        "resnet20", "tight", 14.13, 1, budget, weights["resnet20"], data, compiled=True
     )
-    assert runs[-1].options == ("--epochs=0.5", "--weights=/w.pt", "--data=/data")
-    assert runs[0].options == ("--epochs=0.5", "--batch=32")
+    assert {(run.budget.epochs, run.budget.batch) for run in runs[:-1]} == {(0.5, 32)}
+    assert not plan(entries(), weights, data, 0.5, compiles=False)[0][-1].compiled
+
+
+def test_a_run_is_a_call_of_compress() -> None:
+    """Its options are known there, each by that name."""
+    budget = PlannedBudget(epochs=0.5, batch=32, learning_rate=0.1, replans=3, precision="bfloat16")
+    run = CompressionRun("resnet20", "tight", 14.13, 2, budget, Path("/"), Path("/"), compiled=True)
+    context = compress.main.make_context("compress", list(run.options))
+    given = {
+        "network": "resnet20",
+        "scheme": "tight",
+        "ratio": 14.13,
+        "seed": 2,
+        "epochs": 0.5,
+        "batch": 32,
+        "learning_rate": 0.1,
+        "replans": 3,
+        "precision": "bfloat16",
+        "weights": Path("/"),
+        "data": Path("/"),
+        "compiled": True,
+    }
+    assert {name: context.params[name] for name in given} == given
 
 
 def test_the_runs_of_the_project_are_legal() -> None:
-    for entry in yaml.safe_load(results.RUNS.read_text()):
-        assert entry["network"] in TASKS
-        assert set(entry["schemes"]) <= set(SCHEMES)
-        assert len(entry["ratios"]) >= (1 if entry["network"] == "resnet56" else 4)  # whose curves take days
-        Budget(**{name: entry[name] for name in results.BUDGET if name in entry})
+    for entry in read_runs(results.RUNS):
+        assert entry.network in TASKS
+        assert len(entry.ratios) >= (1 if entry.network == "resnet56" else 4)  # whose curves take days
 
 
-def test_bad_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TatamiError, match=r"WEIGHTS: 'resnet20.th' must be network=path of a state_dict"):
-        files("resnet20.th", "")
-    with pytest.raises(TatamiError, match=r"WEIGHTS: 'resnet20=no/such.th' must be"):
-        files("resnet20=no/such.th", "")
-    with pytest.raises(TatamiError, match=r"DATA is 'nowhere': no such folder"):
-        files("", "nowhere")
-    (tmp_path / "w.th").write_bytes(b"")
-    assert files(f"resnet20={tmp_path / 'w.th'}", str(tmp_path)) == (
-        {"resnet20": tmp_path / "w.th"},
-        tmp_path,
-    )
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schemes": ["tight", "magic"]}, "'runs.0.schemes.1' is 'magic': must be one of dense, "),
+        ({"schemes": []}, r"'runs.0.schemes' is \[\]: .* at least 1 item"),
+        ({"ratios": [4, 0.5]}, "'runs.0.ratios.1' is 0.5: .* greater than or equal to 1"),
+        ({"ratios": 4}, "'runs.0.ratios' is 4: "),
+        ({"needs": ["luck"]}, "'runs.0.needs.0' is 'luck': input should be 'weights' or 'data'"),
+        ({"seeds": [-1]}, "'runs.0.seeds.0' is -1: "),
+        ({"epochs": 3}, "field 'runs.0.epochs' is unknown"),
+        ({"budget": {"momentum": 1}}, "field 'runs.0.budget.momentum' is unknown"),
+        ({"budget": {"epochs": -1}}, r"'runs.0.budget' is .*: budget: epochs is -1.0, must be in 0\.\."),
+        ({"network": None}, "'runs.0.network' is None: "),
+    ],
+)
+def test_a_bad_entry_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.yaml"
+    path.write_text(yaml.safe_dump({"runs": [ENTRIES[0] | change]}))
+    with pytest.raises(TatamiError, match=f"{path}: (field )?{message}") as caught:
+        read_runs(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
     for option, message in (
+        ("--weights=resnet20.th", "WEIGHTS 'resnet20.th' must be network=path of a state_dict"),
+        ("--weights=resnet20=no/such.th", "WEIGHTS 'resnet20=no/such.th' must be"),
+        ("--data=nowhere", "DATA 'nowhere': no such file or folder"),
         ("--jobs=0", "JOBS 0 is outside 1..1024"),
         ("--jobs=1.5", "JOBS '1.5' is not an integer"),
         ("--epochs=-1", "epochs is -1.0, must be in 0.."),
         ("--epochs=few", "EPOCHS 'few' is not a number"),
+        ("--page=2", "PAGE 2 is outside 0..1"),
     ):
         with pytest.raises(TatamiError, match=message):
             results.main([option])
+    (tmp_path / "w.th").write_bytes(b"")
+    text = f"resnet20={tmp_path / 'w.th'},resnet56={tmp_path / 'w.th'}"
+    assert results.state_dicts("WEIGHTS", text) == dict.fromkeys(("resnet20", "resnet56"), tmp_path / "w.th")
 
 
 @pytest.mark.slow
 def test_runs_are_done_once_and_rendered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = {"network": "digits", "schemes": ["tight_joint"], "ratios": [8, 1e6], "epochs": 0}
-    (tmp_path / "results.yaml").write_text(yaml.safe_dump([entry]))
+    entry = {"network": "digits", "schemes": ["tight_joint"], "ratios": [8, 1e6], "budget": {"epochs": 0}}
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump({"runs": [entry]}))
     monkeypatch.setattr(results, "RUNS", tmp_path / "results.yaml")
     monkeypatch.setattr(results, "WORK", tmp_path / "work")
     page = tmp_path / "docs" / "results.md"
@@ -103,7 +152,7 @@ def test_runs_are_done_once_and_rendered(
     assert not (tmp_path / "work" / "digits-tight_joint-8-1").exists()
     assert page.read_text() == text
     # the page alone, of what is done: not even what failed is tried
-    (tmp_path / "results.yaml").write_text(yaml.safe_dump([{**entry, "ratios": [8, 1e6, 4]}]))
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump({"runs": [{**entry, "ratios": [8, 1e6, 4]}]}))
     capsys.readouterr()
     assert results.main([f"--out={page}", "--page=1"]) == 0
     said = capsys.readouterr().out
@@ -112,16 +161,25 @@ def test_runs_are_done_once_and_rendered(
     assert page.read_text() == text
 
 
-@pytest.mark.parametrize(("child", "status"), [(2, 1), (1, 1), (RATIO_STATUS, 0)])
+@pytest.mark.parametrize(("child", "status"), [(2, 1), (1, 1), (RatioError.status, 0)])
 def test_the_exit_status_is_from_that_of_the_runs_not_their_words(
     child: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = {"network": "digits", "schemes": ["tight"], "ratios": [8], "epochs": 0}
-    (tmp_path / "results.yaml").write_text(yaml.safe_dump([entry]))
+    entry = {"network": "digits", "schemes": ["tight"], "ratios": [8], "budget": {"epochs": 0}}
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump({"runs": [entry]}))
     monkeypatch.setattr(results, "RUNS", tmp_path / "results.yaml")
     monkeypatch.setattr(results, "WORK", tmp_path / "work")
-    said = "compress: what the file says of ratio is damaged\n"
-    monkeypatch.setattr(results.subprocess, "run", lambda *_, **__: CompletedProcess([], child, said))
+    monkeypatch.setenv("MAKE_GIVEN", "EPOCHS JOBS")
+    monkeypatch.setenv("EPOCHS", "0")
+    monkeypatch.setenv("JOBS", "2")
+    monkeypatch.setenv("OWN", "kept")
+
+    def run(_: list[str], env: dict[str, str], **__: Any) -> CompletedProcess[str]:
+        assert env["OWN"] == "kept"
+        assert not {"MAKE_GIVEN", "EPOCHS", "JOBS"} & set(env)
+        return CompletedProcess([], child, "compress: what the file says of ratio is damaged\n")
+
+    monkeypatch.setattr(results.subprocess, "run", run)
     page = tmp_path / "results.md"
     page.with_suffix("").mkdir()
     kept = next((results.ROOT / "docs" / "results").glob("digits-*.json"))
@@ -130,20 +188,17 @@ def test_the_exit_status_is_from_that_of_the_runs_not_their_words(
 
 
 def test_a_report_of_another_budget_is_no_result(tmp_path: Path) -> None:
-    run = Run("digits", "tight", 4, 1, {"epochs": 3, "precision": "bfloat16"})
+    run = CompressionRun("resnet20", "tight", 4, 1, PlannedBudget(epochs=2, batch=64, precision="bfloat16"))
     assert not run.done(tmp_path)
-    (tmp_path / "digits-tight-4-1.json").write_text(
-        json.dumps({"budget": {"epochs": 3.0, "precision": "bfloat16", "batch": 32}})
-    )
+    kept = run.report(tmp_path)
+    shutil.copy(results.ROOT / "docs" / "results" / kept.name, kept)
     assert run.done(tmp_path)
-    assert not replace(run, budget={"epochs": 2, "precision": "bfloat16"}).done(tmp_path)
-    assert not replace(run, budget={"epochs": 3, "precision": "float32"}).done(tmp_path)
-    for damaged in ("", "[]", "{}", '{"budget": 3}'):
-        (tmp_path / "digits-tight-4-1.json").write_text(damaged)
-        with pytest.raises(
-            TatamiError,
-            match=r"digits-tight-4-1.json: not a report, or damaged; remove it to do its run again",
-        ):
+    assert not replace(run, budget=PlannedBudget(epochs=3, batch=64)).done(tmp_path)
+    assert not replace(run, budget=PlannedBudget(epochs=2, precision="float32")).done(tmp_path)
+    whole = kept.read_text()
+    for damaged in ("", "[]", "{}", '{"budget": 3}', whole[:-9], whole.replace("epochs", "epoch")):
+        kept.write_text(damaged)
+        with pytest.raises(TatamiError, match=f"report '{kept}': .*; remove the file to do its run again"):
             run.done(tmp_path)
 
 

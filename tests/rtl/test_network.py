@@ -23,9 +23,11 @@ from pymodel.network.float import FloatConv, FloatLinear
 from pymodel.network.from_torch import from_torch
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
-from pymodel.training import compress, train_digits, train_systems
+from pymodel.training import train_digits, train_systems
+from pymodel.training.compress import Recipe, compress
 from pymodel.training.one_shot import prune_once
 from pymodel.training.schedule import Budget
+from pymodel.training.start import measure_start
 from pymodel.training.tasks import Task, get_task
 from pymodel.zoo import systems
 from pymodel.zoo.random_resnet import SHAPE, random_resnet
@@ -58,11 +60,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def compressed(task: Task, scheme: str, out: Path) -> Path:
     """The network.npz of a scheme."""
-    start = compress.measure_start(task, SMALL)
-    report = compress.compress(
-        task, get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET, 1, out, start
-    )
-    assert report["bits_per_weight"] * DENSE_WEIGHTS == pytest.approx(sum(report["stored_bits"].values()))
+    recipe = Recipe(get_scheme(scheme), 1.0 if scheme == "dense" else 2.0, SMALL, BUDGET)
+    report = compress(task, recipe, out, measure_start(task, SMALL))
+    assert report.bits_per_weight * DENSE_WEIGHTS == pytest.approx(sum(report.stored_bits.values()))
     return out / "network.npz"
 
 

@@ -13,9 +13,10 @@ from torch import nn
 from pymodel.machine.config import CONFIGS
 from pymodel.network import network_file
 from pymodel.schemes import SCHEMES, array_for, get_scheme
-from pymodel.training import compress
+from pymodel.training.compress import Recipe, compress
 from pymodel.training.loop import trainer_of
 from pymodel.training.schedule import Budget
+from pymodel.training.start import measure_start
 from pymodel.training.tasks import Task
 
 CONFIG = CONFIGS["8x4"]
@@ -44,9 +45,9 @@ OWN = {"2": 8 * 9, "5": 12 * 2 * 9, "7": 8 * 12, "10": 3 * 288}
 def test_they_train(name: str, tmp_path: Path) -> None:
     scheme, mine = get_scheme(name), task()
     ratio = 2.0 if scheme.prunes else 1.0
-    start = compress.measure_start(mine, CONFIG)
-    found = compress.compress(mine, scheme, ratio, CONFIG, BUDGET, 1, tmp_path, start)
-    assert found["mismatches"] == 0
+    start = measure_start(mine, CONFIG)
+    found = compress(mine, Recipe(scheme, ratio, CONFIG, BUDGET), tmp_path, start)
+    assert found.mismatches == 0
     assert start.dense_weights == 8 * 2 * 9 + sum(OWN.values())
     network = network_file.load(tmp_path / "network.npz").network
     for layer in network.layers:
@@ -58,14 +59,15 @@ def test_they_train(name: str, tmp_path: Path) -> None:
                     kernels, range(f // each * channels, (f // each + 1) * channels), 0
                 ).any()
     if scheme.stages == 1:
-        weights = {row["name"]: row["kept"] for row in found["layers"] if row["kept"] is not None}
+        assert found.layers is not None
+        weights = {row.name: row.kept for row in found.layers if row.kept is not None}
         assert set(weights) == set(OWN)
         assert all(kept <= OWN[layer] for layer, kept in weights.items())
-        assert found["density"] == pytest.approx(sum(weights.values()) / sum(OWN.values()))
+        assert found.density == pytest.approx(sum(weights.values()) / sum(OWN.values()))
     if scheme.prunes:
-        assert found["matrix_compression"] >= ratio
+        assert found.matrix_compression >= ratio
     else:
-        assert found["density"] == 1
+        assert found.density == 1
 
 
 def test_a_trainer_says_which_weights_there_are() -> None:

@@ -19,9 +19,11 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
 from pymodel.network.reference import evaluate
 from pymodel.schemes import get_scheme
-from pymodel.training import compress, identity, loop
+from pymodel.training import identity, loop
+from pymodel.training.compress import Recipe, compress
 from pymodel.training.loop import train
 from pymodel.training.schedule import Budget
+from pymodel.training.start import load_start, measure_start
 from pymodel.training.tasks import Task, get_task
 from pymodel.training.trainer import Trainer
 from tests.support import DAMAGED
@@ -144,7 +146,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"module": net()[:3], "keep": ()},
         r"the module gives shape \(2, 8, 4, 4\) for 2 images",
     ),
-    "start is no text": ({"start": None}, "task 'mine': start is a NoneType, must be a text"),
+    "start is no text": ({"start": None}, "task 'mine': start is None, must be a line of text"),
+    "start is blank": ({"start": " "}, "task 'mine': start is ' ', must be a line of text"),
+    "data in two lines": ({"data": "a\nb"}, r"task 'mine': data is 'a\\nb', must be a line of text"),
 }
 
 
@@ -336,12 +340,12 @@ def write(path: Path, state: Any) -> None:
 
 def test_a_measured_start_knows_what_it_is_of(tmp_path: Path) -> None:
     mine, path = task(), tmp_path / "start.json"
-    start = compress.measure_start(mine, CONFIG)
+    start = measure_start(mine, CONFIG)
     start.save(path)
-    assert compress.Start.load(path, mine, CONFIG) == start
+    assert load_start(path, mine, CONFIG) == start
     for case, (change, field) in CHANGED.items():
         with pytest.raises(TatamiError, match=f"{path}: {field}.* there and .* here; FRESH=1"):
-            compress.Start.load(path, task(**change), CONFIG)
+            load_start(path, task(**change), CONFIG)
         assert case
     rng, raw = np.random.default_rng(1), path.read_bytes()
     for _ in range(300):
@@ -349,7 +353,7 @@ def test_a_measured_start_knows_what_it_is_of(tmp_path: Path) -> None:
         path.write_bytes(spoilt_file)
         said = str(path)
         try:  # a digit that changed may still be a start
-            compress.Start.load(path, mine, CONFIG)
+            load_start(path, mine, CONFIG)
         except TatamiError as error:
             said = str(error)
         assert "\n" not in said
@@ -424,10 +428,10 @@ def test_more_than_256_classes(tmp_path: Path) -> None:
     images, all_299 = torch.rand(20, 1, 2, 2), torch.full((20,), 299)
     fields = {"train_images": images, "train_labels": all_299, "test_images": images, "test_labels": all_299}
     many = task(module=module, input_shape=(1, 2, 2), keep=(), **fields)
-    start = compress.measure_start(many, CONFIG)
+    start = measure_start(many, CONFIG)
     budget = replace(BUDGET, epochs=0)
-    found = compress.compress(many, get_scheme("dense"), 1.0, CONFIG, budget, 1, tmp_path, start)
-    assert (start.accuracy_int8, found["accuracy"]["int8"]) == (1.0, 1.0)
+    found = compress(many, Recipe(get_scheme("dense"), 1.0, CONFIG, budget), tmp_path, start)
+    assert (start.accuracy_int8, found.accuracy.int8) == (1.0, 1.0)
     kept = network_file.load(tmp_path / "network.npz")
     assert kept.labels.tolist() == [299] * 20
     logits = evaluate(kept.network, kept.images)[kept.network.layers[-1].name]
@@ -447,12 +451,12 @@ def test_a_network_whose_dense_program_does_not_fit(tmp_path: Path) -> None:
     }
     large = task(module=module, input_shape=(4, 16, 16), keep=("3",), **fields)
     config, budget = CONFIGS["4x2"], replace(BUDGET, epochs=0)
-    start = compress.measure_start(large, config)
+    start = measure_start(large, config)
     assert start.lanes == 1024 * 68 + 272
-    found = compress.compress(large, get_scheme("column_combining"), 20, config, budget, 1, tmp_path, start)
-    assert found["mismatches"] == 0
-    assert found["dense_cycles"] > 10 * found["cycles"]
-    assert found["dense_energy_nj"] > found["energy_nj"]
+    found = compress(large, Recipe(get_scheme("column_combining"), 20, config, budget), tmp_path, start)
+    assert found.mismatches == 0
+    assert found.dense_cycles > 10 * found.cycles
+    assert found.dense_energy_nj > found.energy_nj
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,17 +20,21 @@ from torch.nn import functional
 
 from pymodel.compiler.compile import compile_fitted
 from pymodel.machine.config import CONFIGS
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.image import Image
 from pymodel.network.from_torch import import_torch
 from pymodel.network.integer import MAX_RESIDUAL, Conv, Linear
 from pymodel.network.network_file import load
 from pymodel.packing.pack import digit_count, refill
+from pymodel.report.record import read_report
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
 from pymodel.training import compress, loop, train_digits
+from pymodel.training.compress import Recipe
+from pymodel.training.integers import quantised
 from pymodel.training.loop import StepDone, train, trainer_of
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
+from pymodel.training.start import Start, load_start, measure_start, measured_of
 from pymodel.training.tasks import Task, get_task
 from pymodel.training.trainer import Trainer, held_back
 from pymodel.zoo import resnet
@@ -58,6 +63,12 @@ def task() -> Task:
     path.parent.mkdir(exist_ok=True)
     torch.save(net.state_dict(), path)
     return get_task("digits", path, None)
+
+
+def start(**change: Any) -> Start:
+    """Of no network: for what takes one, whatever it holds."""
+    figures = {"accuracy_float": 0.5, "accuracy_int8": 0.5, "cycles": 1, "energy_nj": 1.0}
+    return Start.model_validate({"of": {}, "depths": {}, "lanes": 1, "dense_weights": 1, **figures, **change})
 
 
 def test_the_ratio_rises_to_the_one_asked_for() -> None:
@@ -229,7 +240,7 @@ def test_a_run_that_is_taken_up_ends_as_one_that_was_not(
         for name, weight in whole.module.state_dict().items()
     )
     with pytest.raises(
-        TatamiError, match=r"checkpoint.pt: ratio is 4.0 there and 5.0 here; FRESH=1 \(--fresh\) begins anew"
+        TatamiError, match=r"checkpoint.pt: ratio is 4.0 there and 5.0 here; FRESH=1 starts anew"
     ):
         train(task, scheme, 5.0, CONFIG, budget, 1, path)
     path.write_bytes(path.read_bytes()[:100])
@@ -294,11 +305,11 @@ def test_schemes_are_told_what_a_lane_costs_and_what_residuals_take() -> None:
 def test_density_is_the_share_of_weights_that_stay(task: Task) -> None:
     trained = train(task, get_scheme("tight_tile"), 3.0, CONFIG, replace(BUDGET, epochs=0), 1)
     masks = [plan.mask for plan in trained.plans.values()]
-    found = compress._sizes(trained)
-    assert found["density"] == pytest.approx(
+    found = compress.sizes(trained)
+    assert found.density == pytest.approx(
         sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
     )
-    assert found["density"] * trained.weights < sum(plan.slots for plan in trained.plans.values())
+    assert found.density * trained.weights < sum(plan.slots for plan in trained.plans.values())
 
 
 def test_penni_trains_basis_and_coefficients_in_turns(task: Task) -> None:
@@ -371,7 +382,7 @@ def test_penni_ends_as_a_plain_network_of_two_stages(task: Task) -> None:
     )
     assert trained.figures["flops_pruned"] == pytest.approx(1 - operations / all_operations, abs=1e-12)
     assert 0 < trained.figures["flops_pruned"] < trained.figures["parameters_pruned"] < 1
-    network, _ = compress.quantised(task, trained.module)
+    network, _ = quantised(task, trained.module)
     assert "c3.basis" in network.shapes
 
 
@@ -392,7 +403,7 @@ def test_a_plane_that_was_pruned_may_come_back(task: Task) -> None:
         (~plan.mask.any(axis=1)).sum() for name, plan in trainer.plans.items() if name in unread
     ) < sum(unread.values())
     trained = train(task, get_scheme("penni"), 12.0, CONFIG, BUDGET, 1)
-    network, _ = compress.quantised(task, trained.module)
+    network, _ = quantised(task, trained.module)
     compile_fitted(network, CONFIG, plans=trained.plans)
 
 
@@ -409,7 +420,7 @@ def test_digits_are_what_the_network_learns_with(task: Task) -> None:
     assert all((trainer.dense[name].detach() != before[name]).float().mean() > 0.5 for name in before)
     trained = train(task, scheme, 1.2, config, BUDGET, 1)
     assert matrix_compression(trained.plans) >= 1.2
-    network, _ = compress.quantised(task, trained.module, trained.weight_steps)
+    network, _ = quantised(task, trained.module, trained.weight_steps)
     weights = {
         layer.name: layer.weight.reshape(len(layer.weight), -1).astype(int)
         for layer in network.layers
@@ -442,16 +453,16 @@ def test_a_filter_that_adds_next_to_nothing_to_its_residual(share: float, task: 
     scheme = get_scheme("tight_subword")
     config = array_for(scheme, CONFIG)
     small = replace(task, module=module)
-    start = compress.Start({}, 0.5, 0.5, 1, 1.0, {}, 1, 1)
-    found = compress.compress(small, scheme, 2.0, CONFIG, replace(BUDGET, epochs=0), 1, tmp_path, start)
-    assert found["mismatches"] == 0
+    recipe = Recipe(scheme, 2.0, CONFIG, replace(BUDGET, epochs=0))
+    found = compress.compress(small, recipe, tmp_path, start())
+    assert found.mismatches == 0
     network = load(tmp_path / "network.npz").network
     joined = next(layer for layer in network.layers if isinstance(layer, Conv) and layer.residual is not None)
     assert joined.residual is not None
     assert (np.abs(joined.residual.weight)[:5] == MAX_RESIDUAL).all()
     # what was trained with its own step is as it was
     trained = train(small, scheme, 2.0, config, replace(BUDGET, epochs=0), 1)
-    before, _ = compress.quantised(small, trained.module, trained.weight_steps)
+    before, _ = quantised(small, trained.module, trained.weight_steps)
     for layer, after in zip(before.layers, network.layers, strict=True):
         if isinstance(layer, Conv | Linear):
             assert isinstance(after, Conv | Linear)
@@ -497,69 +508,70 @@ def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Pat
 
 
 def test_energies_are_taken_on_a_machine_that_can_run_both() -> None:
-    start = compress.Start({}, 0.5, 0.5, 1, 1.0, {"lane_depth": 65536, "group_depth": 4}, 1, 1)
-    machine = start.machine(CONFIG)
+    machine = start(depths={"lane_depth": 65536, "group_depth": 4}).machine(CONFIG)
     assert (machine.lane_depth, machine.group_depth) == (65536, CONFIG.group_depth)
 
 
 def test_rows_too_short_for_a_decoder_are_refused_before_the_training(task: Task, tmp_path: Path) -> None:
-    start = compress.measure_start(task, CONFIGS["4x2"])
+    measured = measure_start(task, CONFIGS["4x2"])
+    recipe = Recipe(get_scheme("tight_subword"), 2, CONFIGS["4x2"], Budget(1), xor=True)
     with pytest.raises(TatamiError, match="config '4x2w4': rows of 24 bits leave no room for patches"):
-        compress.compress(
-            task, get_scheme("tight_subword"), 2, CONFIGS["4x2"], Budget(1), 1, tmp_path, start, xor=True
-        )
+        compress.compress(task, recipe, tmp_path, measured)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
 # The command
 
 
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.compress", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "scripts.compress", *arguments]
+    env = {**os.environ, **variables}
+    return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
 def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path) -> None:
     weights = ROOT / "build" / "test-digits-start.pt"
-    options = [
-        "digits",
-        "--scheme=tight_joint",
-        "--ratio=4",
-        f"--weights={weights}",
-        "--config=8x4",
-        "--epochs=0.2",
-        "--threads=1",
-        "--format=xor",
-    ]
-    done = run_command(*options, f"--out={tmp_path}", f"--start={tmp_path / 'start.json'}")
+    variables = {"RATIO": "4", "WEIGHTS": str(weights), "CONFIG": "8x4", "EPOCHS": "0.2", "FORMAT": "xor"}
+    options = [f"--out={tmp_path}", f"--start={tmp_path / 'start.json'}", "--threads=1"]
+    done = run_command(*options, **variables)
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert json.loads(done.stdout.splitlines()[-1].removeprefix("COMPRESS ")) == {
-        k: v for k, v in report.items() if k != "layers"
-    }
-    assert report["matrix_compression"] >= 4
-    assert report["mismatches"] == 0
-    assert report["cycles"] < report["dense_cycles"]
-    assert report["energy_nj"] < report["dense_energy_nj"]
+    report = read_report(tmp_path / "report.json")
+    said = json.loads(done.stdout.splitlines()[-1].removeprefix("COMPRESS "))
+    assert said == report.without_layers().to_json()
+    assert report.matrix_compression >= 4
+    assert report.mismatches == 0
+    assert report.cycles < report.dense_cycles
+    assert report.energy_nj < report.dense_energy_nj
     # full slots have no don't-cares: there is nothing to gain, but little to lose
-    assert 0 < report["xor_bits_per_weight"] < 1.1 * report["bits_per_weight"]
-    assert sum(row["slots"] or 0 for row in report["layers"]) * report["matrix_compression"] == pytest.approx(
-        sum(row["weights"] for row in report["layers"] if row["slots"])
+    assert report.xor_bits_per_weight is not None
+    assert 0 < report.xor_bits_per_weight < 1.1 * report.bits_per_weight
+    assert report.layers is not None
+    assert sum(row.slots or 0 for row in report.layers) * report.matrix_compression == pytest.approx(
+        sum(row.weights for row in report.layers if row.slots)
     )
-    start = compress.Start.load(tmp_path / "start.json", task, CONFIG)
-    assert report["start"]["accuracy_int8"] == start.accuracy_int8
+    assert report.tools is not None
+    assert report.tools["torch"] == torch.__version__
+    measured = load_start(tmp_path / "start.json", task, CONFIG)
+    assert report.start.accuracy_int8 == measured.accuracy_int8
     image = Image.load(tmp_path / "image.bin", fitted(tmp_path / "image.bin"))
     assert image.scheme == "tight_joint"
     assert (tmp_path / "matrix.png").stat().st_size > 1000
     with pytest.raises(TatamiError, match=r"start.json: config is '8x4' there and '16x16' here"):
-        compress.Start.load(tmp_path / "start.json", task, CONFIGS["16x16"])
+        load_start(tmp_path / "start.json", task, CONFIGS["16x16"])
+    # another ratio goes on from nothing, and all is measured again, if that is asked for
+    done = run_command(*options, **variables | {"RATIO": "3"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "checkpoint.pt: ratio is 4.0 there and 3.0 here; FRESH=1 starts anew" in done.stderr
+    done = run_command(*options, **variables | {"RATIO": "3", "FRESH": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "measuring the network as it is" in done.stdout
+    assert read_report(tmp_path / "report.json").ratio == 3
 
 
 @pytest.mark.usefixtures("task")
 def test_compress_offers_digits(tmp_path: Path) -> None:
     weights = ROOT / "build" / "test-digits-start.pt"
     options = [
-        "digits",
         "--scheme=tight_subword",
         "--ratio=3",
         f"--weights={weights}",
@@ -569,11 +581,11 @@ def test_compress_offers_digits(tmp_path: Path) -> None:
         "--format=xor",
     ]
     assert command.main([*options, f"--out={tmp_path}"]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["config"], report["weight_bits"], report["mismatches"]) == ("8x4", 4, 0)
-    assert report["matrix_compression"] >= 3
-    assert 0 < report["occupancy"] <= 1
-    assert report["xor_bits_per_weight"] > 0
+    report = read_report(tmp_path / "report.json")
+    assert (report.config, report.weight_bits, report.mismatches) == ("8x4", 4, 0)
+    assert report.matrix_compression >= 3
+    assert 0 < report.occupancy <= 1
+    assert report.xor_bits_per_weight
     assert fitted(tmp_path / "image.bin").weight_bits == 4
 
 
@@ -587,20 +599,20 @@ def fitted(path: Path) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["digits", "--scheme=magic", "--ratio=4"], "scheme 'magic' is unknown; valid: dense"),
-        (["lenet", "--scheme=tight", "--ratio=4"], "network 'lenet' is unknown; valid: digits"),
-        (["resnet20", "--scheme=tight", "--ratio=4"], "network 'resnet20' needs --weights"),
-        (["digits", "--scheme=tight", "--ratio=4", "--weights=no/such.pt"], "no/such.pt: no such file"),
-        (
-            ["digits", "--scheme=tight", "--ratio=4", "--data=nowhere"],
-            "--data is nowhere: network 'digits' brings its own images",
-        ),
-        (
-            ["digits", "--scheme=tight", "--ratio=4", "--epochs=-3"],
-            "budget: epochs is -3.0, must be in 0..10000",
-        ),
-        (["digits", "--scheme=tight", "--ratio=4", "--seed=-1"], "--seed is -1, must be in 0.."),
-        (["digits", "--scheme=tight", "--ratio=4", "--config=99x9"], "CONFIG '99x9' is unknown"),
+        (["--scheme=magic"], "scheme 'magic' is unknown; valid: dense"),
+        (["--network=lenet"], "network 'lenet' is unknown; valid: digits"),
+        (["--network=resnet20"], "network 'resnet20' needs WEIGHTS, a state_dict, and DATA, the folder"),
+        (["--weights=no/such.pt"], "WEIGHTS 'no/such.pt': no such file"),
+        (["--data=docs"], "DATA '.*/docs': network 'digits' brings its own images"),
+        (["--epochs=-3"], "budget: epochs is -3.0, must be in 0..10000"),
+        (["--epochs=few"], "EPOCHS 'few' is not a number"),
+        (["--seed=-1"], "SEED -1 is outside 0..2147483647"),
+        (["--config=99x9"], "CONFIG '99x9' is unknown"),
+        (["--format=dense"], "FORMAT 'dense' is unknown; valid: plain, xor"),
+        (["--fresh=yes"], "FRESH 'yes' is not an integer in 0..1"),
+        (["--threads=0"], "--threads 0 is outside 1..1024"),
+        (["--precision=int8"], "--precision 'int8' is unknown; valid: float32, bfloat16"),
+        (["digits"], "unexpected extra argument"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str) -> None:
@@ -635,7 +647,7 @@ def test_any_module_can_be_compressed(tmp_path: Path) -> None:
     assert (
         command.main(
             [
-                f"{file}:mine",
+                f"--network={file}:mine",
                 "--scheme=tight_joint",
                 "--ratio=3",
                 "--config=8x4",
@@ -646,9 +658,9 @@ def test_any_module_can_be_compressed(tmp_path: Path) -> None:
         )
         == 0
     )
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["network"], report["mismatches"]) == ("mine", 0)
-    assert report["matrix_compression"] >= 3
+    report = read_report(tmp_path / "report.json")
+    assert (report.network, report.mismatches, report.xor_bits_per_weight) == ("mine", 0, None)
+    assert report.matrix_compression >= 3
     for function, message in (
         ("fails", r"net.py:fails' fails at .*net.py, line 15: ValueError: not today"),
         ("other", r"net.py:other' gives a int, must give a pymodel.training.tasks.Task"),
@@ -664,26 +676,36 @@ def test_any_module_can_be_compressed(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line_and_status_2() -> None:
-    done = run_command("digits", "--scheme=magic", "--ratio=4")
+    done = run_command(SCHEME="magic")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("compress: scheme 'magic' is unknown")
     assert done.stderr.count("\n") == 1
+
+
+def test_without_torch_one_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it was not installed
+    with pytest.raises(TatamiError, match=r"this needs the package 'torch'; `make .venv/.train` installs it"):
+        command.main([])
+
+
+def test_torch_is_imported_when_it_is_needed() -> None:
+    code = "import sys; from scripts import compress, results; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
 
 def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(task: Task, tmp_path: Path) -> None:
     weights = tmp_path / "resnet20.pt"
     torch.save(resnet.resnet20().state_dict(), weights)
     with pytest.raises(TatamiError, match=r"cifar-10-batches-py: no such folder"):
-        command.main(
-            ["resnet20", "--scheme=tight", "--ratio=4", f"--weights={weights}", f"--data={tmp_path}"]
-        )
-    start = compress.Start(compress._identity(task, CONFIG), 0.5, 0.5, 1, 1.0, {}, 1, 1)
-    start.save(tmp_path / "start.json")
+        command.main(["--network=resnet20", f"--weights={weights}", f"--data={tmp_path}"])
+    start(of=measured_of(task, CONFIG)).save(tmp_path / "start.json")
     options = [
         f"--weights={ROOT / 'build' / 'test-digits-start.pt'}",
         "--config=8x4",
         f"--start={tmp_path / 'start.json'}",
         f"--out={tmp_path}",
     ]
-    with pytest.raises(TatamiError, match=r"ratio is 5000, must be at most"):
-        command.main(["digits", "--scheme=tight_joint", "--ratio=5000", "--epochs=0", *options])
+    done = run_command("--ratio=5000", "--epochs=0", *options)
+    assert done.returncode == RatioError.status == 3
+    assert done.stderr.splitlines()[-1].startswith("compress: ratio is 5000, must be at most")

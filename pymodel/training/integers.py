@@ -1,0 +1,59 @@
+"""A task's module as the integer network that the machine runs, and the accuracy of that network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pymodel.network.accuracy import accuracy_int8
+from pymodel.network.float import FloatArray
+from pymodel.network.from_torch import from_torch
+from pymodel.network.integer import INPUT, GlobalPool, Layer, Network
+from pymodel.network.quantise import NO_STEPS, calibrate, quantise, quantise_tensor
+from pymodel.schemes import LayerPlan
+from pymodel.schemes.tight_subword import project
+from pymodel.training.tasks import Task
+
+RESIDUAL_LIMIT = 127
+CALIBRATED = 512  # training images that the scales of the tensors are set by
+EVALUATED = 1000  # images at a time
+
+
+def quantised(
+    task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = NO_STEPS
+) -> tuple[Network, dict[str, float]]:
+    """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`."""
+    network = from_torch(module, task.input_shape, task.name)
+    scales = calibrate(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
+    return quantise(network, scales, RESIDUAL_LIMIT, steps), scales
+
+
+def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
+    """The network with the weights of digit layers rounded to values that their slots can hold.
+
+    Filters that have the step that they were trained with do not change.
+    """
+
+    def fitted(layer: Layer) -> Layer:
+        packed = plans[layer.name].packed if layer.name in plans else None
+        if packed is None or not packed.digits or isinstance(layer, GlobalPool):
+            return layer
+        return replace(layer, weight=project(packed, layer.weight))
+
+    return replace(network, layers=tuple(fitted(layer) for layer in network.layers))
+
+
+def input_bytes(task: Task, images: torch.Tensor, scales: Mapping[str, float]) -> npt.NDArray[np.int8]:
+    """Images [N, C, H, W] of the task as the integer network takes them."""
+    return quantise_tensor(task.prepare(images, None).numpy(), scales[INPUT])
+
+
+def int8_accuracy(task: Task, network: Network, scales: Mapping[str, float]) -> float:
+    """Accuracy of the int8 network on the test images."""
+    images = [input_bytes(task, part, scales) for part in task.test_images.split(EVALUATED)]
+    return accuracy_int8(network, np.concatenate(images), task.test_labels.numpy())
