@@ -152,7 +152,7 @@ class Checker(Subscriber):
         queue = self.predictor.answers[event.write]
         if not queue:
             self.complain(
-                event.cycle, f"an answer to a {'write' if event.write else 'read'} that nobody made"
+                event.cycle, f"an answer to a {'write' if event.write else 'read'} that the host did not make"
             )
             return
         predicted = queue.popleft()
@@ -194,7 +194,7 @@ class Checker(Subscriber):
         if event.last:
             run = self.predictor.run
             if run is None or not run.packets:
-                self.complain(event.cycle, f"a packet of {len(self.partial)} bytes that nobody expected")
+                self.complain(event.cycle, f"a packet of {len(self.partial)} bytes that was not expected")
                 self.compared.mismatches += len(self.partial)
             else:
                 self.compare(event.cycle, run.packets.popleft(), whole=True)
@@ -238,7 +238,7 @@ class Checker(Subscriber):
             )
             self.differences.append(found)
             if number < SHOWN_BYTES:
-                wish = str(found.expected) if known[word] else "nothing, for nobody wrote it"
+                wish = str(found.expected) if known[word] else "nothing: the word was never written"
                 self.complain(cycle, f"{self.place_of(found)}: expected {wish}, seen {found.seen}")
 
     def place_of(self, found: Difference) -> str:
@@ -269,7 +269,7 @@ class Checker(Subscriber):
             run = self.predictor.run
             if run is None or not run.packets:
                 self.complain(
-                    self.predictor.cycle, f"{len(self.partial)} bytes of a packet that nobody expected"
+                    self.predictor.cycle, f"{len(self.partial)} bytes of a packet that was not expected"
                 )
             else:
                 self.compare(self.predictor.cycle, run.packets[0], whole=False)

@@ -93,7 +93,7 @@ BUSY, RANDOM, RESETS = "env_busy", "env_random", "env_resets"
 FOUND = {
     "silence": (RANDOM, "no bytes were compared"),
     "lost_packet": (RANDOM, "1 packets of it never came"),
-    "extra_packet": (RANDOM, "that nobody expected"),
+    "extra_packet": (RANDOM, "that was not expected"),
     "flipped_byte": (
         RANDOM,
         r"layer \w+, filter \d+, .+ \(bank \d+, word \d+, pixel \d+\): expected -?\d+, seen -?\d+",
@@ -116,13 +116,13 @@ FOUND = {
     "late_irq": (RANDOM, r"irq rose, expected to rise in cycle \d+"),
     "extra_irq": (RANDOM, "irq fell, which nothing explains"),
     "refused_write": (RANDOM, "was refused, expected the opposite"),
-    "lost_access": (RANDOM, "an answer to a write that nobody made"),
+    "lost_access": (RANDOM, "an answer to a write that the host did not make"),
     "lost_answer": (RANDOM, "left over: 1 answers to writes"),
     **{
         f"read_{name}": (BUSY if name in ("IRQ_ENABLE", "ERROR") else "env_registers", f"read of {name} gave")
         for name in REGISTERS
     },
-    faults.UNWRITTEN: (RANDOM, "expected nothing, for nobody wrote it"),
+    faults.UNWRITTEN: (RANDOM, "expected nothing: the word was never written"),
 }
 
 
@@ -223,8 +223,8 @@ PART = Words(10, bytes(4), False)
         (sends_a_word(), "left over: 1 packets of the out stream"),
         ([PART], "left over: 4 bytes of a packet without tlast"),
         ([Beat(10, header_beat(0, 0, 1, 0), False)], "left over: 1 packets of the in stream without tlast"),
-        ([PART, *written(12, "CONTROL", SOFT_RESET)], "4 bytes of a packet that nobody expected"),
-        ([PART, Reset(12, True)], "4 bytes of a packet that nobody expected"),
+        ([PART, *written(12, "CONTROL", SOFT_RESET)], "4 bytes of a packet that was not expected"),
+        ([PART, Reset(12, True)], "4 bytes of a packet that was not expected"),
     ],
 )
 def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> None:
