@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pymodel.machine.errors import TatamiError
+from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.places import ROOT
 from scripts.command import Integer, command, said, variable
 
@@ -60,6 +60,7 @@ def test_a_variable_of_make_that_nobody_reads_is_refused(monkeypatch: pytest.Mon
     ("error", "status", "line"),
     [
         (TatamiError("no such thing"), 2, "name: no such thing\n"),
+        (RatioError("ratio is 9"), 3, "name: ratio is 9\n"),
         (KeyboardInterrupt(), 130, "name: interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "name: No space left on device; BUILD="),
         (
@@ -107,6 +108,28 @@ def test_make_hands_its_variables_on_once() -> None:
     done = make("sim", "SEDE=3")
     assert done.returncode == 2
     assert "SEDE is given, but this is no variable of `make sim`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "message"),
+    [
+        ("compress", "RATIO=x y", "compress: RATIO 'x y' is not a number"),
+        ("compress", "JOBS=2", "compress: JOBS is given, but this is no variable of `make compress`"),
+        ("results", "WEIGHTS=a b", "results: WEIGHTS 'a b' must be network=path of a state_dict"),
+        ("results", "JOBS=0", "results: JOBS 0 is outside 1..1024"),
+    ],
+)
+def test_make_hands_on_what_training_reads(target: str, given: str, message: str) -> None:
+    done = make("-o", ".venv/.train", target, given)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith(message)
+
+
+@pytest.mark.parametrize(("given", "jobs"), [((), ""), (("JOBS=3",), "3")])
+def test_jobs_is_set_by_the_user_alone(given: tuple[str, ...], jobs: str) -> None:
+    """Else each command has its own number: `make results` does one run at a time."""
+    done = make("--eval=show: ; @echo [$$JOBS]", "show", *given)
+    assert done.stdout == f"[{jobs}]\n"
 
 
 @pytest.mark.parametrize(("weights", "torch"), [("a network.npz", False), ("a state.pt", True), ("", False)])

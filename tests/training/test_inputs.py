@@ -4,6 +4,7 @@ that what is taken up again is of the same weights, images and options.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pymodel.network import network_file
 from pymodel.network.reference import evaluate
 from pymodel.schemes import get_scheme
 from pymodel.training import identity, loop
-from pymodel.training.compress import Recipe, compress
+from pymodel.training.compress import Recipe, check, compress, lowered
 from pymodel.training.loop import train
 from pymodel.training.schedule import Budget
 from pymodel.training.start import load_start, measure_start
@@ -347,7 +348,17 @@ def test_a_measured_start_knows_what_it_is_of(tmp_path: Path) -> None:
         with pytest.raises(TatamiError, match=f"{path}: {field}.* there and .* here; FRESH=1"):
             load_start(path, task(**change), CONFIG)
         assert case
-    rng, raw = np.random.default_rng(1), path.read_bytes()
+    raw = path.read_bytes()
+    content = json.loads(raw)
+    for change, message in (
+        ({"one_more": 1}, "field 'one_more' is unknown"),
+        ({"cycles": 0}, "field 'cycles' is 0: input should be greater than 0"),
+        ({"depths": {"depth": 4}}, "field 'depths' is {'depth': 4}: may name feature_depth, "),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(TatamiError, match=f"{path}: {message}.*; FRESH=1 measures again"):
+            load_start(path, mine, CONFIG)
+    rng = np.random.default_rng(1)
     for _ in range(300):
         spoilt_file = damage(raw, rng)
         path.write_bytes(spoilt_file)
@@ -358,6 +369,16 @@ def test_a_measured_start_knows_what_it_is_of(tmp_path: Path) -> None:
             said = str(error)
         assert "\n" not in said
         assert str(path) in said
+
+
+def test_an_image_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    mine, recipe = task(), Recipe(SCHEME, 2.0, CONFIG, replace(BUDGET, epochs=0))
+    made = lowered(mine, recipe, train(mine, SCHEME, 2.0, CONFIG, recipe.budget, 1))
+    check(mine, made, tmp_path)
+    slots = made.image.section("SLOT").words
+    other = replace(made, image=made.image.with_words(SLOT=np.zeros_like(slots)))
+    with pytest.raises(TatamiError, match=f"{tmp_path}: [0-9]+ bytes of the array model differ"):
+        check(mine, other, tmp_path)
 
 
 HELPED = """
