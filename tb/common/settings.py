@@ -67,9 +67,11 @@ class Settings(Options):
 
 
 class Reported(Fields):
-    """What a simulation reports: flat values for the RESULT line, lists of flat dicts for tables."""
+    """What a simulation reports: flat values for the RESULT line, and lists of dicts for tables. An entry
+    of a dict is a flat value or a list of texts.
+    """
 
-    result: dict[str, Value | list[dict[str, Value]]]
+    result: dict[str, Value | list[dict[str, Value | list[str]]]]
 
 
 def get() -> Settings:
