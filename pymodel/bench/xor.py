@@ -21,7 +21,7 @@ from rich.table import Table
 from pymodel.bench.mask_factors import bitmap, entropy_bits, factorise, factors_from_bytes, saliency_kept
 from pymodel.machine.config import MAX_DEPTH, ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.memory import slot_row
+from pymodel.machine.memory import columns, slot_row
 from pymodel.machine.slot_rows import decode_tile, encode_tile, stored_bits, with_decoder
 from pymodel.machine.xor_network import (
     XorCost,
@@ -149,7 +149,7 @@ def _slots(rng: np.random.Generator) -> dict[str, float]:
     for tile in packed.tiles:
         rows = slot_row(config).zeros(len(tile.lanes))
         rows[:, : len(tile.filters)] = np.stack([tile.weight, tile.select], axis=2)
-        rows[rows[:, :, 0] == 0] = 0
+        rows[columns("SLOT", rows).weight == 0] = 0
         tiles.append(rows)
     found = with_decoder(config, tiles)
     for rows in tiles:

@@ -125,13 +125,14 @@ class _Accesses:
         size, record = self.config.size, self.record
         inner = word % record.words
         groups = columns("LANE", self.words["LANE"][lane_base : lane_base + size, 0]).group
-        valid, base, tap = np.moveaxis(self.words["GROUP"][groups], 2, 0)  # [lanes, G]
-        row = record.tap_row(word)
-        offset, dy, dx = np.moveaxis(self.words["TAP"][np.where(valid == 1, row + tap, 0), 0], 2, 0)
+        member = columns("GROUP", self.words["GROUP"][groups])  # [lanes, G]
+        valid = member.valid == 1
+        index = np.where(valid, record.tap_row(word) + member.tap, 0)
+        tap = columns("TAP", self.words["TAP"][index, 0])
         edges = columns("EDGE", self.words["EDGE"][record.edge_word(word)])
-        used = (valid[:, :, None] == 1) & (edges.valid == 1)
-        used &= ~outside(edges, dy[:, :, None], dx[:, :, None])
-        pixels = ((base + inner) * size + offset)[:, :, None] + np.arange(size)
+        used = valid[:, :, None] & (edges.valid == 1)
+        used &= ~outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
+        pixels = ((member.base + inner) * size + tap.offset)[:, :, None] + np.arange(size)
         found: list[set[Place]] = [set() for _ in range(size)]
         for lane, bank, at in zip(*np.nonzero(used), strict=True):
             found[lane].add((int(bank), int(pixels[lane, bank, at]) // size))

@@ -94,7 +94,8 @@ class LayerExecution:
         """Reads and checks a tile, and the addresses of its words."""
         cfg, begin = self.config, self.counts.run_cycles
         index = self.layer.tile_base + number
-        lane_base, passes, filter_base, slot_base = (int(v) for v in self.state.memory["TILE"][index, 0])
+        word = columns("TILE", self.state.memory["TILE"][index, 0])
+        lane_base, passes, filter_base = int(word.lane_base), int(word.passes), int(word.filter_base)
         if (
             passes == 0
             or lane_base + passes * cfg.size > cfg.lane_depth
@@ -110,7 +111,7 @@ class LayerExecution:
             lane_base=lane_base,
             passes=passes,
             filter_base=filter_base,
-            slot_base=slot_base,
+            slot_base=int(word.slot_base),
             words=legal,
             begin=begin,
             cut=len(legal) < len(words),
@@ -258,16 +259,17 @@ class LayerExecution:
     def _write_back(self, tile: _Tile, sums: Int64Array, keep: Int64Array) -> None:
         """Requantises the sums [B, C, N] and writes the columns that have an output."""
         t, words, counts = tile.size, tile.words, self.counts
-        filters = self.state.memory["FILTER"][tile.filter_base : tile.filter_base + t, 0]
-        bias, multiplier, shift, relu, write, banks, bases = filters.T[:, :, None]
-        low = np.where(relu == 1, 0, -128)
-        full = ((sums + bias) * multiplier + ((1 << shift) >> 1)) >> shift
+        # [C, 1], to go with sums [B, C, N]
+        filters = columns("FILTER", self.state.memory["FILTER"][tile.filter_base : tile.filter_base + t])
+        low = np.where(filters.relu == 1, 0, -128)
+        rounding = (1 << filters.shift) >> 1
+        full = ((sums + filters.bias) * filters.multiplier + rounding) >> filters.shift
         value = np.clip(full, low, 127) * keep
         clipped_low, clipped_high = (
             np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (full < low, full > 127)
         )
-        for column in map(int, np.flatnonzero(write)):
-            bank, base = int(banks[column, 0]), int(bases[column, 0])
+        for column in map(int, np.flatnonzero(filters.write)):
+            bank, base = int(filters.bank[column, 0]), int(filters.base[column, 0])
             if self._refused(tile, column, bank, base):
                 continue
             counts.clipped_low += int(clipped_low[column])

@@ -206,10 +206,8 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
     lost = unpack(filled, *weight.shape) != weight
     if lost.any():
         f, k = np.argwhere(lost)[0]
-        raise TatamiError(
-            f"refill: filter {f}, input {k} is {weight[f, k]}, but has no"
-            f" slot{' for each of its digits' * packed.digits}"
-        )
+        slot = "slot for each of its digits" if packed.digits else "slot"
+        raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no {slot}")
     return filled
 
 

@@ -18,7 +18,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
 from pymodel.machine.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.network import network_file
-from pymodel.network.integer import INPUT, GlobalPool, Network
+from pymodel.network.integer import INPUT, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
@@ -266,6 +266,6 @@ def picture(network: Network, plans: Mapping[str, LayerPlan], path: Path, title:
         return
     chosen = next((name for name, p in packed.items() if len(p.tiles) > 1), next(iter(packed)))
     layer = next(layer for layer in network.layers if layer.name == chosen)
-    assert not isinstance(layer, GlobalPool)  # it has no weights to plan
+    assert isinstance(layer, Weighted)  # only these are planned
     weight = layer.weight.reshape(len(layer.weight), -1)
     matrix_picture(weight, refill(packed[chosen], weight), path, title=f"{title}: {chosen}")

@@ -13,7 +13,7 @@ from torch import nn
 from pymodel.network.accuracy import accuracy_int8
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import from_torch
-from pymodel.network.integer import INPUT, GlobalPool, Layer, Network
+from pymodel.network.integer import INPUT, Layer, Network, Weighted
 from pymodel.network.quantise import NO_STEPS, calibrate, quantise, quantise_tensor
 from pymodel.schemes import LayerPlan
 from pymodel.schemes.tight_subword import project
@@ -41,7 +41,7 @@ def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
 
     def fitted(layer: Layer) -> Layer:
         packed = plans[layer.name].packed if layer.name in plans else None
-        if packed is None or not packed.digits or isinstance(layer, GlobalPool):
+        if packed is None or not packed.digits or not isinstance(layer, Weighted):
             return layer
         return replace(layer, weight=project(packed, layer.weight))
 

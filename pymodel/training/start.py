@@ -17,7 +17,7 @@ from pymodel.cost.energy import energy, load_energy
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, read_json, write_json
-from pymodel.network.float import FloatPool
+from pymodel.network.float import FloatWeighted
 from pymodel.network.from_torch import import_torch
 from pymodel.training.identity import MEASURING, identity
 from pymodel.training.integers import int8_accuracy, quantised
@@ -128,5 +128,5 @@ def _weights(task: Task) -> int:
     return sum(
         layer.weight.size // imported.groups[layer.name]
         for layer in imported.network.layers
-        if not isinstance(layer, FloatPool)
+        if isinstance(layer, FloatWeighted)
     )

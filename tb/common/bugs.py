@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, read_yaml
@@ -21,6 +21,16 @@ COPIES = BUILD / "bugs"
 
 # the message of a block test for a value that differs from the model; not a build that fails or a hang
 BLOCK_DIFFERS = r"cycle \d+: \w+: expected \w+, seen \w+"
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        return re.compile(pattern).pattern
+    except re.error as error:
+        raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+
+
+Expression = Annotated[str, AfterValidator(_compiles)]
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,12 @@ class Bug(Fields):
     test: str = ""
     block: str = ""
     checker: str = ""
-    message: tuple[str, ...] = ()
+    message: tuple[Expression, ...] = ()
     config: str = "4x2"
     sim: Literal["", "verilator", "icarus"] = ""
     seeds: int = Field(default=1, ge=1)
-    divergence: str = ""
-    place: str = ""
+    divergence: Expression = ""
+    place: Expression = ""
 
     @field_validator("message", mode="before")
     @classmethod
@@ -81,11 +91,6 @@ class Bug(Fields):
                     raise ValueError(f"{name} goes with test only")
         if self.old.count("\n") != self.new.count("\n"):
             raise ValueError("old and new differ in their number of lines: more than one line may change")
-        for pattern in (*self.message, self.divergence, self.place):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
         return self
 
     @property

@@ -124,7 +124,8 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     record = decode(image.section("PROGRAM").words[layer, 0])
     assert isinstance(record, Layer)
     tile = record.tile_base + int(rng.integers(record.tiles))
-    lane_base, passes, filter_base, _ = (int(v) for v in image.section("TILE").words[tile, 0])
+    entry = columns("TILE", image.section("TILE").words[tile, 0])
+    lane_base, passes, filter_base = int(entry.lane_base), int(entry.passes), int(entry.filter_base)
     lane = lane_base + int(rng.integers(passes * config.size))
     column = int(rng.integers(config.size))
 

@@ -195,7 +195,7 @@ async def encoded_tiles(dut: Any) -> None:
             words = encode_tile(config, rows)
             if base + len(words) > depth:
                 break
-            tiles.append((base, rows, words[:, :, 0]))
+            tiles.append((base, rows, words[..., 0]))  # a word of SLOT is bits
             base += len(words)
         start, rows, words = tiles[-1]
         if kind in ("at_the_end", "beyond_the_memory"):

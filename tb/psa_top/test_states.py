@@ -273,9 +273,9 @@ async def taps_of_every_reach(dut: Any) -> None:
     spec, words = memories(b.image.config)["TAP"], b.image.section("TAP").words
     for turn in range(6):
         changed = words.copy()
-        reach = words[:, 0, 1:]
-        away = np.where(reach == 0, b.rng.choice((-1, 1), reach.shape), np.sign(reach))
-        changed[:, 0, 1:] = away * b.rng.integers(np.abs(reach), FARTHEST + 1)
+        for reach in (columns("TAP", changed).dy, columns("TAP", changed).dx):
+            away = np.where(reach == 0, b.rng.choice((-1, 1), reach.shape), np.sign(reach))
+            reach[:] = away * b.rng.integers(np.abs(reach), FARTHEST + 1)
         section = Section("TAP", 0, changed)
         machine.load([section])
         await b.host.load([packet(spec, section)])

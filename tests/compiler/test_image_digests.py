@@ -101,7 +101,7 @@ def of_scheme(scheme: str, config: ArrayConfig) -> Image:
     for layer in whole.layers:
         if isinstance(layer, Weighted):
             matrix = layer.weight.reshape(len(layer.weight), -1)
-            called = layer.name + COEFFICIENTS * (layer.name in staged)
+            called = layer.name + COEFFICIENTS if layer.name in staged else layer.name
             saliency = np.square(matrix, dtype=np.float64)
             weights[layer.name] = LayerWeights(
                 called, matrix, banks[layer.name], saliency, residuals.get(layer.name), words[layer.name]

@@ -47,7 +47,7 @@ def row(**changes: object) -> Callable[[dict[str, object]], None]:
         (row(test=""), "must have one of test, block and checker"),
         (row(test="", block="regs", seeds=2), "seeds goes with test only"),
         (row(config="3x3"), "config '3x3' is unknown"),
-        (row(message="("), r"bug 'cycle_counter_one_short': '\(' is no regular expression"),
+        (row(message="("), r"field 'message.0' is '\(': '\(' is no regular expression"),
         (row(seeds=0), "field 'seeds' is 0: input should be greater than or equal to 1"),
         (row(sim="vcs"), "field 'sim' is 'vcs': .*'verilator'"),
         (row(extra=1), "field 'extra' is unknown; valid: name, what, file"),

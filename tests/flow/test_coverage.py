@@ -162,7 +162,8 @@ def test_saturation_is_counted_at_both_ends() -> None:
     machine, image = machine_and_image(3)
     filters = machine.memory["FILTER"]
     for bias, relu in ((2**31 - 1, 0), (-(2**31), 0), (-(2**31), 1)):
-        filters[:, 0, :4] = (bias, 1, 0, relu)
+        for name, value in (("bias", bias), ("multiplier", 1), ("shift", 0), ("relu", relu)):
+            getattr(fields("FILTER", filters), name)[:] = value
         layer = machine.run(image.run_start).layers[0]
         pixels = int(np.prod(image.placements[image.layers[0]].shape))
         assert (layer.clipped_low, layer.clipped_high) == ((0, pixels) if bias > 0 else (pixels, 0))

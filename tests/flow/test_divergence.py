@@ -153,8 +153,9 @@ def test_the_run_is_compared_to_its_end(folders: list[Path]) -> None:
     failed = fail("verilator", "digits", 7, folders, images=1, flip=True)
     assert failed.suspect is not None
     result = json.loads((failed.folder / "result.json").read_text())
-    weight = failed.suspect.machine.memory["SLOT"][result["flipped_lane"], result["flipped_column"]]
-    weight[0] += 128 if weight[0] < 0 else -128
+    row = failed.suspect.machine.memory["SLOT"][result["flipped_lane"]]
+    weight, column = columns("SLOT", row).weight, result["flipped_column"]
+    weight[column] += 128 if weight[column] < 0 else -128
     window = runner.Window(failed.suspect.begin, failed.suspect.end)
     outcome = runner.run(
         TESTS["digits"], "verilator", CONFIG, 7, options=failed.options, probe=runner.Probe(samples=window)

@@ -50,7 +50,7 @@ def random_rows(rng: np.random.Generator, config: ArrayConfig, rows: int, densit
     found = memory.zeros(rows)
     for place, field in enumerate(memory.fields):
         found[:, :, place] = rng.integers(field.low, field.high, found.shape[:2], endpoint=True)
-    found[(rng.random(found.shape[:2]) >= density) | (found[:, :, 0] == 0)] = 0
+    found[(rng.random(found.shape[:2]) >= density) | (columns("SLOT", found).weight == 0)] = 0
     return found
 
 

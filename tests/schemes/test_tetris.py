@@ -77,10 +77,8 @@ def test_plan_keeps_whole_blocks(case: tuple[list[LayerWeights], float, ArrayCon
             _, times = np.unique(np.array(kept), axis=1, return_counts=True)
             assert (times % block == 0).all()
         sizes = sorted(len(tile.filters) for tile in packed.tiles)
-        assert sizes == sorted(
-            [config.size] * (one.filters // config.size)
-            + [one.filters % config.size] * (one.filters % config.size > 0)
-        )
+        full, rest = divmod(one.filters, config.size)
+        assert sizes == sorted([*[config.size] * full, *([rest] if rest else [])])
 
 
 def two_kinds(order: np.ndarray, inputs: np.ndarray) -> LayerWeights:
