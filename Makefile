@@ -8,6 +8,14 @@ CORES   = $(or $(JOBS),$(shell nproc))
 # Values reach the scripts through the environment, so that no shell splits them.
 export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD
 
+# What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
+OUT   := $(or $(BUILD),build)
+CACHE := $(OUT)/cache
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
+
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
@@ -18,7 +26,7 @@ help:
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
 	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
 	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
-	@echo 'make list    list the tests and configurations that sim knows'
+	@echo 'make list    list the tests, the configurations and the compression schemes'
 	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
@@ -51,13 +59,13 @@ list: $(VENV)/.base
 
 test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
-	@$(PY) -m pytest -n $(CORES)
+	@$(PYTEST) -n $(CORES)
 
 # Rooms of the model whose tests take seconds, for `make check`. `make test` runs all tests.
 QUICK := tests/machine tests/packing tests/network tests/compiler tests/cost
 
 check: lint $(VENV)/.test
-	@$(PY) -m pytest -q -n $(CORES) -m 'not slow and not icarus' $(QUICK)
+	@$(PYTEST) -q -n $(CORES) -m 'not slow and not icarus' $(QUICK)
 	@TEST=random CONFIG=4x2 SIM=verilator $(PY) -m scripts.sim
 
 regress: $(VENV)/.base
@@ -85,13 +93,13 @@ docs: $(VENV)/.docs
 	@$(PY) -m scripts.registers
 	@$(PY) -m scripts.parameters
 	@$(PY) -m scripts.figures
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
-	@echo "site: build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --site-dir $(abspath $(OUT))/site
+	@echo "site: $(OUT)/site/index.html"
 
 lint: $(VENV)/.lint
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
-	@$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/lint-imports --no-logo --cache-dir $(CACHE)/imports
 	@$(PY) -m scripts.lint_rtl
 	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@if command -v actionlint >/dev/null; then actionlint; else echo 'actionlint is not on PATH: SKIPPED'; fi
@@ -100,7 +108,7 @@ train: $(VENV)/.train
 	@$(PY) -m scripts.train
 
 clean:
-	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(OUT)
 	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # The virtual environment, and one stamp for each list of packages in pyproject.toml, so that sim does not wait for torch.

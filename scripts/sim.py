@@ -14,6 +14,7 @@ from rich.console import Console
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.slot_rows import FORMATS
+from pymodel.schemes import SCHEMES
 from pymodel.zoo.systems import SYSTEMS
 from scripts.command import (
     SWITCH,
@@ -120,6 +121,8 @@ def show_list(on: Console) -> None:
         for c in CONFIGS.values()
     ]
     on.print(rows_table("configurations", configs))
+    schemes = [{"SCHEME": scheme.name, "what": scheme.summary} for scheme in SCHEMES.values()]
+    on.print(rows_table("compression schemes, for make compress", schemes))
     print("simulators:", ", ".join(runner.SIMULATORS))
 
 
