@@ -25,14 +25,14 @@ from pymodel.machine.memory import Packet, Section, columns, header_beat, memori
 from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, End, Out, encode_all
 from pymodel.machine.registers import REGISTERS, build_values
-from pymodel.machine.timing import READ_STAGE, SLOT_STAGE, WRITE_STAGE
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
+from pymodel.network.integer import INPUT, Conv, GlobalPool, Network
 from pymodel.zoo.random_network import random_images, random_network
 from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.coverage.sample import StateTimeline, sample_program
 from tb.plain.check import Expected, Outcome, expect, run_image
 from tb.plain.host import Host, MachineStoppedError, RegisterError
+from tb.psa_top.collisions import APART, OF_SEQUENCER, Tables, collisions
 
 Beats = npt.NDArray[np.uint64]
 
@@ -369,11 +369,17 @@ def run_model(image: Image) -> tuple[Machine, ProgramError | None]:
 
     None if it does not, or if what it would do is not defined.
     """
-    model = Machine(image.config)
-    model.load(image.sections)
+    return run_sections(image.config, image.sections, image.run_start)
+
+
+def run_sections(
+    config: ArrayConfig, sections: Iterable[Section], start: int
+) -> tuple[Machine, ProgramError | None]:
+    model = Machine(config)
+    model.load(sections)
     with suppress(EarlyReadError):
         try:
-            model.run(image.run_start)
+            model.run(start)
         except ProgramError as error:
             return model, error
     return model, None
@@ -529,105 +535,51 @@ async def errors_of_a_layer_behind(dut: Any) -> None:
     assert any(behind for behind, _ in found), f"no next layer had begun: {sorted(found)}"
 
 
-def two_tiles(config: ArrayConfig) -> tuple[Network, Image]:
-    """A 1 x 1 convolution over planes of three words, in two tiles of one pass:
-
-    T inputs of one bank, each with a lane and a group of its own.
-    """
-    t = config.size
-    weight = np.zeros((2 * t, t * config.group, 1, 1), np.int8)
-    weight[:, :: config.group] = 1
-    requant = Requant(np.zeros(2 * t, np.int32), np.ones(2 * t, np.int32), np.full(2 * t, 8, np.int32))
-    network = Network("two_tiles", (t * config.group, 3, t), (Conv("c", INPUT, weight, requant),))
-    return network, compile_network(network, config, packing="tight")
-
-
-def colliding(image: Image) -> Iterator[tuple[ErrorCode, tuple[Case, ...]]]:
-    """Spoilt fields by which two errors are found in the same cycle, and the code of the one that is told.
-
-    Between neighbours in the order of sources in psa_top, so that any other order shows: slots, write-back,
-    fetch, sequencer. An error of the load stream meets no other: a packet begins only while nothing runs, and
-    nothing starts inside a packet.
-    """
-    config = image.config
-    words = image.placements["c"].channel_words
-    # a column finds no place for the last word while the next record, whose opcode is unknown, is decoded
-    first_of_all, first = columns("TILE", image.section("TILE").words[:2, 0]).filter_base.tolist()
-    for column in range(config.size):
-        write = ("FILTER", first + column, "base", config.feature_depth - words + 1, 0)
-        yield (
-            ErrorCode.FEATURE_WRITE,
-            (write, ("PROGRAM", 0, "gap", column + WRITE_STAGE - 1, 0), ("PROGRAM", 1, "opcode", 0, 0)),
-        )
-    # a lane reads a word that is not there, in the last cycle of a tile, while the sequencer takes the next
-    # one, which has no passes
-    word, lane = divmod(words * config.size - 1 - READ_STAGE, config.size)
-    group = int(columns("LANE", image.section("LANE").words[lane, 0]).group)
-    member = int(columns("GROUP", image.section("GROUP").words[group]).valid.argmax())
-    yield (
-        ErrorCode.FEATURE_READ,
-        (("GROUP", group, "base", config.feature_depth - word, member), ("TILE", 1, "passes", 0, 0)),
-    )
-    # a lane reads a word that is not there while a column finds no place for the word before
-    for column in range(config.size - (WRITE_STAGE - READ_STAGE)):
-        yield (
-            ErrorCode.FEATURE_WRITE,
-            (
-                ("FILTER", first_of_all + column, "base", config.feature_depth - 1, 0),
-                outside_read(image, 2, column + WRITE_STAGE - READ_STAGE),
-            ),
-        )
-    if config.xor_inputs:
-        # the second tile's first row of slots begins beyond the memory
-        row = ("TILE", 1, "slot_base", config.lane_depth, 0)
-        cycle = words * config.size + SLOT_STAGE[ErrorCode.SLOT_RANGE]
-        column = cycle - 2 * config.size - WRITE_STAGE
-        write = ("FILTER", first_of_all + column, "base", config.feature_depth - 1, 0)
-        yield ErrorCode.SLOT_RANGE, (row, write)
-        yield ErrorCode.SLOT_RANGE, (row, outside_read(image, *divmod(cycle - READ_STAGE, config.size)))
-
-
-def outside_read(image: Image, word: int, lane: int) -> Case:
-    """A lane of the first tile whose bank ends before this word of its plane."""
-    group = int(columns("LANE", image.section("LANE").words[lane, 0]).group)
-    member = int(columns("GROUP", image.section("GROUP").words[group]).valid.argmax())
-    return "GROUP", group, "base", image.config.feature_depth - word, member
-
-
 @cocotb.test()
 async def two_errors_in_one_cycle(dut: Any) -> None:
-    """The one that the model names is reported, and a sequencer that finds the other stops for it at once."""
-    config = settings.config()
-    b = await loaded(dut, *two_tiles(config), numpy_rng())
-    await b.healthy()
-    pairs = set()
-    for code, case in colliding(b.image):
-        spoiled, packets = b.image, []
-        for change in case:
-            spoiled, changed = spoil(spoiled, *change)
-            packets += changed
-        model, wanted = run_model(spoiled)
+    """Every two kinds of errors that can meet: the one of the higher code is told, as the model has it, and
+    a sequencer that finds the other stops for it at once.
+    """
+    b = await bench(dut)
+    config = b.image.config
+    specs = memories(config)
+    found = collisions(config, b.rng)
+    apart = {pair for pair, ways in found.items() if not ways}
+    assert apart == APART & found.keys()
+    loaded: dict[str, Section] = {}
+    wrong = []
+    for pair in sorted(found.keys() - apart):
+        met = found[pair][int(b.rng.integers(len(found[pair])))]
+        both = met.tables(*met.faults)
+        model, wanted = run_tables(both)
         assert wanted is not None
-        alone = [run_model(spoil(b.image, *change)[0])[1] for change in case]
-        met = {error.cycle for error in alone if error is not None}
-        assert wanted.code == code, f"{code.name} expected: {wanted}"
-        # a sequencer that stops a cycle earlier than for the error that is told has found one of its own
-        together = wanted.cycles == wanted.cycle + 1 or met == {wanted.cycle}
-        assert together, f"not in one cycle: {met}, {wanted}"
-        pairs |= {(code, error.code) for error in alone if error is not None and error.code != code}
-        sample_program(model, b.image.run_start, wanted)
-        await b.stops(packets, b.image.run_start, wanted)
-        for memory, *_ in case:
-            await b.host.load(b.packets_of(memory))
-        await b.healthy()
-    needed = {
-        (ErrorCode.FEATURE_WRITE, ErrorCode.FEATURE_READ),
-        (ErrorCode.FEATURE_WRITE, ErrorCode.PROGRAM_OPCODE),
-        (ErrorCode.FEATURE_READ, ErrorCode.TILE_FIELD),
-    }
-    if config.xor_inputs:
-        needed |= {(ErrorCode.SLOT_RANGE, code) for code in (ErrorCode.FEATURE_WRITE, ErrorCode.FEATURE_READ)}
-    assert needed <= pairs, f"never met: {needed - pairs}"
+        for fault in met.faults:
+            alone = run_tables(met.tables(fault))[1]
+            assert alone is not None
+            assert (alone.code, alone.cycle) == (fault.code, wanted.cycle), f"{pair}: {alone}"
+        assert wanted.code == max(fault.code for fault in met.faults), f"{pair}: {wanted}"
+        assert wanted.cycles == wanted.cycle + (1 if pair[0] in OF_SEQUENCER else 2), f"{pair}: {wanted}"
+        sample_program(model, both.start, wanted)
+        sections = {s.memory: s for s in both.sections()}
+        changed = [s for s in sections.values() if not same(s, loaded.get(s.memory))]
+        loaded = sections
+        try:
+            await b.stops([packet(specs[s.memory], s) for s in changed], both.start, wanted)
+        except AssertionError as error:
+            wrong.append(f"{' and '.join(pair)} in one cycle: {error}")
+            await b.host.soft_reset()
+    assert not wrong, "\n".join(wrong)
+    await b.host.load(b.image.packets())
+    await b.healthy()
+
+
+def run_tables(tables: Tables) -> tuple[Machine, ProgramError | None]:
+    """As `run_model`."""
+    return run_sections(tables.config, tables.sections(), tables.start)
+
+
+def same(one: Section, other: Section | None) -> bool:
+    return other is not None and one.address == other.address and np.array_equal(one.words, other.words)
 
 
 @cocotb.test()

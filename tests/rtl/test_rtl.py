@@ -129,9 +129,11 @@ def test_sizes_without_a_name(size: int, group: int, weight_bits: int) -> None:
         check(runner.run(TESTS["random"], "verilator", config, seed))
 
 
-@pytest.mark.parametrize("test", ["random", "errors"])
-def test_depths_that_are_no_powers_of_two(test: str) -> None:
-    """Addresses that a memory's address bits can name and the memory does not have."""
+@pytest.mark.parametrize(("test", "config"), [("random", "8x4"), ("errors", "8x4"), ("errors", "8x4x")])
+def test_depths_that_are_no_powers_of_two(test: str, config: str) -> None:
+    """Addresses that a memory's address bits can name and the memory does not have. Only here a lane can name
+    a group that is none, and meet other errors, those of the slots too.
+    """
     depths = {
         "feature_depth": 1002,
         "acc_words": 21,
@@ -140,9 +142,8 @@ def test_depths_that_are_no_powers_of_two(test: str) -> None:
         "lane_depth": 5001,
     }
     depths |= {"group_depth": 1501, "tap_depth": 701, "edge_depth": 91, "filter_depth": 333}
-    check(
-        runner.run(TESTS[test], "verilator", replace(CONFIGS["8x4"], name="odd", **cast(Any, depths)), seed=1)
-    )
+    odd = replace(CONFIGS[config], name=f"{config}odd", **cast(Any, depths))
+    check(runner.run(TESTS[test], "verilator", odd, seed=1))
 
 
 def test_deep_memories() -> None:
