@@ -236,9 +236,9 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         end
     end
 
-    // cycle 4: a shifted read also takes the next word
-    wire signed [WORD_BITS-1:0] last_word = word_4_reg + {{WORD_BITS-1{1'b0}}, shift_4_reg != {SHIFT{1'b0}}};
-    wire                        word_out  = word_4_reg < 0 || last_word >= FEATURE_DEPTH;
+    // cycle 4: a shifted read also takes the next word, whose number needs one more bit
+    wire signed [WORD_BITS:0] last_word = {word_4_reg[WORD_BITS-1], word_4_reg} + {{WORD_BITS{1'b0}}, shift_4_reg != {SHIFT{1'b0}}};
+    wire                      word_out  = word_4_reg < 0 || last_word >= FEATURE_DEPTH;
 
     assign read_bad[g] = used_4_reg && word_out;
 

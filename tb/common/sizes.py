@@ -58,8 +58,7 @@ LARGEST = ArrayConfig(
 )
 
 # Such deep memories that every field of a record can be near its end; a test loads only the words it needs.
-# Banks deeper than half of what 16 bits address are not read right (`last_word` of psa_fetch wraps).
-DEEP = replace(LARGEST, name="deep", size=4, group=2, feature_depth=32768, group_depth=65535)
+DEEP = replace(LARGEST, name="deep", size=4, group=2, group_depth=65535)
 
 
 # Machines with an XOR decoder: with history, without, and with digits in its slots.

@@ -18,8 +18,8 @@ Corners:
 - a result written while its bank is read
 - reset with lanes in the pipeline
 - reads of the out stream
-- in memories of 65,536 words and banks of 32,768: lanes, groups, taps, edges and words next to every power of
-  two, to the ends of every field
+- in memories of 65,536 words: lanes, groups, taps, edges and words next to every power of two, to the ends of
+  every field, and the farthest words that a read can ask for
 """
 
 from __future__ import annotations
@@ -377,19 +377,21 @@ async def tables(dut: Any) -> None:
     fetch.bench.done(**seen)
 
 
-@cocotb.test(skip=DEEP)
+@cocotb.test()
 async def reads_of_the_out_stream(dut: Any) -> None:
     rng = numpy_rng("out")
     fetch = Fetch(dut)
     config = fetch.config
+    last = config.feature_depth - 1
+    addresses = landmarks(last) if DEEP else list(range(last + 1))
     await fetch.reset()
     for bank in range(config.group):
-        for address in range(config.feature_depth):
+        for address in addresses:
             await fetch.write(bank, address, rng.integers(-128, 128, config.size).tolist())
     asked: list[int] | None = None
     reads = 0
     for _ in range(200):
-        bank, address = edgy(rng, 0, config.group - 1), edgy(rng, 0, config.feature_depth - 1)
+        bank, address = edgy(rng, 0, config.group - 1), addresses[edgy(rng, 0, len(addresses) - 1)]
         ask = chance(rng, 0.7)
         await fetch.cycle(**({"out_rd_en": 1, "out_rd_bank": bank, "out_rd_word": address} if ask else {}))
         if asked is not None:
@@ -467,20 +469,22 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
             ):
                 seen[name] += value == end - 1
         await fetch.load_tables()
-        # and three that stop the machine: a group, a tap and a word past the last
+        # and four that stop the machine: a group, a tap and words past the last
         free = next(lane for lane in range(config.lane_depth) if lane not in fetch.lanes)
         last_group, last_tap = config.group_depth - 1, config.tap_depth - 1
         spoilt: list[tuple[str, dict[str, int]]] = [
             ("beyond_the_groups", {"issue_word": 0, "issue_tap_row": 0}),
             ("beyond_the_taps", {"issue_word": 0, "issue_tap_row": last_tap}),
             ("outside", {"issue_word": MAX_WORD, "issue_tap_row": 0}),
+            # twice the depth less one, in a pixel that is not the word's first
+            ("outside", {"issue_word": MAX_WORD, "issue_tap_row": 1}),
         ]
         for n in rng.permutation(len(issues)).tolist():
             await check_issue(fetch, issues[n], rng)
             seen["bundles"] += 1
         fetch.lanes = {free: config.group_depth, free + 1: last_group}
         fetch.groups = {last_group: [(1, last_word, 1)] * config.group}
-        fetch.taps = {1: (t - 1, 0, 0)}
+        fetch.taps = {1: (t - 1, 0, 0), 2: (t + 1, 0, 0)}
         await fetch.load_tables()
         for name, pins in spoilt:
             lane = free if name == "beyond_the_groups" else free + 1

@@ -13,7 +13,7 @@ Corners:
 - two errors in one wave
 - the layer's last word; its last column ends the layer whether or not it is written
 - reset with words in the pipeline
-- in memories of 65,536 filters and 32,768 words: filters, bases and words next to every power of two
+- in memories of 65,536 words: filters, bases and words next to every power of two
 """
 
 from __future__ import annotations
