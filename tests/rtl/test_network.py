@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
@@ -103,6 +104,34 @@ def test_a_network_on_icarus(task: Task, tmp_path: Path) -> None:
     outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, "tight_subword", tmp_path))
     assert outcome.passed, outcome.message
     assert outcome.result["mismatches"] == 0
+
+
+def test_more_than_256_classes(sim: str, tmp_path: Path) -> None:
+    """Labels that need more than 8 bits reach the accuracy that is taken of the RTL's logits."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 300))
+    with torch.no_grad():
+        module[1].weight.zero_()
+        module[1].bias.zero_()[299] = 5
+    images, labels = torch.rand(8, 1, 2, 2), torch.full((8,), 299)
+    many = Task(
+        name="many",
+        module=module,
+        input_shape=(1, 2, 2),
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+        prepare=lambda batch, _: batch,
+        keep=(),
+        start="set by hand",
+        data="noise",
+    )
+    recipe = Recipe(get_scheme("dense"), 1.0, SMALL, replace(BUDGET, epochs=0))
+    compress(many, recipe, tmp_path, measure_start(many, SMALL))
+    outcome = run("network", sim, SMALL, 2, tmp_path / "network.npz")
+    assert outcome.passed, outcome.message
+    result = outcome.result
+    assert (result["accuracy"], result["mismatches"], result["images"]) == (1.0, 0, 2)
 
 
 def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
