@@ -73,6 +73,15 @@ class Bench:
             await self.edge
             self.number += cycles
 
+    async def sweep(self, name: str, values: Iterable[int]) -> None:
+        """A cycle for each of these values of an input, with the others as in the last one, and nothing
+        compared: to fill a memory.
+        """
+        for value in values:
+            self.inputs[name].value = value
+            await self.edge
+            self.number += 1
+
     def expect(self, **values: int) -> None:
         """Compares outputs of the cycle that has just ended. An X is always wrong."""
         for name, value in values.items():

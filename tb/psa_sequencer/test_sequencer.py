@@ -18,15 +18,15 @@ Corners:
   layer
 - an error elsewhere in any cycle, END included; reset in any cycle
 - START after an error, which must do nothing
-- in memories of 65,536 words: every field past every power of two, counters past 32,768, the error at program
-  word 65,536
+- in memories of 65,536 words: every field past every power of two, counters past 32,768 (passes as far as
+  there are lanes), the error at program word 65,536
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise, repeat
 from typing import Any
 
 import cocotb
@@ -99,8 +99,17 @@ def error(code: ErrorCode, info: int) -> dict[str, int]:
     return {"err_valid": 1, "err_code": code, "err_info": info}
 
 
-def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
-    """From the cycle after START. The last step is that of END or of an error."""
+# Whether the outputs of a lane are compared; its word in the layer, its pass and its tile are given.
+Watch = Callable[[int, int, int], bool]
+UNWATCHED = Step()  # issues some lane
+
+
+def timeline(
+    program: Program, config: ArrayConfig, rng: np.random.Generator, watch: Watch = lambda *_: True
+) -> Iterator[Step]:
+    """From the cycle after START. The last step is that of END or of an error. The step of a lane for which
+    `watch` is false is `UNWATCHED`.
+    """
     pc, followed = program.start, False
     while True:
         if pc >= config.program_depth:
@@ -114,20 +123,22 @@ def timeline(program: Program, config: ArrayConfig, rng: np.random.Generator) ->
         if record.opcode == OPCODE_END:
             yield Step().also(done=1)
             return
-        steps = {OPCODE_LAYER: layer, OPCODE_OUT: packet}.get(record.opcode)
-        if steps is None:
+        if record.opcode not in (OPCODE_LAYER, OPCODE_OUT):
             yield Step().also(**error(ErrorCode.PROGRAM_OPCODE, pc))
             return
-        for step in steps(record, pc, program.tiles, config, rng):
+        steps = (
+            layer(record, pc, program.tiles, config, rng, watch)
+            if record.opcode == OPCODE_LAYER
+            else packet(record, pc, config, rng)
+        )
+        for step in steps:
             yield step
             if step.outputs["err_valid"]:
                 return
         pc, followed = pc + 1, record.opcode == OPCODE_LAYER and record.gap > 0
 
 
-def packet(
-    record: RecordWord, pc: int, _tiles: Mapping[int, TileWord], config: ArrayConfig, rng: np.random.Generator
-) -> Iterator[Step]:
+def packet(record: RecordWord, pc: int, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
     bank, base, words = record.words, record.phases, record.chunk_words
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
         yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
@@ -140,7 +151,12 @@ def packet(
 
 
 def layer(
-    record: RecordWord, pc: int, tiles: Mapping[int, TileWord], config: ArrayConfig, rng: np.random.Generator
+    record: RecordWord,
+    pc: int,
+    tiles: Mapping[int, TileWord],
+    config: ArrayConfig,
+    rng: np.random.Generator,
+    watch: Watch,
 ) -> Iterator[Step]:
     field_error = error(ErrorCode.PROGRAM_FIELD, pc)
     total, t = record.words * record.phases, config.size
@@ -173,6 +189,9 @@ def layer(
                     yield Step().also(**field_error)
                     return
                 last_word = at == chunk_words[-1] and index == tile.passes - 1
+                if not watch(at, index, number):
+                    yield from repeat(UNWATCHED, t)
+                    continue
                 for row in range(t):
                     step = Step().also(
                         issue_valid=1,
@@ -394,9 +413,11 @@ class Sequencer:
         await self.bench.reset(**{name: 0 for name in self.idle if name != "rst"})
 
     async def load(self, program: Program) -> None:
-        for address, tile in program.tiles.items():
+        for tile, alike in groupby(sorted(program.tiles), key=lambda address: program.tiles[address]):
+            first, *others = alike
             entry = (tile.lane_base, tile.passes, tile.filter_base, tile.slot_base)
-            await self.cycle(STOPPED, ld_tile=1, ld_addr=address, ld_data=word(self.memories["TILE"], entry))
+            await self.cycle(STOPPED, ld_tile=1, ld_addr=first, ld_data=word(self.memories["TILE"], entry))
+            await self.bench.sweep("ld_addr", others)
         for address, record in program.records.items():
             values = tuple(getattr(record, name) for name in PROGRAM_FIELDS)
             await self.cycle(
@@ -528,7 +549,7 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
 # deep memories
 
 SHOWN = 40  # cycles of a program that is begun and cut off
-AROUND = 6  # cycles that are compared before and after a counter passes a power of two
+AROUND = 2  # words, passes or tiles that are compared before and after a counter passes a power of two
 
 
 def one_layer(start: int = 0, tile: TileWord | None = None, tiles: int = 1, **fields: int) -> Program:
@@ -563,8 +584,12 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
             yield "start", one_layer(mark, words=2)
         yield "start", one_layer(mark - 2, phases=2) if mark < MAX_16 else one_layer(MAX_16 - 1)
         yield "out_words", outs(config, 1, 0, min(mark, config.feature_depth))
+        # an address of 17 bits, which is that of another word in 16
+        yield "beyond", one_layer(phases=2, edge_base=MAX_16, edge_stride=mark)
+        yield "beyond", one_layer(phases=2, tap_base=MAX_16, tap_stride=mark)
         base = min(mark, config.feature_depth - 1)
         yield "out_base", outs(config, 0, base, config.feature_depth - base)
+    yield "beyond", one_layer(words=2, edge_base=MAX_16)
     for mark in (1 << power for power in range(7)):
         yield "gap", one_layer(gap=min(MAX_GAP, mark + 2))
 
@@ -600,31 +625,50 @@ async def the_end_of_a_full_program_memory(dut: Any) -> None:
     sequencer.bench.done()
 
 
+NEAR = {mark + k for mark in landmarks(MAX_16) for k in range(-AROUND, AROUND + 1)}
+
+
+def watch_word(at: int, _index: int, _number: int) -> bool:
+    return at in NEAR
+
+
+def watch_pass(_at: int, index: int, _number: int) -> bool:
+    return index in NEAR
+
+
+def watch_tile(_at: int, _index: int, number: int) -> bool:
+    return number in NEAR
+
+
+def long_programs(config: ArrayConfig) -> Iterator[tuple[str, Program, Watch]]:
+    """For each counter a program that runs it past 2^15. In one of two passes, the second returns to the
+    beginning of each chunk.
+    """
+    two, long = TileWord(0, 2, 0), (1 << 15) + AROUND
+    yield "chunk_words", one_layer(words=long, chunk_words=long), watch_word
+    # ends in an error, at the first word that a bank of 65,536 does not have
+    yield "words", one_layer(words=MAX_16, phases=2, chunk_words=3, tile=two), watch_word
+    phases = {"phases": long, "chunk_words": 3, "tap_stride": 1, "edge_stride": 1}
+    yield "phases", one_layer(**phases, tile=two), watch_word
+    # all lanes that a memory can have are 2^14 passes
+    yield "passes", one_layer(tile=TileWord(0, config.lane_depth // config.size, 0)), watch_pass
+    tiles = {n: TileWord(n, 1, n) if n in NEAR else TileWord(0, 1, 0) for n in range(long)}
+    record = RecordWord(OPCODE_LAYER, 1, 1, 1, tiles=len(tiles))
+    yield "tiles", Program({0: record, 1: RecordWord(OPCODE_END)}, tiles, 0), watch_tile
+
+
 @cocotb.test(skip=not DEEP)
 async def counters_past_every_power_of_two(dut: Any) -> None:
-    """Words, phases and passes, one after the other. The cycles around each power of two are compared."""
+    """Words, phases, passes and tiles, one after the other. Those around each power of two are compared."""
     sequencer = Sequencer(dut)
-    config, t = sequencer.config, sequencer.config.size
-    most = (1 << 13) + 2
-    long = {
-        "words": one_layer(words=config.feature_depth, chunk_words=config.feature_depth),
-        "phases": one_layer(phases=(1 << 13) + 2, chunk_words=3, tap_stride=1, edge_stride=1),
-        "passes": one_layer(tile=TileWord(0, (1 << 13) + 2, 0)),
-        "tiles": Program(
-            {0: RecordWord(OPCODE_LAYER, 1, 1, 1, tiles=most), 1: RecordWord(OPCODE_END)},
-            {n: TileWord(n, 1, n) for n in range(most)},
-            0,
-        ),
-    }
-    for program in long.values():
+    counted = {}
+    for name, program, watch in long_programs(sequencer.config):
         await sequencer.reset()
         await sequencer.load(program)
         await sequencer.start(program)
-        marks = {n * t + k for n in landmarks(MAX_16) for k in range(-AROUND, AROUND)}
         skipped = 0
-        # the first lane is issued in the fifth cycle
-        for number, step in enumerate(timeline(program, config, sequencer.rng), start=-4):
-            if step.outputs["issue_valid"] and number not in marks:
+        for step in timeline(program, sequencer.config, sequencer.rng, watch):
+            if step is UNWATCHED:
                 skipped += 1
                 continue
             if skipped:
@@ -633,4 +677,5 @@ async def counters_past_every_power_of_two(dut: Any) -> None:
                 skipped = 0
             await sequencer.cycle(step.outputs, **step.inputs)
         await sequencer.cycle(STOPPED)
-    sequencer.bench.done(**dict.fromkeys(long, 1))
+        counted[name] = 1
+    sequencer.bench.done(**counted)
