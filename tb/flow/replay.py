@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pymodel.machine.files import write_json
-from pymodel.machine.registers import REGISTERS
+from pymodel.machine.registers import COUNTERS, REGISTERS
 from tb.debug.divergence import STAGES, Divergence, first_divergence
 from tb.debug.probe import read_samples
 from tb.flow import runner
@@ -30,13 +30,25 @@ OUTSIDE = (
     (r"^ASSERT psa_check_axi\w+ m_axis", "psa_out"),
     (r"^ASSERT psa_check_axil", "psa_regs"),
     (r"^ASSERT ", "what this checker of tb/checkers watches"),
+    (
+        r"in one cycle: .*ERROR\.CODE is ",
+        "the order of errors in psa_top, psa_fetch or psa_slots, or psa_regs",
+    ),
     (r"ERROR\.CODE is .*LOAD_", "psa_load, which judges packets"),
-    (r"ERROR\.CODE is ", "psa_sequencer, which judges programs, or psa_load"),
+    (r"ERROR\.CODE is .*\((PROGRAM|TILE)_", "psa_sequencer, which judges programs"),
+    (
+        r"ERROR\.CODE is .*\((GROUP_RANGE|TAP_RANGE|FEATURE_READ)",
+        "psa_fetch, which judges reads",
+    ),
+    (r"ERROR\.CODE is .*\(FEATURE_WRITE", "psa_writeback, which judges writes"),
+    (r"ERROR\.CODE is .*\(SLOT_", "psa_slots, which judges rows of slots"),
+    (rf"read of ({'|'.join(COUNTERS)}) gave", "the counters of psa_regs, or what psa_top has them count"),
     (rf"\b({'|'.join(REGISTERS)})\b.* is \w+, expected|read of \w+ gave", "psa_regs"),
     (
         r"\b(?:\w*cycles|slot_rows|words) is \d+, predicted",
         "the counters of psa_regs, or psa_sequencer, which drives them",
     ),
+    (r"a packet (begins|was taken)", "psa_load, or psa_top, which holds packets back"),
     (r"packet|m_axis|out stream", "psa_out"),
     (r"\birq\b|interrupt", "psa_regs"),
 )

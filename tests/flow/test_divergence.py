@@ -201,6 +201,13 @@ def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
     [
         ("LOAD_SHORT: IRQ_STATUS is 3, expected 2", "psa_regs"),
         ("ERROR.CODE is 1, expected 2 (LOAD_RANGE)", "psa_load"),
+        ("ERROR.CODE is 1, expected 8 (TILE_FIELD)", "psa_sequencer"),
+        ("ERROR.CODE is 7, expected 10 (TAP_RANGE)", "psa_fetch"),
+        ("ERROR.CODE is 11, expected 12 (FEATURE_WRITE)", "psa_writeback"),
+        ("ERROR.CODE is 12, expected 13 (SLOT_RANGE)", "psa_slots"),
+        ("TAP_RANGE and SLOT_RANGE in one cycle: ERROR.CODE is 10, expected 13 (SLOT_RANGE)", "psa_top"),
+        ("read of WORDS gave 0x3, expected 0x4", "the counters of psa_regs"),
+        ("a packet begins in the cycle of START", "psa_load"),
         ("image 0: cycles less stall_cycles is 3742, predicted 3743", "psa_regs"),
         (
             (
