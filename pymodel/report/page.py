@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import write_text
 from pymodel.report.pareto import pareto
 from pymodel.report.record import by_network, by_point, read_reports
 from pymodel.report.tables import (
@@ -45,7 +46,8 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
 
     Pictures beside the reports are shown if they are named as in `picture_name`. They are copied if that
     folder is another one. `command`, which made the reports, is printed. The same files give the same bytes.
-    Raises `TatamiError` as `read_reports` does, and for a picture of a network that has no report.
+    Raises `TatamiError` as `read_reports` does, for a picture of a network that has no report, and if the
+    page cannot be written.
     """
     found = read_reports(reports)
     folder = out.with_suffix("")
@@ -108,7 +110,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
         fastest=FASTEST,
         baseline=BASELINE,
     )
-    out.write_text(re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n", encoding="utf-8")
+    write_text(out, re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n")
 
 
 def _pictures(reports: Path, networks: set[str], plots: set[str]) -> dict[Path, tuple[str, str, str]]:

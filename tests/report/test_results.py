@@ -187,6 +187,16 @@ def test_the_exit_status_is_from_that_of_the_runs_not_their_words(
     assert results.main([f"--out={page}"]) == status
 
 
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    page.mkdir()
+    page.with_suffix("").mkdir()
+    kept = next((results.ROOT / "docs" / "results").glob("digits-*.json"))
+    shutil.copy(kept, page.with_suffix(""))
+    with pytest.raises(TatamiError, match=f"{page}: cannot be written: Is a directory"):
+        results.main([f"--out={page}", "--page=1"])
+
+
 def test_a_report_of_another_budget_is_no_result(tmp_path: Path) -> None:
     run = CompressionRun("resnet20", "tight", 4, 1, PlannedBudget(epochs=2, batch=64, precision="bfloat16"))
     assert not run.done(tmp_path)
