@@ -116,9 +116,9 @@ def compress(
         fresh,
     )
     made = lowered(task, recipe, trained)
+    made.image.save(out / "image.bin")
     check(task, made, out)
     report = account(task, recipe, made, start)
-    made.image.save(out / "image.bin")
     title = f"{task.name}, {recipe.scheme.name} at {recipe.ratio:g}x"
     picture(made.network, trained.plans, out / "matrix.png", title)
     network_file.save(kept(task, made, report, start), out / "network.npz")

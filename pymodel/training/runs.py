@@ -134,9 +134,13 @@ def plan(
 ) -> tuple[list[CompressionRun], list[str]]:
     """The runs, and the networks that are left out because their files are not given.
 
-    `weights`: a state_dict for each network. `epochs`: replaces the number in the entries, if given.
-    `compiles`: whether `torch.compile` works here.
+    `weights`: a state_dict for each network; one that needs none is refused. `epochs`: replaces the number in
+    the entries, if given. `compiles`: whether `torch.compile` works here.
     """
+    wanted = list(dict.fromkeys(entry.network for entry in entries if "weights" in entry.needs))
+    for network in weights:
+        if network not in wanted:
+            raise TatamiError(f"WEIGHTS: '{network}' takes none; those that do: {', '.join(wanted)}")
     runs, left_out = [], []
     for entry in entries:
         files = {"weights": weights.get(entry.network), "data": data}

@@ -119,6 +119,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         ("--epochs=-1", "epochs is -1.0, must be in 0.."),
         ("--epochs=few", "EPOCHS 'few' is not a number"),
         ("--page=2", "PAGE 2 is outside 0..1"),
+        (f"--weights=vgg={__file__}", "WEIGHTS: 'vgg' takes none; those that do: resnet20, resnet56"),
     ):
         with pytest.raises(TatamiError, match=message):
             results.main([option])
