@@ -19,7 +19,7 @@ from rich.table import Table
 from pymodel.machine.errors import TatamiError
 from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
-from tb.flow import hunt, runner
+from tb.flow import hunt, simulators
 from tb.flow.processes import processes
 
 
@@ -33,7 +33,7 @@ def main(bug: str, jobs: int) -> int:
     if not chosen:
         raise TatamiError(f"BUG '{bug}' matches no bug; there are: {', '.join(one.name for one in known)}")
     for sim in {hunt.simulator(one) for one in chosen}:
-        runner.check_simulator(sim)
+        simulators.check_simulator(sim)
 
     started = time.monotonic()
     verdicts: list[hunt.Verdict] = []

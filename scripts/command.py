@@ -26,12 +26,12 @@ from rich.console import Console
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import ROOT
-from tb.flow import runner
+from scripts.supervise import INTERRUPTED, imported
+from tb.flow import simulators
 
 JOBS = len(os.sched_getaffinity(0))  # cores that this process may use
 MAX_JOBS = 1024
 WIDTH = 140  # of tables in a pipe
-INTERRUPTED = 128 + 2  # as in a shell: ended by signal 2
 
 # `make` puts the variables of its command line here. Each must be read. Empty if make had several goals.
 GIVEN = "MAKE_GIVEN"
@@ -78,7 +78,7 @@ def simulator(sim: str) -> None:
     """Raises `TatamiError` if `sim` cannot run. Icarus is installed first, if that needs no password."""
     if sim == "icarus":
         subprocess.run([ROOT / "scripts" / "install_icarus.sh"], check=False)
-    runner.check_simulator(sim)
+    simulators.check_simulator(sim)
 
 
 # Types of variables
@@ -254,6 +254,7 @@ def without_variables(environment: Mapping[str, str], commands: Iterable[Command
 def said(name: str, body: Callable[[], int]) -> int:
     """The exit status of `body`. An error for the user is printed as one line on stderr."""
     try:
+        imported()
         return body()
     except TatamiError as error:
         return _line(name, str(error), error.status)

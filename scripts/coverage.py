@@ -19,6 +19,7 @@ from tb.flow.coverage import exclusions, report
 from tb.flow.coverage.merge import merge
 from tb.flow.coverage.runs import load
 from tb.flow.coverage.runs import run_all as carry_out
+from tb.flow.sources import rtl_sources
 
 
 @command("coverage")
@@ -38,7 +39,7 @@ def main(jobs: int, runs: str, made: tuple[str, ...]) -> int:
 
     for message in failed:
         print(f"FAILED {message}")
-    sources = runner.rtl_sources()
+    sources = rtl_sources()
     coverage = merge(folders, excluded, sources)
     report.show(coverage, out)
     figures = report.figures(coverage)

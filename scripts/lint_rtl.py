@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pymodel.machine.config import CONFIGS
-from pymodel.machine.errors import TatamiError
-from tb.flow import runner
+from scripts.command import command
+from tb.flow import runner, simulators
+from tb.flow.sources import checker_sources, rtl_sources
 from tb.flow.testlist import CHECKED_TOP
 
 WAIVERS = "rtl/psa.vlt"
 
 
+@command("lint")
 def main() -> int:
-    rtl, checkers = runner.rtl_sources(), runner.checker_sources()
+    rtl, checkers = rtl_sources(), checker_sources()
     clean = all([lint("psa_top", rtl), lint(CHECKED_TOP, rtl + checkers)])
     if clean:
         print(
@@ -45,7 +47,7 @@ def lint(top: str, files: Sequence[Path]) -> bool:
                 "--lint-only",
                 "--quiet",
                 "-Wall",
-                *runner.VERILATOR_LANGUAGE,
+                *simulators.VERILATOR_LANGUAGE,
                 "--top-module",
                 top,
                 *generics,
@@ -56,21 +58,27 @@ def lint(top: str, files: Sequence[Path]) -> bool:
         if shutil.which("iverilog"):
             generics = [f"-P{top}.{name}={value}" for name, value in parameters]
             commands.append(
-                ["iverilog", "-g2005", *runner.ICARUS_WARNINGS, "-t", "null", "-s", top, *generics, *sources]
+                [
+                    "iverilog",
+                    "-g2005",
+                    *simulators.ICARUS_WARNINGS,
+                    "-t",
+                    "null",
+                    "-s",
+                    top,
+                    *generics,
+                    *sources,
+                ]
             )
-        with runner.environment(runner.verilator_env()):
-            for command in commands:
-                done = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True, check=False)
+        with simulators.environment(simulators.verilator_env()):
+            for arguments in commands:
+                done = subprocess.run(arguments, cwd=runner.ROOT, capture_output=True, text=True, check=False)
                 output = done.stdout + done.stderr
                 if done.returncode or output:
-                    print(f"{command[0]}, {top}, configuration {config.name}:\n{output}", file=sys.stderr)
+                    print(f"{arguments[0]}, {top}, configuration {config.name}:\n{output}", file=sys.stderr)
                     clean = False
     return clean
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TatamiError as error:
-        print(f"lint_rtl: {error}", file=sys.stderr)
-        sys.exit(2)
+    main.run()

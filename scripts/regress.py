@@ -1,6 +1,6 @@
 """Run many seeds of many tests: `make regress`. Ends with one line `REGRESS {json}`.
 
-Exit status 0 if all passed, 1 if not, 2 for bad input.
+Exit status 0 if all passed, 1 if not, 2 for bad input, 130 for one that was interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from rich.table import Table
 from pymodel.machine.config import CONFIGS, get_config
 from scripts.command import Choice, Integer, command, console, integer, simulator, variable
 from scripts.command import jobs as workers
-from tb.flow import regress, runner
+from scripts.supervise import INTERRUPTED
+from tb.flow import regress, runner, simulators
 from tb.flow.testlist import BLOCK_TESTS, TESTS
 
 DEFAULT_SEEDS = 20
@@ -35,7 +36,7 @@ MESSAGE_LINES = 5
 @command("regress")
 @variable("N", Integer(1, MAX_SEEDS), DEFAULT_SEEDS, "number of seeds")
 @variable("TESTS", default="*", what="globs of the tests, with commas between them")
-@variable("SIM", Choice(runner.SIMULATORS), runner.SIMULATORS[0], "the simulator")
+@variable("SIM", Choice(simulators.SIMULATORS), simulators.SIMULATORS[0], "the simulator")
 @variable("CONFIG", what="one configuration (default: all of them in turn)")
 @variable("SEED", what="the first seed (default 1)")
 @workers()
@@ -67,7 +68,9 @@ def main(n: int, tests: str, sim: str, config: str | None, seed: str | None, job
     out.print(tests_table(journal.records))
     show_failures(regress.buckets(journal.records), jobs, finished, out)
     print("REGRESS", json.dumps(summary))
-    return 0 if finished and not failed else 1
+    if not finished:
+        return INTERRUPTED
+    return 1 if failed else 0
 
 
 def show_failures(found: list[regress.Bucket], workers: int, finished: bool, console: Console) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pymodel.machine.errors import TatamiError
 from scripts.command import command, console, variable, working
 from tb.flow import failure as kept
-from tb.flow import runner
+from tb.flow import simulators
 from tb.flow.replay import replay
 
 
@@ -21,7 +21,7 @@ def main(failure: str | None) -> int:
     if not failure:
         raise TatamiError(f"FAILURE is not given: the folder of a failure below {kept.shown(kept.FAILURES)}")
     failed = kept.load(Path(failure))
-    runner.check_simulator(failed.sim)
+    simulators.check_simulator(failed.sim)
     print(f"{failed.test.name} on {failed.sim}, configuration {failed.config.name}, seed {failed.seed}:")
     print(*failed.message.splitlines()[:3], sep="\n")
 

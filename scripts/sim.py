@@ -29,7 +29,7 @@ from scripts.command import (
     working,
 )
 from scripts.show import rows_table, summary_table
-from tb.flow import prepare, runner
+from tb.flow import prepare, runner, simulators
 from tb.flow.blocks import BLOCKS
 from tb.flow.simulate import SYSTEMS_TEST, is_table, simulate, together
 from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
@@ -41,7 +41,7 @@ WIDTH = 160
 @command("sim")
 @click.option("--list", "listed", is_flag=True, help="list the tests, configurations and simulators")
 @variable("TEST", default=DEFAULT_TEST, what="one of --list")
-@variable("SIM", Choice(runner.SIMULATORS), runner.SIMULATORS[0], "the simulator")
+@variable("SIM", Choice(simulators.SIMULATORS), simulators.SIMULATORS[0], "the simulator")
 @variable("CONFIG", what=f"array, rows x group (default {DEFAULT_CONFIG}; for a network {NETWORK_CONFIG})")
 @variable("SEED", Integer(0, runner.MAX_SEED), 1, "seed of all random numbers")
 @variable("IMAGES", what="number of images to run")
@@ -123,7 +123,7 @@ def show_list(on: Console) -> None:
     on.print(rows_table("configurations", configs))
     schemes = [{"SCHEME": scheme.name, "what": scheme.summary} for scheme in SCHEMES.values()]
     on.print(rows_table("compression schemes, for make compress", schemes))
-    print("simulators:", ", ".join(runner.SIMULATORS))
+    print("simulators:", ", ".join(simulators.SIMULATORS))
 
 
 if __name__ == "__main__":

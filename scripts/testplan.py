@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from scripts.command import command, console
+from tb.flow.simulators import SIMULATORS
 from tb.flow.testplan import last_results
 from tb.flow.testplan import plan as testplan
 
@@ -40,8 +41,7 @@ def table(plan: list[testplan.Testpoint], there: testplan.Registry, last: last_r
         rows.add_column(name)
     for point in plan:
         failed = any(
-            passed < runs
-            for passed, runs in (testplan.runs_of(point, sim, last) for sim in testplan.runner.SIMULATORS)
+            passed < runs for passed, runs in (testplan.runs_of(point, sim, last) for sim in SIMULATORS)
         )
         rows.add_row(
             point.feature,

@@ -21,7 +21,7 @@ from tb.common import settings
 from tb.common.settings import Options, Parameter
 from tb.debug import suspect
 from tb.debug.suspect import Suspect
-from tb.flow import provenance, runner
+from tb.flow import provenance, runner, simulators
 from tb.flow.testlist import TestSpec
 
 FAILURES = runner.BUILD / "failures"
@@ -33,7 +33,7 @@ class Record(Fields):
     """failure.json: how to run it again, what was said, and with what tools."""
 
     test: TestSpec
-    sim: runner.Simulator
+    sim: simulators.Simulator
     config: ArrayConfig
     seed: int = Field(ge=0, le=runner.MAX_SEED)
     options: Options

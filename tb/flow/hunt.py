@@ -14,9 +14,10 @@ from pymodel.machine.errors import TatamiError
 from tb.checkers import mutants
 from tb.common.bugs import BLOCK_DIFFERS, BUGS_FILE, COPIES, Bug, load_bugs, plant, refuse
 from tb.common.settings import Options
-from tb.flow import failure, runner
+from tb.flow import build, failure, runner, simulators
 from tb.flow.blocks import BLOCKS
 from tb.flow.replay import outside, replay
+from tb.flow.sources import FILE_LIST, checker_sources, rtl_sources
 from tb.flow.testlist import BLOCK_TESTS, CHECKED_TOP, TESTS, TestSpec
 
 # All checkers' bugs in one build, chosen in turn by one run.
@@ -50,18 +51,18 @@ def known_bugs(path: Path = BUGS_FILE) -> list[Bug]:
 def misfits(bug: Bug) -> Iterator[str]:
     """Why a bug cannot be planted or hunted."""
     file = runner.ROOT / bug.file
-    if file in runner.rtl_sources():
+    if file in rtl_sources():
         try:
             bug.edit.applied(file.read_text())
         except TatamiError as error:
             yield str(error)
     else:
-        yield f"{bug.file} is not in {runner.FILE_LIST.relative_to(runner.ROOT)}"
+        yield f"{bug.file} is not in {FILE_LIST.relative_to(runner.ROOT)}"
     if bug.test and bug.test not in TESTS:
         yield f"test {bug.test!r} is unknown; valid: {', '.join(TESTS)}"
     if bug.block and bug.block not in BLOCKS:
         yield f"block {bug.block!r} is unknown; valid: {', '.join(BLOCKS)}"
-    checkers = [source.stem for source in runner.checker_sources()]
+    checkers = [source.stem for source in checker_sources()]
     if bug.checker and bug.checker not in checkers:
         yield f"checker {bug.checker!r} is unknown; valid: {', '.join(checkers)}"
     if bug.config not in CONFIGS:
@@ -77,7 +78,7 @@ def simulator(bug: Bug) -> str:
 
 def hunts(bugs: Sequence[Bug]) -> list[list[Bug]]:
     """The bugs in the groups that are hunted at once: those of the checkers in one run for each simulator."""
-    inside = [[bug for bug in bugs if bug.checker and simulator(bug) == sim] for sim in runner.SIMULATORS]
+    inside = [[bug for bug in bugs if bug.checker and simulator(bug) == sim] for sim in simulators.SIMULATORS]
     return [[bug] for bug in bugs if not bug.checker] + [group for group in inside if group]
 
 
@@ -98,8 +99,8 @@ def hunt(group: Sequence[Bug]) -> list[Verdict]:
 
 def planted(bug: Bug) -> list[Path]:
     """The sources of the bug's test, with the bug."""
-    checkers = runner.checker_sources() if bug.test and TESTS[bug.test].top == CHECKED_TOP else []
-    return plant([bug.edit], runner.rtl_sources() + checkers, COPIES / bug.name)
+    checkers = checker_sources() if bug.test and TESTS[bug.test].top == CHECKED_TOP else []
+    return plant([bug.edit], rtl_sources() + checkers, COPIES / bug.name)
 
 
 def options(bug: Bug) -> Options:
@@ -218,9 +219,9 @@ def asserted(log: str, case: dict[str, Any]) -> set[tuple[str, str]]:
 
 def run_inside(sim: str, bugs: Sequence[Bug] = ()) -> runner.RunResult:
     """All cases of `INSIDE` in one build, with `bugs` as they are given and the others as in the registry."""
-    sources = runner.rtl_sources() + runner.checker_sources()
+    sources = rtl_sources() + checker_sources()
     changed = [bug for bug in bugs if bug not in mutants.BUGS]
-    folder = COPIES / f"checkers-{runner.digest([repr(bug.edit) for bug in changed])[:8]}"
+    folder = COPIES / f"checkers-{build.digest([repr(bug.edit) for bug in changed])[:8]}"
     return runner.run(INSIDE, sim, mutants.CONFIG, 1, sources=mutants.mutate(sources, folder, changed))
 
 

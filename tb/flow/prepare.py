@@ -8,8 +8,10 @@ import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
 from pymodel.cost.counts import image_cost
@@ -65,19 +67,39 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     The meta data of what is kept for the test also has `dense`, the network with nothing skipped, and
     `plain`, the image without an XOR decoder. Raises `TatamiError` for files that are missing or do not fit.
     """
+    found = _network(name, config, seed, images, source)
+    if name in SYSTEMS:
+        config = array_for(get_scheme(SYSTEMS[name].scheme), config)
+    _check_fits(found, config, images)
+    without = replace(config, xor_inputs=0, xor_history=0)
+    plain = image = _compiled(found, without)
+    if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
+        config = with_decoder(without, image_tiles(plain))
+    if config.xor_inputs:
+        image = _compiled(found, config)
+    meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
+    whole = Kept(found.network, found.images, found.labels, meta, found.plans)
+    return Prepared(image.config, Options(network=str(_folder(whole, image, config.name))))
+
+
+def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Kept:
+    """The network itself, of what the user gives."""
     weights, data = source.weights, source.data
     if name in SYSTEMS:
         if weights is not None or data is not None:
             raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
-        found, config = systems.load(name), array_for(get_scheme(SYSTEMS[name].scheme), config)
-    elif name == RESNET:
-        found = _resnet(config, seed, images, weights, data)
-    else:
-        if data is not None:
-            raise TatamiError(f"DATA '{data}': the network of this test brings its own images")
-        if weights is None:
-            raise TatamiError("WEIGHTS is not given: a network.npz that `make compress` wrote")
-        found = network_file.load(weights)
+        return systems.load(name)
+    if name == RESNET:
+        return _resnet(config, seed, images, weights, data)
+    if data is not None:
+        raise TatamiError(f"DATA '{data}': the network of this test brings its own images")
+    if weights is None:
+        raise TatamiError("WEIGHTS is not given: a network.npz that `make compress` wrote")
+    return network_file.load(weights)
+
+
+def _check_fits(found: Kept, config: ArrayConfig, images: int) -> None:
+    """Raises `TatamiError` for fewer images than asked for, and for an array that it is not planned for."""
     if images > len(found.images):
         raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
     for field in ("size", "group", "weight_bits"):
@@ -86,33 +108,30 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
                 f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for"
                 f" {found.meta[field]}"
             )
-    scheme = str(found.meta.get("scheme", "tight"))
-    packing = "dense" if scheme == "dense" else "tight"
-    without = replace(config, xor_inputs=0, xor_history=0)
-    plain = image = _compiled(found, without, packing, scheme)
-    if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
-        config = with_decoder(without, image_tiles(plain))
-    if config.xor_inputs:
-        image = _compiled(found, config, packing, scheme)
-    dense = dense_cost(found.network, without)  # which may be more than a machine holds
-    rows = dense.layers
-    # of the network before compression, where that is known: PENNI's has other layers
+
+
+def _dense(found: Kept, config: ArrayConfig) -> dict[str, Any]:
+    """What nothing skipped would take, which may be more than a machine holds: of the network before
+    compression, where that is known, since PENNI's has other layers; and layer by layer of this one.
+    """
+    dense = dense_cost(found.network, config)
     itself = {
         "cycles": dense.cost.cycles,
         "lanes": dense.lanes,
-        "weights": sum(row["weights"] for row in rows),
+        "weights": sum(row["weights"] for row in dense.layers),
     }
-    before = found.meta.get("dense", itself)
-    without_waits = image_cost(plain).cycles - image_cost(plain).waits
-    meta = {
-        **found.meta,
-        "dense": {**before, "layers": rows},
-        "plain": {"cycles": without_waits, "slot_bits": plain.bits()["SLOT"]},
-    }
-    whole = Kept(found.network, found.images, found.labels, meta, found.plans)
+    return {**found.meta.get("dense", itself), "layers": dense.layers}
 
+
+def _plain(image: Image) -> dict[str, int]:
+    """Of the image without a decoder: its cycles but for waits, and the bits of its slots."""
+    cost = image_cost(image)
+    return {"cycles": cost.cycles - cost.waits, "slot_bits": image.bits()["SLOT"]}
+
+
+def _folder(whole: Kept, image: Image, config: str) -> Path:
+    """The folder of network and image: whole or not at all, whoever else prepares the same."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    # whole or not at all, whoever else prepares the same
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
         draft = Path(scratch)
         network_file.save(whole, draft / NETWORK_FILE)
@@ -120,14 +139,20 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         content = zlib.crc32(
             (draft / IMAGE_FILE).read_bytes(), zlib.crc32((draft / NETWORK_FILE).read_bytes())
         )
-        folder = FOLDER / f"{found.network.name}-{scheme}-{config.name}-{content:08x}"
+        folder = FOLDER / f"{whole.network.name}-{_scheme(whole)}-{config}-{content:08x}"
         folder.mkdir(exist_ok=True)
         for file in (NETWORK_FILE, IMAGE_FILE):
             (draft / file).replace(folder / file)
-    return Prepared(image.config, Options(network=str(folder)))
+    return folder
 
 
-def _compiled(found: Kept, config: ArrayConfig, packing: str, scheme: str) -> Image:
+def _scheme(found: Kept) -> str:
+    return str(found.meta.get("scheme", "tight"))
+
+
+def _compiled(found: Kept, config: ArrayConfig) -> Image:
+    scheme = _scheme(found)
+    packing = "dense" if scheme == "dense" else "tight"
     try:  # the memories of the configuration, if they will do: its build is shared
         return compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
     except CapacityError:
@@ -136,39 +161,45 @@ def _compiled(found: Kept, config: ArrayConfig, packing: str, scheme: str) -> Im
 
 def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Kept:
     if weights is None and data is None:
-        rng = np.random.default_rng(seed)
-        network, plans = prune_once(random_resnet(BLOCKS, rng), get_scheme(SCHEME), RATIO, config, rng)
-        drawn = rng.normal(0, 1, (max(images, CALIBRATED // 16), *SHAPE))
-        return _quantised(
-            network, plans, drawn, drawn[:images], np.zeros(0, np.uint8), config, f"random, seed {seed}"
-        )
+        return _random_resnet(config, seed, images)
     if weights is None or data is None:
         raise TatamiError(
             f"{'WEIGHTS' if weights is None else 'DATA'} is not given: a trained ResNet-20 needs both, a"
             " random one neither"
         )
     test_images, labels = cifar.load_test(data)
-    pictures = cifar.normalise(test_images[:images])
+    pictures, labels = cifar.normalise(test_images[:images]), labels[:images]
     if weights.suffix == ".npz":
-        found = network_file.load(weights)
-        if found.network.input_shape != SHAPE:
-            raise TatamiError(
-                f"{weights}: the network's input has shape {found.network.input_shape}, must be {SHAPE}"
-            )
-        return Kept(
-            found.network,
-            quantise_tensor(pictures, found.meta["scales"][INPUT]),
-            labels[:images],
-            found.meta,
-            found.plans,
-        )
+        return _on_images(weights, pictures, labels)
     network, plans = prune_once(
         _from_state(weights), get_scheme(SCHEME), RATIO, config, np.random.default_rng(seed)
     )
     trained_on = cifar.normalise(cifar.load_train(data)[0][:CALIBRATED]).astype(np.float64)
     return _quantised(
-        network, plans, trained_on, pictures, labels[:images], config, f"{weights.name}, pruned in one shot"
+        network, plans, trained_on, pictures, labels, config, f"{weights.name}, pruned in one shot"
     )
+
+
+def _random_resnet(config: ArrayConfig, seed: int, images: int) -> Kept:
+    rng = np.random.default_rng(seed)
+    network, plans = prune_once(random_resnet(BLOCKS, rng), get_scheme(SCHEME), RATIO, config, rng)
+    drawn = rng.normal(0, 1, (max(images, CALIBRATED // 16), *SHAPE))
+    return _quantised(
+        network, plans, drawn, drawn[:images], np.zeros(0, np.uint8), config, f"random, seed {seed}"
+    )
+
+
+def _on_images(weights: Path, pictures: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8]) -> Kept:
+    """A compressed network on other images than it brings."""
+    found = network_file.load(weights)
+    if found.network.input_shape != SHAPE:
+        raise TatamiError(
+            f"{weights}: the network's input has shape {found.network.input_shape}, must be {SHAPE}"
+        )
+    scale = found.meta.get("scales", {}).get(INPUT)
+    if scale is None:
+        raise TatamiError(f"{weights}: header: field 'meta.scales.{INPUT}' is missing")
+    return Kept(found.network, quantise_tensor(pictures, scale), labels, found.meta, found.plans)
 
 
 def _from_state(weights: Path) -> FloatNetwork:
@@ -187,9 +218,9 @@ def _from_state(weights: Path) -> FloatNetwork:
 def _quantised(
     network: FloatNetwork,
     plans: dict[str, LayerPlan],
-    calibrating: np.typing.NDArray[np.floating],
-    images: np.typing.NDArray[np.floating],
-    labels: np.typing.NDArray[np.uint8],
+    calibrating: npt.NDArray[np.floating],
+    images: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.uint8],
     config: ArrayConfig,
     start: str,
 ) -> Kept:

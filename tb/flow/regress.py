@@ -28,7 +28,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked_lines, write_json
 from tb.common.settings import Options
-from tb.flow import failure, provenance, runner
+from tb.flow import build, failure, provenance, runner, simulators
 from tb.flow.processes import processes
 from tb.flow.replay import replay
 from tb.flow.testlist import TestSpec
@@ -75,7 +75,7 @@ class RunRecord(Fields):
     """
 
     test: str
-    sim: runner.Simulator
+    sim: simulators.Simulator
     config: str
     seed: int = Field(ge=0)
     result: Literal["pass", "fail"]
@@ -226,7 +226,7 @@ def buckets(records: Iterable[RunRecord]) -> list[Bucket]:
 def build_design(design: Design) -> str:
     """Builds; gives the reason if that fails. Runs in a process of the pool."""
     try:
-        runner.build(design.sim, dict(design.parameters), top=design.top)
+        build.build(design.sim, dict(design.parameters), top=design.top)
     except TatamiError as error:
         return str(error)
     return ""

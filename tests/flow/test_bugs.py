@@ -14,7 +14,8 @@ import yaml
 from pymodel.machine.errors import TatamiError
 from scripts import bugs as command
 from tb.common.bugs import BUGS_FILE, Bug, Edit
-from tb.flow import hunt, runner
+from tb.flow import hunt
+from tb.flow.sources import rtl_sources
 
 BUGS = {bug.name: bug for bug in hunt.known_bugs()}
 COUNTER = BUGS["cycle_counter_one_short"]
@@ -118,11 +119,11 @@ def test_a_bug_is_caught_and_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Planted in a copy: the RTL itself stays as it is."""
-    before = [source.read_bytes() for source in runner.rtl_sources()]
+    before = [source.read_bytes() for source in rtl_sources()]
     status, summary, text = hunted(monkeypatch, capsys, COUNTER)
     assert (status, summary["caught"], summary["total"]) == (0, 1, 1)
     assert "cycles less stall_cycles is" in text
-    assert [source.read_bytes() for source in runner.rtl_sources()] == before
+    assert [source.read_bytes() for source in rtl_sources()] == before
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from tb.debug import suspect
 from tb.debug.suspect import Suspect
 from tb.flow import failure, regress, runner
 from tb.flow.coverage import exclusions, runs
+from tb.flow.sources import rtl_sources
 from tb.flow.testlist import TESTS
 from tb.flow.testplan import last_results, plan
 from tests.support import DAMAGED as COUNT
@@ -190,7 +191,7 @@ def test_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         7,
         options=Options(images=1, flip=True),
         parameters=CONFIG.rtl_parameters(),
-        sources=runner.rtl_sources(),
+        sources=rtl_sources(),
     )
     path = kept.folder / failure.RECORD
     content = json.loads(path.read_text())

@@ -14,8 +14,9 @@ from tb.common import settings
 from tb.common.block import Bench
 from tb.common.bugs import Bug
 from tb.common.settings import Settings
-from tb.flow import hunt, runner
+from tb.flow import hunt
 from tb.flow.blocks import BLOCKS
+from tb.flow.sources import rtl_sources
 from tb.flow.testlist import BLOCK_TESTS
 
 SEED = 1
@@ -24,9 +25,7 @@ BROKEN = [bug for bug in hunt.known_bugs() if bug.block]
 
 def test_every_rtl_file_has_a_block_test() -> None:
     """Only the top has none: it is what `tb/psa_top/` tests."""
-    assert {source.stem for source in runner.rtl_sources()} - {"psa_top"} == {
-        block.top for block in BLOCKS.values()
-    }
+    assert {source.stem for source in rtl_sources()} - {"psa_top"} == {block.top for block in BLOCKS.values()}
 
 
 @pytest.mark.parametrize("name", BLOCK_TESTS)

@@ -12,7 +12,7 @@ import pytest
 
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
 from tb.common.settings import Options
-from tb.flow import runner
+from tb.flow import build, runner
 from tb.flow.testlist import TESTS
 
 CONFIG_NAMES = list(CONFIGS)
@@ -112,8 +112,8 @@ ILLEGAL = [
 def test_an_illegal_parameter_stops_elaboration_by_name(
     sim: str, parameters: dict[str, int], name: str
 ) -> None:
-    with pytest.raises(runner.BuildError, match=name):
-        runner.build(sim, CONFIGS["4x2"].rtl_parameters() | parameters)
+    with pytest.raises(build.BuildError, match=name):
+        build.build(sim, CONFIGS["4x2"].rtl_parameters() | parameters)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, parse_json, read_json, read_text, write_text
-from tb.flow import regress, runner
+from tb.flow import regress, runner, simulators
 from tb.flow.coverage.report import POINTS_FILE, PointsFile
 
 FILE = runner.ROOT / "docs" / "testplan.jsonl"
@@ -33,7 +33,7 @@ class TestResult(Fields):
     __test__ = False  # not for pytest to collect
 
     test: str
-    sim: runner.Simulator
+    sim: simulators.Simulator
     passed: int = Field(ge=0)
     runs: int = Field(ge=0)
     seeds: int = Field(ge=0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked_list, read_yaml
 from tb.coverage.points import POINTS
-from tb.flow import runner
+from tb.flow import runner, simulators
 from tb.flow.blocks import BLOCKS
 from tb.flow.testlist import BLOCK_TESTS, TESTS
 from tb.flow.testplan.last_results import FILE as LAST_RESULTS
@@ -199,11 +199,11 @@ def bins_of(point: Testpoint, there: Registry, last: LastResults) -> tuple[int, 
 
 def results_of(point: Testpoint, there: Registry, last: LastResults) -> list[str]:
     """Runs passed on each simulator, and bins hit: `passed/runs`, and `-` where there is nothing to show."""
-    pairs = [*(runs_of(point, sim, last) for sim in runner.SIMULATORS), bins_of(point, there, last)]
+    pairs = [*(runs_of(point, sim, last) for sim in simulators.SIMULATORS), bins_of(point, there, last)]
     return [f"{part}/{whole}" if whole else "-" for part, whole in pairs]
 
 
-RESULT_COLUMNS = (*(f"passed, {sim}" for sim in runner.SIMULATORS), "bins hit")
+RESULT_COLUMNS = (*(f"passed, {sim}" for sim in simulators.SIMULATORS), "bins hit")
 
 HEAD = """# Testplan
 

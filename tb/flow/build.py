@@ -1,0 +1,216 @@
+"""Builds a design for a simulator.
+
+A build is kept under `build/sim/` and used again until its sources, parameters or tools change; a lock lets
+parallel workers share it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.places import BUILD
+from tb.flow.simulators import (
+    ICARUS_ARGS,
+    ICARUS_LANGUAGE,
+    NEUTRAL,
+    OPT_FAST,
+    VERILATOR_ARGS,
+    check_simulator,
+    environment,
+    quiet_runner,
+    tool_id,
+    verilator_env,
+    verilator_root,
+)
+from tb.flow.sources import PROBE, checker_sources, rtl_sources
+from tb.flow.testlist import CHECKED_TOP
+
+TIMESCALE = ("1ns", "1ns")
+# Lines by which a compiler names an error.
+BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
+
+
+class BuildError(TatamiError):
+    """The design does not build: the first errors of the compiler, and where its log is."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def log_lines(log: Path, pattern: re.Pattern[str], limit: int = 5) -> str:
+    """The first lines of a log that match, or its last ones if none does."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return "\n".join(([line.strip() for line in lines if pattern.search(line)] or lines[-limit:])[:limit])
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: `top` of `files` with the Verilog `parameters`, and what is built into it.
+
+    Waves of a build with the `probe` are written by the probe itself.
+    """
+
+    sim: str
+    top: str
+    parameters: Mapping[str, int]
+    files: tuple[Path, ...]
+    waves: bool = False
+    coverage: bool = False
+    probe: bool = False
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """What changes the simulator's runtime, too."""
+        return {"waves": self.waves, "coverage": self.coverage}
+
+    @property
+    def kind(self) -> str:
+        """What a message and the folder call it."""
+        parts = {**self.flags, "probe": self.probe}
+        return "-".join([self.top, self.sim, *(name for name, on in parts.items() if on)])
+
+    @property
+    def directory(self) -> Path:
+        return BUILD / "sim" / f"{self.kind}-{digest(dict(self.parameters), self.files)[:8]}"
+
+    def content(self) -> str:
+        """A digest of all that it is made from."""
+        texts = [file.read_bytes().hex() for file in self.files]
+        return digest(tool_id(self.sim), VERILATOR_ARGS, ICARUS_ARGS, self.flags, texts)
+
+    def arguments(self) -> list[str]:
+        """Of the compiler."""
+        if self.sim == "verilator":
+            return [*VERILATOR_ARGS, *(("--coverage",) if self.coverage else ())]
+        # cocotb's module that writes the waves is SystemVerilog
+        return [arg for arg in ICARUS_ARGS if not (self.waves and arg == ICARUS_LANGUAGE)]
+
+    def variables(self) -> dict[str, str | None]:
+        """What the compiler finds in the environment."""
+        if self.sim == "verilator":
+            return NEUTRAL | verilator_env() | {"MAKEFLAGS": verilator_makeflags(self.flags)}
+        return dict(NEUTRAL)
+
+
+def build(
+    sim: str,
+    parameters: Mapping[str, int],
+    *,
+    top: str = "psa_top",
+    sources: Sequence[Path] | None = None,
+    waves: bool = False,
+    coverage: bool = False,
+    probe: bool = False,
+) -> Path:
+    """Build `top` with the Verilog `parameters`, unless it is built already, and return the folder of the
+    build.
+
+    `sources` are the files of rtl/psa.f if not given, with those of the checkers for `CHECKED_TOP`. Raises
+    `BuildError` with the compiler's message, so also for a parameter that the design refuses. With `probe`,
+    `CHECKED_TOP` can write down its inside.
+    """
+    check_simulator(sim)
+    if sim == "verilator" and " " in str(BUILD):
+        raise TatamiError(f"BUILD '{BUILD}': Verilator cannot build below a path with spaces")
+    files = sources_of(top) if sources is None else list(sources)
+    if probe:
+        files.append(PROBE)
+        # the probe itself writes them; Verilator has to be told, Icarus would write them all
+        waves = sim == "verilator"
+    wanted = Build(sim, top, parameters, tuple(files), waves, coverage, probe)
+    directory, content = wanted.directory, wanted.content()
+    done = directory / "done"
+    with locked(directory.with_suffix(".lock")):
+        if not (done.is_file() and done.read_text() == content):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            compile_into(directory, wanted)
+            done.write_text(content)
+    return directory
+
+
+def sources_of(top: str) -> list[Path]:
+    """The files of the machine, and of the checkers where they are around it."""
+    return rtl_sources() + (checker_sources() if top == CHECKED_TOP else [])
+
+
+def compile_into(directory: Path, wanted: Build) -> None:
+    """Raises `BuildError` with the compiler's message."""
+    log = directory / "build.log"
+    with environment(wanted.variables()):
+        try:
+            quiet_runner(wanted.sim).build(
+                sources=wanted.files,
+                hdl_toplevel=wanted.top,
+                parameters=wanted.parameters,
+                defines={"PSA_PROBE": 1} if wanted.probe else {},
+                build_args=wanted.arguments(),
+                build_dir=directory,
+                timescale=TIMESCALE,
+                waves=wanted.waves,
+                always=True,
+                log_file=log,
+            )
+        except RuntimeError:
+            raise BuildError(
+                f"{wanted.kind} does not build:\n{log_lines(log, BUILD_ERROR)}\nlog: {log}"
+            ) from None
+    if wanted.sim == "verilator":
+        keep_runtime(directory, wanted.flags)
+
+
+def runtime_cache(flags: Mapping[str, bool]) -> Path:
+    return BUILD / "sim" / f"runtime-{digest(tool_id('verilator'), flags)[:8]}"
+
+
+def verilator_makeflags(flags: Mapping[str, bool]) -> str:
+    """Variables for the makefile that Verilator writes."""
+    values = {
+        # the package leaves it empty, and then does not link
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "OPT_FAST": OPT_FAST,
+        # by default it calls `python`, which may be another one, or none
+        "PYTHON3": sys.executable,
+        # it writes letters that are not ASCII in octal, and then finds no such folder
+        "VERILATOR_ROOT": str(verilator_root()),
+    }
+    cache = runtime_cache(flags)
+    if cache.is_dir():  # link the objects of an earlier build instead of compiling the runtime again
+        values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{cache}/*.o"}
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def keep_runtime(directory: Path, flags: Mapping[str, bool]) -> None:
+    """Keep the objects of Verilator's runtime, which are the same for every design and take ten seconds to
+    compile.
+    """
+    cache = runtime_cache(flags)
+    if cache.is_dir():
+        return
+    fresh = Path(tempfile.mkdtemp(dir=cache.parent))
+    for compiled in directory.glob("verilated*.o"):
+        shutil.copy(compiled, fresh)
+    try:
+        fresh.rename(cache)
+    except OSError:  # another worker was first
+        shutil.rmtree(fresh)
