@@ -7,8 +7,11 @@ Nothing is fetched: mermaidx contains mermaid.js and an interpreter for it.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import write_text
+from scripts.command import command
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
 
@@ -46,13 +49,19 @@ def draw(source: Path) -> str:
     return svg.strip() + "\n"
 
 
+@command("docs")
 def main() -> int:
     for source in sources():
         drawing = source.with_suffix(".svg")
-        drawing.write_text(draw(source), encoding="utf-8")
+        try:
+            write_text(drawing, draw(source))
+        except ModuleNotFoundError as error:
+            raise TatamiError(
+                f"this needs the package '{error.name}'; `make .venv/.docs` installs it"
+            ) from None
         print(f"{drawing} written")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main.run()

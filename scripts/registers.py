@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from pymodel.machine.files import write_text
 from pymodel.machine.registers import REGISTERS, Register
+from scripts.command import command
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
 
@@ -46,11 +47,12 @@ def render() -> str:
     return HEAD + "".join(row(register) for register in REGISTERS.values()) + TAIL
 
 
+@command("docs")
 def main() -> int:
-    FILE.write_text(render())
+    write_text(FILE, render())
     print(f"{FILE} written")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main.run()

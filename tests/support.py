@@ -1,9 +1,14 @@
-"""What tests of several rooms share: an image on the array model, held against the reference."""
+"""What tests of several rooms share: an image on the array model, held against the reference; commands and
+processes.
+"""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -83,3 +88,26 @@ def check_images(config: ArrayConfig, scheme: Scheme, ratio: float) -> None:
         assert_agrees(network, image, random_images(rng, network, 2), f"seed {seed}, ")
         seen += 1
     assert seen >= 10
+
+
+def within(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether something comes to hold in that time."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def state_of(process: int) -> str:
+    """The letter of /proc: R, S and D run, T is stopped, Z has ended; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def gone(process: int) -> bool:
+    """Whether a process ends within a minute."""
+    return within(lambda: state_of(process) in ("", "Z"))

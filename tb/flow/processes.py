@@ -9,6 +9,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.context import SpawnContext, SpawnProcess
+
+
+class _Worker(SpawnProcess):
+    """A process that hears no ctrl-C before `_belong`: it would answer with a traceback of its imports."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the new process inherits
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Workers(SpawnContext):
+    Process = _Worker
 
 
 @contextmanager
@@ -18,7 +34,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
     Processes and not threads: the runner changes the environment of its process, and a simulator reads it.
     """
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_belong)
+    pool = ProcessPoolExecutor(count, mp_context=_Workers(), initializer=_belong)
     try:
         yield pool
     except BaseException:
@@ -34,6 +50,9 @@ def _belong() -> None:
     however that comes about.
     """
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets one that came before
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.places import ROOT
 from scripts.command import Integer, command, said, variable
+from tests.support import gone, state_of, within
 
 
 @command("try")
@@ -155,6 +158,62 @@ def test_a_space_in_build_is_refused_at_once(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Verilator cannot build below a path with spaces" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+SLOW_IMPORT = """
+import os, subprocess, time
+child = subprocess.Popen(["sleep", "600"])
+print(os.getpid(), child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def importing(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """A command that is importing its modules, one of which has started a process: the process that was
+    called, the one that imports, and the one that it has started.
+    """
+    (folder / "click.py").write_text(SLOW_IMPORT)
+    with subprocess.Popen(
+        [sys.executable, "-m", "scripts.sim"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as begun:
+        assert begun.stdout is not None
+        command, child = map(int, begun.stdout.readline().split())
+        yield begun, command, child
+
+
+def test_ctrl_c_while_a_command_imports_is_one_line(tmp_path: Path) -> None:
+    with importing(tmp_path) as (begun, _, child):
+        os.killpg(begun.pid, signal.SIGINT)
+        _, err = begun.communicate(timeout=60)
+    assert (begun.returncode, err) == (130, "sim: interrupted\n")
+    assert gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("killed", ["who was called", "who does the work"])
+def test_nothing_outlives_a_command(killed: str, number: signal.Signals, tmp_path: Path) -> None:
+    with importing(tmp_path) as (begun, command, child):
+        os.kill(begun.pid if killed == "who was called" else command, number)
+        assert begun.wait(timeout=60) in (128 + number, -number)
+        assert gone(command)
+        assert gone(child)
+
+
+def test_a_command_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    """Ctrl-Z and `fg`: the whole group."""
+    with importing(tmp_path) as (begun, command, child):
+        for number, state in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "S")):
+            os.kill(begun.pid, number)
+            assert within(lambda: {state_of(each) for each in (begun.pid, command, child)} == {state})  # noqa: B023
+        os.kill(begun.pid, signal.SIGINT)
+        assert begun.wait(timeout=60) == 130
 
 
 @pytest.mark.slow

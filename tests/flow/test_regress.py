@@ -9,9 +9,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,8 +23,9 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import regress as command
 from tb.common import settings
-from tb.flow import failure, regress, runner
+from tb.flow import build, failure, regress, runner
 from tb.flow.testlist import BLOCK_TESTS, TESTS, TestSpec
+from tests.support import gone, state_of
 
 CONFIG = CONFIGS["4x2"]
 BLOCK = BLOCK_TESTS["block_delay"]  # builds and runs in seconds
@@ -191,7 +192,7 @@ def run(
 
 def test_the_order_of_parameters_makes_no_second_build() -> None:
     """A regression builds by sorted parameters, a run by those of its test."""
-    assert runner.digest({"ROWS": 4, "GROUP": 2}) == runner.digest({"GROUP": 2, "ROWS": 4})
+    assert build.digest({"ROWS": 4, "GROUP": 2}) == build.digest({"GROUP": 2, "ROWS": 4})
 
 
 def test_a_good_regression_is_recorded_whole(
@@ -298,21 +299,52 @@ def test_runs_end_with_whoever_started_them(end: str, tmp_path: Path) -> None:
         assert parent.stdout is not None
         assert parent.stdin is not None
         sleep = int(parent.stdout.readline())
-        assert running(sleep)
+        assert state_of(sleep) not in ("", "Z")
         parent.kill() if end == "kill" else parent.stdin.write(b"\n")
         parent.stdin.close()
-        deadline = time.monotonic() + 60
-        while running(sleep) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not running(sleep)
+        assert gone(sleep)
 
 
-def running(process: int) -> bool:
-    """Neither gone nor a zombie."""
-    try:
-        return " Z " not in Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
+STARTS_SLOWLY = """
+import signal, sys, time
+if "--multiprocessing-fork" in sys.orig_argv:
+    print("starts", flush=True)
+    time.sleep(1)
+"""
+
+
+def test_ctrl_c_while_workers_start_says_nothing_of_them(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STARTS_SLOWLY)
+    script = tmp_path / "starts.py"
+    script.write_text(STARTS_A_SLEEP)
+    with subprocess.Popen(
+        [sys.executable, script, "kill"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{runner.ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "starts\n"
+        os.killpg(parent.pid, signal.SIGINT)
+        _, err = parent.communicate(timeout=60)
+    assert err.count("Traceback") == 1  # of the script, which catches nothing
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_a_regression_that_is_interrupted_keeps_its_record_and_says_so(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> Iterator[regress.RunRecord]:
+        yield regress.record(job(), outcome(compared=3))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(regress, "execute", stopped)
+    status, summary, _ = run(monkeypatch, capsys, [replace(BLOCK, regress=1.0)], "--n=2")
+    assert (status, summary["runs"], summary["finished"]) == (130, 1, False)
+    assert [row.seed for row in regress.read_records(Path(str(summary["record"])))] == [1]
+    assert Path(str(summary["record"])).is_relative_to(records)
 
 
 def test_a_design_that_does_not_build_fails_its_runs(
