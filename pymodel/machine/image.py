@@ -217,22 +217,22 @@ class Image:
         for name, value in config.fingerprint().items():
             if found.get(name) != value:
                 raise refuse(
-                    f"config field {name} is {found.get(name)}, the machine '{config.name}' has {value}"
+                    f"config field {name} is {found.get(name)!r}, the machine '{config.name}' has {value}"
                 )
         specs = memories(config)
         sections = []
         position = 16 + length
         for entry in header.sections:
             where = f"section {entry.memory}"
+            memory = specs.get(entry.memory)
+            if memory is None:
+                raise refuse(f"section {entry.memory!r}: there is no such memory")
             blob = raw[position : position + entry.bytes]
             position += entry.bytes
             if len(blob) < entry.bytes:
                 raise refuse(f"{where} is cut short: {len(blob)} of {entry.bytes} bytes")
             if zlib.crc32(blob) != entry.crc32:
                 raise refuse(f"{where} checksum (crc32) is wrong")
-            memory = specs.get(entry.memory)
-            if memory is None:
-                raise refuse(f"{where}: there is no such memory")
             row = -(-memory.width // 8)
             if entry.width != memory.width or entry.bytes != entry.words * row:
                 raise refuse(

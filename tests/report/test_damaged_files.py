@@ -130,7 +130,7 @@ def spoiled(value: np.ndarray, rng: random.Random) -> np.ndarray:
     if kind == 2:
         return value.astype(rng.choice([np.float32, np.int64, np.bool_]))
     value = value.copy()
-    value.flat[rng.randrange(value.size)] = rng.choice([-128, 127])
+    value.flat[rng.randrange(value.size)] = np.array(rng.choice([-128, 127])).astype(value.dtype)
     return value
 
 
