@@ -225,8 +225,8 @@ def load(path: Path) -> Kept:
             raise TatamiError(f"{path}: field '{name}' does not match its checksum")
     try:
         return _kept(header, content["meta"], _Checked(arrays))
-    except TatamiError as error:
-        raise TatamiError(f"{path}: {error}") from None
+    except TatamiError as error:  # which may show a name with a line break
+        raise TatamiError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 class _Checked(Arrays):
