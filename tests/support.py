@@ -5,6 +5,8 @@ processes.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +20,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
+from pymodel.machine.places import ROOT
 from pymodel.network.integer import INPUT, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.plan import LayerWeights, Scheme
@@ -111,3 +114,17 @@ def state_of(process: int) -> str:
 def gone(process: int) -> bool:
     """Whether a process ends within a minute."""
     return within(lambda: state_of(process) in ("", "Z"))
+
+
+def assert_refused(command: str, options: list[str], message: str) -> None:
+    """A command says what is wrong in one line, and ends with exit status 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"scripts.{command}", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr

@@ -65,6 +65,13 @@ class Placement:
         flat = words.reshape(*words.shape[:-2], self.channel_words * self.size)
         return flat[..., self._addresses()]
 
+    def pixel_name(self, n: int) -> str:
+        """Byte `n` of a channel's words, by its row and column."""
+        found = np.argwhere(self._addresses() == n)
+        if len(found):
+            return f"pixel ({found[0][0]}, {found[0][1]})"
+        return f"byte {n} of the plane, which is no pixel"
+
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 

@@ -241,11 +241,7 @@ class Comparison:
         """Pixel `n` of the words of an output plane."""
         place = self.image.placements.get(layer) if self.image is not None else None
         if place is not None:
-            _, height, width = place.shape
-            for y in range(height):
-                for x in range(width):
-                    if place.pixel(y, x) == n:
-                        return f"pixel ({y}, {x})"
+            return place.pixel_name(n)
         return f"pixel {n % self.size} of word {n // self.size}"
 
 

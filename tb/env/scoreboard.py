@@ -25,7 +25,6 @@ from tb.env.event_queue import EventQueue
 from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Reset, Stall, Words
 from tb.env.memory import ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
-from tb.plain.check import pixel_name
 
 SHOWN = 10  # messages of a failure
 SHOWN_BYTES = 4  # differing bytes of a packet that get a message
@@ -250,7 +249,7 @@ class Checker(Subscriber):
             for name, place in self.image.placements.items():
                 for channel, (bank, base) in enumerate(zip(place.bank, place.base, strict=True)):
                     if bank == found.bank and base <= found.word < base + place.channel_words:
-                        pixel = pixel_name(self.image, name, (found.word - base) * place.size + found.pixel)
+                        pixel = place.pixel_name((found.word - base) * place.size + found.pixel)
                         return f"layer {name}, filter {channel}, {pixel} ({address})"
         return address
 

@@ -153,21 +153,10 @@ def compare_tensor(
         outcome.mismatches += len(differ)
         for row, n in differ[: max(0, SHOWN - len(outcome.messages))]:
             outcome.messages.append(
-                f"image {index}, layer {name}, filter {channels[row]}, {pixel_name(image, name, int(n))}:"
+                f"image {index}, layer {name}, filter {channels[row]}, {place.pixel_name(int(n))}:"
                 f" expected {want[row, n]}, seen"
                 f" {seen[row, n]}{verdict(image, expected, index, bank, name, channels[row], int(n))}"
             )
-
-
-def pixel_name(image: Image, tensor: str, n: int) -> str:
-    """Byte `n` of a plane as (row, column) of the map."""
-    place = image.placements[tensor]
-    _, height, width = place.shape
-    for y in range(height):
-        for x in range(width):
-            if place.pixel(y, x) == n:
-                return f"pixel ({y}, {x})"
-    return f"byte {n} of the plane, which is no pixel"
 
 
 def verdict(

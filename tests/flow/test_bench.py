@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +10,7 @@ from pymodel.machine.config import CONFIGS
 from scripts import bench as command
 from tb.flow import bench, runner
 from tb.flow.testlist import TESTS
+from tests.support import assert_refused
 
 # seconds of start-up, and of each image
 ENV_SLOW = {"plain": (4.0, 0.05), "env": (4.0, 0.12)}
@@ -74,14 +73,4 @@ def test_cycles_of_a_run() -> None:
     ],
 )
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.bench", *options],
-        cwd=runner.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
+    assert_refused("bench", options, message)

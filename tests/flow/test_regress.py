@@ -25,7 +25,7 @@ from scripts import regress as command
 from tb.common import settings
 from tb.flow import build, failure, regress, runner
 from tb.flow.testlist import BLOCK_TESTS, TESTS, TestSpec
-from tests.support import gone, state_of
+from tests.support import assert_refused, gone, state_of
 
 CONFIG = CONFIGS["4x2"]
 BLOCK = BLOCK_TESTS["block_delay"]  # builds and runs in seconds
@@ -370,14 +370,4 @@ def test_a_design_that_does_not_build_fails_its_runs(
     ],
 )
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.regress", *options],
-        cwd=runner.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
+    assert_refused("regress", options, message)

@@ -5,7 +5,6 @@ and run, and what they refuse.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
 from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.testlist import TESTS
+from tests.support import assert_refused
 
 SMALL = CONFIGS["8x4"]
 DENSE_WEIGHTS = 23504  # of the digits network, before any scheme made other layers of its own
@@ -282,16 +282,7 @@ def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.sim", *options],
-        cwd=runner.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
+    assert_refused("sim", options, message)
 
 
 def test_plain_figures_are_those_of_the_machine_without_a_decoder(task: Task, tmp_path: Path) -> None:
