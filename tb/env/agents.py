@@ -23,8 +23,8 @@ from pyuvm import (
 from tb.common.clock import PERIOD_NS
 from tb.env.bus import (
     IrqMonitor,
-    LoadDriver,
     LoadMonitor,
+    LoadSource,
     OutMonitor,
     ReadyDriver,
     RegisterMonitor,
@@ -184,7 +184,7 @@ class StreamInDriver(uvm_driver):
 
     def start_of_simulation_phase(self) -> None:
         config: EnvConfig = self.cdb_get("config")
-        self.bus = LoadDriver(
+        self.source = LoadSource(
             config.dut,
             "s_axis",
             config.dut.clk,
@@ -197,7 +197,7 @@ class StreamInDriver(uvm_driver):
         while True:
             item = await self.seq_item_port.get_next_item()
             try:
-                await self.bus.send(item.transfer)
+                await self.source.send(*item.transfer.packets, last=item.transfer.last)
             except StreamStalledError as error:
                 item.error = error
             self.seq_item_port.item_done()

@@ -8,8 +8,9 @@ while no signal changes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import cocotb
@@ -17,17 +18,17 @@ import numpy as np
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event as Signal
 from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, ValueChange
-from cocotb.types import Logic, LogicArray
+from cocotb.types import Logic
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
 from tb.common.clock import PERIOD_NS
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Reset, Stall, Words
-from tb.plain.stream import Beats, StreamStalledError
+from tb.plain.stream import HIGH, Beats, StreamSource
 
 OKAY = 0
-LOW, HIGH = Logic("0"), Logic("1")  # comparing with these is cheaper than with integers
+LOW = Logic("0")
 PATIENCE = 50_000  # cycles that a beat may wait for tready; after that the machine hangs
 
 
@@ -296,17 +297,12 @@ class Transfer:
     last: bool = True
 
 
-class LoadDriver(BusDriver):
-    """Drives packets of 64-bit beats.
-
-    While tvalid is low, the payload is X if the simulator knows X (`four_state`), else random.
-    """
-
-    _signals = ("tdata", "tvalid", "tready", "tlast")
+class LoadSource(StreamSource):
+    """A source of bursts with idle cycles between and inside them."""
 
     def __init__(
         self,
-        entity: Any,
+        dut: Any,
         name: str,
         clock: Any,
         rng: np.random.Generator,
@@ -314,64 +310,18 @@ class LoadDriver(BusDriver):
         four_state: bool,
         knobs: StreamKnobs,
     ) -> None:
-        super().__init__(entity, name, clock)
-        self.rng = rng
+        super().__init__(dut, name, clock, rng, four_state=four_state, patience=PATIENCE)
         self.knobs = knobs
-        self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
         self.left = 0  # beats of the burst
-        self.stopped = False
-        self.idle()
 
-    def idle(self) -> None:
-        """Drives no beat, with garbage as payload."""
-        self.bus.tvalid.value = 0
-        garbage = self.unknown or (
-            int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
-            int(self.rng.integers(2)),
-        )
-        self.bus.tdata.value, self.bus.tlast.value = garbage
-
-    def stop(self) -> None:
-        """Stops sending the current packet, for a reset by the pin."""
-        self.stopped = True
-
-    async def _driver_send(self, transaction: Transfer, sync: bool = True) -> None:
-        edge = RisingEdge(self.clock)
-        self.stopped = False
-        if sync:
-            await edge
-        try:
-            for packet in transaction.packets:
-                beats = packet.tolist()  # Python's own integers: no conversion per beat
-                for index, beat in enumerate(beats):
-                    for _ in range(self.gap()):
-                        self.idle()
-                        await edge
-                    self.bus.tvalid.value = 1
-                    self.bus.tdata.value = beat
-                    self.bus.tlast.value = int(transaction.last and index == len(beats) - 1)
-                    await self.accepted(edge)
-                    if self.stopped:
-                        return
-        finally:
-            self.idle()
-
-    def gap(self) -> int:
-        """Idle cycles before the next beat."""
+    def gaps(self) -> Iterator[None]:
         knobs = self.knobs
         cycles = 0
         if self.left == 0:
             self.left = int(self.rng.integers(*knobs.burst, endpoint=True))
             cycles = int(self.rng.integers(*knobs.idle, endpoint=True))
         self.left -= 1
-        return cycles + (int(self.rng.geometric(knobs.rate)) - 1 if knobs.rate < 1 else 0)
-
-    async def accepted(self, edge: RisingEdge) -> None:
-        for _ in range(PATIENCE):
-            await edge
-            if self.bus.tready.value == HIGH or self.stopped:
-                return
-        raise StreamStalledError(f"a beat waited {PATIENCE} cycles for {self.bus.tready._name}")
+        yield from repeat(None, cycles + (int(self.rng.geometric(knobs.rate)) - 1 if knobs.rate < 1 else 0))
 
 
 class ReadyDriver(BusDriver):

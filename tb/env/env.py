@@ -83,7 +83,7 @@ class Environment(uvm_env):
 
         A packet that the in stream was sending is dropped. No register access may be in progress.
         """
-        self.stream_in.driver.bus.stop()
+        self.stream_in.driver.source.stop()
         self.dut.rst.value = 1
         if self.config.fault == faults.SHORT_RESET:
             await FallingEdge(self.dut.clk)

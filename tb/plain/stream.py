@@ -6,6 +6,7 @@ Both act on a rising clock edge: they read what the edge sees, then drive what t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cocotb
@@ -16,6 +17,7 @@ from cocotb.triggers import RisingEdge
 from cocotb.types import Logic, LogicArray
 
 Beats = npt.NDArray[np.uint64]
+HIGH = Logic("1")  # comparing with it is cheaper than with an integer
 
 
 class StreamStalledError(Exception):
@@ -31,7 +33,7 @@ class StreamSource:
 
     `rate` is the probability that a free cycle carries a beat; 1.0 sends without gaps. While tvalid is low,
     the payload is X if the simulator knows X (`four_state`), else random. `patience`: how many cycles a beat
-    may wait for tready.
+    may wait for tready. A subclass may have other `gaps`.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class StreamSource:
         self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
         self.rate = rate
         self.patience = patience
+        self.stopped = False
         self.idle()
 
     def idle(self) -> None:
@@ -65,32 +68,44 @@ class StreamSource:
         )
         self.data.value, self.last.value = garbage
 
+    def gaps(self) -> Iterator[None]:
+        """One for each idle cycle before the next beat. What is random is drawn cycle by cycle."""
+        while self.rate < 1.0 and self.rng.random() >= self.rate:
+            yield
+
+    def stop(self) -> None:
+        """Stops sending the current packets, for a reset by the pin."""
+        self.stopped = True
+
     async def send(self, *packets: Beats, last: bool = True) -> None:
         """Sends packets back to back. `last=False` leaves out tlast: the packets are pieces of one packet
         that continues.
 
         If `patience` runs out, withdraws the beat and raises `StreamStalledError`.
         """
+        self.stopped = False
         await self.edge
         try:
             for packet in packets:
                 beats = packet.tolist()  # Python's own integers: no conversion per beat
                 end = len(beats) - 1
                 for index, beat in enumerate(beats):
-                    while self.rate < 1.0 and self.rng.random() >= self.rate:
+                    for _ in self.gaps():
                         self.idle()
                         await self.edge
                     self.valid.value = 1
                     self.data.value = beat
                     self.last.value = int(last and index == end)
                     await self._accepted(index)
+                    if self.stopped:
+                        return
         finally:
             self.idle()
 
     async def _accepted(self, index: int) -> None:
         for _ in range(self.patience):
             await self.edge
-            if self.ready.value == 1:
+            if self.ready.value == HIGH or self.stopped:
                 return
         raise StreamStalledError(
             f"beat {index} of a packet waited {self.patience} cycles for {self.ready._name}"
