@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pymodel.machine.config import DEPTHS, ArrayConfig
+from pymodel.machine.config import DEPTHS, SIZES, ArrayConfig
 from pymodel.machine.memory import Memory
 
 
@@ -22,9 +22,9 @@ def word(memory: Memory, *entries: Sequence[int]) -> int:
 
 
 def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
-    """The configuration that a block's Verilog parameters belong to. Sizes that they do not give are those of
-    the default.
+    """The configuration that a block's Verilog parameters belong to. Depths that they do not give are the
+    default's. Without a T it is the smallest, which goes with any depth.
     """
     depths = {name: parameters[name.upper()] for name in DEPTHS if name.upper() in parameters}
-    size = parameters.get("ROWS") or parameters.get("T") or ArrayConfig.size
+    size = parameters.get("ROWS") or parameters.get("T") or SIZES[0]
     return ArrayConfig("block", size=size, group=parameters.get("GROUP", ArrayConfig.group), **depths)
