@@ -72,7 +72,7 @@ def main(
         if given and spec.network is None:
             raise TatamiError(f"{name}: test '{spec.name}' takes none")
     simulator(sim)
-    source = prepare.Source(weights, data, xor=format == "xor")
+    source = prepare.Source(weights, data, xor=format == "xor", exact=bool(images))
     systems = spec.name == SYSTEMS_TEST
     with working(on) as progress:
         done = [

@@ -132,7 +132,7 @@ class Header(Fields):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredNetwork:
     """`images` int8 [N, C, H, W] were not used in training and are quantised as the network's input. `labels`
     int [N] may have any width, or be missing.
 
@@ -183,7 +183,7 @@ def accuracy(logits: npt.NDArray[np.generic], labels: npt.NDArray[np.integer]) -
     return float((logits.reshape(len(labels), -1).argmax(axis=1) == labels).mean())
 
 
-def save(kept: Kept, path: Path) -> None:
+def save(kept: StoredNetwork, path: Path) -> None:
     """Writes the file; the same content gives the same bytes."""
     arrays: Arrays = {"images": kept.images, "labels": _narrow(kept.labels)}
     layers = [_describe(layer, arrays) for layer in kept.network.layers]
@@ -200,7 +200,7 @@ def save(kept: Kept, path: Path) -> None:
     np.savez_compressed(path, allow_pickle=False, header=packed, header_crc=np.uint32(_crc(packed)), **arrays)
 
 
-def load(path: Path) -> Kept:
+def load(path: Path) -> StoredNetwork:
     """Reads and checks the file.
 
     Raises TatamiError, naming file and field, if it is missing, damaged, incomplete or of another format.
@@ -236,14 +236,14 @@ class _Checked(Arrays):
         raise TatamiError(f"field '{name}' is missing")
 
 
-def _kept(header: Header, meta: dict[str, Any], arrays: Arrays) -> Kept:
+def _kept(header: Header, meta: dict[str, Any], arrays: Arrays) -> StoredNetwork:
     network = Network(
         header.network.name,
         header.network.input_shape,
         tuple(_layer(n, layer, arrays) for n, layer in enumerate(header.network.layers, 1)),
     )
     plans = {name: _plan(name, plan, arrays) for name, plan in header.plans.items()}
-    return Kept(network, arrays["images"], arrays["labels"], meta, plans)
+    return StoredNetwork(network, arrays["images"], arrays["labels"], meta, plans)
 
 
 def _plan(name: str, plan: PackedHeader | MaskHeader, arrays: Arrays) -> LayerPlan:

@@ -249,14 +249,14 @@ def xor_bits(image: Image) -> int:
     return sum(plain.values()) - plain["SLOT"] + stored_bits(with_decoder(image.config, tiles), tiles)
 
 
-def kept(task: Task, made: Compressed, report: Report, start: Start) -> network_file.Kept:
+def kept(task: Task, made: Compressed, report: Report, start: Start) -> network_file.StoredNetwork:
     """The content of network.npz."""
     images = input_bytes(task, task.test_images[:KEPT_IMAGES], made.scales)
     meta: dict[str, Any] = report.model_dump(include=META)
     meta["scales"] = made.scales
     meta["dense"] = {"cycles": start.cycles, "lanes": start.lanes, "weights": start.dense_weights}
     labels = task.test_labels[:KEPT_IMAGES].numpy()
-    return network_file.Kept(made.network, images, labels, meta, made.trained.plans)
+    return network_file.StoredNetwork(made.network, images, labels, meta, made.trained.plans)
 
 
 def picture(network: Network, plans: Mapping[str, LayerPlan], path: Path, title: str) -> None:

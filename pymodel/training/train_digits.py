@@ -34,7 +34,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatNetwork, evaluate_float
 from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT, Conv, Linear, Network
-from pymodel.network.network_file import Kept, accuracy, save
+from pymodel.network.network_file import StoredNetwork, accuracy, save
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.network.reference import evaluate
 from pymodel.packing.prune import global_masks, sparsity_of
@@ -317,7 +317,7 @@ def run(
         "scales": scales,
         "torch": torch.__version__,
     }
-    save(Kept(network, inputs, held_labels, figures | how), path)
+    save(StoredNetwork(network, inputs, held_labels, figures | how), path)
     figures |= {
         "epochs": epochs,
         "file_bytes": path.stat().st_size,

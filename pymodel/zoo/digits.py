@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
-from pymodel.network.network_file import Kept
+from pymodel.network.network_file import StoredNetwork
 
 DATA = Path(__file__).resolve().parent / "data" / "digits.npz"
 
 
-def load(path: Path = DATA) -> Kept:
+def load(path: Path = DATA) -> StoredNetwork:
     """As `kept.load`."""
     if not path.is_file():
         raise TatamiError(f"{path}: no such file; `make train NET=digits` writes it")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
-from pymodel.network.network_file import Kept
+from pymodel.network.network_file import StoredNetwork
 
 FOLDER = Path(__file__).resolve().parent / "data" / "systems"
 CONFIG = "16x16"  # whose array the networks are planned for
@@ -37,7 +37,7 @@ SYSTEMS = {
 }
 
 
-def load(name: str, folder: Path = FOLDER) -> Kept:
+def load(name: str, folder: Path = FOLDER) -> StoredNetwork:
     """The network of a system. Raises `TatamiError` if it is missing or damaged."""
     path = folder / f"{name}.npz"
     if not path.is_file():

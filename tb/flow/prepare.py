@@ -23,7 +23,7 @@ from pymodel.machine.slot_rows import image_tiles, with_decoder
 from pymodel.network import network_file
 from pymodel.network.float import FloatNetwork
 from pymodel.network.integer import INPUT
-from pymodel.network.network_file import Kept
+from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.schemes import LayerPlan, array_for, get_scheme
 from pymodel.training.one_shot import prune_once
@@ -50,12 +50,14 @@ class Prepared:
 @dataclass(frozen=True)
 class Source:
     """What the user gives: files, and whether rows of slots are to be stored encoded, behind the XOR decoder
-    that suits the network best.
+    that suits the network best. `exact`: the number of images is the user's too; else it is the most, and a
+    network that brings fewer runs these.
     """
 
     weights: Path | None = None
     data: Path | None = None
     xor: bool = False
+    exact: bool = True
 
 
 def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
@@ -70,6 +72,8 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     found = _network(name, config, seed, images, source)
     if name in SYSTEMS:
         config = array_for(get_scheme(SYSTEMS[name].scheme), config)
+    if not source.exact:
+        images = min(images, len(found.images))
     _check_fits(found, config, images)
     without = replace(config, xor_inputs=0, xor_history=0)
     plain = image = _compiled(found, without)
@@ -78,11 +82,11 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     if config.xor_inputs:
         image = _compiled(found, config)
     meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
-    whole = Kept(found.network, found.images, found.labels, meta, found.plans)
-    return Prepared(image.config, Options(network=str(_folder(whole, image, config.name))))
+    whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
+    return Prepared(image.config, Options(images=images, network=str(_folder(whole, image, config.name))))
 
 
-def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Kept:
+def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:
     """The network itself, of what the user gives."""
     weights, data = source.weights, source.data
     if name in SYSTEMS:
@@ -98,7 +102,7 @@ def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Sou
     return network_file.load(weights)
 
 
-def _check_fits(found: Kept, config: ArrayConfig, images: int) -> None:
+def _check_fits(found: StoredNetwork, config: ArrayConfig, images: int) -> None:
     """Raises `TatamiError` for fewer images than asked for, and for an array that it is not planned for."""
     if images > len(found.images):
         raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
@@ -110,7 +114,7 @@ def _check_fits(found: Kept, config: ArrayConfig, images: int) -> None:
             )
 
 
-def _dense(found: Kept, config: ArrayConfig) -> dict[str, Any]:
+def _dense(found: StoredNetwork, config: ArrayConfig) -> dict[str, Any]:
     """What nothing skipped would take, which may be more than a machine holds: of the network before
     compression, where that is known, since PENNI's has other layers; and layer by layer of this one.
     """
@@ -129,7 +133,7 @@ def _plain(image: Image) -> dict[str, int]:
     return {"cycles": cost.cycles - cost.waits, "slot_bits": image.bits()["SLOT"]}
 
 
-def _folder(whole: Kept, image: Image, config: str) -> Path:
+def _folder(whole: StoredNetwork, image: Image, config: str) -> Path:
     """The folder of network and image: whole or not at all, whoever else prepares the same."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
@@ -146,11 +150,11 @@ def _folder(whole: Kept, image: Image, config: str) -> Path:
     return folder
 
 
-def _scheme(found: Kept) -> str:
+def _scheme(found: StoredNetwork) -> str:
     return str(found.meta.get("scheme", "tight"))
 
 
-def _compiled(found: Kept, config: ArrayConfig) -> Image:
+def _compiled(found: StoredNetwork, config: ArrayConfig) -> Image:
     scheme = _scheme(found)
     packing = "dense" if scheme == "dense" else "tight"
     try:  # the memories of the configuration, if they will do: its build is shared
@@ -159,7 +163,9 @@ def _compiled(found: Kept, config: ArrayConfig) -> Image:
         return compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
 
 
-def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None) -> Kept:
+def _resnet(
+    config: ArrayConfig, seed: int, images: int, weights: Path | None, data: Path | None
+) -> StoredNetwork:
     if weights is None and data is None:
         return _random_resnet(config, seed, images)
     if weights is None or data is None:
@@ -180,7 +186,7 @@ def _resnet(config: ArrayConfig, seed: int, images: int, weights: Path | None, d
     )
 
 
-def _random_resnet(config: ArrayConfig, seed: int, images: int) -> Kept:
+def _random_resnet(config: ArrayConfig, seed: int, images: int) -> StoredNetwork:
     rng = np.random.default_rng(seed)
     network, plans = prune_once(random_resnet(BLOCKS, rng), get_scheme(SCHEME), RATIO, config, rng)
     drawn = rng.normal(0, 1, (max(images, CALIBRATED // 16), *SHAPE))
@@ -189,7 +195,9 @@ def _random_resnet(config: ArrayConfig, seed: int, images: int) -> Kept:
     )
 
 
-def _on_images(weights: Path, pictures: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8]) -> Kept:
+def _on_images(
+    weights: Path, pictures: npt.NDArray[np.floating], labels: npt.NDArray[np.uint8]
+) -> StoredNetwork:
     """A compressed network on other images than it brings."""
     found = network_file.load(weights)
     if found.network.input_shape != SHAPE:
@@ -199,7 +207,7 @@ def _on_images(weights: Path, pictures: npt.NDArray[np.floating], labels: npt.ND
     scale = found.meta.get("scales", {}).get(INPUT)
     if scale is None:
         raise TatamiError(f"{weights}: header: field 'meta.scales.{INPUT}' is missing")
-    return Kept(found.network, quantise_tensor(pictures, scale), labels, found.meta, found.plans)
+    return StoredNetwork(found.network, quantise_tensor(pictures, scale), labels, found.meta, found.plans)
 
 
 def _from_state(weights: Path) -> FloatNetwork:
@@ -223,7 +231,7 @@ def _quantised(
     labels: npt.NDArray[np.uint8],
     config: ArrayConfig,
     start: str,
-) -> Kept:
+) -> StoredNetwork:
     scales = calibrate(network, calibrating.astype(np.float64))
     meta = {
         "scheme": SCHEME,
@@ -233,7 +241,7 @@ def _quantised(
         "group": config.group,
         "weight_bits": config.weight_bits,
     }
-    return Kept(
+    return StoredNetwork(
         quantise(network, scales),
         quantise_tensor(images, scales[INPUT]),
         labels,

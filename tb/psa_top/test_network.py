@@ -13,7 +13,7 @@ import numpy as np
 from pymodel.cost.counts import fewest_cycles, image_cost
 from pymodel.machine.image import Image
 from pymodel.network import network_file
-from pymodel.network.network_file import Kept
+from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
 from tb.common.seeding import numpy_rng
@@ -42,7 +42,11 @@ async def network_on_the_array(dut: Any) -> None:
 
 
 def figures(
-    data: Kept, image: Image, expected: Expected, outcome: Outcome, logits: np.ndarray[Any, np.dtype[np.int8]]
+    data: StoredNetwork,
+    image: Image,
+    expected: Expected,
+    outcome: Outcome,
+    logits: np.ndarray[Any, np.dtype[np.int8]],
 ) -> dict[str, Any]:
     """Figures for the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
 

@@ -53,7 +53,7 @@ def test_the_machine_gives_every_byte(
     whole = clip_weights(quantise(network, scales), config)
     pixels = quantise_tensor(images.numpy(), scales[INPUT])
     file = tmp_path / "network.npz"
-    network_file.save(network_file.Kept(whole, pixels, np.zeros(0, np.uint8), {}), file)
+    network_file.save(network_file.StoredNetwork(whole, pixels, np.zeros(0, np.uint8), {}), file)
     assert_agrees(network_file.load(file).network, compile_fitted(whole, config), pixels)
 
 

@@ -11,15 +11,15 @@ import pytest
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
 from pymodel.network.integer import INPUT, Linear, Network, Requant
-from pymodel.network.network_file import Kept
+from pymodel.network.network_file import StoredNetwork
 from pymodel.zoo import digits, systems
 
 
-def kept(classes: int, labels: list[int]) -> Kept:
+def kept(classes: int, labels: list[int]) -> StoredNetwork:
     ones = np.ones(classes, np.int32)
     layer = Linear("fc", INPUT, np.ones((classes, 4), np.int8), Requant(ones, ones, ones))
     images = np.zeros((len(labels), 1, 2, 2), np.int8)
-    return Kept(Network("net", (1, 2, 2), (layer,)), images, np.array(labels, np.int64), {})
+    return StoredNetwork(Network("net", (1, 2, 2), (layer,)), images, np.array(labels, np.int64), {})
 
 
 @pytest.mark.parametrize("classes", [2, 256, 257, 300, 40_000, 70_000])

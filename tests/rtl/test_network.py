@@ -300,3 +300,12 @@ def test_the_same_network_is_prepared_once(task: Task, tmp_path: Path) -> None:
     first, second = (prepare("file", SMALL, 1, 2, Source(found)) for _ in range(2))
     assert first == second
     assert (Path(first.options.network) / IMAGE_FILE).is_file()
+
+
+def test_a_network_that_brings_few_images_runs_these(task: Task, tmp_path: Path) -> None:
+    """Without IMAGES; a number that is asked for is refused."""
+    found = compressed(task, "dense", tmp_path)
+    brought = len(network_file.load(found).images)
+    assert prepare("file", SMALL, 1, brought + 1, Source(found, exact=False)).options.images == brought
+    with pytest.raises(TatamiError, match=rf"IMAGES {brought + 1} is outside 1\.\.{brought}"):
+        prepare("file", SMALL, 1, brought + 1, Source(found))

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import evaluate_float
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear
-from pymodel.network.network_file import Kept, accuracy, save
+from pymodel.network.network_file import StoredNetwork, accuracy, save
 from pymodel.network.quantise import quantise_tensor
 from pymodel.network.reference import evaluate
 from pymodel.packing.prune import sparsity_of
@@ -42,7 +42,7 @@ QUICK = DigitsTraining(dense_epochs=1, prune_epochs=2, retrain_epochs=1, sparsit
 
 
 @pytest.fixture(scope="module")
-def digits() -> Kept:
+def digits() -> StoredNetwork:
     return load()
 
 
@@ -50,7 +50,7 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def test_kept_network_holds_its_promise(digits: Kept) -> None:
+def test_kept_network_holds_its_promise(digits: StoredNetwork) -> None:
     logits = evaluate(digits.network, digits.images)["fc"]
     measured = accuracy(logits, digits.labels)
     assert len(digits.images) == 450
@@ -62,7 +62,7 @@ def test_kept_network_holds_its_promise(digits: Kept) -> None:
     assert DATA.stat().st_size < 200_000
 
 
-def test_kept_network_has_the_layers_that_it_must(digits: Kept) -> None:
+def test_kept_network_has_the_layers_that_it_must(digits: StoredNetwork) -> None:
     layers = digits.network.layers
     convs = [layer for layer in layers if isinstance(layer, Conv)]
     assert len(convs) >= 3
@@ -74,7 +74,7 @@ def test_kept_network_has_the_layers_that_it_must(digits: Kept) -> None:
     assert isinstance(layers[-1], Linear)
 
 
-def test_kept_images_are_the_held_out_ones(digits: Kept) -> None:
+def test_kept_images_are_the_held_out_ones(digits: StoredNetwork) -> None:
     train_images, train_labels, held, labels = split_digits()
     np.testing.assert_array_equal(digits.images, quantise_tensor(held, digits.meta["scales"][INPUT]))
     np.testing.assert_array_equal(digits.labels, labels)
@@ -84,13 +84,13 @@ def test_kept_images_are_the_held_out_ones(digits: Kept) -> None:
     assert counts.max() < 0.26
 
 
-def test_no_tensor_is_dead_or_pinned(digits: Kept) -> None:
+def test_no_tensor_is_dead_or_pinned(digits: StoredNetwork) -> None:
     for name, values in evaluate(digits.network, digits.images).items():
         assert np.abs(values.astype(int)).max() >= 100, name
         assert (values == 127).mean() < 0.1, name
 
 
-def test_file_round_trip_is_exact(digits: Kept, tmp_path: Path) -> None:
+def test_file_round_trip_is_exact(digits: StoredNetwork, tmp_path: Path) -> None:
     again = tmp_path / "again.npz"
     save(digits, again)
     assert again.read_bytes() == DATA.read_bytes()
@@ -172,7 +172,7 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
             load(path)
 
 
-def test_files_with_a_changed_byte_are_refused(digits: Kept, tmp_path: Path) -> None:
+def test_files_with_a_changed_byte_are_refused(digits: StoredNetwork, tmp_path: Path) -> None:
     """Or the byte means nothing, as a few of the archive's do: then the content is the same."""
     rng = np.random.default_rng(0)
     good = DATA.read_bytes()
