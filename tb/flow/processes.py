@@ -10,17 +10,41 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
 
 
 class _Worker(SpawnProcess):
-    """A process that hears no ctrl-C before `_belong`: it would answer with a traceback of its imports."""
+    """A process that hears no ctrl-C before `_belong`: it would answer with a traceback of its imports.
+
+    Its start is finished first, too: a start that is broken off leaves a process that nobody knows of.
+    """
 
     def start(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the new process inherits
-        try:
+        with _ctrl_c_afterwards():
             super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ctrl_c_afterwards() -> Iterator[None]:
+    """A ctrl-C inside the block is heard at its end. Processes that start in it have the signal blocked."""
+    heard = False
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal heard
+        heard = True
+
+    # Another thread may get the signal, and then Python calls the handler in the main thread all the same.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, note) if main else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _Workers(SpawnContext):
@@ -64,6 +88,8 @@ def _outlive_nobody() -> None:
 
 
 def _kill_group(leader: int | None) -> None:
+    """Ends a process and its group, which it has from `_belong` on."""
     if leader is not None:
-        with suppress(ProcessLookupError):  # it has ended, or has not begun
-            os.killpg(leader, signal.SIGKILL)
+        for end in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                end(leader, signal.SIGKILL)

@@ -328,9 +328,42 @@ def test_ctrl_c_while_workers_start_says_nothing_of_them(tmp_path: Path) -> None
         assert parent.stdout is not None
         assert parent.stdout.readline() == "starts\n"
         os.killpg(parent.pid, signal.SIGINT)
-        _, err = parent.communicate(timeout=60)
+        try:
+            _, err = parent.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(parent.pid, signal.SIGKILL)
+            pytest.fail("it goes on after ctrl-C")
     assert err.count("Traceback") == 1  # of the script, which catches nothing
     assert err.splitlines()[-1] == "KeyboardInterrupt"
+
+
+INTERRUPTED_START = """
+import os, signal
+from multiprocessing import popen_spawn_posix
+
+class Interrupted(popen_spawn_posix.Popen):
+    def _launch(self, process):
+        super()._launch(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+popen_spawn_posix.Popen = Interrupted
+"""
+
+
+def test_ctrl_c_inside_of_the_start_of_a_worker_leaves_none(tmp_path: Path) -> None:
+    """It runs already, and nobody has noted that it does."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_START)
+    script = tmp_path / "starts.py"
+    script.write_text(STARTS_A_SLEEP)
+    done = subprocess.run(
+        [sys.executable, script, "kill"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{runner.ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
 def test_a_regression_that_is_interrupted_keeps_its_record_and_says_so(
