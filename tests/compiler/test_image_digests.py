@@ -1,7 +1,7 @@
 """Images of the same network, seed and options stay the same bytes, and take the same cycles.
 
-Every scheme on every configuration's array, networks as `make sim TEST=random` draws them, and the kept
-networks of the published systems, held against `tests/data/image_digests.json`. Weights and saliencies are
+Every scheme on every configuration's array, networks as `make sim TEST=random` draws them, and the networks
+of the published systems, held against `tests/compiler/data/image_digests.json`. Weights and saliencies are
 whole numbers, so that no machine rounds them in another way. A change that is meant to change images writes
 the file anew, and its commit says why: `.venv/bin/python -m tests.compiler.test_image_digests`.
 """

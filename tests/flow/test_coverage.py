@@ -499,7 +499,7 @@ def exit_status(
     run = folder(tmp_path, "run", *points)
     bins = '<bin0 bin="x" hits="1" abs_name="top.tatami.g.cp_a.bin0"/>'
     (run / collect.FILE).write_text(f'<top abs_name="top"><a abs_name="top.tatami.g.cp_a">{bins}</a></top>')
-    monkeypatch.setattr(command.runner, "rtl_sources", lambda: [small])
+    monkeypatch.setattr(command, "rtl_sources", lambda: [small])
     monkeypatch.setattr(command.runner, "BUILD", tmp_path)
     monkeypatch.setattr(command.exclusions, "load", list)
     return command.main([str(run)])
