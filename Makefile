@@ -108,7 +108,7 @@ train: $(VENV)/.train
 	@$(PY) -m scripts.train
 
 clean:
-	rm -rf $(OUT)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # The virtual environment, and one stamp for each list of packages in pyproject.toml, so that sim does not wait for torch.
