@@ -103,7 +103,11 @@ def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Sou
 
 
 def _check_fits(found: StoredNetwork, config: ArrayConfig, images: int) -> None:
-    """Raises `TatamiError` for fewer images than asked for, and for an array that it is not planned for."""
+    """Raises `TatamiError` for no images, for fewer than asked for, and for an array that it is not planned
+    for.
+    """
+    if not len(found.images):
+        raise TatamiError(f"network '{found.network.name}' brings no images, must bring at least 1")
     if images > len(found.images):
         raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
     for field in ("size", "group", "weight_bits"):

@@ -309,3 +309,11 @@ def test_a_network_that_brings_few_images_runs_these(task: Task, tmp_path: Path)
     assert prepare("file", SMALL, 1, brought + 1, Source(found, exact=False)).options.images == brought
     with pytest.raises(TatamiError, match=rf"IMAGES {brought + 1} is outside 1\.\.{brought}"):
         prepare("file", SMALL, 1, brought + 1, Source(found))
+
+
+def test_a_network_without_images_is_refused(task: Task, tmp_path: Path) -> None:
+    kept = network_file.load(compressed(task, "dense", tmp_path))
+    network_file.save(replace(kept, images=kept.images[:0], labels=kept.labels[:0]), tmp_path / "none.npz")
+    for exact in (True, False):
+        with pytest.raises(TatamiError, match="network 'digits' brings no images, must bring at least 1"):
+            prepare("file", SMALL, 1, 10, Source(tmp_path / "none.npz", exact=exact))
