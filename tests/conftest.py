@@ -8,13 +8,13 @@ from itertools import chain
 
 import pytest
 
-from scripts import bench, bugs, compress, coverage, regress, replay, results, train
+from scripts import bench, bugs, command, compress, coverage, regress, replay, results, train
 from scripts import sim as sim_command
 
-VARIABLES = frozenset(
+VARIABLES = {command.GIVEN} | set(
     chain.from_iterable(
-        command.main.variables()
-        for command in (bench, bugs, compress, coverage, regress, replay, results, sim_command, train)
+        given.main.variables()
+        for given in (bench, bugs, compress, coverage, regress, replay, results, sim_command, train)
     )
 )
 

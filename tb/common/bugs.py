@@ -66,6 +66,7 @@ class Bug(Fields):
     line: str = ""
     test: str = ""
     block: str = ""
+    size: int = Field(default=1, ge=1)
     checker: str = ""
     message: tuple[Expression, ...] = ()
     config: str = "4x2"
@@ -89,6 +90,8 @@ class Bug(Fields):
             for name in ("config", "seeds", "divergence", "place"):
                 if name in self.model_fields_set:
                     raise ValueError(f"{name} goes with test only")
+        if not self.block and "size" in self.model_fields_set:
+            raise ValueError("size goes with block only")
         if self.old.count("\n") != self.new.count("\n"):
             raise ValueError("old and new differ in their number of lines: more than one line may change")
         return self

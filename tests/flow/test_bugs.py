@@ -47,6 +47,8 @@ def row(**changes: object) -> Callable[[dict[str, object]], None]:
         (row(block="regs"), "must have one of test, block and checker"),
         (row(test=""), "must have one of test, block and checker"),
         (row(test="", block="regs", seeds=2), "seeds goes with test only"),
+        (row(size=1), "size goes with block only"),
+        (row(test="", block="regs", size=3), "size is 3, must be in 1..2 for block 'regs'"),
         (row(config="3x3"), "config '3x3' is unknown"),
         (row(message="("), r"field 'message.0' is '\(': '\(' is no regular expression"),
         (row(seeds=0), "field 'seeds' is 0: input should be greater than or equal to 1"),
@@ -150,7 +152,7 @@ def test_blocks_are_hunted_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     status, summary, text = hunted(monkeypatch, capsys, ram, changed(ram, new=ram.old.replace("if", "if ")))
     assert (status, summary["caught"], summary["total"]) == (1, 1, 2)
     assert "block_ram" in text
-    assert "no size of block_ram says" in text
+    assert "block_ram does not say" in text
     assert "NOT CAUGHT ram_reads_always_changed" in text
 
 

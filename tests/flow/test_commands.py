@@ -45,6 +45,20 @@ def test_a_bad_variable_is_named(text: str, said: str, monkeypatch: pytest.Monke
         chosen([])
 
 
+def test_what_make_test_was_given_is_not_for_the_commands_that_tests_call(tmp_path: Path) -> None:
+    """JOBS of `make test JOBS=1` is a variable that some commands refuse."""
+    one = f"{__file__}::test_a_variable_an_option_and_neither"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={tmp_path}", one],
+        cwd=ROOT,
+        env={**os.environ, "MAKE_GIVEN": "JOBS", "JOBS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--sede=1"], ["more"]])
 def test_what_it_does_not_take_is_refused(arguments: list[str]) -> None:
     with pytest.raises(TatamiError):

@@ -37,8 +37,8 @@ def test_block(sim: str, name: str) -> None:
 
 @pytest.mark.parametrize("bug", BROKEN, ids=[bug.name for bug in BROKEN])
 def test_a_broken_block_is_caught(bug: Bug) -> None:
-    """By a value that differs from the model's, in any size of the block: not by a build that fails or a
-    simulation that hangs.
+    """By a value that differs from the model's, in the size that the bug names: not by a build that fails or
+    a simulation that hangs.
     """
     verdict = hunt.hunt_by_block(bug)
     assert verdict.caught, verdict.seen
