@@ -1,7 +1,8 @@
-// Accumulators of one column: a 32-bit sum for every pixel of a chunk.
+// Accumulators of one column: a 32-bit sum, or maximum, for every pixel of a chunk.
 //
-// Promises: `psum` belongs to the pixel named in the same cycle. The first pass of a tile stores its sums, and later passes add. The
-// last pass does not store: it gives the finished sum two cycles later. The same pixel comes again after T >= 4 cycles at the earliest.
+// Promises: `psum` belongs to the pixel named in the same cycle. The first pass of a tile stores its sums, and later passes add, or
+// keep the larger one. The last pass does not store: it gives the finished sum two cycles later. The same pixel comes again after T >= 4
+// cycles at the earliest.
 
 `resetall
 `default_nettype none
@@ -19,6 +20,8 @@ module psa_accumulator #(
     // this pass is the tile's first, last
     input  wire                        pixel_first,
     input  wire                        pixel_last,
+    // ... and takes the maximum of the passes, not their sum
+    input  wire                        pixel_maximum,
     input  wire signed [PSUM_BITS-1:0] psum,
 
     output wire                        sum_valid,
@@ -27,14 +30,17 @@ module psa_accumulator #(
 
 localparam ADDR = $clog2(DEPTH);
 
-reg                        valid_reg, first_reg, last_reg;
+reg                        valid_reg, first_reg, last_reg, maximum_reg;
 reg [ADDR-1:0]             index_reg;
 reg signed [PSUM_BITS-1:0] psum_reg;
 reg                        sum_valid_reg;
 reg signed [31:0]          sum_reg;
 
 wire [31:0]        stored;
-wire signed [31:0] total = (first_reg ? 32'sd0 : $signed(stored)) + {{32-PSUM_BITS{psum_reg[PSUM_BITS-1]}}, psum_reg};
+wire signed [31:0] added   = {{32-PSUM_BITS{psum_reg[PSUM_BITS-1]}}, psum_reg};
+wire signed [31:0] sum_all = (first_reg ? 32'sd0 : $signed(stored)) + added;
+wire signed [31:0] largest = !first_reg && $signed(stored) > added ? $signed(stored) : added;
+wire signed [31:0] total   = maximum_reg ? largest : sum_all;
 
 assign sum_valid = sum_valid_reg;
 assign sum       = sum_reg;
@@ -53,6 +59,7 @@ always @(posedge clk) begin
     valid_reg     <= pixel_valid;
     first_reg     <= pixel_first;
     last_reg      <= pixel_last;
+    maximum_reg   <= pixel_maximum;
     index_reg     <= pixel_index;
     psum_reg      <= psum;
     sum_valid_reg <= valid_reg && last_reg;

@@ -1,4 +1,4 @@
-// ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle.
+// ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle. A sum begins with 0, a maximum with -128.
 //
 // Promises: pixel n of a pass enters row r at cycle t + n + r and leaves column c at cycle t + n + ROWS + c. A row of slots at `row_*`
 // is in that row's shadow slots from the next cycle on.
@@ -24,6 +24,7 @@ module psa_array #(
     // one a row
     input  wire [ROWS-1:0]                             x_valid,
     input  wire [ROWS-1:0]                             x_first,
+    input  wire [ROWS-1:0]                             x_maximum,
     input  wire [ROWS*GROUP*8-1:0]                     x_bundle,
 
     // one a column
@@ -36,19 +37,21 @@ generate
 for (r = 0; r < ROWS; r = r + 1) begin : gen_row
     wire [COLS:0]             valid;
     wire [COLS:0]             first;
+    wire [COLS:0]             maximum;
     wire [GROUP*8-1:0]        bundle [0:COLS];
     wire [COLS*PSUM_BITS-1:0] sums;
     wire                      slot_load = row_valid && row_index == r;
 
-    assign valid[0]  = x_valid[r];
-    assign first[0]  = x_first[r];
-    assign bundle[0] = x_bundle[r*GROUP*8 +: GROUP*8];
+    assign valid[0]   = x_valid[r];
+    assign first[0]   = x_first[r];
+    assign maximum[0] = x_maximum[r];
+    assign bundle[0]  = x_bundle[r*GROUP*8 +: GROUP*8];
 
     for (c = 0; c < COLS; c = c + 1) begin : gen_col
         wire [PSUM_BITS-1:0] above;
 
         if (r == 0) begin : gen_top
-            assign above = {PSUM_BITS{1'b0}};
+            assign above = {{PSUM_BITS-7{maximum[c]}}, 7'd0};
         end else begin : gen_below
             assign above = gen_row[r-1].sums[c*PSUM_BITS +: PSUM_BITS];
         end
@@ -59,18 +62,20 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
             .SLOT_BITS   (SLOT_BITS),
             .PSUM_BITS   (PSUM_BITS)
         ) pe (
-            .clk          (clk),
-            .rst          (rst),
-            .slot_load    (slot_load),
-            .slot_data    (row_slots[c*SLOT_BITS +: SLOT_BITS]),
-            .x_valid      (valid[c]),
-            .x_first      (first[c]),
-            .x_bundle     (bundle[c]),
-            .x_out_valid  (valid[c+1]),
-            .x_out_first  (first[c+1]),
-            .x_out_bundle (bundle[c+1]),
-            .psum         (above),
-            .psum_out     (sums[c*PSUM_BITS +: PSUM_BITS])
+            .clk           (clk),
+            .rst           (rst),
+            .slot_load     (slot_load),
+            .slot_data     (row_slots[c*SLOT_BITS +: SLOT_BITS]),
+            .x_valid       (valid[c]),
+            .x_first       (first[c]),
+            .x_maximum     (maximum[c]),
+            .x_bundle      (bundle[c]),
+            .x_out_valid   (valid[c+1]),
+            .x_out_first   (first[c+1]),
+            .x_out_maximum (maximum[c+1]),
+            .x_out_bundle  (bundle[c+1]),
+            .psum          (above),
+            .psum_out      (sums[c*PSUM_BITS +: PSUM_BITS])
         );
     end
 end

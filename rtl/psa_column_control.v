@@ -23,6 +23,7 @@ module psa_column_control #(
     input  wire [ROWS-1:0]                    word_keep,
     input  wire                               word_first,
     input  wire                               word_last,
+    input  wire                               word_maximum,
     input  wire [FEATURE_ADDR-1:0]            word_out,
     input  wire [FILTER_ADDR-1:0]             word_filter_base,
     input  wire                               word_layer_last,
@@ -32,6 +33,7 @@ module psa_column_control #(
     output wire [COLS*$clog2(ACC_DEPTH)-1:0]  pixel_index,
     output wire [COLS-1:0]                    pixel_first,
     output wire [COLS-1:0]                    pixel_last,
+    output wire [COLS-1:0]                    pixel_maximum,
     output wire [COLS-1:0]                    pixel_keep,
 
     output wire                               start_valid,
@@ -45,7 +47,7 @@ localparam T      = ROWS;
 localparam COUNT  = $clog2(T);
 localparam INDEX  = $clog2(ACC_DEPTH);
 localparam STAGES = ROWS + COLS;
-localparam TOKEN  = INDEX + 3;
+localparam TOKEN  = INDEX + 4;
 
 // the word whose pixels enter the array
 
@@ -53,7 +55,7 @@ reg                    valid_reg;
 reg [COUNT-1:0]        count_reg;
 reg [INDEX-COUNT-1:0]  index_reg;
 reg [T-1:0]            keep_reg;
-reg                    first_reg, last_reg, layer_last_reg;
+reg                    first_reg, last_reg, maximum_reg, layer_last_reg;
 reg [FEATURE_ADDR-1:0] out_reg;
 reg [FILTER_ADDR-1:0]  filter_base_reg;
 
@@ -65,6 +67,7 @@ always @(posedge clk) begin
         keep_reg        <= word_keep;
         first_reg       <= word_first;
         last_reg        <= word_last;
+        maximum_reg     <= word_maximum;
         out_reg         <= word_out;
         filter_base_reg <= word_filter_base;
         layer_last_reg  <= word_layer_last;
@@ -89,7 +92,7 @@ integer s;
 always @(posedge clk) begin
     token_valid_reg <= {token_valid_reg[STAGES-2:0], valid_reg};
     token_start_reg <= {token_start_reg[STAGES-2:0], valid_reg && last_reg && count_reg == {COUNT{1'b0}}};
-    token_reg[0]    <= {index_reg, count_reg, first_reg, last_reg, keep_reg[count_reg]};
+    token_reg[0]    <= {index_reg, count_reg, first_reg, last_reg, maximum_reg, keep_reg[count_reg]};
     for (s = 1; s < STAGES; s = s + 1) begin
         token_reg[s] <= token_reg[s-1];
     end
@@ -105,7 +108,7 @@ genvar c;
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
     assign pixel_valid[c] = token_valid_reg[ROWS-1+c];
-    assign {pixel_index[c*INDEX +: INDEX], pixel_first[c], pixel_last[c], pixel_keep[c]} = token_reg[ROWS-1+c];
+    assign {pixel_index[c*INDEX +: INDEX], pixel_first[c], pixel_last[c], pixel_maximum[c], pixel_keep[c]} = token_reg[ROWS-1+c];
 end
 endgenerate
 

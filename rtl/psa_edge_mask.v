@@ -1,48 +1,40 @@
 // Marks those of T pixels that a tap reads over an edge of the plane. Combinational. There is one for each bank; all use one edge word.
+//
+// Promises: outside is -dx > left || dx > right || -dy > top || dy > bottom. A reach of d to the left is d - 1 with all bits inverted,
+// so both directions take one comparison: of d - 1 >= left, or of d > right.
 
 `resetall
 `default_nettype none
 
 module psa_edge_mask #(
-    parameter T = 16
+    parameter T     = 16,
+    // bits of a distance
+    parameter REACH = 4
 ) (
-    // bit (d-1)*T + i: pixel i has fewer than d columns to its left or right, or rows above or below it
-    input  wire [4*T-1:0]    left_under,
-    input  wire [4*T-1:0]    right_under,
-    input  wire [4*T-1:0]    top_under,
-    input  wire [4*T-1:0]    bottom_under,
+    // pixel i at i*4*REACH: how many pixels there are to its left and right, above and below it
+    input  wire [T*4*REACH-1:0]  distances,
 
-    // the tap: -4..4
-    input  wire signed [3:0] dx,
-    input  wire signed [3:0] dy,
+    // the tap
+    input  wire signed [REACH:0] dx,
+    input  wire signed [REACH:0] dy,
 
-    output reg  [T-1:0]      outside
+    output wire [T-1:0]          outside
 );
 
-always @* begin
-    case (dx)
-        -4'sd4:  outside = left_under[3*T +: T];
-        -4'sd3:  outside = left_under[2*T +: T];
-        -4'sd2:  outside = left_under[1*T +: T];
-        -4'sd1:  outside = left_under[0*T +: T];
-        4'sd1:   outside = right_under[0*T +: T];
-        4'sd2:   outside = right_under[1*T +: T];
-        4'sd3:   outside = right_under[2*T +: T];
-        4'sd4:   outside = right_under[3*T +: T];
-        default: outside = {T{1'b0}};
-    endcase
-    case (dy)
-        -4'sd4:  outside = outside | top_under[3*T +: T];
-        -4'sd3:  outside = outside | top_under[2*T +: T];
-        -4'sd2:  outside = outside | top_under[1*T +: T];
-        -4'sd1:  outside = outside | top_under[0*T +: T];
-        4'sd1:   outside = outside | bottom_under[0*T +: T];
-        4'sd2:   outside = outside | bottom_under[1*T +: T];
-        4'sd3:   outside = outside | bottom_under[2*T +: T];
-        4'sd4:   outside = outside | bottom_under[3*T +: T];
-        default: outside = outside;
-    endcase
+wire [REACH:0] reach_x = {dx[REACH-1:0] ^ {REACH{dx[REACH]}}, dx[REACH]};
+wire [REACH:0] reach_y = {dy[REACH-1:0] ^ {REACH{dy[REACH]}}, dy[REACH]};
+
+genvar i;
+
+generate
+for (i = 0; i < T; i = i + 1) begin : gen_pixel
+    wire [REACH-1:0] left, right, top, bottom;
+
+    assign {bottom, top, right, left} = distances[i*4*REACH +: 4*REACH];
+
+    assign outside[i] = reach_x > {dx[REACH] ? left : right, 1'b0} || reach_y > {dy[REACH] ? top : bottom, 1'b0};
 end
+endgenerate
 
 endmodule
 

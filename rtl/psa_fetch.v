@@ -5,7 +5,7 @@
 //   cycle 2  G members           -> TAP memories (one copy a bank), base + word
 //   cycle 3  offsets             -> pixel addresses
 //   cycle 4  word and shift      -> feature banks, EDGE word decoded
-//   cycle 5  G x T pixels, those over an edge zeroed: `bundle_*`
+//   cycle 5  G x T pixels, those over an edge padded: `bundle_*`
 //
 // Promises: the latency is exactly 5 cycles, and the fetch never stalls. An address outside a memory is reported and not read. While the
 // pipeline is empty, the out stream may read the banks through `out_rd_*`; the data come one cycle later.
@@ -23,10 +23,10 @@ module psa_fetch #(
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
     // widths of the memory words
-    parameter MEMBER_BITS   = 15,
+    parameter MEMBER_BITS   = 18,
     parameter OFFSET_BITS   = 14,
-    parameter TAP_BITS      = 22,
-    parameter EDGE_BITS     = 208
+    parameter TAP_BITS      = 24,
+    parameter EDGE_BITS     = 272
 ) (
     input  wire                             clk,
     input  wire                             rst,
@@ -36,6 +36,7 @@ module psa_fetch #(
     input  wire [15:0]                      issue_word,
     input  wire [$clog2(TAP_DEPTH)-1:0]     issue_tap_row,
     input  wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
+    input  wire [7:0]                       issue_pad,
 
     // cycle 5. bundle_data: pixel i of bank g at (i*GROUP + g)*8
     output wire                             bundle_valid,
@@ -81,6 +82,8 @@ localparam SHIFT        = $clog2(T);
 localparam WORD_BITS    = 18;
 localparam PIXEL_BITS   = WORD_BITS + SHIFT;
 localparam PIXEL_EDGE   = EDGE_BITS / T;
+// bits of a distance from an edge; a tap's reach has a sign
+localparam REACH        = (PIXEL_EDGE - 1) / 4;
 
 localparam [7:0] ERR_GROUP_RANGE = 8'd9, ERR_TAP_RANGE = 8'd10, ERR_FEATURE_READ = 8'd11;
 
@@ -117,12 +120,16 @@ assign bundle_valid = stage_valid_reg[5];
 wire [15:0]          word_2;
 wire [TAP_ADDR-1:0]  tap_row_2;
 wire [EDGE_ADDR-1:0] edge_3;
+wire [7:0]           pad_5;
 
 psa_delay #(.WIDTH(16 + TAP_ADDR), .STAGES(2)) delay_word (
     .clk(clk), .rst(rst), .in_valid(1'b0), .in_data({issue_word, issue_tap_row}), .out_valid(), .out_data({word_2, tap_row_2})
 );
 psa_delay #(.WIDTH(EDGE_ADDR), .STAGES(3)) delay_edge (
     .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_edge), .out_valid(), .out_data(edge_3)
+);
+psa_delay #(.WIDTH(8), .STAGES(5)) delay_pad (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_pad), .out_valid(), .out_data(pad_5)
 );
 
 // cycle 1 to 2: group number -> members
@@ -139,7 +146,7 @@ psa_ram #(.WIDTH(GROUP*MEMBER_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
     .rd_data (members)
 );
 
-// cycle 3 to 4: the edge word; cycle 4 to 5: for each distance, the pixels that are nearer than that to an edge
+// cycle 3 to 4: the edge word; cycle 4 to 5: which pixels are kept, and how far each is from the edges
 
 wire [EDGE_BITS-1:0] edge_word;
 
@@ -153,23 +160,18 @@ psa_ram #(.WIDTH(EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
     .rd_data (edge_word)
 );
 
-reg [4*T-1:0] left_under_reg, right_under_reg, top_under_reg, bottom_under_reg;
-reg [T-1:0]   keep_reg;
+reg [T*4*REACH-1:0] distances_reg;
+reg [T-1:0]         keep_reg;
 
 assign bundle_keep = keep_reg;
 
-integer i, d;
+integer i;
 
 always @(posedge clk) begin
     if (stage_valid_reg[4]) begin
         for (i = 0; i < T; i = i + 1) begin
             keep_reg[i] <= edge_word[i*PIXEL_EDGE];
-            for (d = 1; d <= 4; d = d + 1) begin
-                left_under_reg[(d-1)*T + i]   <= edge_word[i*PIXEL_EDGE + 1 +: 3] < d[2:0];
-                right_under_reg[(d-1)*T + i]  <= edge_word[i*PIXEL_EDGE + 4 +: 3] < d[2:0];
-                top_under_reg[(d-1)*T + i]    <= edge_word[i*PIXEL_EDGE + 7 +: 3] < d[2:0];
-                bottom_under_reg[(d-1)*T + i] <= edge_word[i*PIXEL_EDGE + 10 +: 3] < d[2:0];
-            end
+            distances_reg[i*4*REACH +: 4*REACH] <= edge_word[i*PIXEL_EDGE + 1 +: 4*REACH];
         end
     end
 end
@@ -223,14 +225,14 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     reg                         used_4_reg;
     reg signed [WORD_BITS-1:0]  word_4_reg;
     reg [SHIFT-1:0]             shift_4_reg;
-    reg signed [3:0]            dy_4_reg, dx_4_reg;
+    reg signed [REACH:0]        dy_4_reg, dx_4_reg;
 
     always @(posedge clk) begin
         used_4_reg  <= used_3_reg;
         word_4_reg  <= pixel[PIXEL_BITS-1:SHIFT];
         shift_4_reg <= pixel[SHIFT-1:0];
-        dy_4_reg    <= tap[OFFSET_BITS +: 4];
-        dx_4_reg    <= tap[OFFSET_BITS + 4 +: 4];
+        dy_4_reg    <= tap[OFFSET_BITS +: REACH + 1];
+        dx_4_reg    <= tap[OFFSET_BITS + REACH + 1 +: REACH + 1];
         if (rst) begin
             used_4_reg <= 1'b0;
         end
@@ -242,8 +244,8 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     assign read_bad[g] = used_4_reg && word_out;
 
-    reg              used_5_reg;
-    reg signed [3:0] dy_5_reg, dx_5_reg;
+    reg                  used_5_reg;
+    reg signed [REACH:0] dy_5_reg, dx_5_reg;
 
     always @(posedge clk) begin
         used_5_reg <= used_4_reg && !word_out;
@@ -269,23 +271,18 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     assign bank_data[g*T*8 +: T*8] = rd_data;
 
-    // cycle 5
+    // cycle 5: a member that is not used gives zeros, over an edge too
     wire [T-1:0] outside;
 
-    psa_edge_mask #(.T(T)) edge_mask (
-        .left_under   (left_under_reg),
-        .right_under  (right_under_reg),
-        .top_under    (top_under_reg),
-        .bottom_under (bottom_under_reg),
-        .dx           (dx_5_reg),
-        .dy           (dy_5_reg),
-        .outside      (outside)
+    psa_edge_mask #(.T(T), .REACH(REACH)) edge_mask (
+        .distances (distances_reg),
+        .dx        (dx_5_reg),
+        .dy        (dy_5_reg),
+        .outside   (outside)
     );
 
-    wire [T-1:0] kept = {T{used_5_reg}} & ~outside;
-
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
-        assign bundle_data[(p*GROUP + g)*8 +: 8] = rd_data[p*8 +: 8] & {8{kept[p]}};
+        assign bundle_data[(p*GROUP + g)*8 +: 8] = !used_5_reg ? 8'd0 : outside[p] ? pad_5 : rd_data[p*8 +: 8];
     end
 end
 endgenerate

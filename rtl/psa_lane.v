@@ -16,31 +16,36 @@ module psa_lane #(
     input  wire                 load,
     // these pixels begin a pass
     input  wire                 load_first,
+    // ... and belong to a layer of maxima
+    input  wire                 load_maximum,
     // pixel i at i*GROUP*8
     input  wire [T*GROUP*8-1:0] load_data,
 
     output wire                 pixel_valid,
     output wire                 pixel_first,
+    output wire                 pixel_maximum,
     output wire [GROUP*8-1:0]   pixel_bundle
 );
 
 localparam COUNT = $clog2(T);
 
 reg                 valid_reg;
-reg                 first_reg;
+reg                 first_reg, maximum_reg;
 reg [COUNT-1:0]     count_reg;
 reg [T*GROUP*8-1:0] data_reg;
 
-assign pixel_valid  = valid_reg;
-assign pixel_first  = first_reg && count_reg == {COUNT{1'b0}};
-assign pixel_bundle = data_reg[count_reg*GROUP*8 +: GROUP*8];
+assign pixel_valid   = valid_reg;
+assign pixel_first   = first_reg && count_reg == {COUNT{1'b0}};
+assign pixel_maximum = maximum_reg;
+assign pixel_bundle  = data_reg[count_reg*GROUP*8 +: GROUP*8];
 
 always @(posedge clk) begin
     if (load) begin
-        valid_reg <= 1'b1;
-        first_reg <= load_first;
-        count_reg <= {COUNT{1'b0}};
-        data_reg  <= load_data;
+        valid_reg   <= 1'b1;
+        first_reg   <= load_first;
+        maximum_reg <= load_maximum;
+        count_reg   <= {COUNT{1'b0}};
+        data_reg    <= load_data;
     end else if (valid_reg) begin
         valid_reg <= !(&count_reg);
         count_reg <= count_reg + 1'b1;

@@ -5,7 +5,8 @@
 //
 // Promises: everything moves one step a cycle. A slot that is written while the current pass runs takes effect with the pixel that
 // carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
-// previous `first` passes here.
+// previous `first` passes here. With a pixel that carries `maximum`, a slot of a negative weight gives the pixel in place of the sum
+// where the sum with its product is negative; for a weight of -1 this is the maximum of both. Other slots pass the sum on.
 
 `resetall
 `default_nettype none
@@ -27,10 +28,12 @@ module psa_pe #(
     // from the left
     input  wire                        x_valid,
     input  wire                        x_first,
+    input  wire                        x_maximum,
     input  wire [GROUP*8-1:0]          x_bundle,
     // to the right
     output wire                        x_out_valid,
     output wire                        x_out_first,
+    output wire                        x_out_maximum,
     output wire [GROUP*8-1:0]          x_out_bundle,
 
     // from above, in the same cycle as x; and down
@@ -43,14 +46,15 @@ localparam PRODUCT_BITS = WEIGHT_BITS + 8;
 localparam TERM_BITS    = 16;
 
 reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
-reg                        valid_reg, first_reg;
+reg                        valid_reg, first_reg, maximum_reg;
 reg [GROUP*8-1:0]          bundle_reg;
 reg signed [PSUM_BITS-1:0] psum_reg;
 
-assign x_out_valid  = valid_reg;
-assign x_out_first  = first_reg;
-assign x_out_bundle = bundle_reg;
-assign psum_out     = psum_reg;
+assign x_out_valid   = valid_reg;
+assign x_out_first   = first_reg;
+assign x_out_maximum = maximum_reg;
+assign x_out_bundle  = bundle_reg;
+assign psum_out      = psum_reg;
 
 wire [SLOT_BITS-1:0]           slot    = x_first ? shadow_reg : active_reg;
 wire signed [WEIGHT_BITS-1:0]  weight  = slot[WEIGHT_BITS-1:0];
@@ -75,6 +79,9 @@ end else begin : gen_digit
 end
 endgenerate
 
+wire signed [PSUM_BITS-1:0] sum     = psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
+wire                        greater = weight[WEIGHT_BITS-1] && sum[PSUM_BITS-1];
+
 always @(posedge clk) begin
     if (slot_load) begin
         shadow_reg <= slot_data;
@@ -82,9 +89,10 @@ always @(posedge clk) begin
 
     valid_reg <= x_valid;
     if (x_valid) begin
-        first_reg  <= x_first;
-        bundle_reg <= x_bundle;
-        psum_reg   <= psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
+        first_reg   <= x_first;
+        maximum_reg <= x_maximum;
+        bundle_reg  <= x_bundle;
+        psum_reg    <= !x_maximum ? sum : greater ? {{PSUM_BITS-8{x[7]}}, x} : psum;
         if (x_first) begin
             active_reg <= shadow_reg;
         end

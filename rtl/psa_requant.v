@@ -1,10 +1,12 @@
 // Requantisation of one column, and the shift register that turns its pixels into a word.
 //
-//   clamp(((sum + bias) * multiplier + 2^(shift-1)) >> shift, relu ? 0 : -128, 127)
+//   clamp((((sum + bias) * multiplier + 2^(shift-1)) >> shift) + zero, low, high)
+//
+// What is above `high` becomes `high`, whatever `low` is.
 //
 // Promises: one pixel a cycle, in the word register four cycles after `sum_valid`. All columns share the parameter buses. A parameter
 // belongs to the column whose word starts: `bias_load` comes in the cycle before a word's first sum, `multiplier_load` one cycle later
-// and `shift_load` two cycles later, each with its value on the bus.
+// and `shift_load` two cycles later, each with its value on the bus; zero and the clamps go with the shift.
 
 `resetall
 `default_nettype none
@@ -27,7 +29,9 @@ module psa_requant #(
     input  wire [15:0]        multiplier,
     input  wire               shift_load,
     input  wire [5:0]         shift,
-    input  wire               relu,
+    input  wire signed [7:0]  zero,
+    input  wire signed [7:0]  low,
+    input  wire signed [7:0]  high,
 
     output wire [T*8-1:0]     word
 );
@@ -35,7 +39,7 @@ module psa_requant #(
 reg signed [31:0] bias_reg;
 reg [15:0]        multiplier_reg;
 reg [5:0]         shift_reg;
-reg               relu_reg;
+reg signed [7:0]  zero_reg, low_reg, high_reg;
 
 reg [2:0]         valid_reg;
 reg [1:0]         keep_reg;
@@ -50,7 +54,9 @@ assign word = word_reg;
 wire signed [50:0] half    = shift_reg == 6'd0 ? 51'sd0 : 51'sd1 <<< (shift_reg - 6'd1);
 wire signed [50:0] product = {product_reg[49], product_reg};
 wire signed [50:0] rounded = (product + half) >>> shift_reg;
-wire signed [50:0] low     = relu_reg ? 51'sd0 : -51'sd128;
+wire signed [51:0] value   = {rounded[50], rounded} + {{44{zero_reg[7]}}, zero_reg};
+wire signed [51:0] least   = {{44{low_reg[7]}}, low_reg};
+wire signed [51:0] most    = {{44{high_reg[7]}}, high_reg};
 
 always @(posedge clk) begin
     if (bias_load) begin
@@ -61,7 +67,9 @@ always @(posedge clk) begin
     end
     if (shift_load) begin
         shift_reg <= shift;
-        relu_reg  <= relu;
+        zero_reg  <= zero;
+        low_reg   <= low;
+        high_reg  <= high;
     end
 
     valid_reg <= {valid_reg[1:0], sum_valid};
@@ -74,7 +82,7 @@ always @(posedge clk) begin
         product_reg <= biased_reg * $signed({1'b0, multiplier_reg});
     end
     if (valid_reg[1]) begin
-        pixel_reg <= !keep_reg[1] ? 8'd0 : rounded < low ? low[7:0] : rounded > 51'sd127 ? 8'd127 : rounded[7:0];
+        pixel_reg <= !keep_reg[1] ? 8'd0 : value > most ? high_reg : value < least ? low_reg : value[7:0];
     end
     if (valid_reg[2]) begin
         word_reg <= {pixel_reg, word_reg[T*8-1:8]};

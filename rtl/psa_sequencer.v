@@ -34,7 +34,7 @@ module psa_sequencer #(
     input  wire                             ld_program,
     input  wire                             ld_tile,
     input  wire [15:0]                      ld_addr,
-    input  wire [167:0]                     ld_data,
+    input  wire [183:0]                     ld_data,
 
     // one lane of one word
     output wire                             issue_valid,
@@ -46,6 +46,9 @@ module psa_sequencer #(
     output wire [15:0]                      issue_word,
     output wire [$clog2(TAP_DEPTH)-1:0]     issue_tap_row,
     output wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
+    // the value of a pixel over an edge; whether the layer takes maxima, not sums
+    output wire [7:0]                       issue_pad,
+    output wire                             issue_maximum,
     // word of the accumulators; whether this pass is the first or the last of its tile
     output wire [$clog2(ACC_WORDS)-1:0]     issue_acc_word,
     output wire                             issue_acc_first,
@@ -71,7 +74,7 @@ module psa_sequencer #(
     output wire [23:0]                      err_info
 );
 
-localparam PROGRAM_BITS = 168;
+localparam PROGRAM_BITS = 184;
 localparam TILE_BITS    = 64;
 localparam ROW_BITS     = $clog2(ROWS);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
@@ -86,6 +89,8 @@ localparam TILE_ADDR    = $clog2(TILE_DEPTH);
 localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8;
 
 localparam [15:0] OPCODE_LAYER = 16'd1, OPCODE_OUT = 16'd2, OPCODE_END = 16'd3;
+
+localparam [7:0] MODE_MAXIMUM = 8'd1;
 
 localparam [3:0]
     STATE_IDLE      = 4'd0,
@@ -103,6 +108,8 @@ reg [16:0] pc_reg, pc_next;
 
 // the current LAYER record
 reg [15:0] words_reg, phases_reg, chunk_words_reg, edge_stride_reg, tap_stride_reg, tile_base_reg, tiles_reg;
+reg [7:0]  pad_reg;
+reg        maximum_reg;
 // ... or, between layers, the one before: its gap, and how much of it is left
 reg [7:0]  gap_reg, wait_reg;
 
@@ -163,6 +170,8 @@ wire [15:0] record_tap_stride   = record[7*16 +: 16];
 wire [15:0] record_tile_base    = record[8*16 +: 16];
 wire [15:0] record_tiles        = record[9*16 +: 16];
 wire [7:0]  record_gap          = record[10*16 +: 8];
+wire [7:0]  record_pad          = record[10*16 + 8 +: 8];
+wire [7:0]  record_mode         = record[10*16 + 16 +: 8];
 
 wire [15:0] record_out_bank     = record[1*16 +: 16];
 wire [15:0] record_out_base     = record[2*16 +: 16];
@@ -174,7 +183,7 @@ wire [15:0] tile_filter_base    = tile_record[2*16 +: 16];
 wire [15:0] tile_slot_base      = tile_record[3*16 +: 16];
 
 wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_words != 16'd0 && record_tiles != 16'd0
-    && record_chunk_words <= ACC_WORDS
+    && record_chunk_words <= ACC_WORDS && record_mode <= MODE_MAXIMUM
     && {1'b0, record_tile_base} + {1'b0, record_tiles} <= TILE_DEPTH;
 
 wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
@@ -223,6 +232,8 @@ assign issue_first       = chunk_word_reg == 16'd0;
 assign issue_word        = word_reg;
 assign issue_tap_row     = tap_row_reg[TAP_ADDR-1:0];
 assign issue_edge        = edge_address[EDGE_ADDR-1:0];
+assign issue_pad         = pad_reg;
+assign issue_maximum     = maximum_reg;
 assign issue_acc_word    = chunk_word_reg[ACC_ADDR-1:0];
 assign issue_acc_first   = pass_reg == 16'd0;
 assign issue_acc_last    = last_pass;
@@ -343,6 +354,8 @@ always @(posedge clk) begin
         tap_stride_reg    <= record_tap_stride;
         tile_base_reg     <= record_tile_base;
         tiles_reg         <= record_tiles;
+        pad_reg           <= record_pad;
+        maximum_reg       <= record_mode == MODE_MAXIMUM;
 
         row_reg           <= {ROW_BITS{1'b0}};
         chunk_word_reg    <= 16'd0;

@@ -122,19 +122,21 @@ localparam ACC_DEPTH    = ACC_WORDS * T;
 localparam INDEX        = $clog2(ACC_DEPTH);
 
 // widths of the memory words (docs/formats.md)
-localparam PROGRAM_BITS = 168;
+localparam PROGRAM_BITS = 184;
 localparam TILE_BITS    = 64;
 localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
-localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 5;
+localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 8;
 localparam GROUP_BITS   = GROUP * MEMBER_BITS;
 localparam SLOT_ROW     = COLS * SLOT_BITS;
 // a stored row begins with its count and ends with at most this number of patches
 localparam XOR_COUNT    = 3;
 localparam XOR_PATCHES  = 4;
 localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : XOR_COUNT);
-localparam TAP_BITS     = OFFSET_BITS + 8;
-localparam EDGE_BITS    = T * 13;
-localparam FILTER_BITS  = 60 + FEATURE_ADDR;
+// bits of a pixel's distance from an edge; a tap's reach has a sign
+localparam REACH        = 4;
+localparam TAP_BITS     = OFFSET_BITS + 2 * (REACH + 1);
+localparam EDGE_BITS    = T * (1 + 4 * REACH);
+localparam FILTER_BITS  = 83 + FEATURE_ADDR;
 
 localparam PROGRAM_BEATS = (PROGRAM_BITS + 63) / 64;
 localparam FEATURE_BEATS = (T * 8 + 63) / 64;
@@ -234,12 +236,13 @@ wire ld_filter  = ld_valid && ld_dest == 4'd8;
 
 // sequencer
 
-wire                    issue_valid, issue_first, issue_acc_first, issue_acc_last, issue_layer_last;
+wire                    issue_valid, issue_first, issue_acc_first, issue_acc_last, issue_layer_last, issue_maximum;
 wire [ROW_BITS-1:0]     issue_row;
 wire [LANE_ADDR-1:0]    issue_lane;
 wire [15:0]             issue_word;
 wire [TAP_ADDR-1:0]     issue_tap_row;
 wire [EDGE_ADDR-1:0]    issue_edge;
+wire [7:0]              issue_pad;
 wire [ACC_ADDR-1:0]     issue_acc_word;
 wire [FEATURE_ADDR-1:0] issue_out_word;
 wire [FILTER_ADDR-1:0]  issue_filter_base;
@@ -280,6 +283,8 @@ psa_sequencer #(
     .issue_word        (issue_word),
     .issue_tap_row     (issue_tap_row),
     .issue_edge        (issue_edge),
+    .issue_pad         (issue_pad),
+    .issue_maximum     (issue_maximum),
     .issue_acc_word    (issue_acc_word),
     .issue_acc_first   (issue_acc_first),
     .issue_acc_last    (issue_acc_last),
@@ -304,20 +309,20 @@ wire                    bundle_valid;
 wire [T*GROUP*8-1:0]    bundle_data;
 wire [T-1:0]            bundle_keep;
 wire [ROW_BITS-1:0]     bundle_row;
-wire                    bundle_first, bundle_acc_first, bundle_acc_last, bundle_layer_last;
+wire                    bundle_first, bundle_maximum, bundle_acc_first, bundle_acc_last, bundle_layer_last;
 wire [ACC_ADDR-1:0]     bundle_acc_word;
 wire [FEATURE_ADDR-1:0] bundle_out_word;
 wire [FILTER_ADDR-1:0]  bundle_filter_base;
 
-psa_delay #(.WIDTH(ROW_BITS + 4 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(5)) fetch_delay (
+psa_delay #(.WIDTH(ROW_BITS + 5 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(5)) fetch_delay (
     .clk       (clk),
     .rst       (core_rst),
     .in_valid  (1'b0),
-    .in_data   ({issue_row, issue_first, issue_acc_first, issue_acc_last, issue_layer_last, issue_acc_word, issue_out_word,
-                 issue_filter_base}),
+    .in_data   ({issue_row, issue_first, issue_maximum, issue_acc_first, issue_acc_last, issue_layer_last, issue_acc_word,
+                 issue_out_word, issue_filter_base}),
     .out_valid (),
-    .out_data  ({bundle_row, bundle_first, bundle_acc_first, bundle_acc_last, bundle_layer_last, bundle_acc_word, bundle_out_word,
-                 bundle_filter_base})
+    .out_data  ({bundle_row, bundle_first, bundle_maximum, bundle_acc_first, bundle_acc_last, bundle_layer_last, bundle_acc_word,
+                 bundle_out_word, bundle_filter_base})
 );
 
 // fetch
@@ -352,6 +357,7 @@ psa_fetch #(
     .issue_word    (issue_word),
     .issue_tap_row (issue_tap_row),
     .issue_edge    (issue_edge),
+    .issue_pad     (issue_pad),
     .bundle_valid  (bundle_valid),
     .bundle_data   (bundle_data),
     .bundle_keep   (bundle_keep),
@@ -415,7 +421,7 @@ psa_slots #(
 
 // lanes and array
 
-wire [ROWS-1:0]           x_valid, x_first;
+wire [ROWS-1:0]           x_valid, x_first, x_maximum;
 wire [ROWS*GROUP*8-1:0]   x_bundle;
 wire [COLS*PSUM_BITS-1:0] psum;
 
@@ -427,14 +433,16 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_lane
         .T     (T),
         .GROUP (GROUP)
     ) lane (
-        .clk          (clk),
-        .rst          (core_rst),
-        .load         (bundle_valid && bundle_row == r),
-        .load_first   (bundle_first),
-        .load_data    (bundle_data),
-        .pixel_valid  (x_valid[r]),
-        .pixel_first  (x_first[r]),
-        .pixel_bundle (x_bundle[r*GROUP*8 +: GROUP*8])
+        .clk           (clk),
+        .rst           (core_rst),
+        .load          (bundle_valid && bundle_row == r),
+        .load_first    (bundle_first),
+        .load_maximum  (bundle_maximum),
+        .load_data     (bundle_data),
+        .pixel_valid   (x_valid[r]),
+        .pixel_first   (x_first[r]),
+        .pixel_maximum (x_maximum[r]),
+        .pixel_bundle  (x_bundle[r*GROUP*8 +: GROUP*8])
     );
 end
 endgenerate
@@ -454,13 +462,14 @@ psa_array #(
     .row_slots (slot_row),
     .x_valid   (x_valid),
     .x_first   (x_first),
+    .x_maximum (x_maximum),
     .x_bundle  (x_bundle),
     .psum      (psum)
 );
 
 // columns
 
-wire [COLS-1:0]         pixel_valid, pixel_first, pixel_last, pixel_keep;
+wire [COLS-1:0]         pixel_valid, pixel_first, pixel_last, pixel_maximum, pixel_keep;
 wire [COLS*INDEX-1:0]   pixel_index;
 wire                    start_valid, start_layer_last;
 wire [$clog2(COLS)-1:0] start_column;
@@ -481,6 +490,7 @@ psa_column_control #(
     .word_keep         (bundle_keep),
     .word_first        (bundle_acc_first),
     .word_last         (bundle_acc_last),
+    .word_maximum      (bundle_maximum),
     .word_out          (bundle_out_word),
     .word_filter_base  (bundle_filter_base),
     .word_layer_last   (bundle_layer_last),
@@ -488,6 +498,7 @@ psa_column_control #(
     .pixel_index       (pixel_index),
     .pixel_first       (pixel_first),
     .pixel_last        (pixel_last),
+    .pixel_maximum     (pixel_maximum),
     .pixel_keep        (pixel_keep),
     .start_valid       (start_valid),
     .start_column      (start_column),
@@ -500,7 +511,7 @@ wire [COLS-1:0]     bias_load, multiplier_load, shift_load;
 wire [31:0]         bias;
 wire [15:0]         multiplier;
 wire [5:0]          shift;
-wire                relu;
+wire [7:0]          zero, low, high;
 wire [COLS*T*8-1:0] column_words;
 
 generate
@@ -518,15 +529,16 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
         .DEPTH     (ACC_DEPTH),
         .PSUM_BITS (PSUM_BITS)
     ) accumulator (
-        .clk         (clk),
-        .rst         (core_rst),
-        .pixel_valid (pixel_valid[c]),
-        .pixel_index (pixel_index[c*INDEX +: INDEX]),
-        .pixel_first (pixel_first[c]),
-        .pixel_last  (pixel_last[c]),
-        .psum        (psum[c*PSUM_BITS +: PSUM_BITS]),
-        .sum_valid   (sum_valid),
-        .sum         (sum)
+        .clk           (clk),
+        .rst           (core_rst),
+        .pixel_valid   (pixel_valid[c]),
+        .pixel_index   (pixel_index[c*INDEX +: INDEX]),
+        .pixel_first   (pixel_first[c]),
+        .pixel_last    (pixel_last[c]),
+        .pixel_maximum (pixel_maximum[c]),
+        .psum          (psum[c*PSUM_BITS +: PSUM_BITS]),
+        .sum_valid     (sum_valid),
+        .sum           (sum)
     );
 
     psa_requant #(
@@ -543,7 +555,9 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
         .multiplier      (multiplier),
         .shift_load      (shift_load[c]),
         .shift           (shift),
-        .relu            (relu),
+        .zero            (zero),
+        .low             (low),
+        .high            (high),
         .word            (column_words[c*T*8 +: T*8])
     );
 end
@@ -570,7 +584,9 @@ psa_writeback #(
     .multiplier        (multiplier),
     .shift_load        (shift_load),
     .shift             (shift),
-    .relu              (relu),
+    .zero              (zero),
+    .low               (low),
+    .high              (high),
     .words             (column_words),
     .wr_valid          (wb_valid),
     .wr_bank           (wb_bank),

@@ -2,7 +2,7 @@
 //
 //   cycle 0      a column's first pixel leaves the array (`start_*`)
 //   cycle 1      its FILTER word; bias on the bus
-//   cycle 2, 3   multiplier, then shift on the bus
+//   cycle 2, 3   multiplier, then shift, zero and both clamps on the bus
 //   cycle T+5    the column's word is complete and is written
 //
 // Promises: at most one write a cycle. A word for an address outside its bank is reported and not written. `layer_done` comes in the
@@ -18,7 +18,7 @@ module psa_writeback #(
     parameter GROUP         = 8,
     parameter FEATURE_DEPTH = 512,
     parameter FILTER_DEPTH  = 512,
-    parameter FILTER_BITS   = 69
+    parameter FILTER_BITS   = 92
 ) (
     input  wire                             clk,
     input  wire                             rst,
@@ -36,7 +36,9 @@ module psa_writeback #(
     output wire [15:0]                      multiplier,
     output wire [COLS-1:0]                  shift_load,
     output wire [5:0]                       shift,
-    output wire                             relu,
+    output wire [7:0]                       zero,
+    output wire [7:0]                       low,
+    output wire [7:0]                       high,
 
     input  wire [COLS*T*8-1:0]              words,
 
@@ -60,6 +62,8 @@ module psa_writeback #(
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam COLUMN       = $clog2(COLS);
+// shift, zero, low and high
+localparam CLAMP        = 30;
 
 localparam [7:0] ERR_FEATURE_WRITE = 8'd12;
 
@@ -76,9 +80,9 @@ psa_ram #(.WIDTH(FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
     .rd_data (filter)
 );
 
-wire                    filter_write = filter[55];
-wire [3:0]              filter_bank  = filter[56 +: 4];
-wire [FEATURE_ADDR-1:0] filter_base  = filter[60 +: FEATURE_ADDR];
+wire                    filter_write = filter[78];
+wire [3:0]              filter_bank  = filter[79 +: 4];
+wire [FEATURE_ADDR-1:0] filter_base  = filter[83 +: FEATURE_ADDR];
 
 // cycle 1
 
@@ -107,24 +111,24 @@ assign err_info  = {20'd0, filter_bank};
 
 wire              valid_2, valid_3;
 wire [COLUMN-1:0] column_2, column_3;
-wire [6:0]        shift_relu_2;
+wire [CLAMP-1:0]  clamp_2;
 
-psa_delay #(.WIDTH(COLUMN + 23), .STAGES(1)) delay_2 (
+psa_delay #(.WIDTH(COLUMN + 16 + CLAMP), .STAGES(1)) delay_2 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, filter[54:32]}),
+    .in_data   ({column_1, filter[32 +: 16 + CLAMP]}),
     .out_valid (valid_2),
-    .out_data  ({column_2, shift_relu_2, multiplier})
+    .out_data  ({column_2, clamp_2, multiplier})
 );
 
-psa_delay #(.WIDTH(COLUMN + 7), .STAGES(1)) delay_3 (
+psa_delay #(.WIDTH(COLUMN + CLAMP), .STAGES(1)) delay_3 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_2),
-    .in_data   ({column_2, shift_relu_2}),
+    .in_data   ({column_2, clamp_2}),
     .out_valid (valid_3),
-    .out_data  ({column_3, relu, shift})
+    .out_data  ({column_3, high, low, zero, shift})
 );
 
 assign bias = filter[31:0];

@@ -146,9 +146,10 @@ def _packing(packing: str | Packing) -> Packing:
 def _places(network: Network, config: ArrayConfig) -> dict[str, Placement]:
     """Where every tensor lies, if the feature banks have the words for them."""
     places = place_tensors(network, config)
-    if bank_words(places) > config.feature_depth:
+    words = bank_words(network, places)
+    if words > config.feature_depth:
         raise CapacityError(
-            f"network '{network.name}' does not fit: FEATURE needs {bank_words(places)} words per bank, "
+            f"network '{network.name}' does not fit: FEATURE needs {words} words per bank, "
             f"config '{config.name}' has {config.feature_depth}"
         )
     return places
@@ -183,7 +184,7 @@ def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Ima
         "acc_words": config.acc_words
     }
     need["lane_depth"] = max(need["lane_depth"], need.pop("slot_depth"))
-    need["feature_depth"] = bank_words(image.placements)
+    need["feature_depth"] = bank_words(network, image.placements)
     fitted: dict[str, Any] = {
         name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()
     }

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.machine.config import HALO, ArrayConfig
+from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Dump
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.network.integer import INPUT, Conv, Network, Weighted
+from pymodel.network.integer import INPUT, Conv, Layer, Network, Weighted
 
 IntArray = npt.NDArray[np.int64]
 
@@ -102,18 +102,28 @@ def _phases(network: Network) -> list[dict[str, int]]:
     return found
 
 
-def bank_words(places: Mapping[str, Placement]) -> int:
+def bank_words(network: Network, places: Mapping[str, Placement]) -> int:
     """Words that the fullest bank needs."""
     return max(base + place.channel_words for place in places.values() for base in place.base) + _guard_words(
-        places.values()
+        network, places.values()
     )
 
 
-def _guard_words(places: Collection[Placement]) -> int:
+def _guard_words(network: Network, places: Collection[Placement]) -> int:
     """Words of a bank before the first and after the last plane, for reads that straddle an edge and are
     masked.
+
+    They follow the farthest that a layer reaches over an edge; in sub-planes that is no farther.
     """
-    return ceil_div(max(HALO * p.pitch + HALO for p in places), max(p.size for p in places)) + 1
+    reach = max((_reach(layer) for layer in network.layers), default=0)
+    return ceil_div(max(reach * p.pitch + reach for p in places), max(p.size for p in places)) + 1
+
+
+def _reach(layer: Layer) -> int:
+    """Pixels that a layer reads past an edge of its source, at most."""
+    if not isinstance(layer, Conv):
+        return 0
+    return max(layer.padding, layer.weight.shape[2] - 1 - layer.padding)
 
 
 def place_tensors(network: Network, config: ArrayConfig) -> dict[str, Placement]:
@@ -135,7 +145,7 @@ def place_tensors(network: Network, config: ArrayConfig) -> dict[str, Placement]
         name: Placement(name, shape, config.size, phase[name], rows[name], pitch[name], (), ())
         for name, shape in network.shapes.items()
     }
-    guard = _guard_words(drafts.values())
+    guard = _guard_words(network, drafts.values())
     places: dict[str, Placement] = {}
     free = [guard] * config.group
     turn = 0

@@ -94,8 +94,9 @@ class Tables:
         """Appends the T words of FILTER of a tile; columns without a filter write nothing."""
         for f in tile.filters:
             numbers = [int(requant.bias[f]), int(requant.multiplier[f]), int(requant.shift[f])]
-            self.filter.append([*numbers, int(requant.relu), 1, out.bank[f], out.base[f]])
-        self.filter += [[0] * 7] * (self.config.size - len(tile.filters))
+            low = 0 if requant.relu else -128
+            self.filter.append([*numbers, 0, low, 127, 1, out.bank[f], out.base[f]])
+        self.filter += [[0] * len(self.filter[0])] * (self.config.size - len(tile.filters))
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""

@@ -17,7 +17,8 @@ MAX_DEPTH = 65536  # program fields that point into a memory have 16 bits
 XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patches
 XOR_PATCHES = 4  # in a row of slots, at most
 MAX_XOR_WINDOW = 1024  # stored bits that a bit of a slot may be made from
-HALO = 4  # a tap may reach this many pixels past an edge of a plane
+REACH_BITS = 4  # of a pixel's distance from an edge of its plane; a tap's reach has a sign, too
+HALO = (1 << REACH_BITS) - 1  # a pixel's distance from an edge is at most this; a farther one is no less
 DEPENDENT = ("xor_inputs", "xor_history")  # how large they may be depends on other parameters
 
 

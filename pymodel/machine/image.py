@@ -188,7 +188,8 @@ class Image:
             },
         }
         text = json.dumps(header).encode()
-        path.write_bytes(MAGIC + struct.pack("<II", len(text), zlib.crc32(text)) + text + b"".join(blobs))
+        head = MAGIC + struct.pack("<BII", VERSION, len(text), zlib.crc32(text))
+        path.write_bytes(head + text + b"".join(blobs))
 
     @staticmethod
     def load(path: Path, config: ArrayConfig) -> Image:
@@ -203,8 +204,10 @@ class Image:
             raw = path.read_bytes()
         except OSError as error:
             raise refuse(f"cannot be read: {error.strerror}") from None
-        if len(raw) < 16 or raw[:8] != MAGIC:
-            raise refuse(f"magic is {raw[:8]!r}, must be {MAGIC!r}")
+        if len(raw) < 16 or raw[:7] != MAGIC:
+            raise refuse(f"magic is {raw[:7]!r}, must be {MAGIC!r}")
+        if raw[7] != VERSION:
+            raise refuse(f"format version is {raw[7]}, must be {VERSION}: compile the network again")
         length, crc = struct.unpack("<II", raw[8:16])
         text = raw[16 : 16 + length]
         if len(text) < length:
@@ -261,4 +264,5 @@ class Image:
         )
 
 
-MAGIC = b"TATAMI\0\x01"
+MAGIC = b"TATAMI\0"
+VERSION = 2  # of the format; memory words had other fields in 1

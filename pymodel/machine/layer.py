@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import EarlyReadError, Faults
 from pymodel.machine.memory import columns, outside
-from pymodel.machine.program import Layer
+from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
 from pymodel.machine.slot_rows import Rows
 from pymodel.machine.state import MachineState
@@ -28,6 +28,8 @@ from pymodel.machine.timing import (
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
+
+LOWEST = -128  # a maximum begins with it
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class LayerExecution:
         for number in range(tile.passes):
             if number:
                 self.faults.stop(None if tile.cut else tile.pass_begin(number))
-            sums += self._pass(tile, number, stored, keep)
+            found = self._pass(tile, number, stored, keep)
+            sums = np.maximum(sums, found) if self.layer.mode == MAXIMUM and number else sums + found
         self.counts.passes += tile.passes
         self.counts.run_cycles += tile.passes * len(tile.words) * tile.size
         self._write_back(tile, sums, keep)
@@ -150,8 +153,8 @@ class LayerExecution:
         self.faults.stop(None if tile.cut else self.counts.run_cycles - 1)
 
     def _pass(self, tile: _Tile, number: int, stored: Rows, keep: Int64Array) -> Int64Array:
-        """The sums that a pass adds to the accumulators: int64 [B, C, N] for the N pixels of the tile's
-        words.
+        """The sums that a pass adds to the accumulators, or the maxima with which it updates them: int64
+        [B, C, N] for the N pixels of the tile's words.
         """
         t, group = tile.size, self.config.group
         bundles = self._fetch(tile, number)
@@ -160,10 +163,16 @@ class LayerExecution:
         weight = slot.weight
         if self.config.position_bits:  # digits
             weight = weight << self.config.weight_bits * slot.position
+        if self.layer.mode == MAXIMUM:
+            maxima = self._maxima(weight, slot.select, bundles)
+            if self.trace:
+                self._trace_pass(tile, number, maxima, bundles, keep)
+            return maxima[-1]
         # [rows, C, G]: a slot is a row of zeros with its weight at the input it selects
         matrix = (slot.select[:, :, None] == np.arange(group)) * weight[:, :, None]
         if self.trace:
-            self._trace_pass(tile, number, matrix, bundles, keep)
+            products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
+            self._trace_pass(tile, number, np.cumsum(products, axis=0), bundles, keep)
         flat = bundles.transpose(1, 2, 0, 3).reshape(t * group, -1)
         # exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24
         sums = matrix.transpose(1, 0, 2).reshape(t, -1).astype(np.float32) @ flat.astype(np.float32)
@@ -177,27 +186,41 @@ class LayerExecution:
             what = f"tile {tile.number}, {fault.what}"
             self.faults.note(fault.code, tile.slot_base + fault.word, what, cycle)
 
+    def _maxima(self, weight: Int64Array, select: Int64Array, bundles: Int8Array) -> Int64Array:
+        """The maxima after each row of the array, int64 [rows, B, C, N]; `weight` and `select` are [rows, C].
+
+        As a PE does it: a negative weight gives the input where maximum + weight x input is negative.
+        """
+        value = np.full((self.state.batch, weight.shape[1], bundles.shape[3]), LOWEST, dtype=np.int64)
+        found = []
+        for row in range(len(weight)):
+            x = bundles[:, row, select[row]].astype(np.int64)
+            of_row = weight[row][:, None]
+            value = np.where((of_row < 0) & (value + of_row * x < 0), x, value)
+            found.append(value)
+        return np.stack(found)
+
     def _trace_pass(
-        self, tile: _Tile, number: int, matrix: Int64Array, bundles: Int8Array, keep: Int64Array
+        self, tile: _Tile, number: int, rows: Int64Array, bundles: Int8Array, keep: Int64Array
     ) -> None:
-        products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
         self.counts.partial_sums.append(
             PassTrace(
                 chunk=tile.chunk,
                 tile=tile.number,
                 number=number,
-                rows=np.cumsum(products, axis=0),
+                rows=rows,
                 bundles=bundles,
                 words=tile.words,
                 keep=keep,
                 first_lane=tile.lanes(number).start,
                 first_filter=tile.filter_base,
+                maximum=self.layer.mode == MAXIMUM,
             )
         )
 
     def _fetch(self, tile: _Tile, number: int) -> Int8Array:
-        """Bundles [B, lanes, G, N] of the lanes of a pass, for the pixels of the tile's words; zero where
-        masked, not valid or refused.
+        """Bundles [B, lanes, G, N] of the lanes of a pass, for the pixels of the tile's words; `pad` where
+        masked, zero where not valid or refused.
         """
         cfg, t, begin = self.config, tile.size, tile.pass_begin(number)
         groups = columns("LANE", self.state.memory["LANE"][tile.lanes(number), 0]).group
@@ -220,9 +243,11 @@ class LayerExecution:
             self._note_reads(first, no_word, issued)
             pixels = np.where(no_word, 0, first)[:, :, None] + np.arange(t)
             edges = columns("EDGE", self.state.memory["EDGE"][self.layer.edge_word(f)])
-            inside = valid[:, :, None] & ~outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
-            bundles[..., i * t : (i + 1) * t] = self.state.features[:, banks, pixels] * inside
-            self._check_early(f, pixels, inside & (edges.valid == 1), issued)
+            used = (read & ~no_word)[:, :, None]
+            masked = outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
+            seen = np.where(masked, self.layer.pad, self.state.features[:, banks, pixels])
+            bundles[..., i * t : (i + 1) * t] = seen * used
+            self._check_early(f, pixels, used & ~masked & (edges.valid == 1), issued)
         return bundles
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
@@ -261,12 +286,14 @@ class LayerExecution:
         t, words, counts = tile.size, tile.words, self.counts
         # [C, 1], to go with sums [B, C, N]
         filters = columns("FILTER", self.state.memory["FILTER"][tile.filter_base : tile.filter_base + t])
-        low = np.where(filters.relu == 1, 0, -128)
         rounding = (1 << filters.shift) >> 1
-        full = ((sums + filters.bias) * filters.multiplier + rounding) >> filters.shift
-        value = np.clip(full, low, 127) * keep
+        scaled = ((sums + filters.bias) * filters.multiplier + rounding) >> filters.shift
+        full = scaled + filters.zero
+        above = full > filters.high
+        below = (full < filters.low) & ~above
+        value = np.where(above, filters.high, np.where(below, filters.low, full)) * keep
         clipped_low, clipped_high = (
-            np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (full < low, full > 127)
+            np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (below, above)
         )
         for column in map(int, np.flatnonzero(filters.write)):
             bank, base = int(filters.bank[column, 0]), int(filters.base[column, 0])

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import REACH_BITS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.program import PROGRAM_FIELDS
 
 Words = npt.NDArray[np.int64]
 BEAT_BITS = 64
 MAX_PACKET_WORDS = 65535
+NARROW = ("gap", "pad", "mode")  # fields of PROGRAM with 8 bits
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             1,
             config.program_depth,
             1,
-            tuple(WordField(name, 8 if name == "gap" else 16) for name in PROGRAM_FIELDS),
+            tuple(
+                WordField(name, 8 if name in NARROW else 16, signed=name == "pad") for name in PROGRAM_FIELDS
+            ),
         ),
         Memory(
             "TILE",
@@ -141,7 +144,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             5,
             config.group_depth,
             g,
-            (WordField("valid", 1), WordField("base", config.base_bits), WordField("tap", 5)),
+            (WordField("valid", 1), WordField("base", config.base_bits), WordField("tap", 8)),
         ),
         Memory(
             "TAP",
@@ -150,8 +153,8 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             1,
             (
                 WordField("offset", config.offset_bits, signed=True),
-                WordField("dy", 4, signed=True),
-                WordField("dx", 4, signed=True),
+                WordField("dy", REACH_BITS + 1, signed=True),
+                WordField("dx", REACH_BITS + 1, signed=True),
             ),
         ),
         Memory(
@@ -161,10 +164,10 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
             t,
             (
                 WordField("valid", 1),
-                WordField("left", 3),
-                WordField("right", 3),
-                WordField("top", 3),
-                WordField("bottom", 3),
+                WordField("left", REACH_BITS),
+                WordField("right", REACH_BITS),
+                WordField("top", REACH_BITS),
+                WordField("bottom", REACH_BITS),
             ),
         ),
         Memory(
@@ -176,7 +179,9 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
                 WordField("bias", 32, signed=True),
                 WordField("multiplier", 16),
                 WordField("shift", 6),
-                WordField("relu", 1),
+                WordField("zero", 8, signed=True),
+                WordField("low", 8, signed=True),
+                WordField("high", 8, signed=True),
                 WordField("write", 1),
                 WordField("bank", 4),
                 WordField("base", config.base_bits),

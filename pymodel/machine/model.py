@@ -9,7 +9,7 @@ from __future__ import annotations
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import Faults, ProgramError
 from pymodel.machine.layer import LayerExecution
-from pymodel.machine.program import End, Layer, Out, Unknown, decode
+from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Out, Unknown, decode
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.state import MachineState
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES
@@ -82,6 +82,8 @@ class Machine(MachineState):
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"a count is zero in {layer}", 1)
         if layer.chunk_words > cfg.acc_words or layer.tile_base + layer.tiles > cfg.tile_depth:
             faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"chunk_words or tiles too large in {layer}", 1)
+        if layer.mode not in (SUM, MAXIMUM):
+            faults.refuse(ErrorCode.PROGRAM_FIELD, pc, f"mode is none in {layer}", 1)
         faults.begin = run.cycles + TILE_CYCLES
         counts = LayerExecution(self, pc, layer, faults, trace).run()
         run.cycles += counts.cycles - RECORD_CYCLES

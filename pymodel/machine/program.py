@@ -13,6 +13,7 @@ IntArray = npt.NDArray[np.int64]
 Index = TypeVar("Index", int, IntArray)
 
 OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
+SUM, MAXIMUM = 0, 1  # the mode of a LAYER
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Layer:
 
     Phase p of the output takes its edges from word `edge_base + p * edge_stride` of EDGE on, and its taps
     from row `tap_base + p * tap_stride` of TAP on. `gap`: cycles from the last lane to the next record; 0:
-    the next record waits until every result is in memory.
+    the next record waits until every result is in memory. `pad`: the value of a pixel over an edge of the
+    plane. `mode`: what the layer takes of its products, SUM or MAXIMUM (docs/machine.md, "Maxima").
     """
 
     words: int
@@ -35,6 +37,8 @@ class Layer:
     tile_base: int
     tiles: int
     gap: int = 0
+    pad: int = 0
+    mode: int = SUM
 
     @property
     def total(self) -> int:

@@ -37,7 +37,7 @@ class LayerRun:
 @dataclass
 class PassTrace:
     """The sums that one pass put into the accumulators: `rows` int64 [rows, B, C, N] is the sum after each
-    array row, for its N pixels.
+    array row, for its N pixels. With `maximum`, these are maxima.
 
     `bundles` int8 [B, rows, G, N] are the bundles that went into the rows. The pixels are those of `words` of
     the output. Only the pixels that `keep` [N] marks count.
@@ -52,6 +52,7 @@ class PassTrace:
     keep: Int64Array
     first_lane: int
     first_filter: int
+    maximum: bool
 
 
 @dataclass

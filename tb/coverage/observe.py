@@ -40,7 +40,7 @@ class LayerSeen(Observation):
     """A LAYER record that ran.
 
     `size` is T. `passes`: the most of any tile. `lanes`: those with an input. `stride`: 0 if it cannot be
-    derived.
+    derived. `pad`: only its sign, unless it is at an end of its range.
     """
 
     group: ClassVar[str] = "layer"
@@ -59,9 +59,20 @@ class LayerSeen(Observation):
     gap: int
     kind: str
     stride: int
+    mode: str
+    pad: int
     relu: bool
     clipped_low: bool
     clipped_high: bool
+
+
+@dataclass(frozen=True)
+class HandoverSeen(Observation):
+    """A layer that begins while another drains: the modes of both."""
+
+    group: ClassVar[str] = "handover"
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,9 @@ class RequantSeen(Observation):
     bias: int
     multiplier: int
     shift: int
+    zero: int
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from typing import Any
 
 from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
 
-from pymodel.machine.config import XOR_PATCHES, ArrayConfig
+from pymodel.machine.config import HALO, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from tb.coverage.observe import (
     RECORDS,
     STATES,
     ColumnSeen,
     EventSeen,
+    HandoverSeen,
     LaneSeen,
     LayerSeen,
     Observation,
@@ -40,6 +41,7 @@ FEW = ("0", "1", "many")
 COUNT = ("1", "2", "many")
 DIGIT = (-8, 7)
 WEIGHT, BIAS, MULTIPLIER, SHIFT = (-128, 127), (-(2**31), 2**31 - 1), (0, 2**16 - 1), (0, 47)
+BYTE = (-128, 127)
 LENGTHS = ("shorter than the reload", "equal to the reload", "longer than the reload")
 SIZES = ("1", "below T", "T", "multiple of T", "ragged above T")
 
@@ -95,6 +97,13 @@ def limits(value: int, low: int, high: int) -> str:
     return "zero" if value == 0 else "negative" if value < 0 else "positive"
 
 
+def reach_class(pixels: int) -> Hashable:
+    """How far a tap reaches over an edge, where it matters."""
+    if pixels <= 4:
+        return pixels
+    return "more" if pixels < HALO else "farthest"
+
+
 def activity(state: str) -> str:
     """What the load stream can know about the sequencer's state."""
     return state if state in ("IDLE", "ERROR") else "busy"
@@ -122,6 +131,8 @@ ACTIVITIES = ("IDLE", "busy", "ERROR")
 # "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
 ENDS = ("lowest", "negative", "positive", "highest")
+ALL = ("lowest", "negative", "zero", "positive", "highest")
+MODES = ("sum", "maximum")
 ROW_KINDS = ("no patch", "patched", "as it is")
 PASS_PLACES = ("first cycle", "middle cycle", "last cycle", "between layers")
 
@@ -158,6 +169,17 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     # what it computes
     Coverpoint(LayerSeen, "cp_kind", lambda s: s.kind, KINDS),
     Coverpoint(LayerSeen, "cp_stride", lambda s: s.stride, (1, 2)),
+    Coverpoint(LayerSeen, "cp_mode", lambda s: s.mode, MODES),
+    Cross(LayerSeen, "cp_mode_x_passes", ("cp_mode", "cp_passes")),
+    Cross(LayerSeen, "cp_mode_x_chunks", ("cp_mode", "cp_chunks")),
+    Coverpoint(LayerSeen, "cp_pad", lambda s: limits(s.pad, *BYTE), ALL),
+    Cross(LayerSeen, "cp_mode_x_pad", ("cp_mode", "cp_pad")),
+    Coverpoint(
+        HandoverSeen,
+        "cp_mode_change",
+        lambda s: (s.before, s.after),
+        tuple((before, after) for before in MODES for after in MODES),
+    ),
     Coverpoint(LayerSeen, "cp_relu", lambda s: s.relu, (False, True)),
     Cross(LayerSeen, "cp_kind_x_relu", ("cp_kind", "cp_relu")),
     Cross(LayerSeen, "cp_kind_x_tiles", ("cp_kind", "cp_tiles")),
@@ -208,7 +230,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         RequantSeen,
         "cp_bias",
         lambda s: limits(s.bias, *BIAS),
-        ("lowest", "negative", "zero", "positive", "highest"),
+        ALL,
     ),
     Coverpoint(
         RequantSeen,
@@ -217,12 +239,15 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         ("lowest", "positive", "highest"),
     ),
     Coverpoint(RequantSeen, "cp_shift", lambda s: limits(s.shift, *SHIFT), ("lowest", "positive", "highest")),
+    Coverpoint(RequantSeen, "cp_zero", lambda s: limits(s.zero, *BYTE), ALL),
+    Coverpoint(RequantSeen, "cp_low", lambda s: limits(s.low, *BYTE), ALL),
+    Coverpoint(RequantSeen, "cp_high", lambda s: limits(s.high, *BYTE), ALL),
     # taps at the edges of the plane: by which edge a pixel is masked, and how far the tap reaches
     Coverpoint(
         TapSeen,
         "cp_mask",
-        lambda s: (s.edge, s.reach),
-        tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4)),
+        lambda s: (s.edge, reach_class(s.reach)),
+        tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4, "more", "farthest")),
     ),
     Coverpoint(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
     Coverpoint(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),

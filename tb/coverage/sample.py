@@ -19,7 +19,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import beyond, columns
 from pymodel.machine.model import Machine
-from pymodel.machine.program import End, Layer, Out, Record, Unknown, decode
+from pymodel.machine.program import MAXIMUM, End, Layer, Out, Record, Unknown, decode
 from pymodel.machine.runs import LayerRun, ProgramRun
 from pymodel.machine.slot_rows import RAW
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, drain_cycles
@@ -27,6 +27,7 @@ from tb.coverage import collect
 from tb.coverage.observe import (
     ColumnSeen,
     EventSeen,
+    HandoverSeen,
     LaneSeen,
     LayerSeen,
     Observation,
@@ -37,7 +38,7 @@ from tb.coverage.observe import (
     SlotSeen,
     TapSeen,
 )
-from tb.coverage.points import BIAS, DIGIT, LENGTHS, MULTIPLIER, SHIFT, WEIGHT
+from tb.coverage.points import BIAS, BYTE, DIGIT, LENGTHS, MULTIPLIER, SHIFT, WEIGHT
 
 IntArray = npt.NDArray[np.int64]
 
@@ -192,11 +193,19 @@ def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observati
     seen: set[Observation] = set()
     names = ["START", *(OPCODE_NAMES[type(r)] for _, r in records(machine, start))]
     seen |= {ProgramSeen(start, names.count("LAYER"), names.count("OUT"), pair) for pair in pairwise(names)}
+    before: Layer | None = None
     for layer in run.layers:
         record = decode(machine.memory["PROGRAM"][layer.index, 0])
         assert isinstance(record, Layer)
+        if before is not None and before.gap:
+            seen.add(HandoverSeen(mode_name(before), mode_name(record)))
+        before = record
         seen |= LayerSampler(machine, record, layer).observations()
     return seen
+
+
+def mode_name(record: Layer) -> str:
+    return "maximum" if record.mode == MAXIMUM else "sum"
 
 
 class LayerSampler:
@@ -274,7 +283,9 @@ class LayerSampler:
             gap=r.gap,
             kind=self.kind(),
             stride=self.stride(),
-            relu=bool(self.filters.relu[writes].any()),
+            mode=mode_name(r),
+            pad=int(ends(np.array(r.pad), *BYTE)),
+            relu=bool((self.filters.low[writes] == 0).any()),
             clipped_low=run.clipped_low > 0,
             clipped_high=run.clipped_high > 0,
         )
@@ -355,7 +366,8 @@ class LayerSampler:
 
     def requant_set(self) -> set[RequantSeen]:
         f = self.filters
-        limits = ((f.bias, BIAS), (f.multiplier, MULTIPLIER), (f.shift, SHIFT))
+        limits = [(f.bias, BIAS), (f.multiplier, MULTIPLIER), (f.shift, SHIFT)]
+        limits += [(f.zero, BYTE), (f.low, BYTE), (f.high, BYTE)]
         rows = distinct(*(ends(column[f.write == 1], *limit) for column, limit in limits))
         return {RequantSeen(*row) for row in rows}
 

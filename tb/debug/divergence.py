@@ -119,7 +119,9 @@ class Comparison:
         span = slice(begin, self.pixels)
         if trace.number == 0:
             self.totals = np.zeros(trace.rows.shape[2:], dtype=np.int64)
-        self.totals = self.totals + trace.rows[-1, 0]
+        sums = trace.rows[-1, 0]
+        larger = trace.maximum and trace.number > 0
+        self.totals = np.maximum(self.totals, sums) if larger else self.totals + sums
         for row in range(self.size):
             # of the pixels in order, and of a pixel's banks in order
             found = difference(self.samples.bundles[row][span], trace.bundles[0, row].T, kept)

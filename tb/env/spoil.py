@@ -135,6 +135,7 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         (layer, "words", 65535),
         (layer, "chunk_words", config.acc_words + 1),
         (layer, "tiles", config.tile_depth + 1),
+        *((layer, "mode", v) for v in (2, 128, 255)),
         (layer, "tile_base", config.tile_depth),
         (layer, "tile_base", 65535),
         (layer, "edge_base", config.edge_depth),

@@ -1,4 +1,4 @@
-"""The accumulators, compared with a table of sums.
+"""The accumulators, compared with a table of sums and maxima.
 
 Corners:
 
@@ -11,6 +11,8 @@ Corners:
 - a tile that begins anew over old sums
 - a sum that is given out is not stored
 - resets, which keep the sums of the pixels that have gone through
+- tiles of maxima between tiles of sums, whose first pass stores what comes; a later pass that is above, below
+  and equal
 """
 
 from __future__ import annotations
@@ -26,18 +28,20 @@ from tb.common.seeding import numpy_rng
 CYCLES = 3000
 AGAIN = 4  # least number of cycles until the same pixel comes again: T is never less
 LATENCY = 2
+PIXEL = ("pixel_valid", "pixel_index", "pixel_first", "pixel_last", "pixel_maximum")
 
 
 @cocotb.test()
 async def sums_over_the_passes(dut: Any) -> None:
     depth, psum_bits = settings.parameters()["DEPTH"], settings.parameters()["PSUM_BITS"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", "pixel_valid", "pixel_index", "pixel_first", "pixel_last", "psum")
+    bench = Bench(dut, "rst", *PIXEL, "psum")
     await bench.reset(pixel_valid=0)
     sums: dict[int, int] = {}
+    maxima: dict[int, bool] = {}  # whether a pixel's tile takes maxima
     seen: dict[int, int] = {}  # the cycle of each pixel's last visit
     finished: dict[int, int] = {}  # by the cycle in which it comes out
-    soonest = single = given = resets = 0
+    soonest = single = given = resets = larger = smaller = equal = 0
     for n in range(CYCLES):
         rst, valid = chance(rng, 0.005), chance(rng, 0.9)
         again = [index for index, cycle in seen.items() if cycle == n - AGAIN]
@@ -48,7 +52,12 @@ async def sums_over_the_passes(dut: Any) -> None:
         psum = edgy(rng, -(1 << (psum_bits - 1)), (1 << (psum_bits - 1)) - 1)
         inputs: dict[str, int] = {"rst": rst, "pixel_valid": valid}
         if valid:
+            if first:
+                maxima[index] = chance(rng, 0.4)
+            elif maxima[index] and chance(rng, 0.4):
+                psum = min(max(sums[index] + int(rng.integers(-1, 2)), -(1 << 17)), (1 << 17) - 1)
             inputs |= {"pixel_index": index, "pixel_first": first, "pixel_last": last, "psum": psum}
+            inputs["pixel_maximum"] = maxima[index]
         await bench.cycle(**inputs)
         bench.expect(sum_valid=n in finished)
         if n in finished:
@@ -59,7 +68,14 @@ async def sums_over_the_passes(dut: Any) -> None:
             soonest += index in again and not first
             single += first and last
             seen[index] = n
-            total = psum + (0 if first else sums[index])
+            if first:
+                total = psum
+            elif maxima[index]:
+                total = max(psum, sums[index])
+                larger, smaller = larger + (psum > sums[index]), smaller + (psum < sums[index])
+                equal += psum == sums[index]
+            else:
+                total = psum + sums[index]
             if last:
                 finished[n + LATENCY] = total
             else:
@@ -71,7 +87,8 @@ async def sums_over_the_passes(dut: Any) -> None:
             for index, cycle in seen.items():
                 if cycle > n - LATENCY:
                     sums.pop(index, None)
-    bench.done(soonest=soonest, single=single, given=given, resets=resets)
+    against = {"larger": larger, "smaller": smaller, "equal": equal}
+    bench.done(soonest=soonest, single=single, given=given, resets=resets, **against)
 
 
 @cocotb.test()
@@ -79,7 +96,7 @@ async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
     """Pixels next to every power of two. With an address bit too few, some of them would share their sum."""
     parameters = settings.parameters()
     rng = numpy_rng("landmarks")
-    bench = Bench(dut, "rst", "pixel_valid", "pixel_index", "pixel_first", "pixel_last", "psum")
+    bench = Bench(dut, "rst", *PIXEL, "psum")
     await bench.reset(pixel_valid=0)
     high = (1 << (parameters["PSUM_BITS"] - 1)) - 1
     indices = landmarks(parameters["DEPTH"] - 1)
@@ -91,7 +108,7 @@ async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
             if index is not None:
                 psum = int(rng.integers(-high, high))
                 pins |= {"pixel_index": index, "pixel_first": int(turn == 0), "pixel_last": int(turn == 2)}
-                pins |= {"psum": psum}
+                pins |= {"psum": psum, "pixel_maximum": 0}
                 sums[index] += psum
                 if turn == 2:
                     finished[bench.number + 1 + LATENCY] = sums[index]

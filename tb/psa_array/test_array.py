@@ -11,6 +11,8 @@ Corners:
 - empty slots
 - every select in every row
 - a reset in the middle of a pass
+- passes of maxima directly before and behind passes of sums; columns of no slots at all, which give -128, and
+  maxima of pixels that are all -128 or all 127
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Cycle:
     """The values of the input pins, and the sums that leave the columns."""
 
     slots: tuple[int, int] | None
-    pixels: dict[int, tuple[bool, int]]
+    pixels: dict[int, tuple[bool, bool, int]]
     sums: dict[int, int]
 
 
@@ -52,6 +54,8 @@ class Plan:
         self.cycles: list[Cycle] = []
         self.selects: set[tuple[int, int]] = set()
         self.earliest = self.latest = 0
+        self.maxima = self.mode_changes = self.nothing = 0
+        self.maximum = False  # of the pass before
         self.previous: int | None = None  # the cycle in which the pass before entered row 0
         self.now = 1
 
@@ -74,6 +78,14 @@ class Plan:
             rng.integers(self.group, size=(size, size)),
         )
         position = rng.integers(self.positions, size=(size, size))
+        maximum = chance(rng, 0.4)
+        self.mode_changes += maximum != self.maximum
+        self.maximum = maximum
+        if maximum:
+            weight = -(rng.random((size, size)) < rng.choice([0.1, 0.5, 1.0])).astype(np.int64)
+            position[:] = 0
+            self.maxima += 1
+            self.nothing += int((weight == 0).all(axis=0).any())
         bundles = self.numbers(8, pixels, size, self.group)
         gaps = rng.integers(0, 3, size=pixels) if chance(rng, 0.3) else np.zeros(pixels, dtype=np.int64)
         entry = self.now + np.cumsum(gaps) + np.arange(pixels)
@@ -94,9 +106,11 @@ class Plan:
 
         for n, cycle in enumerate(entry.tolist()):
             for row in range(size):
-                self.at(cycle + row).pixels[row] = n == 0, pack(bundles[n, row], 8)
-                chosen = bundles[n, np.arange(size)[:, None], select]
-            for column, value in enumerate((weight * 16**position * chosen).sum(axis=0).tolist()):
+                self.at(cycle + row).pixels[row] = n == 0, maximum, pack(bundles[n, row], 8)
+            chosen = bundles[n, np.arange(size)[:, None], select]
+            sums = (weight * 16**position * chosen).sum(axis=0)
+            largest = np.where(weight == -1, chosen, -128).max(axis=0)
+            for column, value in enumerate((largest if maximum else sums).tolist()):
                 self.at(cycle + size + column).sums[column] = value
         self.previous = int(entry[0])
         self.now = int(entry[-1]) + 1 + (int(rng.integers(1, 3 * size)) if chance(rng, 0.3) else 0)
@@ -107,8 +121,9 @@ async def columns_are_sums_of_products(dut: Any) -> None:
     p = settings.parameters()
     size, group, psum_bits = p["ROWS"], p["GROUP"], p["PSUM_BITS"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", "row_valid", "row_index", "row_slots", "x_valid", "x_first", "x_bundle")
-    latest = earliest = sums = 0
+    from_left = ("x_valid", "x_first", "x_maximum", "x_bundle")
+    bench = Bench(dut, "rst", "row_valid", "row_index", "row_slots", *from_left)
+    latest = earliest = sums = maxima = mode_changes = nothing = 0
     selects: set[tuple[int, int]] = set()
     for _ in range(RUNS):
         await bench.reset(row_valid=0, x_valid=0)
@@ -121,8 +136,11 @@ async def columns_are_sums_of_products(dut: Any) -> None:
             bench.expect_parts("psum", psum_bits, cycle.sums)
             sums += len(cycle.sums)
         latest, earliest, selects = latest + plan.latest, earliest + plan.earliest, selects | plan.selects
+        maxima, mode_changes = maxima + plan.maxima, mode_changes + plan.mode_changes
+        nothing += plan.nothing
     assert len(selects) == size * group, f"{len(selects)} of {size * group} pairs of row and select"
-    bench.done(sums=sums, latest=latest, earliest=earliest)
+    modes = {"maxima": maxima, "mode_changes": mode_changes, "nothing": nothing}
+    bench.done(sums=sums, latest=latest, earliest=earliest, **modes)
 
 
 async def drive(bench: Bench, cycle: Cycle, size: int, group: int) -> None:
@@ -136,10 +154,11 @@ async def drive(bench: Bench, cycle: Cycle, size: int, group: int) -> None:
     if cycle.pixels:
         # rows without a pixel keep random bits
         bits = int.from_bytes(bench.rng.bytes(size * group), "little")
-        first = 0
-        for row, (begins, bundle) in cycle.pixels.items():
+        first = of_maxima = 0
+        for row, (begins, maximum, bundle) in cycle.pixels.items():
             place = row * group * 8
             bits = bits & ~(((1 << group * 8) - 1) << place) | bundle << place
             first |= begins << row
-        inputs |= {"x_first": first, "x_bundle": bits}
+            of_maxima |= maximum << row
+        inputs |= {"x_first": first, "x_maximum": of_maxima, "x_bundle": bits}
     await bench.cycle(**inputs)

@@ -9,6 +9,7 @@ Corners:
 - words without a gap, one cycle apart and more
 - first pass, last pass, both (a tile of one pass) and neither
 - the last word of a layer
+- words of maxima between words of sums
 - every pixel kept, none, some
 - the first and last word of the accumulators
 - reset with words in the array, and in the cycle in which a word enters
@@ -39,6 +40,7 @@ async def tokens_and_starts(dut: Any) -> None:
         "word_keep",
         "word_first",
         "word_last",
+        "word_maximum",
         "word_out",
         "word_filter_base",
         "word_layer_last",
@@ -46,8 +48,8 @@ async def tokens_and_starts(dut: Any) -> None:
     bench = Bench(dut, "rst", "word_valid", *fields)
     await bench.reset(word_valid=0)
 
-    # cycle -> column -> index, first, last, keep
-    tokens: dict[int, dict[int, tuple[int, int, int, int]]] = {}
+    # cycle -> column -> index, first, last, maximum, keep
+    tokens: dict[int, dict[int, tuple[int, ...]]] = {}
     starts: dict[int, tuple[int, int, int, int]] = {}
     seen = dict.fromkeys(
         (
@@ -56,6 +58,7 @@ async def tokens_and_starts(dut: Any) -> None:
             "resets_with_tokens",
             "dropped_at_the_door",
             "first_and_last",
+            "maxima",
             "layer_last",
             "back_to_back",
         ),
@@ -71,6 +74,7 @@ async def tokens_and_starts(dut: Any) -> None:
             "word_keep": int(rng.choice([0, (1 << t) - 1, int(rng.integers(1 << t))])),
             "word_first": int(chance(rng, 0.5)),
             "word_last": int(chance(rng, 0.5)),
+            "word_maximum": int(chance(rng, 0.5)),
             "word_out": edgy(rng, 0, (1 << size["FEATURE_ADDR"]) - 1),
             "word_filter_base": edgy(rng, 0, (1 << size["FILTER_ADDR"]) - 1),
             "word_layer_last": int(chance(rng, 0.2)),
@@ -80,7 +84,10 @@ async def tokens_and_starts(dut: Any) -> None:
         now = tokens.pop(bench.number, {})
         bench.expect(pixel_valid=sum(1 << c for c in now))
         for place, (name, bits) in enumerate(
-            (("pixel_index", index_bits), ("pixel_first", 1), ("pixel_last", 1), ("pixel_keep", 1))
+            (
+                ("pixel_index", index_bits),
+                *((f"pixel_{name}", 1) for name in ("first", "last", "maximum", "keep")),
+            )
         ):
             bench.expect_parts(name, bits, {c: token[place] for c, token in now.items()})
         start = starts.pop(bench.number, None)
@@ -109,6 +116,7 @@ async def tokens_and_starts(dut: Any) -> None:
                         word["word_index"] * t + i,
                         word["word_first"],
                         word["word_last"],
+                        word["word_maximum"],
                         word["word_keep"] >> i & 1,
                     )
                     tokens.setdefault(bench.number + 1 + t + i + c, {})[c] = token
@@ -121,6 +129,7 @@ async def tokens_and_starts(dut: Any) -> None:
                     )
             seen["words"] += 1
             seen["first_and_last"] += word["word_first"] and word["word_last"]
+            seen["maxima"] += word["word_maximum"]
             seen["layer_last"] += word["word_last"] and word["word_layer_last"]
             seen["back_to_back"] += bench.number - last_entry == t
             last_entry = bench.number

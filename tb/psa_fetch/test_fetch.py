@@ -1,14 +1,16 @@
 """psa_fetch: T pixels of each input of a lane's group, exactly five cycles after its issue.
 
-There are two models. `planes_with_padding` uses only coordinates: taps of a map, zero where they reach over
+There are two models. `planes_with_padding` uses only coordinates: taps of a map, `pad` where they reach over
 its edge. `tables` looks up lane, group, tap, edge and word in dictionaries of random contents, and knows the
 bounds.
 
 Corners:
 
 - an issue in every cycle, and gaps
-- taps without reach, with a reach of one pixel and of four, over each edge and corner, also beyond the whole
-  map
+- taps without reach, with a reach of one pixel and of any up to 16, over each edge and corner, also beyond
+  the whole map
+- a `pad` of its own for every lane that is issued; members that are not valid read zero all the same
+- members with taps up to 255
 - reads that begin in any pixel of a word, in even and odd words, in the first and the last
 - members that are not valid; groups without a member
 - pixels that the output plane does not have
@@ -41,6 +43,9 @@ from tb.common.words import config_of, word
 
 LATENCY = 5
 DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many words to fill
+MAX_TAP = 255  # of a member: 8 bits
+AROUND = 6  # pixels around a map that taps of maps may reach, so that these still fit the bank
+REACHES = (*range(-AROUND, AROUND + 1), -HALO - 1, HALO)  # of taps of maps, in either direction
 GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 2, 4  # cycles from the issue to the check of each bound
 
 Member = tuple[int, int, int]  # valid, base, tap
@@ -52,7 +57,7 @@ class Fetch:
     """The block, and the actions of its host on it."""
 
     def __init__(self, dut: Any) -> None:
-        issue = ("issue_valid", "issue_lane", "issue_word", "issue_tap_row", "issue_edge")
+        issue = ("issue_valid", "issue_lane", "issue_word", "issue_tap_row", "issue_edge", "issue_pad")
         out = ("out_rd_en", "out_rd_bank", "out_rd_word")
         write = ("wr_valid", "wr_bank", "wr_word", "wr_data")
         self.loads = ("ld_lane", "ld_group", "ld_tap", "ld_edge")
@@ -114,9 +119,9 @@ class Plane:
     base: int
     pixels: np.ndarray[Any, np.dtype[np.int64]]
 
-    def at(self, y: int, x: int) -> int:
+    def at(self, y: int, x: int, pad: int) -> int:
         height, width = self.pixels.shape
-        return int(self.pixels[y, x]) if 0 <= y < height and 0 <= x < width else 0
+        return int(self.pixels[y, x]) if 0 <= y < height and 0 <= x < width else pad
 
 
 def edge_of(pixel: int, height: int, width: int) -> Edge:
@@ -125,6 +130,11 @@ def edge_of(pixel: int, height: int, width: int) -> Edge:
     if y >= height:
         return (0, 0, 0, 0, 0)
     return (1, min(x, HALO), min(width - 1 - x, HALO), min(y, HALO), min(height - 1 - y, HALO))
+
+
+def random_reach(rng: np.random.Generator) -> int:
+    """Up to which a tap reaches in one direction: mostly near, where it decides."""
+    return edgy(rng, -HALO - 1, HALO) if chance(rng, 0.4) else edgy(rng, -4, 4)
 
 
 def random_tap(rng: np.random.Generator, taps: Sequence[Tap]) -> Tap:
@@ -144,7 +154,7 @@ async def planes_with_padding(dut: Any) -> None:
         width = int(rng.integers(1, min(9, room // 8), endpoint=True))
         height = int(rng.integers(1, min(9, room // (2 * width)), endpoint=True))
         words = -(-height * width // t)
-        reach = -(-(HALO * width + HALO) // t) + 1
+        reach = -(-(AROUND * width + AROUND) // t) + 1
         low, high = min(reach, (config.feature_depth - words) // 2), config.feature_depth - words
         bases = rng.integers(low, max(low, high - low), config.group, endpoint=True).tolist()
         planes = [Plane(base, rng.integers(-128, 128, (height, width))) for base in bases]
@@ -158,7 +168,7 @@ async def planes_with_padding(dut: Any) -> None:
             for w in range(min(words, config.edge_depth))
         }
         # taps that stay in the bank whatever the word
-        steps = [(dy, dx) for dy in range(-HALO, HALO + 1) for dx in range(-HALO, HALO + 1)]
+        steps = [(dy, dx) for dy in REACHES for dx in REACHES]
         legal = []
         for dy, dx in steps:
             offset = dy * width + dx
@@ -174,22 +184,20 @@ async def planes_with_padding(dut: Any) -> None:
             fetch.groups[address] = [(1, p.base, int(rng.integers(len(chosen)))) for p in planes]
         fetch.lanes = {n: n for n in range(config.group_depth)}
         await fetch.load_tables()
-        due: dict[int, tuple[int, int]] = {}  # cycle -> lane, word
+        due: dict[int, tuple[int, int, int]] = {}  # cycle -> lane, word, pad
         issues = [(n, w) for n in fetch.lanes for w in fetch.edges]
         for n, w in [*issues, *[(-1, -1)] * LATENCY]:
-            values = (
-                {"issue_valid": 1, "issue_lane": n, "issue_word": w, "issue_tap_row": 0, "issue_edge": w}
-                if n >= 0
-                else {}
-            )
+            pad = edgy(rng, -128, 127)
+            values = {"issue_valid": 1, "issue_lane": n, "issue_word": w, "issue_tap_row": 0, "issue_edge": w}
+            values = values | {"issue_pad": pad} if n >= 0 else {}
             await fetch.cycle(**values)
             fetch.bench.expect(err_valid=0)
             if n >= 0:
-                due[fetch.bench.number + LATENCY] = (n, w)
+                due[fetch.bench.number + LATENCY] = (n, w, pad)
             if fetch.bench.number not in due:
                 fetch.bench.expect(bundle_valid=0)
                 continue
-            lane, at = due.pop(fetch.bench.number)
+            lane, at, pad = due.pop(fetch.bench.number)
             expected, keep = {}, 0
             for i in range(t):
                 y, x = divmod(at * t + i, width)
@@ -199,7 +207,7 @@ async def planes_with_padding(dut: Any) -> None:
                 keep |= 1 << i
                 for bank, plane in enumerate(planes):
                     _, dy, dx = chosen[fetch.groups[lane][bank][2]]
-                    expected[i, bank] = plane.at(y + dy, x + dx)
+                    expected[i, bank] = plane.at(y + dy, x + dx, pad)
                     seen["inside" if 0 <= y + dy < height and 0 <= x + dx < width else "padded"] += 1
             fetch.expect_bundle(expected, keep)
     fetch.bench.done(**seen)
@@ -215,6 +223,7 @@ class Lookup:
     """
 
     edge: Sequence[Edge]
+    pad: int
     reads: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # bank -> pixel address, dy, dx
     errors: dict[int, tuple[ErrorCode, int]] = field(default_factory=dict)  # stage -> code, info
 
@@ -227,10 +236,12 @@ class Lookup:
         ]
 
 
-def look_up(fetch: Fetch, issue_lane: int, issue_word: int, issue_tap_row: int, issue_edge: int) -> Lookup:
+def look_up(
+    fetch: Fetch, issue_lane: int, issue_word: int, issue_tap_row: int, issue_edge: int, issue_pad: int
+) -> Lookup:
     config, t = fetch.config, fetch.config.size
     group = fetch.lanes[issue_lane]
-    result = Lookup(fetch.edges[issue_edge])
+    result = Lookup(fetch.edges[issue_edge], issue_pad)
     if group >= config.group_depth:
         result.errors[GROUP_STAGE] = (ErrorCode.GROUP_RANGE, group)
         return result
@@ -255,9 +266,13 @@ def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
     for bank in range(fetch.config.group):
         pixel, dy, dx = found.reads.get(bank, (0, 0, 0))
         for i, (_, left, right, top, bottom) in enumerate(found.edge):
-            outside = -dx > left or dx > right or -dy > top or dy > bottom
-            word_at, place = divmod(pixel + i, t)
-            result[i, bank] = 0 if outside or bank not in found.reads else fetch.words[bank, word_at][place]
+            if bank not in found.reads:
+                result[i, bank] = 0
+            elif -dx > left or dx > right or -dy > top or dy > bottom:
+                result[i, bank] = found.pad
+            else:
+                word_at, place = divmod(pixel + i, t)
+                result[i, bank] = fetch.words[bank, word_at][place]
     return result
 
 
@@ -275,14 +290,14 @@ def random_tables(fetch: Fetch, rng: np.random.Generator) -> None:
                 (
                     int(chance(rng, 0.85)),
                     base,
-                    edgy(rng, 0, 31) if chance(rng, 0.05) else int(rng.integers(4)),
+                    edgy(rng, 0, MAX_TAP) if chance(rng, 0.05) else int(rng.integers(4)),
                 )
             )
         fetch.groups[address] = members
     for address in range(config.tap_depth):
         far = chance(rng, 0.05)
         offset = edgy(rng, -pixels, pixels - 1) if far else edgy(rng, -2 * config.size, 2 * config.size)
-        fetch.taps[address] = (offset, edgy(rng, -HALO, HALO), edgy(rng, -HALO, HALO))
+        fetch.taps[address] = (offset, random_reach(rng), random_reach(rng))
     for address in range(config.edge_depth):
         fetch.edges[address] = [
             (int(chance(rng, 0.8)), *[edgy(rng, 0, HALO) for _ in range(4)])  # type: ignore[misc]
@@ -296,6 +311,7 @@ def random_issue(rng: np.random.Generator, config: ArrayConfig) -> dict[str, int
         "issue_word": edgy(rng, 0, 65535 if chance(rng, 0.02) else 3),
         "issue_tap_row": edgy(rng, 0, config.tap_depth - 1 if chance(rng, 0.2) else 3),
         "issue_edge": edgy(rng, 0, config.edge_depth - 1),
+        "issue_pad": edgy(rng, -128, 127),
     }
 
 
@@ -404,7 +420,6 @@ async def reads_of_the_out_stream(dut: Any) -> None:
 # deep memories
 
 MAX_WORD = 65535  # of a sub-plane of the output
-MAX_TAP = 31  # of a member: 5 bits
 
 
 def spread(rng: np.random.Generator, marks: Sequence[int], count: int) -> list[int]:
@@ -427,7 +442,9 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
         for address in landmarks(last_word):
             await fetch.write(bank, address, rng.integers(-128, 128, t).tolist())
     ends = ("last_lane", "last_group", "last_tap", "last_edge", "last_word", "last_read", "last_base")
-    seen = dict.fromkeys((*ends, "bundles", "beyond_the_groups", "beyond_the_taps", "outside"), 0)
+    seen = dict.fromkeys(
+        (*ends, "last_member_tap", "bundles", "beyond_the_groups", "beyond_the_taps", "outside"), 0
+    )
     for _ in range(3):
         lanes, taps = landmarks(config.lane_depth - 1), landmarks(config.tap_depth - 1)
         count = len(lanes)
@@ -452,13 +469,16 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
             first = int(rng.choice([reads[-1], *reads]))
             shift = int(rng.integers(t)) if first < last_word and first + 1 in landmarks(last_word) else 0
             fetch.lanes[lane] = group
-            member = int(rng.integers(min(tap, MAX_TAP), endpoint=True))
+            last = min(tap, MAX_TAP)
+            member = int(rng.choice([last, int(rng.integers(last, endpoint=True))]))
             fetch.groups[group] = [
                 (int(chance(rng, 0.8) or n == 0), base, member) for n in range(config.group)
             ]
             offset = (first - base - at) * t + shift
-            fetch.taps[tap] = (offset, edgy(rng, -HALO, HALO), edgy(rng, -HALO, HALO))
+            fetch.taps[tap] = (offset, random_reach(rng), random_reach(rng))
             issue = {"issue_lane": lane, "issue_word": at, "issue_tap_row": tap - member, "issue_edge": edge}
+            issue["issue_pad"] = edgy(rng, -128, 127)
+            seen["last_member_tap"] += member == MAX_TAP
             issues.append(issue)
             for name, value, end in zip(
                 ends,
@@ -488,7 +508,8 @@ async def every_word_of_every_memory_is_its_own(dut: Any) -> None:
         await fetch.load_tables()
         for name, pins in spoilt:
             lane = free if name == "beyond_the_groups" else free + 1
-            await check_issue(fetch, {"issue_lane": lane, "issue_edge": edges[0], **pins}, rng)
+            issue = {"issue_lane": lane, "issue_edge": edges[0], "issue_pad": 0, **pins}
+            await check_issue(fetch, issue, rng)
             seen[name] += 1
     fetch.bench.done(**seen)
 

@@ -1,8 +1,8 @@
 """The lane serialiser, compared with a list of pixels.
 
 Corners: the next load in the earliest cycle, one later, and much later; words that begin a pass and words
-that do not; resets in the middle of a word, after which no more of it comes, and a load directly after;
-garbage on the load pins in between.
+that do not; words of maxima between words of sums; resets in the middle of a word, after which no more of it
+comes, and a load directly after; garbage on the load pins in between.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ CYCLES = 1500
 async def pixels_one_by_one(dut: Any) -> None:
     t, group = settings.parameters()["T"], settings.parameters()["GROUP"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", "load", "load_first", "load_data")
+    bench = Bench(dut, "rst", "load", "load_first", "load_maximum", "load_data")
     await bench.reset(load=0)
     left: list[dict[str, int]] = []  # the expected outputs of the next cycles
-    back_to_back = cut = firsts = 0
+    back_to_back = cut = firsts = maxima = 0
     rate = 1.0
     for _ in range(CYCLES):
         if chance(rng, 0.02):
@@ -34,9 +34,10 @@ async def pixels_one_by_one(dut: Any) -> None:
         load = len(left) <= 1 and chance(rng, rate)
         inputs = {"rst": int(rst), "load": int(load)}
         pixels = [pack([edgy(rng, -128, 127) for _ in range(group)], 8) for _ in range(t)]
-        first = chance(rng, 0.4)
+        first, maximum = chance(rng, 0.4), chance(rng, 0.4)
         if load:
-            inputs |= {"load_first": int(first), "load_data": pack(pixels, group * 8)}
+            inputs |= {"load_first": int(first), "load_maximum": int(maximum)}
+            inputs |= {"load_data": pack(pixels, group * 8)}
         await bench.cycle(**inputs)
         bench.expect(**(left[0] if left else {"pixel_valid": 0}))
 
@@ -44,11 +45,17 @@ async def pixels_one_by_one(dut: Any) -> None:
         left = left[1:]
         if load:
             left = [
-                {"pixel_valid": 1, "pixel_first": int(first and n == 0), "pixel_bundle": pixel}
+                {
+                    "pixel_valid": 1,
+                    "pixel_first": int(first and n == 0),
+                    "pixel_maximum": int(maximum),
+                    "pixel_bundle": pixel,
+                }
                 for n, pixel in enumerate(pixels)
             ]
             firsts += first
+            maxima += maximum
         if rst:
             cut += bool(left)
             left = []
-    bench.done(back_to_back=back_to_back, cut=cut, firsts=firsts)
+    bench.done(back_to_back=back_to_back, cut=cut, firsts=firsts, maxima=maxima)

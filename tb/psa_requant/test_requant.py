@@ -5,7 +5,8 @@ Corners:
 
 - a shift of 0 (no rounding term), 1 and 47
 - ties, positive and negative
-- saturation at both ends, and values just inside them; ReLU
+- the zero point at both ends, and sums whose pixel it brings into the range or out of it
+- saturation at both ends, and values just inside them; ReLU; clamps anywhere, also a low one above the high
 - a pixel that the plane does not have
 - bias and sum both at one end (33 bits); multiplier 0 and 65535
 - words back to back, where each parameter of the next word arrives while the last pixels of this word are in
@@ -41,13 +42,20 @@ class Filter:
     bias: int
     multiplier: int
     shift: int
-    relu: bool
+    zero: int
+    low: int
+    high: int
 
     def pixel(self, total: int, keep: bool) -> int:
-        """Rounded half up. For a shift of 0 this changes nothing."""
+        """What is above the high clamp becomes that, whatever the low one is."""
+        value = self.rounded(total) + self.zero
+        clamped = self.high if value > self.high else max(value, self.low)
+        return clamped if keep else 0
+
+    def rounded(self, total: int) -> int:
+        """Half up. For a shift of 0 this changes nothing."""
         exact = Fraction((total + self.bias) * self.multiplier, 1 << self.shift)
-        rounded = math.floor(exact + Fraction(1, 2))
-        return min(max(rounded, 0 if self.relu else -128), 127) if keep else 0
+        return math.floor(exact + Fraction(1, 2))
 
     def is_tie(self, total: int) -> bool:
         return Fraction((total + self.bias) * self.multiplier, 1 << self.shift) % 1 == Fraction(1, 2)
@@ -57,7 +65,9 @@ def any_filter(rng: np.random.Generator) -> Filter:
     shift = int(rng.choice([0, 1, MAX_SHIFT])) if chance(rng, 0.2) else int(rng.integers(MAX_SHIFT + 1))
     multiplier = 1 << int(rng.integers(16)) if chance(rng, 0.4) else edgy(rng, 0, 65535)
     bias = edgy(rng, *INT32) if chance(rng, 0.2) else int(rng.integers(-5000, 5000))
-    return Filter(bias, multiplier, shift, chance(rng, 0.3))
+    zero = edgy(rng, -128, 127) if chance(rng, 0.5) else 0
+    low, high = (edgy(rng, -128, 127) for _ in range(2)) if chance(rng, 0.3) else (-128, 127)
+    return Filter(bias, multiplier, shift, zero, 0 if chance(rng, 0.3) else low, high)
 
 
 def any_sum(rng: np.random.Generator, f: Filter) -> int:
@@ -69,7 +79,7 @@ def any_sum(rng: np.random.Generator, f: Filter) -> int:
         if chance(rng, 0.3)
         else int(rng.integers(-300, 300))
     )
-    exact = Fraction(halves << f.shift, 2 * max(f.multiplier, 1)) - f.bias
+    exact = Fraction((halves - 2 * f.zero) << f.shift, 2 * max(f.multiplier, 1)) - f.bias
     return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT32[0]), INT32[1])
 
 
@@ -78,15 +88,15 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     t = settings.parameters()["T"]
     rng = numpy_rng()
     names = ("bias", "multiplier", "shift")
-    bench = Bench(
-        dut, "rst", "sum_valid", "sum", "sum_keep", *(f"{name}_load" for name in names), *names, "relu"
-    )
+    with_shift = ("zero", "low", "high")
+    loads = (f"{name}_load" for name in names)
+    bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *loads, *names, *with_shift)
     idle = {"rst": 0, "sum_valid": 0} | {f"{name}_load": 0 for name in names}
 
     # cycle by cycle: the inputs, and the pixel that they add to the word register
     plan: list[dict[str, int]] = []
     shifted: dict[int, int] = {}
-    ties = low = high = resets = 0
+    ties = low = high = brought_in = crossed = resets = 0
 
     def at(cycle: int, **values: int) -> None:
         plan.extend(dict(idle) for _ in range(cycle + 1 - len(plan)))
@@ -97,7 +107,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
         f = any_filter(rng)
         at(start, bias_load=1, bias=f.bias)
         at(start + 1, multiplier_load=1, multiplier=f.multiplier)
-        at(start + 2, shift_load=1, shift=f.shift, relu=f.relu)
+        at(start + 2, shift_load=1, shift=f.shift, **{name: getattr(f, name) for name in with_shift})
         cycle = start + 1
         gaps = chance(rng, 0.2)
         pixels = int(rng.integers(1, t)) if chance(rng, 0.1) else t
@@ -106,7 +116,9 @@ async def every_pixel_of_every_word(dut: Any) -> None:
             at(cycle, sum_valid=1, sum=total, sum_keep=keep)
             pixel = f.pixel(total, keep)
             shifted[cycle + LATENCY] = pixel
-            ties += keep and -128 < pixel < 127 and f.is_tie(total)
+            ties += keep and f.low < pixel < f.high and f.is_tie(total)
+            brought_in += keep and f.low < pixel < f.high and not -128 <= f.rounded(total) <= 127
+            crossed += keep and f.high < f.low and pixel in (f.low, f.high)
             low, high = low + (pixel == -128), high + (pixel == 127)
             cycle += int(rng.integers(1, 4)) if gaps else 1
         start = max(cycle - 1, start + 2) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
@@ -130,4 +142,6 @@ async def every_pixel_of_every_word(dut: Any) -> None:
                 word=int.from_bytes(bytes(pixel & 0xFF for pixel in word if pixel is not None), "little")
             )
             whole += 1
-    bench.done(whole=whole, ties=ties, low=low, high=high, resets=resets)
+    bench.done(
+        whole=whole, ties=ties, low=low, high=high, brought_in=brought_in, crossed=crossed, resets=resets
+    )

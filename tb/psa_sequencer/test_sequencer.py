@@ -12,6 +12,7 @@ Corners:
 - one tile and several; tiles of one pass and of many
 - the last word, tap row and edge of each memory, the last tile, lane and filter
 - gaps of 1, of the largest value and between; a `layer_done` in a gap, which must not count
+- layers of sums and of maxima, with any value over the edges, behind each other with and without a gap
 - layers and packets in any order
 - a program that begins anywhere, and one that ends in the last word
 - every bad value of every field, alone, after a good record; tiles as the first and as a later one of their
@@ -71,6 +72,8 @@ class RecordWord:
     tile_base: int = 0
     tiles: int = 0
     gap: int = 0
+    pad: int = 0
+    mode: int = 0
 
 
 def out_record(bank: int, base: int, words: int) -> RecordWord:
@@ -165,6 +168,7 @@ def layer(
         or not record.tiles
         or not 0 < record.chunk_words <= config.acc_words
         or record.tile_base + record.tiles > config.tile_depth
+        or record.mode > 1
     ):
         yield Step().also(**field_error)
         return
@@ -201,6 +205,8 @@ def layer(
                         issue_word=inner,
                         issue_tap_row=tap_row,
                         issue_edge=edge,
+                        issue_pad=record.pad,
+                        issue_maximum=record.mode,
                         issue_acc_word=at - chunk,
                         issue_acc_first=int(index == 0),
                         issue_acc_last=int(index == tile.passes - 1),
@@ -269,6 +275,8 @@ def random_layer(rng: np.random.Generator, config: ArrayConfig, at_the_end: bool
         tap_stride=tap_stride,
         tile_base=place(rng, config.tile_depth - tiles, at_the_end),
         tiles=tiles,
+        pad=edgy(rng, -128, 127),
+        mode=int(rng.integers(2)),
     )
 
 
@@ -325,6 +333,8 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         {"chunk_words": MAX_16},
         {"tiles": 0},
         {"tiles": MAX_16},
+        {"mode": 2},
+        {"mode": 255},
         {"tile_base": MAX_16},
         {"tiles": 2, "tile_base": config.tile_depth - 1},
         {"edge_base": config.edge_depth},
@@ -451,6 +461,8 @@ async def programs(dut: Any) -> None:
     config = sequencer.config
     await sequencer.reset()
     kinds = (
+        "maxima",
+        "mode_changes",
         "layers",
         "packets",
         "with_a_rest",
@@ -477,6 +489,9 @@ async def programs(dut: Any) -> None:
             if is_layer:
                 seen["with_a_rest"] += total % record.chunk_words != 0
                 seen["one_chunk"] += total <= record.chunk_words
+                following = program.records[address + 1]
+                seen["maxima"] += record.mode
+                seen["mode_changes"] += record.gap > 0 and following.mode != record.mode
                 seen["gaps"] += record.gap > 0
                 seen["least_gap"] += record.gap == 1
                 seen["largest_gap"] += record.gap == MAX_GAP

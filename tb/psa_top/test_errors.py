@@ -444,6 +444,8 @@ async def bad_programs(dut: Any) -> None:
         ("PROGRAM", 0, "tiles", 0, 0),
         ("PROGRAM", 0, "tiles", config.tile_depth + 1, 0),
         ("PROGRAM", 0, "tile_base", config.tile_depth, 0),
+        ("PROGRAM", 0, "mode", 2, 0),
+        ("PROGRAM", 0, "mode", 255, 0),
         ("PROGRAM", 0, "edge_base", config.edge_depth, 0),
         ("PROGRAM", 0, "edge_base", 65535, 0),
         ("PROGRAM", 0, "tap_base", config.tap_depth, 0),

@@ -15,12 +15,12 @@ import pytest
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
-from pymodel.machine.config import XOR_COUNT_BITS
+from pymodel.machine.config import HALO, XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
 from pymodel.machine.model import Machine
-from pymodel.machine.program import End, Layer, encode_all
+from pymodel.machine.program import MAXIMUM, SUM, End, Layer, encode_all
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
@@ -29,11 +29,19 @@ from tb.coverage.sample import StateTimeline, sample_program
 from tb.debug.suspect import Attempt, copy_of
 from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import MachineStoppedError, RegisterError
+from tb.psa_top.handmade import HandMade
 from tb.psa_top.test_errors import OUTCOME, LoadedMachine, bench
 
 # A register write takes some cycles, so it is begun earlier by that number of cycles.
 LEAD = 12
-FARTHEST = 4  # reach that a TAP word can hold
+MODES = (  # of the layers of hand-made programs, which change in each direction
+    (MAXIMUM,),
+    (SUM, MAXIMUM, SUM),
+    (MAXIMUM, SUM, MAXIMUM, MAXIMUM),
+    (SUM, SUM, MAXIMUM),
+    (MAXIMUM, SUM),
+    (SUM, MAXIMUM, MAXIMUM, SUM),
+)
 
 
 def model(b: LoadedMachine) -> Machine:
@@ -260,8 +268,7 @@ async def records_in_any_order(dut: Any) -> None:
 
 @cocotb.test()
 async def taps_of_every_reach(dut: Any) -> None:
-    """Taps that reach up to four pixels over every edge. A convolution's own taps never reach that far right
-    or down.
+    """Taps that reach up to sixteen pixels over every edge. A convolution's own taps never reach that far.
 
     Each reaches at least as far as before in the same direction. If less were masked than by the compiler, a
     layer might read words that it writes itself, and such a program is not defined (docs/machine.md,
@@ -275,12 +282,37 @@ async def taps_of_every_reach(dut: Any) -> None:
         changed = words.copy()
         for reach in (columns("TAP", changed).dy, columns("TAP", changed).dx):
             away = np.where(reach == 0, b.rng.choice((-1, 1), reach.shape), np.sign(reach))
-            reach[:] = away * b.rng.integers(np.abs(reach), FARTHEST + 1)
+            farthest = np.where(away < 0, HALO + 1, HALO)
+            reach[:] = away * b.rng.integers(np.abs(reach), farthest + 1)
         section = Section("TAP", 0, changed)
         machine.load([section])
         await b.host.load([packet(spec, section)])
         await compare(b, machine, b.image.run_start, f"taps {turn}")
         await compare(b, machine, b.image.dump_start, f"taps {turn}, all tensors")
+
+
+@cocotb.test()
+async def layers_of_sums_and_of_maxima(dut: Any) -> None:
+    """Hand-made programs whose layers follow each other after one cycle: any pad, zero point and clamps, taps
+    of every reach, several chunks, tiles and passes, weights of every kind. The planes are those of a
+    computation that knows nothing of the model.
+    """
+    b = await bench(dut)
+    config = b.image.config
+    for modes in MODES * 2:
+        made = HandMade(config, b.rng, modes)
+        features = b.rng.integers(-128, 128, (config.group, made.end, config.size)).astype(np.int8)
+        sections = made.sections(features)
+        machine = model(b)
+        machine.load(sections)
+        wanted = made.planes(features)
+        await b.host.load(packet(memories(config)[s.memory], s) for s in sections)
+        await compare(b, machine, made.start, f"layers of modes {modes}")
+        for bank in range(config.group):
+            seen = machine.read_feature(bank, 0, made.end)[0]
+            assert (seen == wanted[bank]).all(), f"modes {modes}, bank {bank}: the model differs"
+    await b.host.load(b.image.packets())
+    await b.healthy()
 
 
 @cocotb.test()

@@ -1,7 +1,8 @@
 """psa_writeback: the parameters of a filter as its word starts, and the finished word into its plane.
 
 Model: a dictionary of filters. After a start in cycle n, column c gets its bias in n + 1, its multiplier in n
-+ 2, and shift and ReLU in n + 3. Its word is written in n + T + 5, to word base + out of the filter's bank.
++ 2, and shift, zero and both clamps in n + 3. Its word is written in n + T + 5, to word base + out of the
+filter's bank.
 
 Corners:
 
@@ -44,7 +45,9 @@ class FilterWord:
     bias: int
     multiplier: int
     shift: int
-    relu: int
+    zero: int
+    low: int
+    high: int
     write: int
     bank: int
     base: int
@@ -56,7 +59,9 @@ def random_filter(rng: np.random.Generator, config: ArrayConfig) -> FilterWord:
         bias=edgy(rng, -(2**31), 2**31 - 1),
         multiplier=edgy(rng, 0, 65535),
         shift=edgy(rng, 0, 47),
-        relu=int(chance(rng, 0.5)),
+        zero=edgy(rng, -128, 127),
+        low=edgy(rng, -128, 127),
+        high=edgy(rng, -128, 127),
         write=int(chance(rng, 0.8)),
         bank=int(rng.integers(config.group, 16)) if bad_bank else int(rng.integers(config.group)),
         base=edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1),
@@ -150,7 +155,7 @@ class Writeback:
         self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias, **failure)
         self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
         self.parameters.setdefault(number + 3, {}).update(
-            shift_load=strobe, shift=entry.shift, relu=entry.relu
+            shift_load=strobe, shift=entry.shift, zero=entry.zero, low=entry.low, high=entry.high
         )
         if entry.write and not bad:
             self.writes[number + self.t + 5] = (column, entry.bank, address)

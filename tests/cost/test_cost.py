@@ -238,21 +238,24 @@ def test_each_entry_by_hand(cost: ImageCost) -> None:
     assert small["banks"] == 128 * (cost.bank_reads + cost.bank_writes)
     assert small["accumulators"] == 32 * (total("accumulator_reads") + total("accumulator_writes"))
     assert "slots" not in small
-    # so are all tables but GROUP (2048 words of 120 bits, 30 KB); each record is read once, TILE in every
+    # so are all tables but GROUP (2048 words of 144 bits, 36 KB); each record is read once, TILE in every
     # cycle of the run
     words = (
         11 * total("lane_reads")
-        + 22 * total("tap_reads")
-        + 208 * total("edge_reads")
-        + 69 * total("filter_reads")
+        + 24 * total("tap_reads")
+        + 272 * total("edge_reads")
+        + 92 * total("filter_reads")
     )
-    near = (math.sqrt(32) - math.sqrt(30)) / (math.sqrt(32) - math.sqrt(8))
-    assert small["tables"] == pytest.approx(
-        words + 120 * near * total("group_reads") + 64 * cost.cycles + 168 * cost.records
-    )
-    share = (math.sqrt(88) - math.sqrt(32)) / (math.sqrt(1024) - math.sqrt(32))
-    assert parts("sram_1m") == {"slots": pytest.approx(176 * total("slot_rows") * share)}
-    assert parts("sram_32k")["slots"] == pytest.approx(176 * total("slot_rows") * (1 - share))
+    assert small["tables"] == pytest.approx(words + 64 * cost.cycles + 184 * cost.records)
+    larger, middle = parts("sram_1m"), parts("sram_32k")
+    for part, kbytes, bits in (
+        ("slots", 88, 176 * total("slot_rows")),
+        ("tables", 36, 144 * total("group_reads")),
+    ):
+        share = (math.sqrt(kbytes) - math.sqrt(32)) / (math.sqrt(1024) - math.sqrt(32))
+        assert larger.pop(part) == pytest.approx(bits * share)
+        assert middle[part] == pytest.approx(bits * (1 - share))
+    assert not larger
 
 
 def test_a_doubled_entry_doubles_its_part(cost: ImageCost, tmp_path: Path) -> None:

@@ -161,8 +161,14 @@ def test_saturation_is_counted_at_both_ends() -> None:
     """Clipped pixels of the model against a filter whose bias pushes every pixel out of the range."""
     machine, image = machine_and_image(3)
     filters = machine.memory["FILTER"]
-    for bias, relu in ((2**31 - 1, 0), (-(2**31), 0), (-(2**31), 1)):
-        for name, value in (("bias", bias), ("multiplier", 1), ("shift", 0), ("relu", relu)):
+    for bias, low, high in (
+        (2**31 - 1, -128, 127),
+        (-(2**31), -128, 127),
+        (-(2**31), 0, 6),
+        (2**31 - 1, 9, 3),
+    ):
+        clamps = (("zero", 5), ("low", low), ("high", high))
+        for name, value in (("bias", bias), ("multiplier", 1), ("shift", 0), *clamps):
             getattr(fields("FILTER", filters), name)[:] = value
         layer = machine.run(image.run_start).layers[0]
         pixels = int(np.prod(image.placements[image.layers[0]].shape))
@@ -198,7 +204,7 @@ def test_nothing_is_sampled_unless_coverage_is_on(fresh: Path, monkeypatch: pyte
         ("PROGRAM", 9, 0, ("PROGRAM_FIELD", "DECODE")),
         ("PROGRAM", 4, 65535, ("PROGRAM_FIELD", "RUN")),
         ("TILE", 1, 0, ("TILE_FIELD", "TILE_WAIT")),
-        ("FILTER", 5, 15, ("FEATURE_WRITE", "RUN")),
+        ("FILTER", 7, 15, ("FEATURE_WRITE", "RUN")),
     ],
 )
 def test_the_state_of_an_error(

@@ -59,20 +59,21 @@ def test_layout_is_the_documented_one() -> None:
     group = spec["GROUP"].zeros(1)
     group[0, 2] = (1, 300, 9)
     assert (
-        int.from_bytes(spec["GROUP"].encode(group).tobytes(), "little") == (1 | 300 << 1 | 9 << 10) << 2 * 15
+        int.from_bytes(spec["GROUP"].encode(group).tobytes(), "little") == (1 | 300 << 1 | 9 << 10) << 2 * 18
     )
     filt = spec["FILTER"].zeros(1)
-    filt[0, 0] = (-2, 40000, 33, 1, 1, 7, 511)
-    want = 0xFFFFFFFE | 40000 << 32 | 33 << 48 | 1 << 54 | 1 << 55 | 7 << 56 | 511 << 60
+    filt[0, 0] = (-2, 40000, 33, -3, -128, 6, 1, 7, 511)
+    clamps = 0xFD << 54 | 0x80 << 62 | 6 << 70
+    want = 0xFFFFFFFE | 40000 << 32 | 33 << 48 | clamps | 1 << 78 | 7 << 79 | 511 << 83
     assert int.from_bytes(spec["FILTER"].encode(filt).tobytes(), "little") == want
     tap = spec["TAP"].zeros(1)
     tap[0, 0] = (-1, -4, 4)
-    assert int.from_bytes(spec["TAP"].encode(tap).tobytes(), "little") == 0x3FFF | 0xC << 14 | 0x4 << 18
+    assert int.from_bytes(spec["TAP"].encode(tap).tobytes(), "little") == 0x3FFF | 0x1C << 14 | 0x4 << 19
     edge = spec["EDGE"].zeros(1)
-    edge[0, 1] = (1, 4, 3, 2, 1)
+    edge[0, 1] = (1, 4, 3, 2, 15)
     assert (
         int.from_bytes(spec["EDGE"].encode(edge).tobytes(), "little")
-        == (1 | 4 << 1 | 3 << 4 | 2 << 7 | 1 << 10) << 13
+        == (1 | 4 << 1 | 3 << 5 | 2 << 9 | 15 << 13) << 17
     )
 
 
@@ -139,8 +140,17 @@ def test_damaged_files_are_refused_with_file_and_field(image: Image, tmp_path: P
         spoiled = bytearray(whole)
         spoiled[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(bytes(spoiled))
-        refused(path, image.config, "magic|checksum|cut short|header")
+        refused(path, image.config, "magic|version|checksum|cut short|header")
     refused(tmp_path / "missing", image.config, "cannot be read")
+
+
+def test_a_file_of_another_version_is_refused_by_its_number(image: Image, tmp_path: Path) -> None:
+    path = tmp_path / "digits.tatami"
+    image.save(path)
+    raw = path.read_bytes()
+    for version in (1, 3):
+        path.write_bytes(raw[:7] + bytes([version]) + raw[8:])
+        refused(path, image.config, f"format version is {version}, must be 2")
 
 
 def test_a_file_for_another_configuration_is_refused(image: Image, tmp_path: Path) -> None:

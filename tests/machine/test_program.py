@@ -15,15 +15,15 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, End, Layer, Out, Record, Unknown, decode, encode_all
 
 CONFIG = CONFIGS["4x2"]
-LAYER = Layer(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+LAYER = Layer(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -11, 1)
 
 
 @pytest.mark.parametrize(
     ("record", "row"),
     [
-        (LAYER, [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
-        (Out(bank=1, base=2, words=3), [2, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0]),
-        (End(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (LAYER, [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -11, 1]),
+        (Out(bank=1, base=2, words=3), [2, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (End(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ],
 )
 def test_a_record_is_its_word_and_back(record: Layer | Out | End, row: list[int]) -> None:
@@ -33,7 +33,7 @@ def test_a_record_is_its_word_and_back(record: Layer | Out | End, row: list[int]
 
 @pytest.mark.parametrize("opcode", [0, 4, 65535])
 def test_a_word_that_is_no_record(opcode: int) -> None:
-    found: Record = decode([opcode, *range(1, 11)])
+    found: Record = decode([opcode, *range(1, 13)])
     assert found == Unknown(opcode)
 
 
