@@ -16,5 +16,6 @@ rtl/psa_column_control.v
 rtl/psa_accumulator.v
 rtl/psa_requant.v
 rtl/psa_writeback.v
+rtl/psa_table.v
 rtl/psa_out.v
 rtl/psa_top.v

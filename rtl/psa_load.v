@@ -18,6 +18,8 @@ module psa_load #(
     parameter [31:0] TAP_DEPTH     = 512,
     parameter [31:0] EDGE_DEPTH    = 64,
     parameter [31:0] FILTER_DEPTH  = 512,
+    // activation tables; without any there is no memory for them
+    parameter [31:0] TABLES        = 0,
     // 64-bit beats that a word of each memory takes
     parameter [31:0] FEATURE_BEATS = 2,
     parameter [31:0] PROGRAM_BEATS = 3,
@@ -61,7 +63,8 @@ localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2;
 
 localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4;
 
-localparam [7:0] DESTINATIONS = 8'd9;
+localparam [7:0]  DESTINATIONS     = TABLES == 0 ? 8'd9 : 8'd10;
+localparam [31:0] ACTIVATION_DEPTH = 256 * TABLES;
 
 reg [1:0]              state_reg, state_next;
 reg [3:0]              dest_reg, bank_reg;
@@ -89,7 +92,8 @@ always @* begin
         4'd5:    header_depth = GROUP_DEPTH[16:0];
         4'd6:    header_depth = TAP_DEPTH[16:0];
         4'd7:    header_depth = EDGE_DEPTH[16:0];
-        default: header_depth = FILTER_DEPTH[16:0];
+        4'd8:    header_depth = FILTER_DEPTH[16:0];
+        default: header_depth = ACTIVATION_DEPTH[16:0];
     endcase
 
     case (dest_reg)
@@ -101,7 +105,8 @@ always @* begin
         4'd5:    beats = GROUP_BEATS[3:0];
         4'd6:    beats = TAP_BEATS[3:0];
         4'd7:    beats = EDGE_BEATS[3:0];
-        default: beats = FILTER_BEATS[3:0];
+        4'd8:    beats = FILTER_BEATS[3:0];
+        default: beats = 4'd1;
     endcase
 end
 

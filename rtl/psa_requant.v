@@ -33,7 +33,9 @@ module psa_requant #(
     input  wire signed [7:0]  low,
     input  wire signed [7:0]  high,
 
-    output wire [T*8-1:0]     word
+    output wire [T*8-1:0]     word,
+    // which of its pixels the plane has
+    output wire [T-1:0]       word_keep
 );
 
 reg signed [31:0] bias_reg;
@@ -42,13 +44,15 @@ reg [5:0]         shift_reg;
 reg signed [7:0]  zero_reg, low_reg, high_reg;
 
 reg [2:0]         valid_reg;
-reg [1:0]         keep_reg;
+reg [2:0]         keep_reg;
 reg signed [32:0] biased_reg;
 reg signed [49:0] product_reg;
 reg [7:0]         pixel_reg;
 reg [T*8-1:0]     word_reg;
+reg [T-1:0]       word_keep_reg;
 
-assign word = word_reg;
+assign word      = word_reg;
+assign word_keep = word_keep_reg;
 
 // half of the divisor, none for a shift of zero
 wire signed [50:0] half    = shift_reg == 6'd0 ? 51'sd0 : 51'sd1 <<< (shift_reg - 6'd1);
@@ -73,7 +77,7 @@ always @(posedge clk) begin
     end
 
     valid_reg <= {valid_reg[1:0], sum_valid};
-    keep_reg  <= {keep_reg[0], sum_keep};
+    keep_reg  <= {keep_reg[1:0], sum_keep};
 
     if (sum_valid) begin
         biased_reg <= {sum[31], sum} + {bias_reg[31], bias_reg};
@@ -85,7 +89,8 @@ always @(posedge clk) begin
         pixel_reg <= !keep_reg[1] ? 8'd0 : value > most ? high_reg : value < least ? low_reg : value[7:0];
     end
     if (valid_reg[2]) begin
-        word_reg <= {pixel_reg, word_reg[T*8-1:8]};
+        word_reg      <= {pixel_reg, word_reg[T*8-1:8]};
+        word_keep_reg <= {keep_reg[2], word_keep_reg[T-1:1]};
     end
 
     if (rst) begin

@@ -26,7 +26,9 @@ module psa_top #(
     // XOR decoder of rows of slots: bits of a stored word (0: no decoder), words of history, seed of its network
     parameter XOR_INPUTS    = 0,
     parameter XOR_HISTORY   = 0,
-    parameter XOR_SEED      = 1
+    parameter XOR_SEED      = 1,
+    // activation tables: 0 to 15
+    parameter TABLES        = 0
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -104,6 +106,9 @@ end
 if (WEIGHT_BITS != 4 && WEIGHT_BITS != 8) begin : gen_bad_weight_bits
     psa_illegal_parameter_WEIGHT_BITS_must_be_4_or_8 stop ();
 end
+if (TABLES < 0 || TABLES > 15) begin : gen_bad_tables
+    psa_illegal_parameter_TABLES_must_be_in_0_to_15 stop ();
+end
 endgenerate
 
 localparam T            = ROWS;
@@ -136,7 +141,7 @@ localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : XOR_COUNT);
 localparam REACH        = 4;
 localparam TAP_BITS     = OFFSET_BITS + 2 * (REACH + 1);
 localparam EDGE_BITS    = T * (1 + 4 * REACH);
-localparam FILTER_BITS  = 83 + FEATURE_ADDR;
+localparam FILTER_BITS  = 83 + FEATURE_ADDR + (TABLES == 0 ? 0 : 4);
 
 localparam PROGRAM_BEATS = (PROGRAM_BITS + 63) / 64;
 localparam FEATURE_BEATS = (T * 8 + 63) / 64;
@@ -165,7 +170,7 @@ end
 endgenerate
 
 // error sources, in order of priority
-localparam SOURCES = 5;
+localparam SOURCES = 6;
 
 wire        start, soft_reset, busy, loading, done, error;
 wire [15:0] program_start;
@@ -180,9 +185,9 @@ wire [3:0]              ld_dest, ld_bank;
 wire [15:0]             ld_addr;
 wire [MAX_BEATS*64-1:0] ld_data;
 
-wire        load_err_valid, sequencer_err_valid, fetch_err_valid, slots_err_valid, writeback_err_valid;
-wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, slots_err_code, writeback_err_code;
-wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, slots_err_info, writeback_err_info;
+wire        load_err_valid, sequencer_err_valid, fetch_err_valid, slots_err_valid, writeback_err_valid, table_err_valid;
+wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, slots_err_code, writeback_err_code, table_err_code;
+wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, slots_err_info, writeback_err_info, table_err_info;
 
 psa_load #(
     .GROUP         (GROUP),
@@ -194,6 +199,7 @@ psa_load #(
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
+    .TABLES        (TABLES),
     .FEATURE_BEATS (FEATURE_BEATS),
     .PROGRAM_BEATS (PROGRAM_BEATS),
     .TILE_BEATS    (TILE_BEATS),
@@ -513,6 +519,7 @@ wire [15:0]         multiplier;
 wire [5:0]          shift;
 wire [7:0]          zero, low, high;
 wire [COLS*T*8-1:0] column_words;
+wire [COLS*T-1:0]   column_keeps;
 
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
@@ -558,10 +565,19 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
         .zero            (zero),
         .low             (low),
         .high            (high),
-        .word            (column_words[c*T*8 +: T*8])
+        .word            (column_words[c*T*8 +: T*8]),
+        .word_keep       (column_keeps[c*T +: T])
     );
 end
 endgenerate
+
+// a word on its way to its plane: past the activation tables, if there are any
+
+wire                    done_valid, done_layer_done;
+wire [3:0]              done_bank, done_table;
+wire [FEATURE_ADDR-1:0] done_word;
+wire [T*8-1:0]          done_data;
+wire [T-1:0]            done_keep;
 
 psa_writeback #(
     .T             (T),
@@ -569,7 +585,8 @@ psa_writeback #(
     .GROUP         (GROUP),
     .FEATURE_DEPTH (FEATURE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
-    .FILTER_BITS   (FILTER_BITS)
+    .FILTER_BITS   (FILTER_BITS),
+    .TABLES        (TABLES)
 ) writeback (
     .clk               (clk),
     .rst               (core_rst),
@@ -588,18 +605,60 @@ psa_writeback #(
     .low               (low),
     .high              (high),
     .words             (column_words),
-    .wr_valid          (wb_valid),
-    .wr_bank           (wb_bank),
-    .wr_word           (wb_word),
-    .wr_data           (wb_data),
-    .layer_done        (layer_done),
+    .keeps             (column_keeps),
+    .wr_valid          (done_valid),
+    .wr_bank           (done_bank),
+    .wr_word           (done_word),
+    .wr_data           (done_data),
+    .wr_keep           (done_keep),
+    .wr_table          (done_table),
+    .layer_done        (done_layer_done),
     .ld_filter         (ld_filter),
     .ld_addr           (ld_addr),
     .ld_data           (ld_data[FILTER_BITS-1:0]),
     .err_valid         (writeback_err_valid),
     .err_code          (writeback_err_code),
-    .err_info          (writeback_err_info)
+    .err_info          (writeback_err_info),
+    .table_err_valid   (table_err_valid),
+    .table_err_code    (table_err_code),
+    .table_err_info    (table_err_info)
 );
+
+generate
+if (TABLES == 0) begin : gen_no_tables
+    assign wb_valid   = done_valid;
+    assign wb_bank    = done_bank;
+    assign wb_word    = done_word;
+    assign wb_data    = done_data;
+    assign layer_done = done_layer_done;
+
+    wire unused = &{1'b0, done_keep, done_table};
+end else begin : gen_tables
+    psa_table #(
+        .T            (T),
+        .TABLES       (TABLES),
+        .FEATURE_ADDR (FEATURE_ADDR)
+    ) tables (
+        .clk            (clk),
+        .rst            (core_rst),
+        .in_valid       (done_valid),
+        .in_bank        (done_bank),
+        .in_word        (done_word),
+        .in_data        (done_data),
+        .in_keep        (done_keep),
+        .in_table       (done_table),
+        .in_layer_done  (done_layer_done),
+        .out_valid      (wb_valid),
+        .out_bank       (wb_bank),
+        .out_word       (wb_word),
+        .out_data       (wb_data),
+        .out_layer_done (layer_done),
+        .ld_activation  (ld_valid && ld_dest == 4'd9),
+        .ld_addr        (ld_addr),
+        .ld_data        (ld_data[7:0])
+    );
+end
+endgenerate
 
 // out stream
 
@@ -643,6 +702,7 @@ psa_regs #(
     .XOR_INPUTS    (XOR_INPUTS),
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
+    .TABLES        (TABLES),
     .SOURCES       (SOURCES)
 ) regs (
     .clk            (clk),
@@ -672,9 +732,9 @@ psa_regs #(
     .loading        (loading),
     .done           (done),
     .error          (error),
-    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, load_err_valid}),
-    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, slots_err_code, load_err_code}),
-    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, slots_err_info, load_err_info}),
+    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, table_err_valid, load_err_valid}),
+    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, slots_err_code, table_err_code, load_err_code}),
+    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, slots_err_info, table_err_info, load_err_info}),
     .count_group    (issue_valid),
     .count_stall    (m_axis_tvalid && !m_axis_tready),
     .count_slot_row (slot_row_valid),

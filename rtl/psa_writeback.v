@@ -3,10 +3,11 @@
 //   cycle 0      a column's first pixel leaves the array (`start_*`)
 //   cycle 1      its FILTER word; bias on the bus
 //   cycle 2, 3   multiplier, then shift, zero and both clamps on the bus
-//   cycle T+5    the column's word is complete and is written
+//   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
-// Promises: at most one write a cycle. A word for an address outside its bank is reported and not written. `layer_done` comes in the
-// cycle in which the last column of a layer's last word is written (or would be written, if it has no output).
+// Promises: at most one write a cycle. A word for an address outside its bank, or for a table that does not exist, is reported and not
+// written. `layer_done` comes in the cycle in which the last column of a layer's last word is written (or would be written, if it has no
+// output).
 
 `resetall
 `default_nettype none
@@ -18,7 +19,9 @@ module psa_writeback #(
     parameter GROUP         = 8,
     parameter FEATURE_DEPTH = 512,
     parameter FILTER_DEPTH  = 512,
-    parameter FILTER_BITS   = 92
+    parameter FILTER_BITS   = 92,
+    // activation tables; with any, FILTER names one
+    parameter TABLES        = 0
 ) (
     input  wire                             clk,
     input  wire                             rst,
@@ -41,11 +44,15 @@ module psa_writeback #(
     output wire [7:0]                       high,
 
     input  wire [COLS*T*8-1:0]              words,
+    // which of their pixels the plane has
+    input  wire [COLS*T-1:0]                keeps,
 
     output wire                             wr_valid,
     output wire [3:0]                       wr_bank,
     output wire [$clog2(FEATURE_DEPTH)-1:0] wr_word,
     output wire [T*8-1:0]                   wr_data,
+    output wire [T-1:0]                     wr_keep,
+    output wire [3:0]                       wr_table,
 
     output wire                             layer_done,
 
@@ -56,7 +63,10 @@ module psa_writeback #(
 
     output wire                             err_valid,
     output wire [7:0]                       err_code,
-    output wire [23:0]                      err_info
+    output wire [23:0]                      err_info,
+    output wire                             table_err_valid,
+    output wire [7:0]                       table_err_code,
+    output wire [23:0]                      table_err_info
 );
 
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
@@ -65,7 +75,7 @@ localparam COLUMN       = $clog2(COLS);
 // shift, zero, low and high
 localparam CLAMP        = 30;
 
-localparam [7:0] ERR_FEATURE_WRITE = 8'd12;
+localparam [7:0] ERR_FEATURE_WRITE = 8'd12, ERR_TABLE_RANGE = 8'd15;
 
 wire [FILTER_BITS-1:0] filter;
 wire [FILTER_ADDR-1:0] filter_address = start_filter_base + {{FILTER_ADDR-COLUMN{1'b0}}, start_column};
@@ -83,6 +93,15 @@ psa_ram #(.WIDTH(FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
 wire                    filter_write = filter[78];
 wire [3:0]              filter_bank  = filter[79 +: 4];
 wire [FEATURE_ADDR-1:0] filter_base  = filter[83 +: FEATURE_ADDR];
+wire [3:0]              filter_table;
+
+generate
+if (TABLES == 0) begin : gen_no_tables
+    assign filter_table = 4'd0;
+end else begin : gen_tables
+    assign filter_table = filter[83 + FEATURE_ADDR +: 4];
+end
+endgenerate
 
 // cycle 1
 
@@ -102,10 +121,15 @@ psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 1), .STAGES(1)) delay_1 (
 
 wire [FEATURE_ADDR:0] address   = {1'b0, filter_base} + {1'b0, out_1};
 wire                  write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank} >= GROUP;
+wire                  table_bad = {28'd0, filter_table} > TABLES;
 
 assign err_valid = valid_1 && filter_write && write_bad;
 assign err_code  = ERR_FEATURE_WRITE;
 assign err_info  = {20'd0, filter_bank};
+
+assign table_err_valid = valid_1 && filter_write && table_bad;
+assign table_err_code  = ERR_TABLE_RANGE;
+assign table_err_info  = {20'd0, filter_table};
 
 // cycles 2 and 3
 
@@ -150,17 +174,19 @@ endgenerate
 wire              word_valid, word_write, word_layer_last;
 wire [COLUMN-1:0] word_column;
 
-psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 6), .STAGES(T + 4)) delay_write (
+psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 10), .STAGES(T + 4)) delay_write (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_bank, filter_write && !write_bad, layer_last_1}),
+    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_bank, filter_table,
+                 filter_write && !write_bad && !table_bad, layer_last_1}),
     .out_valid (word_valid),
-    .out_data  ({word_column, wr_word, wr_bank, word_write, word_layer_last})
+    .out_data  ({word_column, wr_word, wr_bank, wr_table, word_write, word_layer_last})
 );
 
 assign wr_valid   = word_valid && word_write;
 assign wr_data    = words[word_column*T*8 +: T*8];
+assign wr_keep    = keeps[word_column*T +: T];
 assign layer_done = word_valid && word_layer_last && &word_column;
 
 endmodule

@@ -95,7 +95,8 @@ class Tables:
         for f in tile.filters:
             numbers = [int(requant.bias[f]), int(requant.multiplier[f]), int(requant.shift[f])]
             low = 0 if requant.relu else -128
-            self.filter.append([*numbers, 0, low, 127, 1, out.bank[f], out.base[f]])
+            table = [0] if self.config.tables else []
+            self.filter.append([*numbers, 0, low, 127, 1, out.bank[f], out.base[f], *table])
         self.filter += [[0] * len(self.filter[0])] * (self.config.size - len(tile.filters))
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:

@@ -229,7 +229,7 @@ def _layer_cost(image: Image, name: str, record: Layer, table: dict[str, Words])
     pass_cycles = found.passes * words * t
     _, height, width = image.placements[name].shape
     pixels, positions = height * width, words * t
-    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(t, record.gap)
+    cycles = RECORD_CYCLES + TILE_CYCLES + pass_cycles + drain_cycles(image.config, record.gap)
     # the first pass of a tile does not read its sums, the last one does not write them
     partial_sums = (found.passes - record.tiles) * positions * t
     return LayerCost(

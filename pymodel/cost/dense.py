@@ -128,7 +128,7 @@ class _Shortened:
     def __init__(self, config: ArrayConfig) -> None:
         self.parts: list[_Part] = []
         # a pass takes T cycles or more
-        self.most = ceil_div(word_stage(config.size) + config.size, config.size)
+        self.most = ceil_div(word_stage(config) + config.size, config.size)
 
     def __call__(
         self, weight: IntArray, bank: IntArray, config: ArrayConfig, rng: np.random.Generator

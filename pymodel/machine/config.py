@@ -105,6 +105,15 @@ class ArrayConfig:
     xor_seed: int = parameter(
         1, Legal("what the decoder's network is drawn from", ("XOR_SEED",), low=1, high=(1 << 31) - 1)
     )
+    tables: int = parameter(
+        0,
+        Legal(
+            "activation tables of 256 values; with any, a word takes one cycle more",
+            ("TABLES",),
+            high=15,
+            later=True,
+        ),
+    )
 
     def __post_init__(self) -> None:
         for name, legal in PARAMETERS.items():
@@ -241,6 +250,16 @@ CONFIGS = {
             xor_inputs=36,
             xor_history=2,
             xor_seed=7,
+        ),
+        ArrayConfig(
+            "4x2t",
+            size=4,
+            group=2,
+            feature_depth=2048,
+            acc_words=64,
+            lane_depth=16384,
+            tile_depth=512,
+            tables=3,
         ),
     )
 }

@@ -39,3 +39,4 @@ class ErrorCode(IntEnum):
     FEATURE_WRITE = 12
     SLOT_RANGE = 13
     SLOT_CODE = 14
+    TABLE_RANGE = 15

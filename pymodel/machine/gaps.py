@@ -56,7 +56,7 @@ def set_gaps(config: ArrayConfig, words: Mapping[str, Words]) -> Words:
             written[place] + 2 - (begin + cycle + READ_STAGE) for place, cycle in reads if place in written
         ]
         gap = max([1, *waits])
-        if gap < drain_cycles(config.size):
+        if gap < drain_cycles(config):
             gaps[number] = gap
             begin += gap - 1
         else:
@@ -72,7 +72,7 @@ class _Accesses:
         self.tiles = words["TILE"][record.tile_range, 0].tolist()
         self.cycles = record.total * sum(passes for _, passes, *_ in self.tiles) * config.size
         # the longest time from the issue of a word to its last write: no gap need be longer
-        self.horizon = word_stage(config.size) + config.size
+        self.horizon = word_stage(config) + config.size
 
     def passes(self) -> Iterator[tuple[range, int, int, int | None]]:
         """For every pass: the words of its chunk, its first cycle, its first lane, and its first filter if it
@@ -100,7 +100,7 @@ class _Accesses:
             entries = zip(filters.write.tolist(), filters.bank.tolist(), filters.base.tolist(), strict=True)
             for column, (write, bank, base) in enumerate(entries):
                 for place, word in enumerate(chunk):
-                    cycle = begin + place * size + word_stage(size) + column
+                    cycle = begin + place * size + word_stage(self.config) + column
                     if write and cycle >= self.cycles:
                         yield (bank, base + word), cycle
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import EarlyReadError, Faults
-from pymodel.machine.memory import columns, outside
+from pymodel.machine.memory import TABLE_WORDS, columns, outside
 from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
 from pymodel.machine.slot_rows import Rows
@@ -88,7 +88,7 @@ class LayerExecution:
                 self._run_tile(self._tile(chunk, number, words))
         self.faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
         self.state.features = self.written
-        drain = drain_cycles(self.config.size, layer.gap)
+        drain = drain_cycles(self.config, layer.gap)
         counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain
         return counts
 
@@ -291,13 +291,17 @@ class LayerExecution:
         full = scaled + filters.zero
         above = full > filters.high
         below = (full < filters.low) & ~above
-        value = np.where(above, filters.high, np.where(below, filters.low, full)) * keep
+        value = np.where(above, filters.high, np.where(below, filters.low, full))
+        if self.config.tables:
+            value = self._looked_up(filters.table, value)
+        value = value * keep
         clipped_low, clipped_high = (
             np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (below, above)
         )
         for column in map(int, np.flatnonzero(filters.write)):
             bank, base = int(filters.bank[column, 0]), int(filters.base[column, 0])
-            if self._refused(tile, column, bank, base):
+            refused = self.config.tables > 0 and self._no_table(tile, column, int(filters.table[column, 0]))
+            if self._refused(tile, column, bank, base) or refused:
                 continue
             counts.clipped_low += int(clipped_low[column])
             counts.clipped_high += int(clipped_high[column])
@@ -306,11 +310,27 @@ class LayerExecution:
             counts.written += len(words)
             if self.layer.gap:
                 last_pass = self.faults.begin + tile.pass_begin(tile.passes - 1)
-                cycles = last_pass + np.arange(len(words)) * t + word_stage(t) + column
+                cycles = last_pass + np.arange(len(words)) * t + word_stage(self.config) + column
                 self.state.note_write(bank, first, cycles)
             if self.trace:
                 pixels = value[:, column].astype(np.int8)
                 counts.writes.append(WriteTrace(tile.chunk, tile.number, column, bank, first, pixels))
+
+    def _looked_up(self, table: Int64Array, value: Int64Array) -> Int64Array:
+        """Pixels [B, C, N] after the activation table [C, 1] of their column, if it has one."""
+        results = columns("ACTIVATION", self.state.memory["ACTIVATION"][:, 0]).value
+        known = (table > 0) & (table <= self.config.tables)
+        index = np.where(known, (table - 1) * TABLE_WORDS, 0) + (value & (TABLE_WORDS - 1))
+        return np.where(known, results[index], value)
+
+    def _no_table(self, tile: _Tile, column: int, table: int) -> bool:
+        """Whether a column's activation table does not exist. Its first word is noted."""
+        if table <= self.config.tables:
+            return False
+        issued = tile.pass_begin(tile.passes - 1)
+        what = f"activation table {table}, the machine has {self.config.tables}"
+        self.faults.note(ErrorCode.TABLE_RANGE, table, what, issued + tile.size + column + WRITE_STAGE)
+        return True
 
     def _refused(self, tile: _Tile, column: int, bank: int, base: int) -> bool:
         """Whether some of a column's words, from `base` of `bank` on, do not exist. The first of them is

@@ -17,6 +17,7 @@ from pymodel.machine.program import PROGRAM_FIELDS
 Words = npt.NDArray[np.int64]
 BEAT_BITS = 64
 MAX_PACKET_WORDS = 65535
+TABLE_WORDS = 256  # of an activation table
 NARROW = ("gap", "pad", "mode")  # fields of PROGRAM with 8 bits
 
 
@@ -185,10 +186,17 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
                 WordField("write", 1),
                 WordField("bank", 4),
                 WordField("base", config.base_bits),
+                *((WordField("table", 4),) if config.tables else ()),
             ),
         ),
+        *((activation_memory(config),) if config.tables else ()),
     )
     return {m.name: m for m in table}
+
+
+def activation_memory(config: ArrayConfig) -> Memory:
+    """The activation tables one behind the other: of each, the results for 0..127, then for -128..-1."""
+    return Memory("ACTIVATION", 9, TABLE_WORDS * config.tables, 1, (WordField("value", 8, signed=True),))
 
 
 def slot_row(config: ArrayConfig) -> Memory:
@@ -211,8 +219,9 @@ def slot_fields(config: ArrayConfig) -> tuple[WordField, ...]:
     )
 
 
-# the names are the same in every configuration, except that a slot of an array of digits has one more
-_NAMES = {name: tuple(f.name for f in m.fields) for name, m in memories(ArrayConfig("any")).items()}
+# the names are the same in every configuration, except that a slot of an array of digits has one more; FILTER
+# has `table` only where there are activation tables
+_NAMES = {name: tuple(f.name for f in m.fields) for name, m in memories(ArrayConfig("any", tables=1)).items()}
 _DIGIT_SLOT = tuple(f.name for f in slot_fields(ArrayConfig("digits", weight_bits=4)))
 
 

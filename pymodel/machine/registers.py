@@ -117,7 +117,15 @@ REGISTERS = {
             TAP_DEPTH=(15, 0),
             EDGE_DEPTH=(31, 16),
         ),
-        _register("DEPTH4", 0x1C, "RO", None, "words of FILTER less 1", FILTER_DEPTH=(15, 0)),
+        _register(
+            "DEPTH4",
+            0x1C,
+            "RO",
+            None,
+            "words of FILTER less 1; activation tables",
+            FILTER_DEPTH=(15, 0),
+            TABLES=(19, 16),
+        ),
         _register(
             "CONTROL",
             0x20,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 
 # Cycles of the sequencer outside STATE_RUN (rtl/psa_sequencer.v). A record takes FETCH and DECODE. A layer
 # also reads its first tile. At its end it waits for `gap` cycles or, if that is 0, for the pipeline: 2T + 11
-# cycles from the last lane issued to its last word written.
+# cycles from the last lane issued to its last word written, or one more with activation tables.
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
@@ -26,13 +27,13 @@ FOUND_BY_SEQUENCER = (
 )
 
 
-def drain_cycles(size: int, gap: int = 0) -> int:
+def drain_cycles(config: ArrayConfig, gap: int = 0) -> int:
     """Cycles from the last lane of a layer with a gap to the next record."""
-    return gap or 2 * size + 11
+    return gap or word_stage(config)
 
 
-def word_stage(size: int) -> int:
+def word_stage(config: ArrayConfig) -> int:
     """Cycles from the issue of a word's first lane to the write of column 0. The other columns follow, one in
-    each cycle.
+    each cycle. A look-up in an activation table takes one; where there are tables, every word takes it.
     """
-    return 2 * size + 11
+    return 2 * config.size + 11 + (config.tables > 0)

@@ -17,7 +17,8 @@ module psa_check_memories #(
     parameter GROUP_DEPTH   = 2048,
     parameter TAP_DEPTH     = 1024,
     parameter EDGE_DEPTH    = 128,
-    parameter FILTER_DEPTH  = 512
+    parameter FILTER_DEPTH  = 512,
+    parameter TABLES        = 0
 ) (
     input wire clk,
     input wire active
@@ -35,7 +36,7 @@ wire        load        = psa_checked.dut.ld_valid;
 wire [3:0]  destination = psa_checked.dut.ld_dest;
 wire [15:0] load_word   = psa_checked.dut.ld_addr;
 
-psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(9)) load_destination (
+psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(TABLES == 0 ? 9 : 10)) load_destination (
     .clk(clk), .active(active), .enable(load), .address(destination)
 );
 psa_check_bound #(.NAME("FEATURE load bank"), .WIDTH(4), .LIMIT(GROUP)) load_bank (
@@ -68,6 +69,17 @@ psa_check_bound #(.NAME("EDGE load"), .WIDTH(16), .LIMIT(EDGE_DEPTH)) load_edge 
 psa_check_bound #(.NAME("FILTER load"), .WIDTH(16), .LIMIT(FILTER_DEPTH)) load_filter (
     .clk(clk), .active(active), .enable(load && destination == 4'd8), .address(load_word)
 );
+
+generate
+if (TABLES != 0) begin : gen_tables
+    psa_check_bound #(.NAME("ACTIVATION load"), .WIDTH(16), .LIMIT(256 * TABLES)) load_activation (
+        .clk(clk), .active(active), .enable(load && destination == 4'd9), .address(load_word)
+    );
+    psa_check_bound #(.NAME("ACTIVATION table"), .WIDTH(4), .LIMIT(TABLES + 1)) activation_table (
+        .clk(clk), .active(active), .enable(psa_checked.dut.done_valid), .address(psa_checked.dut.done_table)
+    );
+end
+endgenerate
 
 // program and tiles
 

@@ -26,7 +26,8 @@ module psa_checked #(
     parameter WEIGHT_BITS   = 8,
     parameter XOR_INPUTS    = 0,
     parameter XOR_HISTORY   = 0,
-    parameter XOR_SEED      = 1
+    parameter XOR_SEED      = 1,
+    parameter TABLES        = 0
 ) (
     input  wire              clk,
     // synchronous, active high
@@ -79,7 +80,8 @@ psa_top #(
     .WEIGHT_BITS   (WEIGHT_BITS),
     .XOR_INPUTS    (XOR_INPUTS),
     .XOR_HISTORY   (XOR_HISTORY),
-    .XOR_SEED      (XOR_SEED)
+    .XOR_SEED      (XOR_SEED),
+    .TABLES        (TABLES)
 ) dut (
     .clk            (clk),
     .rst            (rst),
@@ -203,7 +205,8 @@ psa_check_memories #(
     .GROUP_DEPTH   (GROUP_DEPTH),
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
-    .FILTER_DEPTH  (FILTER_DEPTH)
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .TABLES        (TABLES)
 ) memories (
     .clk    (clk),
     .active (running)

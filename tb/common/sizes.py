@@ -45,6 +45,7 @@ EVEN = ArrayConfig(
 )
 LARGEST = ArrayConfig(
     "largest",
+    tables=15,
     group=16,
     feature_depth=65536,
     acc_words=65536,
@@ -58,7 +59,12 @@ LARGEST = ArrayConfig(
 )
 
 # Such deep memories that every field of a record can be near its end; a test loads only the words it needs.
-DEEP = replace(LARGEST, name="deep", size=4, group=2, group_depth=65535)
+DEEP = replace(LARGEST, name="deep", size=4, group=2, group_depth=65535, tables=0)
+
+# Machines with activation tables: as many as their address has room for, one, and as many as can be.
+TABLED = replace(ODD, name="tabled", tables=3)
+ONE_TABLE = replace(EVEN, name="one_table", tables=1)
+MOST_TABLES = replace(EVEN, name="most_tables", tables=15)
 
 
 # Machines with an XOR decoder: with history, without, and with digits in its slots.

@@ -27,4 +27,5 @@ def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
     """
     depths = {name: parameters[name.upper()] for name in DEPTHS if name.upper() in parameters}
     size = parameters.get("ROWS") or parameters.get("T") or SIZES[0]
-    return ArrayConfig("block", size=size, group=parameters.get("GROUP", ArrayConfig.group), **depths)
+    group, tables = parameters.get("GROUP", ArrayConfig.group), parameters.get("TABLES", 0)
+    return ArrayConfig("block", size=size, group=group, tables=tables, **depths)

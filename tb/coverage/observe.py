@@ -131,7 +131,7 @@ class ColumnSeen(Observation):
 @dataclass(frozen=True)
 class RequantSeen(Observation):
     """The requantisation of a filter. For values that are not at an end of their range, only the sign is
-    kept.
+    kept. `table`: "" where the machine has no activation tables.
     """
 
     group: ClassVar[str] = "requant"
@@ -141,6 +141,7 @@ class RequantSeen(Observation):
     zero: int
     low: int
     high: int
+    table: str
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Coverpoint(RequantSeen, "cp_zero", lambda s: limits(s.zero, *BYTE), ALL),
     Coverpoint(RequantSeen, "cp_low", lambda s: limits(s.low, *BYTE), ALL),
     Coverpoint(RequantSeen, "cp_high", lambda s: limits(s.high, *BYTE), ALL),
+    Coverpoint(RequantSeen, "cp_table", lambda s: s.table, ("none", "first", "another", "last")),
     # taps at the edges of the plane: by which edge a pixel is masked, and how far the tap reaches
     Coverpoint(
         TapSeen,

@@ -139,7 +139,7 @@ class StateTimeline:
                     ("TILE", 1),
                     ("TILE_WAIT", 1),
                     ("RUN", layer.cycles),
-                    ("DRAIN", drain_cycles(machine.config.size, record.gap)),
+                    ("DRAIN", drain_cycles(machine.config, record.gap)),
                 ]
             elif isinstance(record, Out):
                 parts.append(("OUT", record.words + OUT_LATENCY))
@@ -368,8 +368,15 @@ class LayerSampler:
         f = self.filters
         limits = [(f.bias, BIAS), (f.multiplier, MULTIPLIER), (f.shift, SHIFT)]
         limits += [(f.zero, BYTE), (f.low, BYTE), (f.high, BYTE)]
-        rows = distinct(*(ends(column[f.write == 1], *limit) for column, limit in limits))
-        return {RequantSeen(*row) for row in rows}
+        numbers = [ends(column[f.write == 1], *limit) for column, limit in limits]
+        tables = f.table[f.write == 1] if self.config.tables else np.full(len(numbers[0]), -1)
+        rows = distinct(*numbers, tables)
+        return {RequantSeen(b, m, s, z, lo, hi, self.table_name(n)) for b, m, s, z, lo, hi, n in rows}
+
+    def table_name(self, table: int) -> str:
+        """The place of a filter's activation table among all."""
+        names = {self.config.tables: "last", 1: "first", 0: "none", -1: ""}
+        return names.get(table, "another")
 
     def tap_set(self) -> set[TapSeen]:
         seen: set[TapSeen] = set()

@@ -36,9 +36,7 @@ class Progress:
                 break
             begin += RECORD_CYCLES
             if isinstance(record, Layer):
-                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(
-                    machine.config.size, record.gap
-                )
+                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config, record.gap)
             else:
                 begin += record.words + OUT_LATENCY
         self.words = [cycle for cycle in self.words if cycle < written]
@@ -92,7 +90,7 @@ class Progress:
         for column, (write, bank, base) in enumerate(entries):
             if write and bank < config.group:
                 fit = range(min(len(words), config.feature_depth - base - words[0]))
-                self.words += [cycle + i * config.size + word_stage(config.size) + column for i in fit]
+                self.words += [cycle + i * config.size + word_stage(config) + column for i in fit]
 
     def counts(self, cycle: int) -> dict[str, int]:
         """The counters in `cycle`. They include everything before it."""

@@ -47,15 +47,15 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
     at the end of a memory, or none.
     """
     cases: list[tuple[str, list[int]]] = []
-    for destination in (9, 15, 16, 128, 255):
+    specs = memories(config)
+    for destination in (len(specs), 15, 16, 128, 255):
         cases.append(
             (
                 f"destination {destination}",
                 [header_beat(destination, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))],
             )
         )
-    cases.append(("a bad header alone", [header_beat(int(rng.integers(9, 256)), 0, 1, 0)]))
-    specs = memories(config)
+    cases.append(("a bad header alone", [header_beat(int(rng.integers(len(specs), 256)), 0, 1, 0)]))
     for memory in specs.values():
         last, one = memory.depth - 1, payload(rng, memory, 1)
         bank, number = (int(rng.integers(memory.banks)) if memory.banks > 1 else 0), memory.destination
@@ -159,6 +159,11 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
         *((("TILE", tile, "slot_base", 65535, 0),) if config.xor_inputs else ()),
         ("FILTER", filter_base + column, "base", config.feature_depth - 1, 0),
         ("FILTER", filter_base + column, "bank", 15, 0),
+        *(
+            (("FILTER", filter_base + column, "table", v, 0) for v in (config.tables + 1, 15))
+            if config.tables
+            else ()
+        ),
     ]
     most_taps = specs["GROUP"].fields[specs["GROUP"].index("tap")].high
     for group, bank in used_members(image, lane_base, passes):

@@ -15,7 +15,10 @@ from tb.common.sizes import (
     DEEP,
     EVEN,
     LARGEST,
+    MOST_TABLES,
     ODD,
+    ONE_TABLE,
+    TABLED,
     XOR,
     XOR_DEEP,
     XOR_DIGITS,
@@ -170,13 +173,18 @@ BLOCKS = {
             "load",
             "load stream: what each packet writes, and every error",
             parameters_in(
-                (ODD, LARGEST), "GROUP", *DEPTHS, *(f"{name}_BEATS" for name in MEMORIES), "MAX_BEATS"
+                (ODD, LARGEST),
+                "GROUP",
+                *DEPTHS,
+                "TABLES",
+                *(f"{name}_BEATS" for name in MEMORIES),
+                "MAX_BEATS",
             ),
         ),
         Block(
             "regs",
             "registers: access, events, interrupt, counters, on any AXI4-Lite timing",
-            parameters_in((ODD, LARGEST), "ROWS", "COLS", "GROUP", "ACC_WORDS", *DEPTHS),
+            parameters_in((ODD, LARGEST), "ROWS", "COLS", "GROUP", "ACC_WORDS", *DEPTHS, "TABLES"),
         ),
         Block(
             "sequencer",
@@ -220,8 +228,20 @@ BLOCKS = {
             "writeback",
             "write-back: parameters of each filter, words and bounds",
             parameters_in(
-                (ODD, EVEN, DEEP), "T", "COLS", "GROUP", "FEATURE_DEPTH", "FILTER_DEPTH", "FILTER_BITS"
+                (ODD, EVEN, DEEP, TABLED, MOST_TABLES),
+                "T",
+                "COLS",
+                "GROUP",
+                "FEATURE_DEPTH",
+                "FILTER_DEPTH",
+                "FILTER_BITS",
+                "TABLES",
             ),
+        ),
+        Block(
+            "table",
+            "activation tables: every value in every table, a cycle later",
+            parameters_in((TABLED, ONE_TABLE, MOST_TABLES), "T", "TABLES", "FEATURE_ADDR"),
         ),
         Block(
             "out",

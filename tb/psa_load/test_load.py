@@ -8,7 +8,8 @@ Corners:
 
 - every destination; one word, many; the first and last address
 - each error alone, and the first of two (destination, range, short, long)
-- destination 9 and 255; a bank beyond the group, and a bank for a memory without banks
+- the first destination that does not exist (activation tables are one more), and 255; a bank beyond the
+  group, and a bank for a memory without banks
 - no words; one word past the end; an address of more than 16 bits, and one that wraps in 32
 - a header with tlast, payloads cut at any beat, one beat too long and many
 - random bits above a word's own bits
@@ -83,7 +84,8 @@ def targets() -> dict[int, Target]:
     parameters = settings.parameters()
     specs = memories(config_of(parameters)).values()
     return {
-        m.destination: Target(m.destination, m.depth, parameters[f"{m.name}_BEATS"], m.banks) for m in specs
+        m.destination: Target(m.destination, m.depth, parameters.get(f"{m.name}_BEATS", 1), m.banks)
+        for m in specs
     }
 
 

@@ -26,7 +26,7 @@ import cocotb
 import numpy as np
 
 from tb.common import settings
-from tb.common.block import Bench, chance, edgy
+from tb.common.block import Bench, chance, edgy, pack
 from tb.common.seeding import numpy_rng
 
 WORDS = 150
@@ -95,7 +95,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
 
     # cycle by cycle: the inputs, and the pixel that they add to the word register
     plan: list[dict[str, int]] = []
-    shifted: dict[int, int] = {}
+    shifted: dict[int, tuple[int, bool]] = {}  # pixel, and whether the plane has it
     ties = low = high = brought_in = crossed = resets = 0
 
     def at(cycle: int, **values: int) -> None:
@@ -110,19 +110,19 @@ async def every_pixel_of_every_word(dut: Any) -> None:
         at(start + 2, shift_load=1, shift=f.shift, **{name: getattr(f, name) for name in with_shift})
         cycle = start + 1
         gaps = chance(rng, 0.2)
-        pixels = int(rng.integers(1, t)) if chance(rng, 0.1) else t
-        for _ in range(pixels):
+        count = int(rng.integers(1, t)) if chance(rng, 0.1) else t
+        for _ in range(count):
             total, keep = any_sum(rng, f), chance(rng, 0.9)
             at(cycle, sum_valid=1, sum=total, sum_keep=keep)
             pixel = f.pixel(total, keep)
-            shifted[cycle + LATENCY] = pixel
+            shifted[cycle + LATENCY] = pixel, keep
             ties += keep and f.low < pixel < f.high and f.is_tie(total)
             brought_in += keep and f.low < pixel < f.high and not -128 <= f.rounded(total) <= 127
             crossed += keep and f.high < f.low and pixel in (f.low, f.high)
             low, high = low + (pixel == -128), high + (pixel == 127)
             cycle += int(rng.integers(1, 4)) if gaps else 1
         start = max(cycle - 1, start + 2) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
-        if pixels < t:
+        if count < t:
             at(start, rst=1)
             resets += 1
             # the pixel directly before the register is taken, earlier stages are lost
@@ -131,16 +131,15 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     at(len(plan) + LATENCY)
 
     await bench.reset(**{name: 0 for name in idle if name != "rst"})
-    word: list[int | None] = [None] * t
+    word: list[tuple[int, bool] | None] = [None] * t
     whole = 0
     for n, values in enumerate(plan):
         await bench.cycle(**values)
         if n in shifted:
             word = [*word[1:], shifted[n]]
         if None not in word:
-            bench.expect(
-                word=int.from_bytes(bytes(pixel & 0xFF for pixel in word if pixel is not None), "little")
-            )
+            pixels = [one for one in word if one is not None]
+            bench.expect(word=pack((p for p, _ in pixels), 8), word_keep=pack((k for _, k in pixels), 1))
             whole += 1
     bench.done(
         whole=whole, ties=ties, low=low, high=high, brought_in=brought_in, crossed=crossed, resets=resets

@@ -215,6 +215,21 @@ def feature_write(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
         yield Fault(ErrorCode.FEATURE_WRITE, cycle + config.size + WRITE_STAGE, spoil)
 
 
+def table_range(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
+    """A filter names an activation table that is none, where there are any. Its first word finds it."""
+    config = shape.config
+    for cycle, tile, _, column in shape.places(range(1 if config.tables else 0)):
+        spoil = partial(
+            Tables.change,
+            memory="FILTER",
+            word=tile * config.size + column,
+            write=1,
+            bank=int(rng.integers(config.group)),
+            table=int(rng.integers(config.tables + 1, 16)),
+        )
+        yield Fault(ErrorCode.TABLE_RANGE, cycle + config.size + WRITE_STAGE, spoil)
+
+
 def slot_range(shape: Shape, _rng: np.random.Generator) -> Iterator[Fault]:
     """The memory ends before a row of a tile."""
     config = shape.config
@@ -243,13 +258,15 @@ KINDS: dict[str, Callable[[Shape, np.random.Generator], Iterator[Fault]]] = {
     "FEATURE_WRITE": feature_write,
     "SLOT_RANGE": slot_range,
     "SLOT_CODE": slot_code,
+    "TABLE_RANGE": table_range,
 }
 Pair = tuple[str, str]
 
 OF_SEQUENCER = tuple(KINDS)[: 1 + list(KINDS).index("TILE_FIELD")]
 # Pairs of different blocks that never meet. The last lane of a layer has its group looked up a cycle after
 # its issue, and its taps a cycle later. The sequencer reads the next word of PROGRAM no sooner than two
-# cycles after that issue, and judges it a cycle later.
+# cycles after that issue, and judges it a cycle later. A filter's table is looked at with the first word of a
+# chunk, and these words are in their bank.
 APART: frozenset[Pair] = frozenset(
     {
         ("PROGRAM_RANGE", "GROUP_RANGE"),
@@ -257,6 +274,7 @@ APART: frozenset[Pair] = frozenset(
         ("PROGRAM_OPCODE", "TAP_RANGE"),
         ("PROGRAM_FIELD of a record", "GROUP_RANGE"),
         ("PROGRAM_FIELD of a record", "TAP_RANGE"),
+        ("FEATURE_WRITE", "TABLE_RANGE"),
     }
 )
 

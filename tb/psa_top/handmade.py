@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import HALO, ArrayConfig
-from pymodel.machine.memory import Section, Words, columns, memories
+from pymodel.machine.memory import TABLE_WORDS, Section, Words, columns, memories
 from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Out, encode_all
 from pymodel.machine.slot_rows import encode_tile
 from tb.common.block import chance, edgy
@@ -22,7 +22,7 @@ from tb.common.block import chance, edgy
 Int64Array = npt.NDArray[np.int64]
 
 SOURCE = 24  # words of every bank that the layers read; behind them lie the planes that they write
-GROUPS, TAPS, EDGES = 12, 9, 6
+GROUPS, TAPS, EDGES = 12, 9, 8
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,19 @@ class HandMade:
         self.config, self.rng, self.specs = config, rng, memories(config)
         self.members = self._groups()
         self.taps, self.edges = self._taps(), self._edges()
+        self.results = rng.integers(-128, 128, TABLE_WORDS * config.tables)  # of the activation tables
         self.tiles: list[list[HandTile]] = []
         self.records: list[Layer] = []
         self.end = SOURCE  # the first word behind all planes
         tiles = 0
         for number, mode in enumerate(modes):
-            words, phases = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2]))
+            words, phases = int(rng.integers(1, 4)), int(rng.choice([1, 1, 2]))
             self.tiles.append([self._tile(mode, words * phases) for _ in range(int(rng.integers(1, 3)))])
             self.records.append(
                 Layer(
                     words,
                     phases,
-                    chunk_words=int(rng.integers(1, words * phases + 1)),
+                    chunk_words=edgy(rng, 1, min(words * phases, config.acc_words), 0.5),
                     edge_base=self._at("EDGE", EDGES) + int(rng.integers(2)),
                     edge_stride=int(rng.integers(2)),
                     tap_base=self._at("TAP", TAPS),
@@ -62,7 +63,7 @@ class HandMade:
                     tile_base=tiles,
                     tiles=len(self.tiles[-1]),
                     gap=1 if number < len(modes) - 1 else 0,
-                    pad=edgy(rng, -128, 127),
+                    pad=edgy(rng, -128, 127, 0.6),
                     mode=mode,
                 )
             )
@@ -125,6 +126,8 @@ class HandMade:
             usual = (int(rng.integers(-2000, 2000)), int(rng.integers(1 << 15, 1 << 16)), 22)
             entry.bias[...], entry.multiplier[...], entry.shift[...] = scale or usual
             entry.zero[...] = edgy(rng, -128, 127) if chance(rng, 0.5) else 0
+            if self.config.tables:
+                entry.table[...] = int(rng.integers(self.config.tables + 1))
             clamps = [edgy(rng, -128, 127, 0.4) for _ in range(2)] if chance(rng, 0.4) else (-128, 127)
             entry.low[...], entry.high[...] = clamps
             entry.write[...] = chance(rng, 0.9)
@@ -169,6 +172,7 @@ class HandMade:
             Section("TAP", self._at("TAP", TAPS), self.taps),
             Section("EDGE", self._at("EDGE", EDGES), self.edges),
             Section("FILTER", filters, np.concatenate([tile.filters for tile in every])),
+            *((Section("ACTIVATION", 0, self.results[:, None, None]),) if self.config.tables else ()),
             *(
                 Section("FEATURE", 0, words[:, :, None].astype(np.int64), bank)
                 for bank, words in enumerate(features)
@@ -188,7 +192,10 @@ class HandMade:
                     for c in np.flatnonzero(columns("FILTER", tile.filters[:, 0]).write):
                         entry = columns("FILTER", tile.filters[c, 0])
                         total = self._total(record.mode, tile, int(c), inputs)
-                        after[entry.bank, entry.base + word] = result(entry, total) * self.edges[edge, :, 0]
+                        value = result(entry, total)
+                        if self.config.tables and entry.table:
+                            value = self.results.reshape(-1, TABLE_WORDS)[entry.table - 1, value]
+                        after[entry.bank, entry.base + word] = value * self.edges[edge, :, 0]
         return after
 
     def _inputs(

@@ -203,12 +203,18 @@ async def bad_packets(dut: Any) -> None:
     depth, beats_per_word = config.feature_depth, max(1, config.size * 8 // 64)
     bank = int(b.rng.integers(config.group))
     payload = [int(v) for v in b.rng.integers(0, 2**63, 4 * beats_per_word)]
+    none = len(memories(config))
     group_beats = packet(
         memories(config)["GROUP"], Section("GROUP", 0, memories(config)["GROUP"].zeros(1))
     ).beats
 
     cases: list[tuple[str, ErrorCode, int, Beats]] = [
-        ("destination 9", ErrorCode.LOAD_DESTINATION, 9, beats_of(header_beat(9, 0, 1, 0), 1)),
+        (
+            "the first destination that is none",
+            ErrorCode.LOAD_DESTINATION,
+            none,
+            beats_of(header_beat(none, 0, 1, 0), 1),
+        ),
         ("destination 255", ErrorCode.LOAD_DESTINATION, 255, beats_of(header_beat(255, 0, 1, 0), *payload)),
         (
             "a bank too many",
@@ -467,6 +473,7 @@ async def bad_programs(dut: Any) -> None:
         ("FILTER", 0, "base", config.feature_depth - 1, 0),
         ("FILTER", 0, "bank", 15, 0),
         *((("TILE", 0, "slot_base", 65535, 0),) if config.xor_inputs else ()),
+        *((("FILTER", 0, "table", n, 0) for n in (config.tables + 1, 15)) if config.tables else ()),
     ]
     if len(image.section("TILE").words) > 1:
         cases.append(("TILE", 1, "passes", 0, 0))
@@ -485,6 +492,7 @@ async def bad_programs(dut: Any) -> None:
         await b.host.load(b.packets_of(memory))
         await b.healthy()
     needed = {ErrorCode.SLOT_RANGE} if config.xor_inputs else set()
+    needed |= {ErrorCode.TABLE_RANGE} if config.tables else set()
     needed |= {
         ErrorCode.PROGRAM_OPCODE,
         ErrorCode.PROGRAM_FIELD,

@@ -12,6 +12,8 @@ Corners:
   separately)
 - a bank that does not exist, in a filter that is written and in one that is not
 - two errors in one wave
+- in a machine with activation tables: every table and none, one past the last and far past it, in a filter
+  that is written and in one that is not, and together with a word outside its bank
 - the layer's last word; its last column ends the layer whether or not it is written
 - reset with words in the pipeline
 - in memories of 65,536 words: filters, bases and words next to every power of two
@@ -51,6 +53,12 @@ class FilterWord:
     write: int
     bank: int
     base: int
+    table: int = 0
+
+    def values(self, config: ArrayConfig) -> tuple[int, ...]:
+        """Those that the machine has."""
+        values = tuple(vars(self).values())
+        return values if config.tables else values[:-1]
 
 
 def random_filter(rng: np.random.Generator, config: ArrayConfig) -> FilterWord:
@@ -65,6 +73,7 @@ def random_filter(rng: np.random.Generator, config: ArrayConfig) -> FilterWord:
         write=int(chance(rng, 0.8)),
         bank=int(rng.integers(config.group, 16)) if bad_bank else int(rng.integers(config.group)),
         base=edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1),
+        table=edgy(rng, 0, 15) if config.tables and chance(rng, 0.1) else edgy(rng, 0, config.tables),
     )
 
 
@@ -73,14 +82,15 @@ class Writeback:
 
     def __init__(self, dut: Any) -> None:
         fields = ("start_column", "start_out", "start_filter_base", "start_layer_last")
-        self.bench = Bench(dut, "rst", "start_valid", *fields, "words", "ld_filter", "ld_addr", "ld_data")
+        results = ("words", "keeps")
+        self.bench = Bench(dut, "rst", "start_valid", *fields, *results, "ld_filter", "ld_addr", "ld_data")
         self.config = config_of(settings.parameters())
         self.t = self.columns = self.config.size
         self.memory = memories(self.config)["FILTER"]
         self.rng = numpy_rng("filters")
         self.filters: dict[int, FilterWord] = {}
         self.parameters: dict[int, dict[str, int]] = {}  # cycle -> what is on the buses
-        self.writes: dict[int, tuple[int, int, int]] = {}  # cycle -> column, bank, word
+        self.writes: dict[int, tuple[int, int, int, int]] = {}  # cycle -> column, bank, word, table
         self.ends: set[int] = set()
         self.seen = dict.fromkeys(
             (
@@ -96,6 +106,10 @@ class Writeback:
         )
         if self.config.group < 16:
             self.seen["no_such_bank"] = 0
+        if self.config.tables:
+            self.seen |= {"last_table": 0}
+        if 0 < self.config.tables < 15:
+            self.seen |= {"no_such_table": 0, "no_table_and_outside": 0}
 
     async def reset(self) -> None:
         await self.bench.reset(start_valid=0, ld_filter=0)
@@ -109,7 +123,7 @@ class Writeback:
 
     async def load_filters(self) -> None:
         for address, entry in self.filters.items():
-            fields = word(self.memory, tuple(vars(entry).values()))
+            fields = word(self.memory, entry.values(self.config))
             await self.bench.cycle(rst=0, start_valid=0, ld_filter=1, ld_addr=address, ld_data=fields)
 
     async def cycle(
@@ -119,10 +133,11 @@ class Writeback:
         number = self.bench.number + 1
         pins = {} if column is None else {"start_column": column, **(wave or {})}
         words = int.from_bytes(self.rng.bytes(self.t * self.columns), "little")
+        keeps = int.from_bytes(self.rng.bytes(self.t * self.columns // 8), "little")
         if number in self.writes:
-            pins["words"] = words
+            pins |= {"words": words, "keeps": keeps}
         await self.bench.cycle(rst=int(reset), start_valid=int(column is not None), ld_filter=0, **pins)
-        self.check(words)
+        self.check(words, keeps)
         if reset:
             self.seen["resets"] += bool(self.parameters or self.writes)
             self.parameters.clear()
@@ -131,15 +146,18 @@ class Writeback:
         elif column is not None and wave is not None:
             self.start(column, wave)
 
-    def check(self, words: int) -> None:
+    def check(self, words: int, keeps: int) -> None:
         number = self.bench.number
-        quiet = {"bias_load": 0, "multiplier_load": 0, "shift_load": 0, "err_valid": 0}
+        quiet = {"bias_load": 0, "multiplier_load": 0, "shift_load": 0, "err_valid": 0, "table_err_valid": 0}
         self.bench.expect(layer_done=int(number in self.ends), **(quiet | self.parameters.pop(number, {})))
         if number not in self.writes:
             self.bench.expect(wr_valid=0)
             return
-        column, bank, address = self.writes.pop(number)
+        column, bank, address, table = self.writes.pop(number)
         self.bench.expect(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=words >> column * self.t * 8)
+        self.bench.expect(wr_table=table, wr_keep=keeps >> column * self.t)
+        if self.config.tables:
+            self.seen["last_table"] += table == self.config.tables
         self.seen["writes"] += 1
         self.seen["last_words_of_a_bank"] += address == self.config.feature_depth - 1
 
@@ -150,15 +168,21 @@ class Writeback:
         address = entry.base + wave["start_out"]
         bad_bank, outside = entry.bank >= self.config.group, address >= self.config.feature_depth
         bad = bool(entry.write) and (bad_bank or outside)
+        no_table = bool(entry.write) and entry.table > self.config.tables
         strobe = 1 << column
         failure = {"err_valid": 1, "err_code": ErrorCode.FEATURE_WRITE, "err_info": entry.bank} if bad else {}
+        if no_table:
+            failure |= {"table_err_valid": 1, "table_err_code": ErrorCode.TABLE_RANGE}
+            failure |= {"table_err_info": entry.table}
+            self.seen["no_such_table"] += 1
+            self.seen["no_table_and_outside"] += bad
         self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias, **failure)
         self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
         self.parameters.setdefault(number + 3, {}).update(
             shift_load=strobe, shift=entry.shift, zero=entry.zero, low=entry.low, high=entry.high
         )
-        if entry.write and not bad:
-            self.writes[number + self.t + 5] = (column, entry.bank, address)
+        if entry.write and not bad and not no_table:
+            self.writes[number + self.t + 5] = (column, entry.bank, address, entry.table)
         if wave["start_layer_last"] and column == self.columns - 1:
             self.ends.add(number + self.t + 5)
             self.seen["layers"] += 1
@@ -220,7 +244,7 @@ async def every_filter_and_every_word(dut: Any) -> None:
             base = config.feature_depth - 1 - out + int(chance(rng, 0.3) and out > 0)
             block.filters[int(near)] = replace(block.filters[int(near)], base=base)
             entry = block.filters[int(near)]
-            fields = word(block.memory, tuple(vars(entry).values()))
+            fields = word(block.memory, entry.values(config))
             await block.drain()
             await block.bench.cycle(rst=0, start_valid=0, ld_filter=1, ld_addr=int(near), ld_data=fields)
             wave = {"start_out": out, "start_filter_base": first, "start_layer_last": int(chance(rng, 0.3))}

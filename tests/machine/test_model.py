@@ -15,14 +15,16 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.faults import Faults, ProgramError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import columns
+from pymodel.machine.memory import Section, columns
 from pymodel.machine.model import Machine
+from pymodel.machine.program import MAXIMUM, SUM
 from pymodel.network.integer import INPUT, Conv, Network, Requant, Residual
 from pymodel.network.reference import evaluate, evaluate_sums
 from pymodel.schemes.penni import BASIS
 from pymodel.zoo import digits
 from pymodel.zoo import random_network as random_network_module
 from pymodel.zoo.random_network import MIX, mixed_schemes, random_images, random_network, random_program
+from tb.psa_top.handmade import HandMade
 from tests.support import assert_agrees, loaded
 
 ALL = list(CONFIGS.values())
@@ -313,3 +315,64 @@ def test_when_the_machine_stands_still(
         faults.note(each, 0, "", cycle)
     assert faults.first is not None
     assert (faults.first.code, faults.first.cycles) == (code, cycles)
+
+
+def test_activation_tables_follow_the_clamps_and_take_a_cycle() -> None:
+    """Each filter's pixels, looked up; a layer whose end the sequencer waits for takes one cycle more."""
+    plain, config = CONFIGS["4x2"], replace(CONFIGS["4x2"], name="tabled", tables=2)
+    network, images = small_network(), random_images(np.random.default_rng(1), small_network(), 1)
+    results = np.random.default_rng(2).integers(-128, 128, (2, 256))
+    planes = {}
+    for number in (0, 2):
+        image = compile_network(network, config)
+        machine = loaded(image, images)
+        columns("FILTER", machine.memory["FILTER"]).table[:] = number
+        machine.load([Section("ACTIVATION", 0, results.reshape(-1, 1, 1))])
+        cycles = machine.run(image.run_start).cycles
+        first = image.placements[image.layers[0]]
+        planes[number] = first.from_words(machine.read_tensor(first))
+    np.testing.assert_array_equal(planes[2], results[1][planes[0]])
+    image = compile_network(network, plain)
+    records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers)])
+    waits = np.count_nonzero(records.gap == 0)
+    gaps = [
+        columns("PROGRAM", compile_network(network, c).section("PROGRAM").words[:, 0]).gap.sum()
+        for c in (plain, config)
+    ]
+    assert cycles == loaded(image, images).run(image.run_start).cycles + waits + gaps[1] - gaps[0]
+
+
+@pytest.mark.parametrize("table", [3, 15])
+def test_a_table_that_does_not_exist_stops_the_program(table: int) -> None:
+    config = replace(CONFIGS["4x2"], name="tabled", tables=2)
+    image = compile_network(small_network(), config)
+    machine = Machine(config)
+    machine.load(image.sections)
+    columns("FILTER", machine.memory["FILTER"]).table[0] = table
+    with pytest.raises(ProgramError) as caught:
+        machine.run()
+    assert (caught.value.code, caught.value.info) == (ErrorCode.TABLE_RANGE, table)
+
+
+def test_a_mode_that_is_none_stops_the_program() -> None:
+    machine = Machine(CONFIGS["16x8"])
+    machine.load(compile_network(small_network(), machine.config).sections)
+    for mode in (2, 255):
+        columns("PROGRAM", machine.memory["PROGRAM"]).mode[0] = mode
+        with pytest.raises(ProgramError, match="mode is none") as caught:
+            machine.run()
+        assert (caught.value.code, caught.value.info) == (ErrorCode.PROGRAM_FIELD, 0)
+
+
+@pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
+def test_hand_made_programs_give_what_the_rules_say(config: ArrayConfig) -> None:
+    """Layers of sums and of maxima, with every pad, zero point, clamp, reach and table."""
+    for seed, modes in enumerate(((SUM, MAXIMUM, SUM), (MAXIMUM, SUM, MAXIMUM)) * 3):
+        rng = np.random.default_rng(seed)
+        made = HandMade(config, rng, modes)
+        features = rng.integers(-128, 128, (config.group, made.end, config.size)).astype(np.int8)
+        machine = Machine(config)
+        machine.load(made.sections(features))
+        machine.run(made.start)
+        for bank, wanted in enumerate(made.planes(features)):
+            np.testing.assert_array_equal(machine.read_feature(bank, 0, made.end)[0], wanted)

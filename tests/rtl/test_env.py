@@ -307,7 +307,7 @@ def test_progress_ends_where_the_model_does() -> None:
             assert progress.counts(end)["BUSY_CYCLES"] == sum(each.run_cycles for each in done)
             late = machine.followed(layer.index)  # some of its words are written while the next layer runs
             written = sum(each.written for each in done)
-            assert written - progress.counts(end)["WORDS"] in range(1 + late * drain_cycles(CONFIG.size))
+            assert written - progress.counts(end)["WORDS"] in range(1 + late * drain_cycles(CONFIG))
         steps = [progress.counts(cycle) for cycle in range(run.cycles + 1)]
         assert all(
             0 <= after[name] - before[name] <= 1 for before, after in pairwise(steps) for name in whole

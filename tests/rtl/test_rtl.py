@@ -101,6 +101,7 @@ ILLEGAL = [
     ({"LANE_DEPTH": 70000}, "LANE_DEPTH_must_be_in_ROWS_to_65536"),
     ({"FILTER_DEPTH": 4}, "FILTER_DEPTH_must_be_in_2_COLS_to_65536"),
     ({"WEIGHT_BITS": 5}, "WEIGHT_BITS_must_be_4_or_8"),
+    ({"TABLES": 16}, "TABLES_must_be_in_0_to_15"),
     ({"XOR_INPUTS": 9}, "XOR_INPUTS_leave_no_room_for_patches_in_a_row"),
     ({"XOR_HISTORY": 1}, "XOR_HISTORY_must_make_a_window_of_at_most_1024"),
     ({"XOR_SEED": 0}, "XOR_SEED_must_be_in_1_to_2147483647"),
