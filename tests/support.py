@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pymodel.compiler.compile import CapacityError, compile_network
-from pymodel.compiler.layout import input_banks
+from pymodel.compiler.planes import input_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
@@ -24,7 +24,7 @@ from pymodel.machine.places import ROOT
 from pymodel.network.integer import INPUT, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.plan import LayerWeights, Scheme
-from pymodel.zoo.random_network import random_images, random_network
+from pymodel.zoo.random_network import grouped, random_images, random_network
 
 DAMAGED = int(os.environ.get("TATAMI_DAMAGED", "200"))  # files of a kind that tests damage and read
 
@@ -41,13 +41,13 @@ def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
 
 
 def assert_agrees(network: Network, image: Image, images: np.ndarray, where: str = "") -> None:
-    """Every byte of every tensor, run from the image, is the reference's."""
+    """Every byte of every tensor that is written, run from the image, is the reference's."""
     machine = loaded(image, images)
     machine.run(image.run_start)
-    for name, tensor in evaluate(network, images).items():
-        seen = plane_words(machine, image, name)
+    tensors = evaluate(network, images)
+    for name, place in image.placements.items():
         np.testing.assert_array_equal(
-            seen, image.placements[name].to_words(tensor), err_msg=f"{where}layer {name}"
+            plane_words(machine, image, name), place.to_words(tensors[name]), err_msg=f"{where}layer {name}"
         )
 
 
@@ -59,7 +59,8 @@ def planned_image(
     None if it has too few weights for the ratio or does not fit the machine.
     """
     banks = input_banks(network, config)
-    weights = {one.name: one.weight for one in network.layers if isinstance(one, Weighted)}
+    planned = [one for one in network.layers if isinstance(one, Weighted) and not grouped(one)]
+    weights = {one.name: one.weight for one in planned}
     layers = [
         LayerWeights.by_magnitude(n, w.reshape(len(w), -1).astype(float), banks[n])
         for n, w in weights.items()
@@ -68,7 +69,7 @@ def planned_image(
         plans = scheme.plan(layers, ratio, config, rng)
         kept = {n: np.where(plans[n].mask.reshape(w.shape), w, 0).astype(np.int8) for n, w in weights.items()}
         layers_kept = tuple(
-            one if not isinstance(one, Weighted) else replace(one, weight=kept[one.name])
+            replace(one, weight=kept[one.name]) if isinstance(one, Weighted) and one.name in kept else one
             for one in network.layers
         )
         network = Network("pruned", network.input_shape, layers_kept)

@@ -13,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from pymodel.compiler.layout import IntArray, bank_words, dumps_of, place_tensors
+from pymodel.compiler.layout import IntArray, bank_words, dumps_of, guard_words
 from pymodel.compiler.lower import Matrix, lower
+from pymodel.compiler.planes import Tensors
 from pymodel.compiler.tables import Tables
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.planes import Placement
-from pymodel.network.integer import Layer, Network, Weighted
+from pymodel.network.integer import Computed, Network, Requant, Requantised, View, Weighted
 from pymodel.packing.pack import (
     MAX_DIGITS,
     PackedMatrix,
     append,
     check,
     digit_count,
+    join,
+    no_lanes,
     pack,
     pack_dense,
     refill,
@@ -94,22 +96,25 @@ def compile_network(
     """
     pack_layer = _packing(packing)
     rng = np.random.default_rng(seed)
-    places = _places(network, config)
+    tensors = _tensors(network, config)
+    places = tensors.places
     tables = Tables(config, min(chunk_words or config.acc_words, config.acc_words))
     stats = []
     for layer in network.layers:
-        source, out = places[layer.source], places[layer.name]
+        if isinstance(layer, View):
+            continue
         _check_weights(layer, config)
-        matrix = lower(layer, source, out, places, max_weight(config))
+        matrix = lower(layer, tensors.planes, tensors.layouts[layer.name], max_weight(config))
         plan = (plans or {}).get(layer.name)
         if plan is not None and plan.packed is not None:
             packed = _planned(layer, plan.packed, matrix)
         else:
             # a layer without weights packs the same whatever the packing: no baseline is made worse by it
-            chosen = pack_layer if isinstance(layer, Weighted) else PACKINGS["tight"]
-            packed = chosen(matrix.weight, matrix.bank, config, rng)
+            packed = _packed(
+                matrix, pack_layer if isinstance(layer, Weighted) else PACKINGS["tight"], config, rng
+            )
         check(packed, config.size, config.group, matrix.bank, config.weight_bits)
-        tables.add_layer(layer, matrix, packed, source, out)
+        tables.add_layer(requant_of(layer, matrix.filters), matrix, packed, places[layer.name])
         stats.append(_stats(layer, matrix, packed))
 
     output = network.layers[-1].name
@@ -124,7 +129,7 @@ def compile_network(
             scheme=scheme or str(packing),
             sections=tables.sections(),
             placements=places,
-            layers=tuple(layer.name for layer in network.layers),
+            layers=tuple(layer.name for layer in network.layers if not isinstance(layer, View)),
             output=output,
             run_start=0,
             dump_start=dump_start,
@@ -143,19 +148,41 @@ def _packing(packing: str | Packing) -> Packing:
     return PACKINGS[packing]
 
 
-def _places(network: Network, config: ArrayConfig) -> dict[str, Placement]:
+def _tensors(network: Network, config: ArrayConfig) -> Tensors:
     """Where every tensor lies, if the feature banks have the words for them."""
-    places = place_tensors(network, config)
-    words = bank_words(network, places)
+    if network.layers and isinstance(network.layers[-1], View):
+        raise TatamiError(
+            f"network '{network.name}', layer '{network.layers[-1].name}': the last layer only names pixels"
+            " of others, must be one that computes"
+        )
+    tensors = Tensors(network, config)
+    words = bank_words(tensors.places, guard_words(network, config.size))
     if words > config.feature_depth:
         raise CapacityError(
             f"network '{network.name}' does not fit: FEATURE needs {words} words per bank, "
             f"config '{config.name}' has {config.feature_depth}"
         )
-    return places
+    return tensors
 
 
-def _check_weights(layer: Layer, config: ArrayConfig) -> None:
+def requant_of(layer: Computed, filters: int) -> Requant:
+    """What is done to the layer's sums."""
+    return layer.requant if isinstance(layer, Requantised) else Requant.none(filters)
+
+
+def _packed(matrix: Matrix, packing: Packing, config: ArrayConfig, rng: np.random.Generator) -> PackedMatrix:
+    """All blocks of a matrix, packed one by one."""
+    parts = [
+        packing(b.weight, matrix.bank[b.inputs], config, rng)
+        if len(b.inputs)
+        else no_lanes(len(b.filters), config.size, config.group, config.weight_bits)
+        for b in matrix.blocks
+    ]
+    filters, inputs = ([getattr(b, name) for b in matrix.blocks] for name in ("filters", "inputs"))
+    return join(parts, filters, inputs, len(matrix.bank))
+
+
+def _check_weights(layer: Computed, config: ArrayConfig) -> None:
     if isinstance(layer, Weighted) and layer.weight.max(initial=0) > max_weight(config):
         raise TatamiError(
             f"layer '{layer.name}': weight holds {layer.weight.max()}, must be at most {max_weight(config)}"
@@ -163,11 +190,11 @@ def _check_weights(layer: Layer, config: ArrayConfig) -> None:
         )
 
 
-def _stats(layer: Layer, matrix: Matrix, packed: PackedMatrix) -> dict[str, Any]:
+def _stats(layer: Computed, matrix: Matrix, packed: PackedMatrix) -> dict[str, Any]:
     return {
         "name": layer.name,
         "weights": layer.weight.size if isinstance(layer, Weighted) else 0,
-        "nonzero": int(np.count_nonzero(matrix.weight)),
+        "nonzero": matrix.nonzero,
         "lanes": packed.lanes,
     }
 
@@ -184,7 +211,7 @@ def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Ima
         "acc_words": config.acc_words
     }
     need["lane_depth"] = max(need["lane_depth"], need.pop("slot_depth"))
-    need["feature_depth"] = bank_words(network, image.placements)
+    need["feature_depth"] = bank_words(image.placements, guard_words(network, config.size))
     fitted: dict[str, Any] = {
         name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()
     }
@@ -196,11 +223,11 @@ def _deep(config: ArrayConfig) -> ArrayConfig:
     return replace(config, **depths)
 
 
-def _planned(layer: Layer, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
+def _planned(layer: Computed, slots: PackedMatrix, matrix: Matrix) -> PackedMatrix:
     """The layer's weights in the slots that its plan has for them, and a residual's inputs behind them."""
     inputs = slots.inputs
     try:
-        packed = refill(slots, matrix.weight[:, :inputs])
+        packed = refill(slots, matrix.columns(0, inputs))
     except TatamiError as error:
         raise TatamiError(f"layer '{layer.name}': the plan does not fit: {error}") from None
-    return append(packed, matrix.weight[:, inputs:], matrix.bank[inputs:])
+    return append(packed, matrix.columns(inputs, len(matrix.bank)), matrix.bank[inputs:])

@@ -1,10 +1,15 @@
-"""Where tensors lie: a layout for every tensor, a bank and a word for each of its planes."""
+"""Where tensors lie: a layout for every tensor, a bank and a word for each of its planes.
+
+A tensor of a layer that only names pixels (`View`) has a layout and no place: its planes are those of the
+tensors that it names (`pymodel.compiler.planes`).
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -13,81 +18,58 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Dump
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.network.integer import INPUT, Conv, Layer, Network, Weighted
+from pymodel.network.integer import INPUT, DepthToSpace, Gather, Layer, Network, Pair, Ratio, View
 
 IntArray = npt.NDArray[np.int64]
 
 
-def input_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
-    """The feature bank of every input of each layer's weights, int64 [K] by layer name: what a scheme needs
-    to plan a layer.
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor lies, as in `Placement`, without where."""
 
-    Only the shapes of `network` and the number of banks count: what is planned for the `skeleton` of a float
-    network holds for the quantised one, and for memories of any depth.
+    shape: tuple[int, int, int]
+    size: int
+    phase: Pair
+    rows: int
+    pitch: int
+
+    @property
+    def words(self) -> int:
+        """Words of one sub-plane."""
+        return ceil_div(self.rows * self.pitch, self.size)
+
+    def sub_plane_size(self, p: int, q: int) -> Pair:
+        """Rows and columns that sub-plane (p, q) has of the map."""
+        return ceil_div(self.shape[1] - p, self.phase[0]), ceil_div(self.shape[2] - q, self.phase[1])
+
+
+def _links(network: Network) -> list[tuple[str, str, Ratio]]:
+    """(input, output, rows and columns of the input for one of the output) of every pair of tensors that must
+    share a pitch.
     """
-    places = place_tensors(network, config)
-    banks = {}
-    for layer in network.layers:
-        if isinstance(layer, Weighted):
-            bank = np.array(places[layer.source].bank, dtype=np.int64)
-            banks[layer.name] = np.repeat(bank, layer.weight[0].size // len(bank))
-    return banks
+    return [(source, layer.name, ratio) for layer in network.layers for source, ratio in layer.ratios()]
 
 
-def residual_banks(network: Network, config: ArrayConfig) -> dict[str, IntArray]:
-    """For each layer with a residual the bank of what every filter adds, int64 [F], -1 for nothing; as
-    `input_banks`.
+def _phases(network: Network) -> list[dict[str, Pair]]:
+    """Phase factors of every tensor, by group of linked tensors:
+
+    P(input) = ratio * P(output) in each direction, the smallest of a group that makes all of them whole.
     """
-    places = place_tensors(network, config)
-    found = {}
-    for layer in network.layers:
-        if isinstance(layer, Conv) and layer.residual is not None:
-            bank = np.array(places[layer.residual.source].bank, dtype=np.int64)
-            found[layer.name] = np.where(layer.residual.channel >= 0, bank[layer.residual.channel], -1)
-    return found
-
-
-def output_words(network: Network, config: ArrayConfig) -> dict[str, int]:
-    """Words of the output plane of each layer with weights: a lane takes a cycle for each.
-
-    As `input_banks`.
-    """
-    places = place_tensors(network, config)
-    return {
-        layer.name: places[layer.name].channel_words
-        for layer in network.layers
-        if isinstance(layer, Weighted)
-    }
-
-
-# Layout
-
-
-def _links(network: Network) -> list[tuple[str, str, int]]:
-    """(input, output, stride) of every pair of tensors that must share a pitch."""
-    return [(source, layer.name, stride) for layer in network.layers for source, stride in layer.strides()]
-
-
-def _phases(network: Network) -> list[dict[str, int]]:
-    """Phase factor of every tensor, by group of linked tensors:
-
-    P(input) = stride * P(output), the smallest of a group is 1.
-    """
-    near: dict[str, list[tuple[str, float]]] = {name: [] for name in network.shapes}
-    for source, out, stride in _links(network):
-        near[source].append((out, 1 / stride))
-        near[out].append((source, float(stride)))
-    found: list[dict[str, int]] = []
+    near: dict[str, list[tuple[str, Ratio]]] = {name: [] for name in network.shapes}
+    for source, out, (down, across) in _links(network):
+        near[source].append((out, (1 / down, 1 / across)))
+        near[out].append((source, (down, across)))
+    found: list[dict[str, Pair]] = []
     seen: set[str] = set()
     for name in network.shapes:
         if name in seen:
             continue
-        factor = {name: 1.0}
+        factor = {name: (Fraction(1), Fraction(1))}
         queue = deque([name])
         while queue:
             here = queue.popleft()
             for there, ratio in near[here]:
-                value = factor[here] * ratio
+                value = (factor[here][0] * ratio[0], factor[here][1] * ratio[1])
                 if there not in factor:
                     factor[there] = value
                     queue.append(there)
@@ -96,71 +78,149 @@ def _phases(network: Network) -> list[dict[str, int]]:
                         f"network '{network.name}': tensor '{there}' is read at strides that ask for two"
                         " layouts of it"
                     )
-        smallest = min(factor.values())
-        found.append({n: int(v / smallest) for n, v in factor.items()})
+        down, across = (_whole([value[axis] for value in factor.values()]) for axis in (0, 1))
+        found.append({n: (int(v[0] * down), int(v[1] * across)) for n, v in factor.items()})
         seen |= set(factor)
     return found
 
 
-def bank_words(network: Network, places: Mapping[str, Placement]) -> int:
-    """Words that the fullest bank needs."""
-    return max(base + place.channel_words for place in places.values() for base in place.base) + _guard_words(
-        network, places.values()
+def _whole(values: Collection[Fraction]) -> Fraction:
+    """The least number that makes each of these whole when it is multiplied by it."""
+    return Fraction(
+        int(np.lcm.reduce([value.denominator for value in values])),
+        int(np.gcd.reduce([value.numerator for value in values])),
     )
 
 
-def _guard_words(network: Network, places: Collection[Placement]) -> int:
+def layouts(network: Network, size: int) -> dict[str, Layout]:
+    """The layout of every tensor for words of `size` pixels."""
+    phase: dict[str, Pair] = {}
+    pitch: dict[str, int] = {}
+    for linked in _phases(network):
+        widest = max(ceil_div(network.shapes[n][2], p[1]) for n, p in linked.items())
+        phase |= linked
+        pitch |= dict.fromkeys(linked, widest)
+    rows = {name: ceil_div(shape[1], phase[name][0]) for name, shape in network.shapes.items()}
+    links = _links(network)
+    # An input has at least the rows that are computed from it, so that a word of the output is a word of the
+    # input, and tensors that share planes have the same rows.
+    views = {layer.name for layer in network.layers if isinstance(layer, View)}
+    changed = True
+    while changed:
+        changed = False
+        for source, out, _ in links:
+            most = max(rows[source], rows[out])
+            for name in (source, out) if out in views else (source,):
+                changed |= rows[name] < most
+                rows[name] = most
+    return {
+        name: Layout(shape, size, phase[name], rows[name], pitch[name])
+        for name, shape in network.shapes.items()
+    }
+
+
+def bank_words(places: Mapping[str, Placement], guard: int) -> int:
+    """Words that the fullest bank needs, `guard` words behind the last plane included."""
+    return guard + max(base + place.channel_words for place in places.values() for base in place.base)
+
+
+def guard_words(network: Network, size: int) -> int:
     """Words of a bank before the first and after the last plane, for reads that straddle an edge and are
     masked.
-
-    They follow the farthest that a layer reaches over an edge; in sub-planes that is no farther.
     """
-    reach = max((_reach(layer) for layer in network.layers), default=0)
-    return ceil_div(max(reach * p.pitch + reach for p in places), max(p.size for p in places)) + 1
+    found = layouts(network, size)
+    farthest = [_reach(layer, found) for layer in network.layers]
+    return ceil_div(max(farthest, default=0), size) + 1
 
 
-def _reach(layer: Layer) -> int:
-    """Pixels that a layer reads past an edge of its source, at most."""
-    if not isinstance(layer, Conv):
+def _reach(layer: Layer, found: Mapping[str, Layout]) -> int:
+    """The most pixels by which a tap of a layer reads before or behind a plane."""
+    window = getattr(layer, "window", None)
+    if window is None:
         return 0
-    return max(layer.padding, layer.weight.shape[2] - 1 - layer.padding)
+    source = found[layer.reads()[0]]
+    pixels = []
+    for axis in (0, 1):
+        before, behind = window.padding[axis], window.reach[axis] - 1 - window.padding[axis]
+        pixels.append(max(ceil_div(before, source.phase[axis]), ceil_div(behind, source.phase[axis])))
+    return pixels[0] * source.pitch + pixels[1]
 
 
 def place_tensors(network: Network, config: ArrayConfig) -> dict[str, Placement]:
-    """Gives every tensor its layout and its planes a bank and a word."""
-    phase: dict[str, int] = {}
-    pitch: dict[str, int] = {}
-    for linked in _phases(network):
-        widest = max(ceil_div(network.shapes[n][2], p) for n, p in linked.items())
-        phase |= linked
-        pitch |= dict.fromkeys(linked, widest)
-    rows = {name: ceil_div(shape[1], phase[name]) for name, shape in network.shapes.items()}
-    # An input has at least the rows that are computed from it. Tensors are in order of execution, so one
-    # sweep backwards is enough.
-    for source, out, _ in reversed(_links(network)):
-        rows[source] = max(rows[source], rows[out])
-
+    """Gives every tensor that is not a `View` its layout, and its planes a bank and a word."""
+    found = layouts(network, config.size)
+    views = {layer.name for layer in network.layers if isinstance(layer, View)}
     output = network.layers[-1].name if network.layers else INPUT
-    drafts = {
-        name: Placement(name, shape, config.size, phase[name], rows[name], pitch[name], (), ())
-        for name, shape in network.shapes.items()
-    }
-    guard = _guard_words(network, drafts.values())
+    together = _together(network)
     places: dict[str, Placement] = {}
-    free = [guard] * config.group
+    free = [guard_words(network, config.size)] * config.group
     turn = 0
     for name, shape in network.shapes.items():
-        draft = drafts[name]
+        if name in views:
+            continue
+        layout = found[name]
         bank, base = [], []
-        for _ in range(shape[0]):
-            # the network's output lies in one bank, so that one packet carries it
-            b = turn % config.group
-            turn += int(name != output)
+        chosen: dict[int, int] = {}
+        for channel in range(shape[0]):
+            block = together.get((name, channel), -1)
+            if block in chosen:
+                b = chosen[block]
+            else:
+                # the network's output lies in one bank, so that one packet carries it
+                b = turn % config.group
+                turn += int(name != output)
+                if block >= 0:
+                    chosen[block] = b
             bank.append(b)
             base.append(free[b])
-            free[b] += draft.channel_words
-        places[name] = replace(draft, bank=tuple(bank), base=tuple(base))
+            free[b] += layout.phase[0] * layout.phase[1] * layout.words
+        places[name] = Placement(
+            name,
+            shape,
+            config.size,
+            layout.phase,
+            layout.rows,
+            layout.pitch,
+            tuple(bank),
+            tuple(base),
+        )
     return places
+
+
+def _together(network: Network) -> dict[tuple[str, int], int]:
+    """Channels (tensor, channel) that must lie in one bank because `DepthToSpace` makes one channel of them:
+    each with a number that they share.
+    """
+    owner: dict[tuple[str, int], int] = {}
+    origins: dict[str, list[tuple[str, int] | None]] = {}
+    for name, shape in network.shapes.items():
+        origins[name] = [(name, channel) for channel in range(shape[0])]
+    for layer in network.layers:
+        match layer:
+            case Gather():
+                origins[layer.name] = [
+                    origins[layer.sources[o]][c] if c >= 0 else None
+                    for o, c in zip(layer.origin, layer.channel, strict=True)
+                ]
+            case DepthToSpace():
+                many = layer.block[0] * layer.block[1]
+                source = origins[layer.source]
+                for first in range(0, len(source), many):
+                    block = [unit for unit in source[first : first + many] if unit is not None]
+                    if len(block) < many or len({unit[0] for unit in block}) > 1:
+                        raise TatamiError(
+                            f"network '{network.name}', layer '{layer.name}': channel"
+                            f" {first // many} is made of channels of several tensors, must be of one"
+                        )
+                    number = min((owner[unit] for unit in block if unit in owner), default=len(owner))
+                    owner |= dict.fromkeys(block, number)
+                origins[layer.name] = source[::many]
+            case _:
+                if isinstance(layer, View):
+                    source = origins[layer.reads()[0]]
+                    many = network.shapes[layer.name][0] // len(source)
+                    origins[layer.name] = [unit for unit in source for _ in range(many)]
+    return owner
 
 
 def dumps_of(place: Placement) -> list[Dump]:

@@ -13,10 +13,10 @@ from pymodel.machine.gaps import set_gaps
 from pymodel.machine.image import Dump
 from pymodel.machine.memory import Section, Words, memories
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.machine.program import End, Out, encode_all
+from pymodel.machine.program import MAXIMUM, SUM, End, Out, encode_all
 from pymodel.machine.program import Layer as LayerRecord
 from pymodel.machine.slot_rows import encode_tile, spread
-from pymodel.network.integer import Layer, Requant
+from pymodel.network.integer import Pair, Requant
 from pymodel.packing.pack import PackedMatrix, Tile
 
 
@@ -30,30 +30,28 @@ class Tables:
         self.tile: list[list[int]] = []
         self.lane: list[int] = []
         self.slot: list[IntArray] = []
-        self.group: list[IntArray] = [np.zeros((config.group, 3), dtype=np.int64)]
+        self.group: list[IntArray] = [np.zeros((1, config.group, 3), dtype=np.int64)]
         self.tap: list[list[int]] = []
         self.edge: list[IntArray] = []
         self.filter: list[list[int]] = []
         self._edges_seen: dict[bytes, int] = {}
         self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
 
-    def add_layer(
-        self, layer: Layer, matrix: Matrix, packed: PackedMatrix, source: Placement, out: Placement
-    ) -> None:
+    def add_layer(self, requant: Requant, matrix: Matrix, packed: PackedMatrix, out: Placement) -> None:
         """Appends a layer: its groups, edges, taps, tiles and filters, and its LAYER record."""
         groups = self._add_groups(matrix, packed)
-        edge_base, edge_stride = self._add_edges(source, out)
+        edge_base, edge_stride = self._add_edges(matrix.last, out)
         tap_base, tap_stride = self._add_taps(matrix.taps)
         tile_base = len(self.tile)
         for tile in packed.tiles:
             self._add_tile(tile, groups)
-            self._add_filters(tile, layer.requant, out)
-        total = out.words * out.phase**2
+            self._add_filters(tile, requant, out)
+        total = out.words * out.phases
         chunks = ceil_div(total, self.chunk_words)
         self.program.append(
             LayerRecord(
                 words=out.words,
-                phases=out.phase**2,
+                phases=out.phases,
                 chunk_words=ceil_div(total, chunks),
                 edge_base=edge_base,
                 edge_stride=edge_stride,
@@ -61,6 +59,8 @@ class Tables:
                 tap_stride=tap_stride,
                 tile_base=tile_base,
                 tiles=len(packed.tiles),
+                pad=matrix.pad,
+                mode=MAXIMUM if matrix.maximum else SUM,
             )
         )
 
@@ -94,19 +94,17 @@ class Tables:
         """Appends the T words of FILTER of a tile; columns without a filter write nothing."""
         for f in tile.filters:
             numbers = [int(requant.bias[f]), int(requant.multiplier[f]), int(requant.shift[f])]
-            low = 0 if requant.relu else -128
+            limits = [requant.zero, requant.low, requant.high]
             table = [0] if self.config.tables else []
-            self.filter.append([*numbers, 0, low, 127, 1, out.bank[f], out.base[f], *table])
+            self.filter.append([*numbers, *limits, 1, out.bank[f], out.base[f], *table])
         self.filter += [[0] * len(self.filter[0])] * (self.config.size - len(tile.filters))
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""
-        first = len(self.group)
-        for members in packed.groups:
-            words = np.zeros((self.config.group, 3), dtype=np.int64)
-            for k in members[members >= 0]:
-                words[matrix.bank[k]] = (1, matrix.base[k], matrix.tap[k])
-            self.group.append(words)
+        first = sum(map(len, self.group))
+        input_ = np.maximum(packed.groups, 0)
+        words = np.stack([np.ones_like(input_), matrix.base[input_], matrix.tap[input_]], axis=2)
+        self.group.append(np.where(packed.groups[:, :, None] >= 0, words, 0))
         return first
 
     def _add_taps(self, taps: list[list[Tap]]) -> tuple[int, int]:
@@ -118,18 +116,18 @@ class Tables:
             self.tap += rows
         return self._taps_seen[key], len(taps[0])
 
-    def _add_edges(self, source: Placement, out: Placement) -> tuple[int, int]:
+    def _add_edges(self, last: Pair, out: Placement) -> tuple[int, int]:
         """Appends the edge words of the output's phases unless they are there already; returns (base,
-        stride).
+        stride). `last`: the row and column from which the distances to the bottom and to the right count.
         """
         _, height, width = out.shape
         n = np.arange(out.words * out.size)
         y, x = n // out.pitch, n % out.pitch
+        near = [np.clip(v, 0, HALO) for v in (x, last[1] - x, y, last[0] - y)]
         phases = []
-        for qy in range(out.phase):
-            for qx in range(out.phase):
-                valid = (y < ceil_div(height - qy, out.phase)) & (x < ceil_div(width - qx, out.phase))
-                near = [np.clip(v, 0, HALO) for v in (x, out.pitch - 1 - x, y, source.rows - 1 - y)]
+        for qy in range(out.phase[0]):
+            for qx in range(out.phase[1]):
+                valid = (y < ceil_div(height - qy, out.phase[0])) & (x < ceil_div(width - qx, out.phase[1]))
                 phases.append(
                     np.stack([valid.astype(np.int64), *near], axis=1).reshape(out.words, out.size, 5)
                 )
@@ -154,7 +152,7 @@ class Tables:
             "TILE": flat(self.tile),
             "LANE": flat([[g] for g in self.lane]),
             "SLOT": np.concatenate(self.slot),
-            "GROUP": np.stack(self.group),
+            "GROUP": np.concatenate(self.group),
             "TAP": flat(self.tap),
             "EDGE": np.concatenate(self.edge),
             "FILTER": flat(self.filter),

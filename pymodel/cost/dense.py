@@ -9,7 +9,8 @@ for this cycle. Then all counts are scaled to those of the whole program.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.memory import memories
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.timing import word_stage
-from pymodel.network.integer import Network, Weighted
+from pymodel.network.integer import Network, View, Weighted
 from pymodel.packing.pack import DIGIT_BITS, PackedMatrix, Tile, split_digits
 
 
@@ -62,13 +63,16 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
     shortened = _Shortened(config)
     image = compile_fitted(network, config, packing=shortened, scheme="dense")
     short = image_cost(image, images)
-    parts = iter(shortened.parts)
+    parts = deque(shortened.parts)
     layers, more_lanes, more_groups = [], 0, 0
-    for layer, counted in zip(network.layers, short.layers, strict=True):
+    computed = [layer for layer in network.layers if not isinstance(layer, View)]
+    for layer, counted in zip(computed, short.layers, strict=True):
         if not isinstance(layer, Weighted):  # whole: it packs the same in every program
             layers.append(counted)
             continue
-        part = next(parts)
+        part = parts.popleft()
+        while part.filters < len(layer.weight):  # a grouped convolution is packed in several blocks
+            part = part.with_block(parts.popleft())
         layers.append(_whole(counted, part, config.size))
         more_lanes += part.passes * config.size - part.short_lanes
         more_groups += part.inputs - part.short_groups
@@ -106,10 +110,11 @@ def _deep(least: int, words: int) -> int:
 
 @dataclass(frozen=True)
 class _Part:
-    """One layer. For the whole program: inputs, lanes, slots that hold a weight, and passes of all tiles. For
-    the shortened program: lanes, including those that fill up a pass, and groups.
+    """One layer, or some of its filters. For the whole program: inputs, lanes, slots that hold a weight, and
+    passes of all tiles. For the shortened program: lanes, including those that fill up a pass, and groups.
     """
 
+    filters: int
     inputs: int
     tiles: int
     lanes: int
@@ -117,6 +122,10 @@ class _Part:
     passes: int
     short_lanes: int
     short_groups: int
+
+    def with_block(self, other: _Part) -> _Part:
+        """Both together."""
+        return _Part(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 class _Shortened:
@@ -153,6 +162,7 @@ class _Shortened:
             packed.append(Tile(columns, mine, empty, empty.astype(np.int8), empty if digits else None))
         self.parts.append(
             _Part(
+                filters=filters,
                 inputs=inputs,
                 tiles=tiles,
                 lanes=lanes * tiles,

@@ -53,7 +53,7 @@ class PlacementHeader(Fields):
     name: str
     shape: tuple[Positive, Positive, Positive]
     size: Positive
-    phase: Positive
+    phase: tuple[Positive, Positive]
     rows: Positive
     pitch: Positive
     bank: tuple[Address, ...]

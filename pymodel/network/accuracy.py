@@ -17,9 +17,20 @@ import torch
 from torch.nn import functional
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import INPUT, Conv, IntArray, Linear, Network, Requant, Residual
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    IntArray,
+    Linear,
+    Network,
+    Requant,
+    Requantised,
+    Residual,
+    View,
+    Window,
+)
 from pymodel.network.network_file import accuracy
-from pymodel.network.reference import INT32_MAX, INT32_MIN, evaluate, layer_sum
+from pymodel.network.reference import INT32_MAX, INT32_MIN, evaluate, layer_sum, rearranged
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -76,26 +87,32 @@ def tensors_int8(
     tensors = {INPUT: torch.from_numpy(images).float()}
     with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK has Winograd
         for layer in network.layers:
-            source = tensors[layer.source]
             match layer:
                 case Linear():
+                    source = tensors[layer.source]
                     flat = source.reshape(len(source), -1, 1, 1)
-                    total, bound = _convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+                    total, bound = _convolve(flat, layer.weight[:, :, None, None], Window((1, 1)))
                 case Conv():
-                    total, bound = _convolve(source, layer.weight, layer.stride, layer.padding)
+                    source = tensors[layer.source]
+                    total, bound = _convolve(source, layer.weight, layer.window, layer.groups, layer.pad)
                     if layer.residual is not None:
                         total += _residual(tensors[layer.residual.source], layer.residual)
                         bound += PEAK * int(np.abs(layer.residual.weight.astype(np.int64)).max())
                 case _:  # few operations: another method would gain nothing
-                    exact = layer_sum(layer, {layer.source: source.to(torch.int8).numpy()})
-                    total, bound = torch.from_numpy(exact).double(), INT32_MAX + 1
+                    read = {name: tensors[name].to(torch.int8).numpy() for name in layer.reads()}
+                    if isinstance(layer, View):
+                        tensors[layer.name] = torch.from_numpy(rearranged(layer, read)).float()
+                        continue
+                    total, bound = torch.from_numpy(layer_sum(layer, read)).double(), INT32_MAX + 1
             # Most layers cannot overflow the accumulator, whatever their input.
             if bound > INT32_MAX and total.numel() and (total.min() < INT32_MIN or total.max() > INT32_MAX):
                 raise TatamiError(
                     f"network '{network.name}', layer '{layer.name}': sum {int(total.abs().max())} leaves the"
                     " int32 accumulator"
                 )
-            tensors[layer.name] = _requantise(total, layer.requant)
+            tensors[layer.name] = (
+                _requantise(total, layer.requant) if isinstance(layer, Requantised) else total.float()
+            )
     return {
         name: values.to(torch.int8).numpy()
         for name, values in tensors.items()
@@ -103,21 +120,29 @@ def tensors_int8(
     }
 
 
-def _convolve(source: torch.Tensor, weight: IntArray, stride: int, padding: int) -> tuple[torch.Tensor, int]:
-    """Exact sums as float64 [B, F, H', W'], and a bound of their magnitude: float32 [B, C, H, W] x [F, C, k,
-    k].
+def _convolve(
+    source: torch.Tensor, weight: IntArray, window: Window, groups: int = 1, pad: int = 0
+) -> tuple[torch.Tensor, int]:
+    """Exact sums as float64 [B, F, H', W'], and a bound of their magnitude: float32 [B, C, H, W] x [F, C /
+    groups, k, l].
     """
+    top, left, bottom, right = window.padding
     bound = PEAK * int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max())
     kind = torch.float32 if bound < FLOAT32_WHOLE else torch.float64
     total = functional.conv2d(
-        source.to(kind), torch.from_numpy(weight.astype(np.float64)).to(kind), stride=stride, padding=padding
+        functional.pad(source.to(kind), (left, right, top, bottom), value=pad),
+        torch.from_numpy(weight.astype(np.float64)).to(kind),
+        stride=window.stride,
+        dilation=window.dilation,
+        groups=groups,
     )
     return total.double(), bound
 
 
 def _residual(source: torch.Tensor, residual: Residual) -> torch.Tensor:
     weight = torch.from_numpy(np.where(residual.channel < 0, 0, residual.weight).astype(np.float64))
-    strided = source[:, :, :: residual.stride, :: residual.stride]
+    down, across = residual.stride
+    strided = source[:, :, ::down, ::across]
     return strided[:, torch.from_numpy(residual.channel.clip(0).astype(np.int64))] * weight[:, None, None]
 
 
@@ -135,7 +160,7 @@ def _requantise(total: torch.Tensor, requant: Requant) -> torch.Tensor:
     total *= _column(multiplier)
     total += _column(rounding)
     total *= _column(2.0**-shift)
-    return total.floor_().clamp_(0 if requant.relu else -128, 127).float()
+    return total.floor_().add_(requant.zero).clamp_(requant.low, requant.high).float()
 
 
 def _column(values: npt.NDArray[np.generic]) -> torch.Tensor:

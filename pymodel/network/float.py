@@ -22,6 +22,8 @@ from pymodel.network.integer import (
     Requant,
     Residual,
     Shape,
+    Window,
+    around,
 )
 from pymodel.network.reference import correlate
 
@@ -51,6 +53,11 @@ class FloatConv:
     padding: int = 0
     relu: bool = True
     residual: FloatResidual | None = None
+
+    @property
+    def window(self) -> Window:
+        rows, columns = self.weight.shape[2:]
+        return Window((rows, columns), (self.stride, self.stride), around(self.padding))
 
 
 @dataclass(frozen=True)
@@ -148,12 +155,12 @@ def _evaluate_layer(layer: FloatLayer, tensors: Mapping[str, FloatArray]) -> Flo
         case FloatPool():
             return source.mean(axis=(2, 3), keepdims=True)
         case FloatConv():
-            total = correlate(source, layer.weight, layer.stride, layer.padding) + layer.bias[:, None, None]
+            total = correlate(source, layer.weight, layer.window) + layer.bias[:, None, None]
             if layer.residual is not None:
                 total += _picked(tensors[layer.residual.source], layer.residual)
         case FloatLinear():
             flat = source.reshape(len(source), -1, 1, 1)
-            total = correlate(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+            total = correlate(flat, layer.weight[:, :, None, None], Window((1, 1)))
             total += layer.bias[:, None, None]
     return np.maximum(total, 0) if layer.relu else total
 
@@ -178,11 +185,12 @@ def _blank(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
             return Linear(layer.name, layer.source, weight, requant)
         case FloatConv():
             residual = _blank_residual(layer.residual)
-            return Conv(layer.name, layer.source, weight, requant, layer.stride, layer.padding, residual)
+            stride = (layer.stride, layer.stride)
+            return Conv(layer.name, layer.source, weight, requant, stride, around(layer.padding), residual)
 
 
 def _blank_residual(residual: FloatResidual | None) -> Residual | None:
     if residual is None:
         return None
     zeros = np.zeros(len(residual.channel), dtype=np.int8)
-    return Residual(residual.source, residual.channel, zeros, residual.stride)
+    return Residual(residual.source, residual.channel, zeros, (residual.stride, residual.stride))

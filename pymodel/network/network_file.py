@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,14 @@ from pydantic import ConfigDict, Field, create_model
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, parse_json
-from pymodel.network.integer import IntArray, Layer, Network, Requant, Residual, Weighted
+from pymodel.network import integer
+from pymodel.network.integer import IntArray, Layer, Network, Pair, Requant, Requantised, Residual, Weighted
 from pymodel.packing.plan import LayerPlan
 
-FORMAT, VERSION = "tatami-network", 2
-KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in get_args(Layer)}
+FORMAT, VERSION = "tatami-network", 3
+KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in integer.KINDS}
 REQUANT = ("bias", "multiplier", "shift")  # its arrays
+LIMITS = ("zero", "low", "high")  # its numbers
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -39,7 +41,7 @@ class ResidualHeader(Fields):
     """A `Residual` in the header."""
 
     source: str
-    stride: int
+    stride: Pair
 
 
 def _layer_header(kind: type[Layer]) -> type[Fields]:
@@ -50,9 +52,9 @@ def _layer_header(kind: type[Layer]) -> type[Fields]:
         for part in fields(kind)
         if hints[part.name] not in (IntArray, Requant)
     }
-    return create_model(
-        f"{kind.__name__}Header", __base__=Fields, kind=(str, ...), relu=(bool, ...), **scalars
-    )
+    if Requant in hints.values():
+        scalars |= dict.fromkeys(LIMITS, (int, ...))
+    return create_model(f"{kind.__name__}Header", __base__=Fields, kind=(str, ...), **scalars)
 
 
 LAYER_HEADERS = {name: _layer_header(kind) for name, kind in KINDS.items()}
@@ -124,7 +126,7 @@ class Header(Fields):
     """The JSON of `header`."""
 
     format: Literal["tatami-network"]
-    version: Literal[2]
+    version: Literal[3]
     network: NetworkHeader
     arrays: dict[str, ArrayHeader]
     meta: Meta
@@ -321,9 +323,11 @@ def _unflatten(value: Any, name: str, arrays: Arrays) -> Any:
 
 def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
     """A layer without its numbers, for the header. The numbers are put into `arrays`."""
-    described: dict[str, Any] = {"kind": type(layer).__name__, "relu": layer.requant.relu}
-    for part in REQUANT:
-        arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
+    described: dict[str, Any] = {"kind": type(layer).__name__}
+    if isinstance(layer, Requantised):
+        described |= {part: getattr(layer.requant, part) for part in LIMITS}
+        for part in REQUANT:
+            arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
     for part in _parts(type(layer)):
         value = getattr(layer, part)
         if isinstance(value, np.ndarray):
@@ -343,8 +347,11 @@ def _layer(number: int, described: dict[str, Any], arrays: Arrays) -> Layer:
     if kind not in KINDS:
         raise TatamiError(f"layer {number}: kind is {kind[:60]!r}, must be one of {', '.join(KINDS)}")
     header: Any = checked(LAYER_HEADERS[kind], described, f"layer {number}")
-    bias, multiplier, shift = (arrays[f"{header.name}.{part}"] for part in REQUANT)
-    parts: dict[str, Any] = {"requant": Requant(bias, multiplier, shift, header.relu)}
+    parts: dict[str, Any] = {}
+    if issubclass(KINDS[kind], Requantised):
+        bias, multiplier, shift = (arrays[f"{header.name}.{part}"] for part in REQUANT)
+        limits = {part: getattr(header, part) for part in LIMITS}
+        parts["requant"] = Requant(bias, multiplier, shift, **limits)
     for part in _parts(KINDS[kind]):
         value: Any = getattr(header, part) if hasattr(header, part) else arrays[f"{header.name}.{part}"]
         if isinstance(value, ResidualHeader):

@@ -32,9 +32,11 @@ from pymodel.network.float import (
 )
 from pymodel.network.integer import (
     INPUT,
+    LOWEST,
     MAX_RESIDUAL,
     MAX_SHIFT,
     Conv,
+    GlobalPool,
     IntArray,
     Layer,
     Network,
@@ -133,6 +135,7 @@ def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mappin
     numbers.
     """
     step = np.full(source[0], scales[layer.source] / layer.pixels(source))
+    assert isinstance(blank, GlobalPool)  # as the layer is
     return replace(blank, requant=_requant(np.zeros(source[0]), step, scales[layer.name], relu=False))
 
 
@@ -149,11 +152,11 @@ def _quantise_weights(
     step = np.maximum.reduce(
         [s_in * free, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
     )
-    if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual is not None:
+    if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual and blank.residual:
         step, weight = _residual_weight(
             step, layer.residual, scales[layer.residual.source], residual_limit, exact=given is None
         )
-        residual = Residual(layer.residual.source, layer.residual.channel, weight, layer.residual.stride)
+        residual = Residual(layer.residual.source, layer.residual.channel, weight, blank.residual.stride)
         blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
     weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
@@ -184,4 +187,4 @@ def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Re
     pairs = np.array([quantise_multiplier(float(real)) for real in step / s_out], dtype=np.int32).reshape(
         -1, 2
     )
-    return Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1], relu)
+    return Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1], low=0 if relu else LOWEST)

@@ -7,17 +7,38 @@ and partial sum is a whole number below 2**53, so no order of addition can round
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Layer, Linear, Network, Requant, Residual
+from pymodel.network.integer import (
+    INPUT,
+    LOWEST,
+    Add,
+    AveragePool,
+    Computed,
+    Conv,
+    DepthToSpace,
+    Gather,
+    GlobalPool,
+    Linear,
+    MaxPool,
+    Network,
+    Requant,
+    Residual,
+    SpaceToDepth,
+    Upsample,
+    View,
+    Window,
+)
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
@@ -52,6 +73,9 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
     tensors: dict[str, Int8Array] = {INPUT: images}
     sums: dict[str, Int64Array] = {}
     for layer in network.layers:
+        if isinstance(layer, View):
+            tensors[layer.name] = rearranged(layer, tensors)
+            continue
         total = layer_sum(layer, tensors)
         if total.size and (total.min() < INT32_MIN or total.max() > INT32_MAX):
             raise TatamiError(
@@ -59,52 +83,111 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
                 " accumulator"
             )
         sums[layer.name] = total
-        tensors[layer.name] = requantise(total, layer.requant)
+        tensors[layer.name] = (
+            total.astype(np.int8) if isinstance(layer, MaxPool) else requantise(total, layer.requant)
+        )
     return tensors, sums
 
 
-def layer_sum(layer: Layer, tensors: Mapping[str, Int8Array]) -> Int64Array:
-    """The sum of a layer before its bias: int64 [B, F, H', W'], from the tensors int8 [B, C, H, W] that it
-    reads.
+def layer_sum(layer: Computed, tensors: Mapping[str, Int8Array]) -> Int64Array:
+    """The sum of a layer before its bias (of a `MaxPool`: the maximum): int64 [B, F, H', W'], from the
+    tensors int8 [B, C, H, W] that it reads.
     """
-    source = tensors[layer.source]
     match layer:
         case Conv():
-            total = convolve(source, layer.weight, layer.stride, layer.padding)
+            source = tensors[layer.source]
+            total = convolve(source, layer.weight, layer.window, layer.groups, layer.pad)
             if layer.residual is not None:
                 total += residual_sum(tensors[layer.residual.source], layer.residual)
             return total
         case GlobalPool():
-            return source.sum(axis=(2, 3), keepdims=True, dtype=np.int64)
+            return tensors[layer.source].sum(axis=(2, 3), keepdims=True, dtype=np.int64)
         case Linear():
+            source = tensors[layer.source]
             flat = source.reshape(len(source), -1, 1, 1)
-            return convolve(flat, layer.weight[:, :, None, None], stride=1, padding=0)
+            return convolve(flat, layer.weight[:, :, None, None], Window((1, 1)))
+        case AveragePool():
+            return np.add.reduce(
+                list(window_taps(tensors[layer.source], layer.window, layer.pad)), dtype=np.int64
+            )
+        case MaxPool():
+            taps = list(window_taps(tensors[layer.source], layer.window, LOWEST))
+            largest: Int64Array = np.maximum.reduce(taps).astype(np.int64)
+            return largest
+        case Add():
+            factors = layer.weight.astype(np.int64)[:, :, None, None]
+            return np.add.reduce(
+                [tensors[source] * factor for source, factor in zip(layer.sources, factors, strict=True)]
+            )
 
 
-def correlate(source: FloatArray, weight: FloatArray, stride: int, padding: int) -> FloatArray:
-    """Convolution as torch defines it (no flip), zero padding: float64 [B, C, H, W] x [F, C, k, k] -> float64
-    [B, F, H', W'].
-    """
-    batch, channels, rows, columns = source.shape
-    filters, _, k, _ = weight.shape
-    out_rows, out_columns = (rows + 2 * padding - k) // stride + 1, (columns + 2 * padding - k) // stride + 1
-    padded = np.pad(source, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    total: FloatArray = np.zeros((batch, filters, out_rows * out_columns))
-    for dy in range(k):
-        for dx in range(k):
-            tap = padded[
-                :,
-                :,
-                dy : dy + stride * (out_rows - 1) + 1 : stride,
-                dx : dx + stride * (out_columns - 1) + 1 : stride,
+def rearranged(layer: View, tensors: Mapping[str, Int8Array]) -> Int8Array:
+    """The tensor of a layer that only names pixels: int8 [B, C, H, W]."""
+    match layer:
+        case Gather():
+            channels = [
+                tensors[layer.sources[origin]][:, channel]
+                if channel >= 0
+                else np.zeros_like(tensors[layer.sources[origin]][:, 0])
+                for origin, channel in zip(layer.origin, layer.channel, strict=True)
             ]
-            total += weight[:, :, dy, dx] @ tap.reshape(batch, channels, -1)
-    return total.reshape(batch, filters, out_rows, out_columns)
+            return np.stack(channels, axis=1)
+        case Upsample():
+            rows = np.repeat(tensors[layer.source], layer.scale[0], axis=2)
+            return np.repeat(rows, layer.scale[1], axis=3)
+        case DepthToSpace():
+            batch, channels, height, width = (source := tensors[layer.source]).shape
+            down, across = layer.block
+            blocks = source.reshape(batch, channels // (down * across), down, across, height, width)
+            return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * down, width * across)
+        case SpaceToDepth():
+            batch, channels, height, width = (source := tensors[layer.source]).shape
+            down, across = layer.block
+            blocks = source.reshape(batch, channels, height // down, down, width // across, across)
+            return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // down, width // across)
 
 
-def convolve(source: Int8Array, weight: npt.NDArray[np.integer], stride: int, padding: int) -> Int64Array:
-    """`correlate` in exact integers: int8 [B, C, H, W] x [F, C, k, k] -> int64 [B, F, H', W']."""
-    return correlate(source.astype(np.float64), weight.astype(np.float64), stride, padding).astype(np.int64)
+def window_taps(source: npt.NDArray[Pixel], window: Window, pad: float) -> Iterator[npt.NDArray[Pixel]]:
+    """For each place of a window, row by row, the pixels there: [B, C, H, W] -> [B, C, H', W']. A pixel
+    outside the source is `pad`.
+    """
+    top, left, bottom, right = window.padding
+    padded = np.pad(source, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=pad)
+    down, across = window.stride
+    rows = (padded.shape[2] - window.reach[0]) // down + 1
+    columns = (padded.shape[3] - window.reach[1]) // across + 1
+    for y in range(0, window.reach[0], window.dilation[0]):
+        for x in range(0, window.reach[1], window.dilation[1]):
+            yield padded[
+                :, :, y : y + down * (rows - 1) + 1 : down, x : x + across * (columns - 1) + 1 : across
+            ]
+
+
+def correlate(
+    source: FloatArray, weight: FloatArray, window: Window, groups: int = 1, pad: float = 0
+) -> FloatArray:
+    """Convolution as torch defines it (no flip): float64 [B, C, H, W] x [F, C / groups, k, l] -> float64 [B,
+    F, H', W']. A pixel outside the source is `pad`.
+    """
+    batch, filters = len(source), len(weight)
+    flat = weight.reshape(groups, filters // groups, weight.shape[1], -1)
+    total: FloatArray | None = None
+    shape: tuple[int, ...] = ()
+    for place, tap in enumerate(window_taps(source, window, pad)):
+        shape = tap.shape[2:]
+        part = flat[:, :, :, place] @ tap.reshape(batch, groups, weight.shape[1], -1)
+        total = part if total is None else total + part
+    assert total is not None
+    return total.reshape(batch, filters, *shape)
+
+
+def convolve(
+    source: Int8Array, weight: npt.NDArray[np.integer], window: Window, groups: int = 1, pad: int = 0
+) -> Int64Array:
+    """`correlate` in exact integers: int8 [B, C, H, W] x [F, C / groups, k, l] -> int64 [B, F, H', W']."""
+    return correlate(source.astype(np.float64), weight.astype(np.float64), window, groups, pad).astype(
+        np.int64
+    )
 
 
 def residual_sum(source: Int8Array, residual: Residual) -> Int64Array:
@@ -112,21 +195,22 @@ def residual_sum(source: Int8Array, residual: Residual) -> Int64Array:
     W'].
     """
     weight = np.where(residual.channel < 0, 0, residual.weight).astype(np.int64)
-    picked = source[:, residual.channel, :: residual.stride, :: residual.stride].astype(np.int64)
+    down, across = residual.stride
+    picked = source[:, residual.channel, ::down, ::across].astype(np.int64)
     return picked * weight[:, None, None]
 
 
 def requantise(total: Int64Array, requant: Requant) -> Int8Array:
-    """`clamp(((total + bias) * multiplier + 2**(shift-1)) >> shift, low, 127)`: int64 [B, F, H, W] -> int8 of
-    that shape.
+    """`clamp((((total + bias) * multiplier + 2**(shift-1)) >> shift) + zero, low, high)`: int64 [B, F, H, W]
+    -> int8 of that shape.
 
     `total` and `bias` fit int32 and the multiplier 16 bits, so the product has at most 50 bits and int64
-    holds it. No rounding term at shift 0; `low` is 0 with ReLU, -128 without.
+    holds it. No rounding term at shift 0.
     """
     bias, multiplier, shift = (
         np.asarray(part, dtype=np.int64)[:, None, None]
         for part in (requant.bias, requant.multiplier, requant.shift)
     )
     rounding = (np.int64(1) << shift) >> 1
-    scaled: Int64Array = ((total + bias) * multiplier + rounding) >> shift
-    return scaled.clip(0 if requant.relu else -128, 127).astype(np.int8)
+    scaled: Int64Array = (((total + bias) * multiplier + rounding) >> shift) + requant.zero
+    return scaled.clip(requant.low, requant.high).astype(np.int8)

@@ -12,6 +12,7 @@ weight must be in -128..119.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,9 @@ __all__ = [
     "append",
     "check",
     "digit_count",
+    "join",
     "lane_bound",
+    "no_lanes",
     "pack",
     "pack_dense",
     "refill",
@@ -209,6 +212,30 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
         slot = "slot for each of its digits" if packed.digits else "slot"
         raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no {slot}")
     return filled
+
+
+def no_lanes(filters: int, size: int, group: int, weight_bits: int = 8) -> PackedMatrix:
+    """A matrix of so many filters, at most `size`, and no input."""
+    empty = np.zeros((0, filters), np.int64)
+    position = None if weight_bits == WEIGHT_BITS else empty
+    tile = Tile(np.arange(filters), np.zeros(0, np.int64), empty, empty.astype(np.int8), position)
+    return PackedMatrix(np.zeros((0, group), np.int64), (tile,), size, 0)
+
+
+def join(
+    parts: Sequence[PackedMatrix], filters: Sequence[Array], inputs: Sequence[Array], count: int
+) -> PackedMatrix:
+    """One matrix of `count` inputs from parts of it that share no filter: filter f of part i is
+    `filters[i][f]` of the whole, its input k is `inputs[i][k]`.
+    """
+    tiles: list[Tile] = []
+    groups = []
+    first = 0
+    for part, rows, columns in zip(parts, filters, inputs, strict=True):
+        tiles += [replace(t, filters=rows[t.filters], lanes=t.lanes + first) for t in part.tiles]
+        groups.append(np.where(part.groups >= 0, columns[np.maximum(part.groups, 0)], -1))
+        first += len(part.groups)
+    return PackedMatrix(np.concatenate(groups), tuple(tiles), parts[0].size, count)
 
 
 def append(packed: PackedMatrix, weight: Array, bank: Array) -> PackedMatrix:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymodel.compiler.layout import input_banks, output_words, residual_banks
+from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.network.float import FloatArray, FloatNetwork, FloatWeighted
 from pymodel.schemes import LayerPlan, LayerWeights, Scheme

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pymodel.compiler.layout import input_banks, output_words, residual_banks
+from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatArray

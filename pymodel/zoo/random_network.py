@@ -7,28 +7,44 @@ directions and planes of one pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.compiler.compile import PACKINGS, CapacityError, clip_weights, compile_network, max_weight
-from pymodel.compiler.layout import input_banks, residual_banks
+from pymodel.compiler.planes import input_banks, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.network.integer import (
+    HIGHEST,
     INPUT,
+    LOWEST,
+    Add,
+    AveragePool,
     Conv,
+    DepthToSpace,
+    Gather,
     GlobalPool,
     Layer,
     Linear,
+    MaxPool,
     Network,
+    Pair,
+    Ratio,
     Requant,
     Residual,
     Shape,
+    SpaceToDepth,
+    Upsample,
+    View,
     Weighted,
+    Window,
 )
 from pymodel.schemes import LayerPlan, LayerWeights, get_scheme
 from pymodel.schemes.penni import BASIS, COEFFICIENTS
@@ -36,6 +52,7 @@ from pymodel.schemes.tight_subword import project
 
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
+MAX_WINDOW = 800  # inputs of a filter of a convolution
 MIXED = 0.3  # of the programs
 MIX = (
     "dense",
@@ -51,41 +68,77 @@ MIX = (
 DIGIT_MIX = ("tight_subword",)  # in an array whose slots hold digits
 
 
+@dataclass
+class _Draft:
+    """A network as it grows. `scale`: the rows and columns of the input for one of a tensor; tensors that are
+    joined must have the same.
+    """
+
+    rng: np.random.Generator
+    counts: list[int]  # of channels
+    shapes: dict[str, Shape]
+    scale: dict[str, Ratio]
+    layers: list[Layer] = field(default_factory=list)
+    zeros: set[str] = field(default_factory=set)  # tensors with channels of zeros
+
+    def add(self, layer: Layer) -> str:
+        """Appends a layer; returns the name of its tensor."""
+        self.layers.append(layer)
+        self.shapes = Network("draft", self.shapes[INPUT], tuple(self.layers)).shapes
+        for source, (down, across) in layer.ratios()[:1]:
+            self.scale[layer.name] = (self.scale[source][0] * down, self.scale[source][1] * across)
+        if isinstance(layer, View) and (
+            self.zeros & set(layer.reads()) or (isinstance(layer, Gather) and layer.channel.min() < 0)
+        ):
+            self.zeros.add(layer.name)
+        return layer.name
+
+    def pick(self, values: Sequence[Any]) -> Any:
+        return values[int(self.rng.integers(len(values)))]
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def fitting(self, shape: Shape | None, size: Pair, scale: Ratio) -> list[str]:
+        """Tensors of a scale that have so many pixels and, if given, this shape."""
+        return [
+            name
+            for name, found in self.shapes.items()
+            if name in self.scale
+            and self.scale[name] == scale
+            and found[1:] == size
+            and shape in (None, found)
+        ]
+
+
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
-    """A network of one to five layers. It is legal, but it may be too large for the machine's memories."""
+    """A network of one to five layers and perhaps a head. It is legal, but it may be too large for the
+    machine's memories.
+    """
     t, g = config.size, config.group
     counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t, 2 * t + 1} - {0})
     sides = sorted({1, 2, 3, 4, 5, 8, t - 1, t, t + 1})
-
     height = int(rng.choice(sides))
     width = int(rng.choice([s for s in sides if s * height <= MAX_PIXELS]))
-    shapes: dict[str, Shape] = {INPUT: (int(rng.choice(counts)), height, width)}
-    scale = {INPUT: 1}  # product of the strides since the input
-    layers: list[Layer] = []
+    shape = (int(rng.choice(counts)), height, width)
+    draft = _Draft(rng, counts, {INPUT: shape}, {INPUT: (Fraction(1), Fraction(1))})
     source = INPUT
-    for i in range(int(rng.integers(1, 5))):
-        layer = _random_conv(rng, f"conv{i}", source, int(rng.choice(counts)), shapes, scale)
-        layers.append(layer)
-        shapes[layer.name] = Network("draft", shapes[INPUT], tuple(layers)).shapes[layer.name]
-        scale[layer.name] = scale[source] * layer.stride
-        # mostly a chain; sometimes an earlier tensor is read again, if both readers need the same layout
-        same = [n for n in shapes if scale[n] == scale[layer.name]]
-        source = layer.name if rng.random() < 0.8 else str(rng.choice(same))
-    if rng.random() < 0.3:
-        layers.append(
-            GlobalPool(
-                "pool",
-                source,
-                _random_requant(rng, shapes[source][0], float(np.prod(shapes[source][1:])), 64.0),
-            )
-        )
-        shapes["pool"] = (shapes[source][0], 1, 1)
-        source = "pool"
-    inputs = int(np.prod(shapes[source]))
-    if inputs <= MAX_INPUTS and rng.random() < 0.4:
+    for i in range(int(rng.integers(1, 6))):
+        kind = _random_conv if i == 0 or draft.chance(0.5) else draft.pick(KINDS)
+        name = draft.add(kind(draft, f"layer{i}", source))
+        # mostly a chain; sometimes an earlier tensor is read again
+        source = name if draft.chance(0.8) else draft.pick(list(draft.scale))
+    if isinstance(draft.layers[-1], View):  # the last layer has to compute
+        source = draft.add(_random_conv(draft, "last", draft.layers[-1].name))
+    if draft.chance(0.3):
+        pixels = float(np.prod(draft.shapes[source][1:]))
+        requant = _random_requant(rng, draft.shapes[source][0], pixels, 64.0)
+        source = draft.add(GlobalPool("pool", source, requant))
+    inputs = int(np.prod(draft.shapes[source]))
+    if inputs <= MAX_INPUTS and draft.chance(0.4):
         weight = _random_weight(rng, (int(rng.choice(counts)), inputs))
-        layers.append(Linear("fc", source, weight, _random_requant(rng, len(weight), *_spread(weight))))
-    return clip_weights(Network("random", shapes[INPUT], tuple(layers)), config)
+        draft.add(Linear("fc", source, weight, _random_requant(rng, len(weight), *_spread(weight))))
+    return clip_weights(Network("random", shape, tuple(draft.layers)), config)
 
 
 def random_program(
@@ -132,7 +185,7 @@ def mixed_schemes(
     schemes = {
         layer.name: str(rng.choice(MIX if config.weight_bits == 8 else DIGIT_MIX))
         for layer in network.layers
-        if isinstance(layer, Weighted) and rng.random() < 0.8
+        if isinstance(layer, Weighted) and not grouped(layer) and rng.random() < 0.8
     }
     layers: list[Layer] = []
     for layer in network.layers:
@@ -182,29 +235,36 @@ def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
     return replace(layer, weight=layer.weight * plan.mask.reshape(layer.weight.shape))
 
 
+def grouped(layer: Layer) -> bool:
+    """Whether it is a convolution in groups."""
+    return isinstance(layer, Conv) and layer.groups > 1
+
+
 def _decomposed(
     layer: Conv, channels: int, config: ArrayConfig, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
     """Random basis kernels over each channel, and a 1 x 1 convolution in place of `layer`. If that would be
     too large, `layer` itself.
     """
-    side = layer.weight.shape[2]
+    side, across = layer.weight.shape[2:]
     most = (2 * config.size + 1) // channels
-    if side == 1 or most < 1:
+    if side * across == 1 or most < 1:
         return (layer,)
     kernels = int(rng.integers(1, min(most, 3), endpoint=True))
-    basis = np.zeros((channels, kernels, channels, side, side), dtype=np.int64)
-    drawn = rng.integers(-max_weight(config), max_weight(config), (kernels, side, side), endpoint=True)
+    basis = np.zeros((channels, kernels, channels, side, across), dtype=np.int64)
+    drawn = rng.integers(-max_weight(config), max_weight(config), (kernels, side, across), endpoint=True)
     basis[np.arange(channels), :, np.arange(channels)] = drawn
     planes = channels * kernels
     weight = _random_weight(rng, (len(layer.weight), planes, 1, 1))
     first = Conv(
         layer.name + BASIS,
         layer.source,
-        basis.reshape(planes, channels, side, side),
+        basis.reshape(planes, channels, side, across),
         _random_requant(rng, planes, *_spread(drawn)),
         layer.stride,
         layer.padding,
+        dilation=layer.dilation,
+        pad=layer.pad,
     )
     requant = _random_requant(rng, len(weight), *_spread(weight))
     return first, Conv(layer.name, first.name, weight, requant, residual=layer.residual)
@@ -218,37 +278,149 @@ def random_images(rng: np.random.Generator, network: Network, batch: int) -> npt
     return images
 
 
-def _random_conv(
-    rng: np.random.Generator,
-    name: str,
-    source: str,
-    filters: int,
-    shapes: dict[str, Shape],
-    scale: dict[str, int],
-) -> Conv:
-    channels, height, width = shapes[source]
-    k = int(rng.choice([1, 3, 3, 5]))
-    padding = int(rng.integers(0, k))
-    stride = int(rng.choice([1, 1, 2]))
-    rows, columns = ((n + 2 * padding - k) // stride + 1 for n in (height, width))
-    if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
-        # the plain form always fits
-        k, padding, stride, rows, columns = 1, 0, 1, height, width
-    weight = _random_weight(rng, (filters, channels, k, k))
-    residual = None
-    fitting = [
-        (n, r)
-        for n, (_, h, w) in shapes.items()
-        for r in (1, 2)
-        if scale[n] * r == scale[source] * stride and ((h - 1) // r + 1, (w - 1) // r + 1) == (rows, columns)
-    ]
-    if fitting and rng.random() < 0.6:
-        other, r = fitting[int(rng.integers(len(fitting)))]
-        channel = rng.integers(-1, shapes[other][0], filters)
-        residual = Residual(other, channel, rng.integers(-300, 301, filters), r)
-    return Conv(
-        name, source, weight, _random_requant(rng, filters, *_spread(weight)), stride, padding, residual
+def _random_window(draft: _Draft, source: str, zeros: bool) -> Window:
+    """A window that fits a tensor and gives no more than `MAX_PIXELS`. Without `zeros` as padding, no place
+    of it lies outside on both sides.
+    """
+    rng, (_, *size) = draft.rng, draft.shapes[source]
+    square = draft.chance(0.6)
+    k, stride = draft.pick((1, 2, 3, 3, 5, 7, 11)), draft.pick((1, 1, 1, 2, 2, 3, 4))
+    kernel = (k, k) if square else (k, draft.pick((1, 2, 3, 4, 10)))
+    steps = (stride, stride) if square else (stride, draft.pick((1, 2)))
+    apart = (
+        (draft.pick((1, 2, 3)), draft.pick((1, 2, 3))) if max(kernel) <= 3 and draft.chance(0.3) else (1, 1)
     )
+    reach = Window(kernel, (1, 1), (0,) * 4, apart).reach
+    top, left, bottom, right = (int(rng.integers(0, reach[axis])) for axis in (0, 1, 0, 1))
+    if square and draft.chance(0.5):
+        bottom, right = top, left
+    if not zeros:
+        bottom, right = min(bottom, reach[0] - 1 - top), min(right, reach[1] - 1 - left)
+    window = Window(kernel, steps, (top, left, bottom, right), apart)
+    try:
+        rows, columns = window.output("", size[0], size[1])
+    except TatamiError:
+        return Window((1, 1))  # always fits
+    return window if rows * columns <= MAX_PIXELS else Window((1, 1))
+
+
+def _random_conv(draft: _Draft, name: str, source: str) -> Conv:
+    rng, channels = draft.rng, draft.shapes[source][0]
+    pad = int(rng.integers(-128, 128)) if draft.chance(0.2) and source not in draft.zeros else 0
+    window = _random_window(draft, source, zeros=pad == 0)
+    groups = draft.pick([n for n in range(1, channels + 1) if channels % n == 0]) if draft.chance(0.3) else 1
+    each = int(rng.choice([1, 1, 2])) if groups > 1 else 0
+    filters = groups * each or int(rng.choice(draft.counts))
+    places = window.size[0] * window.size[1]
+    if channels // groups * places > MAX_WINDOW:
+        window, places = Window((1, 1)), 1
+    weight = _random_weight(rng, (filters, channels // groups, *window.size))
+    residual = None
+    scale = (draft.scale[source][0] * window.stride[0], draft.scale[source][1] * window.stride[1])
+    out = window.output("", *draft.shapes[source][1:])
+    added = [
+        (other, (r, c))
+        for r in (1, 2)
+        for c in (1, 2)
+        for other, (_, h, w) in draft.shapes.items()
+        if other in draft.scale
+        and (draft.scale[other][0] * r, draft.scale[other][1] * c) == scale
+        and ((h - 1) // r + 1, (w - 1) // c + 1) == out
+    ]
+    if added and draft.chance(0.5):
+        other, steps = draft.pick(added)
+        channel = rng.integers(-1, draft.shapes[other][0], filters)
+        residual = Residual(other, channel, rng.integers(-300, 301, filters), steps)
+    requant = _random_requant(rng, filters, *_spread(weight))
+    return Conv(
+        name, source, weight, requant, window.stride, window.padding, residual, window.dilation, groups, pad
+    )
+
+
+def _random_average(draft: _Draft, name: str, source: str) -> AveragePool:
+    pad = int(draft.rng.integers(-128, 128)) if draft.chance(0.3) and source not in draft.zeros else 0
+    window = replace(_random_window(draft, source, zeros=pad == 0), dilation=(1, 1))
+    try:
+        window.output("", *draft.shapes[source][1:])
+    except TatamiError:
+        window = Window((1, 1))
+    requant = _random_requant(draft.rng, draft.shapes[source][0], float(np.prod(window.size)), 1.0)
+    return AveragePool(name, source, requant, window.size, window.stride, window.padding, pad)
+
+
+def _random_maximum(draft: _Draft, name: str, source: str) -> Layer:
+    if source in draft.zeros:
+        return _random_conv(draft, name, source)
+    window = _random_window(draft, source, zeros=False)
+    return MaxPool(name, source, window.size, window.stride, window.padding, window.dilation)
+
+
+def _random_add(draft: _Draft, name: str, source: str) -> Add:
+    shape = draft.shapes[source]
+    others = draft.fitting(shape, shape[1:], draft.scale[source])
+    sources = (source, *(draft.pick(others) for _ in range(int(draft.rng.integers(0, 3)))))
+    weight = draft.rng.integers(-300, 301, (len(sources), shape[0]))
+    weight[draft.rng.random(weight.shape) < 0.1] = 0
+    return Add(name, sources, weight, _random_requant(draft.rng, shape[0], len(sources), 150.0))
+
+
+def _random_gather(draft: _Draft, name: str, source: str) -> Gather:
+    """Some channels of some tensors, in any order; sometimes zeros."""
+    rng, size = draft.rng, draft.shapes[source][1:]
+    others = draft.fitting(None, size, draft.scale[source])
+    sources = (source, *(draft.pick(others) for _ in range(int(rng.integers(0, 3)))))
+    if draft.chance(0.5):
+        whole = Gather.concat(name, sources, tuple(draft.shapes[one][0] for one in sources))
+        return (
+            whole
+            if len(whole.channel) <= 3 * max(draft.counts)
+            else Gather.concat(name, sources[:1], draft.shapes[source][:1])
+        )
+    origin = rng.integers(0, len(sources), int(rng.choice(draft.counts)))
+    channel = np.array([int(rng.integers(draft.shapes[sources[o]][0])) for o in origin])
+    channel[1:][rng.random(len(channel) - 1) < 0.1] = -1
+    return Gather(name, sources, origin, channel)
+
+
+def _random_upsample(draft: _Draft, name: str, source: str) -> View:
+    scale = (draft.pick((1, 2, 3)), draft.pick((1, 2)))
+    _, height, width = draft.shapes[source]
+    if height * scale[0] * width * scale[1] > MAX_PIXELS:
+        return _random_gather(draft, name, source)
+    return Upsample(name, source, scale)
+
+
+def _random_depth_to_space(draft: _Draft, name: str, source: str) -> View:
+    block = draft.pick(((2, 2), (1, 2), (3, 1)))
+    channels, height, width = draft.shapes[source]
+    computed = source == INPUT or not any(
+        one.name == source and isinstance(one, View) for one in draft.layers
+    )
+    if not computed or channels % (block[0] * block[1]) or channels * height * width > MAX_PIXELS * 3:
+        return _random_gather(draft, name, source)
+    return DepthToSpace(name, source, block)
+
+
+def _random_space_to_depth(draft: _Draft, name: str, source: str) -> View:
+    block = draft.pick(((2, 2), (1, 2), (3, 1)))
+    channels, height, width = draft.shapes[source]
+    if height % block[0] or width % block[1] or channels * block[0] * block[1] > 3 * max(draft.counts):
+        return _random_gather(draft, name, source)
+    return SpaceToDepth(name, source, block)
+
+
+# what a layer behind a first convolution may be
+KINDS: tuple[Callable[[_Draft, str, str], Layer], ...] = (
+    _random_average,
+    _random_maximum,
+    _random_maximum,
+    _random_add,
+    _random_gather,
+    _random_gather,
+    _random_upsample,
+    _random_depth_to_space,
+    _random_space_to_depth,
+)
 
 
 def _random_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -288,4 +460,8 @@ def _random_requant(rng: np.random.Generator, filters: int, inputs: float, weigh
     bias = np.rint(rng.normal(0, typical, filters)).astype(np.int64)
     bias = np.where(np.abs(odd - 0.7) < 0.02, 0, bias)
     bias = np.where(rng.random(filters) < 0.03, rng.choice(np.array([-(2**31), 2**31 - 1]), filters), bias)
-    return Requant(bias, multiplier, shift, relu=bool(rng.random() < 0.5))
+    zero = int(rng.integers(-128, 128)) if rng.random() < 0.2 else 0
+    low, high = (zero if rng.random() < 0.5 else LOWEST), HIGHEST
+    if rng.random() < 0.2:
+        low, high = sorted(int(v) for v in rng.integers(LOWEST, HIGHEST + 1, 2))
+    return Requant(bias, multiplier, shift, zero, low, high)

@@ -20,7 +20,13 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.memory import BEAT_BITS, Section, header_beat, memories, packet
 from pymodel.machine.registers import REGISTERS
-from pymodel.network.integer import Conv, GlobalPool, Network, Requant
+from pymodel.network.integer import (
+    Conv,
+    GlobalPool,
+    Network,
+    Requant,
+    around,
+)
 from tb.checkers.mutants import MUTANTS, Spoil, Stimulus
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
@@ -138,10 +144,9 @@ def small_network(rng: np.random.Generator) -> Network:
             np.zeros(filters, dtype=np.int64),
             np.full(filters, 256, dtype=np.int64),
             np.full(filters, 16, dtype=np.int64),
-            relu=False,
         )
 
-    convolution = Conv("conv", "input", rng.integers(1, 100, (5, 3, 3, 3)), requant(5), 1, 1, None)
+    convolution = Conv("conv", "input", rng.integers(1, 100, (5, 3, 3, 3)), requant(5), padding=around(1))
     return Network("small", (3, 5, 5), (convolution, GlobalPool("pool", "conv", requant(5))))
 
 

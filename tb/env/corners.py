@@ -10,7 +10,15 @@ import numpy.typing as npt
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import Packet, Section, memories, packet
 from pymodel.machine.program import End, Out, encode_all
-from pymodel.network.integer import Conv, GlobalPool, Linear, Network, Requant, Residual
+from pymodel.network.integer import (
+    Conv,
+    GlobalPool,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    around,
+)
 
 Weights = npt.NDArray[np.int64]
 
@@ -19,13 +27,22 @@ def requant(
     filters: int, *, multiplier: int = 1, shift: int = 0, bias: int = 0, relu: bool = False
 ) -> Requant:
     """The same requantisation for every filter."""
-    return Requant(np.full(filters, bias), np.full(filters, multiplier), np.full(filters, shift), relu)
+    return Requant(
+        np.full(filters, bias), np.full(filters, multiplier), np.full(filters, shift), low=0 if relu else -128
+    )
 
 
 def conv(
     name: str, source: str, weight: Weights, scale: Requant | None = None, stride: int = 1, padding: int = 0
 ) -> Conv:
-    return Conv(name, source, weight, scale or requant(len(weight), multiplier=3, shift=9), stride, padding)
+    return Conv(
+        name,
+        source,
+        weight,
+        scale or requant(len(weight), multiplier=3, shift=9),
+        (stride, stride),
+        around(padding),
+    )
 
 
 def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Network]]:
@@ -83,7 +100,7 @@ def corner_networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[t
         "c",
         some(3, 3, 1, 1),
         requant(3, multiplier=1, shift=8),
-        residual=Residual("input", np.array([0, -1, 1]), np.array([300, 5, -128]), 2),
+        residual=Residual("input", np.array([0, -1, 1]), np.array([300, 5, -128]), (2, 2)),
     )
     yield "odd size, stride, residual", Network("stride", (2, 5, 7), (half, both))
     yield (

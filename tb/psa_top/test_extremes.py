@@ -10,7 +10,14 @@ import cocotb
 import numpy as np
 
 from pymodel.compiler.compile import clip_weights, compile_network
-from pymodel.network.integer import INPUT, Conv, Linear, Network, Requant
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    Linear,
+    Network,
+    Requant,
+    around,
+)
 from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.plain.check import Outcome, expect, run_image
@@ -90,7 +97,7 @@ async def widest_padding(dut: Any) -> None:
             network = Network(
                 "padding",
                 (2, height, width),
-                (Conv("conv", INPUT, weight, requant(2, 1e-3), padding=padding),),
+                (Conv("conv", INPUT, weight, requant(2, 1e-3), padding=around(padding)),),
             )
             await compare(
                 dut, network, rng.integers(-128, 128, (1, 2, height, width)).astype(np.int8), "dense"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from pymodel.compiler.compile import clip_weights, compile_fitted
-from pymodel.compiler.layout import input_banks, output_words, residual_banks
+from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
@@ -35,6 +35,7 @@ from pymodel.network.integer import (
     Requant,
     Residual,
     Weighted,
+    around,
 )
 from pymodel.schemes import SCHEMES, LayerWeights, array_for, get_scheme
 from pymodel.schemes.penni import BASIS, COEFFICIENTS
@@ -49,7 +50,7 @@ RATIO = 2.0
 
 def requant(filters: int) -> Requant:
     ramp = np.arange(filters, dtype=np.int64)
-    return Requant(100 * ramp - 500, 20_000 + 37 * ramp, np.full(filters, 22), relu=filters % 2 == 0)
+    return Requant(100 * ramp - 500, 20_000 + 37 * ramp, np.full(filters, 22), low=-128 if filters % 2 else 0)
 
 
 def convolution(
@@ -60,16 +61,21 @@ def convolution(
 
 def network(rng: np.random.Generator, stages: bool) -> Network:
     """A small ResNet with every kind of layer; with `stages`, its second convolution in PENNI's two."""
-    layers: list[Layer] = [convolution(rng, "first", INPUT, (17, 3, 3, 3), padding=1)]
+    layers: list[Layer] = [convolution(rng, "first", INPUT, (17, 3, 3, 3), padding=around(1))]
     if stages:
         basis = np.zeros((17, 2, 17, 3, 3), dtype=np.int64)
         basis[np.arange(17), :, np.arange(17)] = rng.integers(-127, 128, (2, 3, 3))
         planes = Conv(
-            f"second{BASIS}", "first", basis.reshape(34, 17, 3, 3), requant(34), stride=2, padding=1
+            f"second{BASIS}",
+            "first",
+            basis.reshape(34, 17, 3, 3),
+            requant(34),
+            stride=(2, 2),
+            padding=around(1),
         )
         layers += [planes, convolution(rng, "second", planes.name, (16, 34, 1, 1))]
     else:
-        layers.append(convolution(rng, "second", "first", (16, 17, 3, 3), stride=2, padding=1))
+        layers.append(convolution(rng, "second", "first", (16, 17, 3, 3), stride=(2, 2), padding=around(1)))
     channel = rng.integers(-1, 16, 16)
     layers.append(
         convolution(
@@ -77,7 +83,7 @@ def network(rng: np.random.Generator, stages: bool) -> Network:
             "third",
             "second",
             (16, 16, 3, 3),
-            padding=1,
+            padding=around(1),
             residual=Residual("second", channel, rng.integers(-300, 301, 16)),
         )
     )

@@ -18,7 +18,19 @@ from pymodel.machine.image import Image
 from pymodel.machine.memory import Section, columns
 from pymodel.machine.model import Machine
 from pymodel.machine.program import MAXIMUM, SUM
-from pymodel.network.integer import INPUT, Conv, Network, Requant, Residual
+from pymodel.network.integer import (
+    INPUT,
+    KINDS,
+    AveragePool,
+    Conv,
+    Gather,
+    MaxPool,
+    Network,
+    Requant,
+    Requantised,
+    Residual,
+    around,
+)
 from pymodel.network.reference import evaluate, evaluate_sums
 from pymodel.schemes.penni import BASIS
 from pymodel.zoo import digits
@@ -92,8 +104,14 @@ def test_random_networks_meet_the_corners() -> None:
                 met |= {
                     type(layer).__name__,
                     "1x1 plane" if shape[1:] == (1, 1) else "plane",
-                    f"relu {layer.requant.relu}",
                 }
+                if isinstance(layer, Requantised):
+                    q = layer.requant
+                    met |= {
+                        f"low {q.low in (-128, q.zero)}",
+                        f"high {q.high == 127}",
+                        f"zero {(q.zero > 0) - (q.zero < 0)}",
+                    }
                 met |= {
                     name
                     for name, edge in (("low", -128), ("high", 127))
@@ -106,10 +124,13 @@ def test_random_networks_meet_the_corners() -> None:
                 }
                 met |= {"pixels past T"} if (shape[1] * shape[2]) % config.size == 1 else set()
                 if isinstance(layer, Conv):
+                    met |= {f"k {k}" for k in layer.weight.shape[2:]}
+                    met |= {f"stride {n}" for n in layer.stride}
                     met |= {
-                        f"k {layer.weight.shape[2]}",
-                        f"stride {layer.stride}",
-                        f"padding {layer.padding}",
+                        f"{'equal' if len(set(layer.padding)) == 1 else 'own'} padding {max(layer.padding)}",
+                        f"groups {1 if layer.groups == 1 else 'C' if layer.weight.shape[1] == 1 else 'n'}",
+                        f"pad {(layer.pad > 0) - (layer.pad < 0)}",
+                        f"dilation {max(layer.dilation)}",
                     }
                     met |= {"K = 1"} if layer.weight[0].size == 1 else set()
                     met |= (
@@ -119,39 +140,36 @@ def test_random_networks_meet_the_corners() -> None:
                     )
                     met |= {"empty layer"} if not layer.weight.any() else set()
                     met |= {"all -128"} if (layer.weight[layer.weight != 0] == -128).all() else set()
-                    met |= {f"residual stride {layer.residual.stride}"} if layer.residual else set()
+                    met |= (
+                        {f"residual stride {n}" for n in layer.residual.stride} if layer.residual else set()
+                    )
+                if isinstance(layer, MaxPool | AveragePool):
+                    met |= {f"window {k}" for k in layer.size} | {f"pool stride {n}" for n in layer.stride}
+                if isinstance(layer, Gather):
+                    met |= {f"sources {len(set(layer.sources))}", f"zeros {layer.channel.min() < 0}"}
     wanted = {
-        "Conv",
-        "GlobalPool",
-        "Linear",
+        *(kind.__name__ for kind in KINDS),
         "1x1 plane",
-        "relu True",
-        "relu False",
         "low",
         "high",
         "T past 16",
         "G past 8",
         "T past 4",
     }
-    wanted |= {
-        "pixels past T",
-        "k 1",
-        "k 3",
-        "k 5",
-        "stride 1",
-        "stride 2",
-        "K = 1",
-        "empty filter",
-        "empty layer",
-        "all -128",
-    }
-    wanted |= {"residual stride 1", "residual stride 2", *(f"padding {p}" for p in range(5))}
+    wanted |= {"pixels past T", "K = 1", "empty filter", "empty layer", "all -128"}
+    wanted |= {f"k {k}" for k in (1, 2, 3, 5, 7, 10, 11)} | {f"stride {n}" for n in (1, 2, 3, 4)}
+    wanted |= {"residual stride 1", "residual stride 2", "groups 1", "groups C", "groups n"}
+    wanted |= {f"dilation {n}" for n in (1, 2, 3)} | {f"own padding {p}" for p in range(1, 11)}
+    wanted |= {f"equal padding {p}" for p in range(5)} | {f"pad {sign}" for sign in (-1, 0, 1)}
+    wanted |= {f"window {k}" for k in (1, 2, 3, 5)} | {f"pool stride {n}" for n in (1, 2, 3)}
+    wanted |= {f"zero {sign}" for sign in (-1, 0, 1)} | {"low True", "low False", "high True", "high False"}
+    wanted |= {"sources 1", "sources 2", "zeros True", "zeros False"}
     assert wanted <= met, wanted - met
 
 
 def test_partial_sums_of_every_pass_add_up_to_the_sums() -> None:
     """A trace holds the running sum after each row; the last rows of a tile's passes add up to the
-    reference's sums.
+    reference's sums. Of a maximum, they are maxima.
     """
     network, images, image = program(CONFIGS["4x2"], 3, "tight")
     machine = loaded(image, images)
@@ -162,7 +180,9 @@ def test_partial_sums_of_every_pass_add_up_to_the_sums() -> None:
     records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers)])
     for number, (name, layer) in enumerate(zip(image.layers, run.layers, strict=True)):
         place = image.placements[name]
-        total = np.zeros((BATCH, place.shape[0], place.channel_words * place.size), dtype=np.int64)
+        join = np.maximum if records.mode[number, 0] == MAXIMUM else np.add
+        begin = -128 if join is np.maximum else 0
+        total = np.full((BATCH, place.shape[0], place.channel_words * place.size), begin, dtype=np.int64)
         for p in layer.partial_sums:
             first = p.chunk * int(records.chunk_words[number, 0]) * place.size
             n = slice(first, first + p.rows.shape[3])
@@ -174,8 +194,8 @@ def test_partial_sums_of_every_pass_add_up_to_the_sums() -> None:
                         for c in range(place.shape[0])
                         if (place.bank[c], place.base[c]) == (filters.bank[entry], filters.base[entry])
                     )
-                    total[:, channel, n] += p.rows[-1, :, column]
-        seen = total[..., [[place.pixel(y, x) for x in range(place.shape[2])] for y in range(place.shape[1])]]
+                    total[:, channel, n] = join(total[:, channel, n], p.rows[-1, :, column])
+        seen = total[..., place.addresses()]
         np.testing.assert_array_equal(seen, sums[name], err_msg=name)
 
 
@@ -213,7 +233,7 @@ def test_a_layer_costs_its_passes_and_little_more(config: ArrayConfig) -> None:
 def small_network() -> Network:
     requant = Requant(np.zeros(4, dtype=np.int64), np.full(4, 40000), np.full(4, 24))
     weight = np.arange(-18, 18).reshape(4, 1, 3, 3)
-    return Network("small", (1, 6, 6), (Conv("a", INPUT, weight, requant, padding=1),))
+    return Network("small", (1, 6, 6), (Conv("a", INPUT, weight, requant, padding=around(1)),))
 
 
 @pytest.mark.parametrize(
@@ -283,8 +303,8 @@ def test_two_strides_on_one_tensor_that_meet_again_are_refused() -> None:
     three = np.ones((1, 1, 3, 3), dtype=np.int64)
     shortcut = Residual("half", np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
     layers = (
-        Conv("half", INPUT, one, requant, stride=2),
-        Conv("also_half", INPUT, three, requant, padding=0, residual=None),
+        Conv("half", INPUT, one, requant, stride=(2, 2)),
+        Conv("also_half", INPUT, three, requant),
         Conv("meet", "also_half", one, requant, residual=shortcut),
     )
     network = Network("fork", (1, 4, 4), layers)

@@ -755,7 +755,7 @@ def wide(value: int, inputs: int, requant: Requant | None = None) -> Network:
     weight[1] -= rng.integers(0, 2, weight[1].shape)
     shift = np.array([0, 0])
     plain = Requant(bias=np.array([0, 0]), multiplier=np.array([1, 1]), shift=shift)
-    return Network("wide", (inputs, 5, 5), (Conv("c", INPUT, weight, requant or plain, padding=0),))
+    return Network("wide", (inputs, 5, 5), (Conv("c", INPUT, weight, requant or plain),))
 
 
 def test_sums_that_float32_cannot_hold() -> None:
@@ -835,7 +835,7 @@ def test_inexact_convolution_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_pool_and_shift_zero_in_integers() -> None:
-    requant = Requant(np.array([3, -5]), np.array([1, 65535]), np.array([0, 47]), relu=False)
+    requant = Requant(np.array([3, -5]), np.array([1, 65535]), np.array([0, 47]))
     network = Network("pool", (2, 3, 3), (GlobalPool("pool", INPUT, requant),))
     images: npt.NDArray[np.int8] = np.random.default_rng(0).integers(-128, 128, (9, 2, 3, 3)).astype(np.int8)
     np.testing.assert_array_equal(tensors_int8(network, images)["pool"], evaluate(network, images)["pool"])

@@ -303,7 +303,7 @@ def test_bad_float_networks_are_refused() -> None:
     good = FloatConv("c", INPUT, np.zeros((2, 1, 3, 3)), np.zeros(2))
     for bad, message in [
         (replace(good, source="x"), "source 'x' is not an earlier tensor"),
-        (replace(good, padding=3), "padding is 3, must be in 0..2"),
+        (replace(good, padding=3), "padding at the top is 3, must be in 0..2"),
         (replace(good, bias=np.zeros(3)), r"bias has shape \(3,\), needs \(2,\)"),
         (replace(good, weight=np.zeros((2, 2, 3, 3))), "needs 4 dimensions and 1 inputs"),
         (replace(good, weight=np.full((2, 1, 3, 3), np.nan)), "weight holds a value that is not finite"),

@@ -21,6 +21,7 @@ from pymodel.network.integer import (
     Network,
     Requant,
     Residual,
+    around,
 )
 from pymodel.network.reference import evaluate, evaluate_sums, requantise
 
@@ -38,7 +39,7 @@ def random_requant(rng: np.random.Generator, filters: int, relu: bool = False) -
         bias=rng.integers(-5000, 5000, filters),
         multiplier=rng.integers(2**15, 2**16, filters),
         shift=rng.integers(18, 26, filters),
-        relu=relu,
+        low=0 if relu else -128,
     )
 
 
@@ -63,7 +64,7 @@ def test_conv_equals_torch(k: int, stride: int, padding: int) -> None:
         network = Network(
             "t",
             (channels, rows, columns),
-            (Conv("c", INPUT, weight, random_requant(rng, filters), stride, padding),),
+            (Conv("c", INPUT, weight, random_requant(rng, filters), (stride, stride), around(padding)),),
         )
         images = random_int8(rng, batch, channels, rows, columns)
         tensors, sums = evaluate_sums(network, images)
@@ -80,10 +81,12 @@ def test_conv_equals_torch(k: int, stride: int, padding: int) -> None:
 def test_residual_equals_torch(stride: int, size: tuple[int, int]) -> None:
     rng = np.random.default_rng([stride, *size])
     channel = np.array([2, -1, 0, 0, 1])
-    residual = Residual(INPUT, channel, weight=np.array([1, 99, -300, 127, 2032]), stride=stride)
+    residual = Residual(INPUT, channel, weight=np.array([1, 99, -300, 127, 2032]), stride=(stride, stride))
     weight = random_int8(rng, 5, 3, 3, 3)
     network = Network(
-        "t", (3, *size), (Conv("c", INPUT, weight, random_requant(rng, 5), stride, 1, residual),)
+        "t",
+        (3, *size),
+        (Conv("c", INPUT, weight, random_requant(rng, 5), (stride, stride), around(1), residual),),
     )
     images = random_int8(rng, 4, 3, *size)
     expected = torch.nn.functional.conv2d(in_torch(images), in_torch(weight), stride=stride, padding=1)
@@ -114,7 +117,9 @@ def test_pool_and_linear_equal_torch(size: tuple[int, int]) -> None:
 
 def test_layers_are_chained_by_name() -> None:
     rng = np.random.default_rng(3)
-    first = Conv("a", INPUT, random_int8(rng, 2, 1, 3, 3), random_requant(rng, 2, relu=True), padding=1)
+    first = Conv(
+        "a", INPUT, random_int8(rng, 2, 1, 3, 3), random_requant(rng, 2, relu=True), padding=around(1)
+    )
     second = Conv(
         "b",
         "a",
@@ -138,7 +143,7 @@ INT32 = st.one_of(st.sampled_from([-(2**31), -1, 0, 1, 2**31 - 1]), st.integers(
 def test_requantise_equals_big_integers(
     total: int, bias: int, multiplier: int, shift: int, relu: bool
 ) -> None:
-    requant = Requant(np.array([bias]), np.array([multiplier]), np.array([shift]), relu)
+    requant = Requant(np.array([bias]), np.array([multiplier]), np.array([shift]), low=0 if relu else -128)
     got = requantise(np.full((1, 1, 1, 1), total, dtype=np.int64), requant)
     assert int(got[0, 0, 0, 0]) == python_requantise(total, bias, multiplier, shift, relu)
 

@@ -18,7 +18,12 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatConv, evaluate_float
 from pymodel.network.from_torch import import_torch
-from pymodel.network.integer import Conv, Network, Requant
+from pymodel.network.integer import (
+    Conv,
+    Network,
+    Requant,
+    around,
+)
 from pymodel.network.reference import evaluate
 from pymodel.packing.pack import check
 from pymodel.packing.plan import LayerWeights
@@ -183,9 +188,7 @@ def test_an_empty_layer_takes_no_lane() -> None:
 
 
 def requant(filters: int, rng: np.random.Generator) -> Requant:
-    return Requant(
-        rng.integers(-50, 50, filters), rng.integers(2**15, 2**16, filters), np.full(filters, 24), relu=False
-    )
+    return Requant(rng.integers(-50, 50, filters), rng.integers(2**15, 2**16, filters), np.full(filters, 24))
 
 
 @pytest.mark.parametrize("config", [CONFIGS["16x16"], CONFIGS["8x4"]], ids=lambda c: c.name)
@@ -196,7 +199,14 @@ def test_image_of_both_stages_agrees_with_the_reference(
     rng = np.random.default_rng(5)
     basis = rng.integers(-127, 128, (5, 3, 3)).astype(np.int8)
     coefficients = rng.integers(-127, 128, (20, 35, 1, 1)).astype(np.int8)
-    first = Conv("a.basis", "input", block_diagonal(basis, 7).astype(np.int8), requant(35, rng), stride, 1)
+    first = Conv(
+        "a.basis",
+        "input",
+        block_diagonal(basis, 7).astype(np.int8),
+        requant(35, rng),
+        (stride, stride),
+        around(1),
+    )
     network = Network(
         "penni", (7, 6, 5), (first, Conv("a.coefficients", "a.basis", coefficients, requant(20, rng)))
     )

@@ -15,13 +15,22 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pymodel.compiler.compile import compile_fitted, compile_network
-from pymodel.compiler.layout import input_banks, output_words, residual_banks
+from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.cost.counts import image_cost
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network, Requant, Residual
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    GlobalPool,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    around,
+)
 from pymodel.network.reference import evaluate
 from pymodel.packing.pack import append, check, pack, refill, unpack
 from pymodel.packing.permute import natural
@@ -375,7 +384,7 @@ def network(seed: int, config: ArrayConfig) -> Network:
             rng.integers(-1000, 1000, filters),
             np.full(filters, 40_000),
             np.full(filters, 22 + int(np.log2(inputs) / 2)),
-            relu=True,
+            low=0,
         )
 
     def weight(*shape: int) -> Array:
@@ -385,9 +394,16 @@ def network(seed: int, config: ArrayConfig) -> Network:
         "small",
         (3, 6, 7),
         (
-            Conv("c1", INPUT, weight(t, 3, 3, 3), requant(t, 27), padding=1),
-            Conv("c2", "c1", weight(t + 3, t, 3, 3), requant(t + 3, 9 * t), stride=2, padding=1),
-            Conv("c3", "c2", weight(t + 3, t + 3, 3, 3), requant(t + 3, 9 * t), padding=1, residual=residual),
+            Conv("c1", INPUT, weight(t, 3, 3, 3), requant(t, 27), padding=around(1)),
+            Conv("c2", "c1", weight(t + 3, t, 3, 3), requant(t + 3, 9 * t), stride=(2, 2), padding=around(1)),
+            Conv(
+                "c3",
+                "c2",
+                weight(t + 3, t + 3, 3, 3),
+                requant(t + 3, 9 * t),
+                padding=around(1),
+                residual=residual,
+            ),
             GlobalPool(
                 "pool", "c3", Requant(np.zeros(t + 3, int), np.full(t + 3, 40_000), np.full(t + 3, 18))
             ),
@@ -478,7 +494,7 @@ def test_permuted_channels_and_groups_change_nothing(name: str) -> None:
     moved_first = replace(
         first,
         weight=first.weight[order],
-        requant=Requant(q.bias[order], q.multiplier[order], q.shift[order], q.relu),
+        requant=Requant(q.bias[order], q.multiplier[order], q.shift[order], q.zero, q.low, q.high),
     )
     moved = Network(
         "moved",
@@ -510,14 +526,14 @@ def test_a_split_of_the_inputs_adds_up(name: str) -> None:
     filters, channels = config.size + 3, 7
     whole = rng.integers(-1, 2, (filters, channels * 9))
     # the sum itself
-    same = Requant(np.zeros(filters, int), np.full(filters, 2**15), np.full(filters, 15), relu=False)
+    same = Requant(np.zeros(filters, int), np.full(filters, 2**15), np.full(filters, 15))
     images = rng.integers(-1, 2, (2, channels, 5, 6)).astype(np.int8)
 
     def outputs(weight: Array, plans: dict[str, LayerPlan] | None) -> Array:
         net = Network(
             "one",
             (channels, 5, 6),
-            (Conv("conv", INPUT, weight.reshape(filters, channels, 3, 3), same, padding=1),),
+            (Conv("conv", INPUT, weight.reshape(filters, channels, 3, 3), same, padding=around(1)),),
         )
         assert_machine_agrees(net, compile_fitted(net, config, plans=plans), images)
         found: Array = evaluate(net, images)["conv"].astype(int)
@@ -526,7 +542,7 @@ def test_a_split_of_the_inputs_adds_up(name: str) -> None:
     blank = Network(
         "one",
         (channels, 5, 6),
-        (Conv("conv", INPUT, whole.reshape(filters, channels, 3, 3), same, padding=1),),
+        (Conv("conv", INPUT, whole.reshape(filters, channels, 3, 3), same, padding=around(1)),),
     )
     bank = input_banks(blank, config)["conv"]
     sums, kept = [], np.zeros_like(whole)

@@ -17,7 +17,13 @@ from pymodel.compiler.compile import compile_network
 from pymodel.cost.counts import image_cost
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.network.integer import INPUT, Conv, Network, Requant
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    Network,
+    Requant,
+    around,
+)
 from pymodel.packing.pack import check
 from pymodel.packing.plan import LayerWeights, compression, saliency_kept
 from pymodel.schemes.tetris import Tetris, TetrisPass, _exchange, most_salient_blocks
@@ -253,7 +259,7 @@ def test_cycles_in_passes_are_proportional_to_density(ratio: float) -> None:
             source,
             np.clip(weight, 1, 127),
             Requant(np.zeros(filters, int), np.full(filters, 40_000), np.full(filters, 24)),
-            padding=1,
+            padding=around(1),
         )
 
     whole = Network("two", (8, 10, 10), (conv("a", INPUT, 16, 8), conv("b", "a", 24, 16)))
