@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pymodel.machine.config import CONFIGS
+from pymodel.machine.memory import TABLE_WORDS
 from tb.common.bugs import Bug, Edit, load_bugs, plant
 
 # Depths that are not powers of two: the address bits of a memory can name addresses that the memory does not
@@ -27,6 +28,7 @@ CONFIG = replace(
     tap_depth=701,
     edge_depth=91,
     filter_depth=333,
+    tables=2,
 )
 
 
@@ -75,6 +77,7 @@ DEPTHS = {
     "TAP": CONFIG.tap_depth,
     "EDGE": CONFIG.edge_depth,
     "FILTER": CONFIG.filter_depth,
+    "ACTIVATION": TABLE_WORDS * CONFIG.tables,
 }  # in the order of their destinations
 OUT_RECORD = 2  # the network's program has two layers before it
 
@@ -114,6 +117,7 @@ STIMULI = {
     "unchecked_feature_read": spoiled(Spoil("GROUP", None, "base", CONFIG.feature_depth - 3)),
     "unchecked_feature_write": spoiled(Spoil("FILTER", 0, "base", CONFIG.feature_depth - 1)),
     "unchecked_feature_write_bank": spoiled(Spoil("FILTER", 0, "bank", CONFIG.group)),
+    "unchecked_activation_table": spoiled(Spoil("FILTER", 0, "table", CONFIG.tables + 1)),
     # first word and count of an OUT record
     "unchecked_out_end": spoiled(
         Spoil("PROGRAM", OUT_RECORD, "phases", CONFIG.feature_depth - 1),
