@@ -20,6 +20,7 @@ BENCHES = {
     "joint": ("pymodel.bench.joint", "run"),
     "xor": ("pymodel.bench.xor", "run"),
     "speed": ("pymodel.bench.speed", "run"),
+    "windows": ("pymodel.bench.windows", "run"),
 }
 # Those that measure on the weights of a file, if one is given.
 WEIGHED = ("packing", "joint", "speed")

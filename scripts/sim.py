@@ -15,7 +15,6 @@ from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.slot_rows import FORMATS
 from pymodel.schemes import SCHEMES
-from pymodel.zoo.systems import SYSTEMS
 from scripts.command import (
     SWITCH,
     THERE,
@@ -31,7 +30,7 @@ from scripts.command import (
 from scripts.show import rows_table, summary_table
 from tb.flow import prepare, runner, simulators
 from tb.flow.blocks import BLOCKS
-from tb.flow.simulate import SYSTEMS_TEST, is_table, simulate, together
+from tb.flow.simulate import SEVERAL, is_table, simulate, together
 from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
@@ -73,14 +72,14 @@ def main(
             raise TatamiError(f"{name}: test '{spec.name}' takes none")
     simulator(sim)
     source = prepare.Source(weights, data, xor=format == "xor", exact=bool(images))
-    systems = spec.name == SYSTEMS_TEST
+    several = SEVERAL.get(spec.name)
     with working(on) as progress:
         done = [
             simulate(one, array, sim, seed, count, waves, source, progress)
-            for one in ([TESTS[name] for name in SYSTEMS] if systems else [spec])
+            for one in ([TESTS[name] for name in several.tests] if several else [spec])
         ]
-    summary = together(done, spec.name) if systems else done[0].summary
-    for name, rows in (summary if systems else done[0].outcome.result).items():
+    summary = together(done, spec.name) if several else done[0].summary
+    for name, rows in (summary if several else done[0].outcome.result).items():
         if is_table(rows):
             on.print(rows_table(name, rows))
     on.print(summary_table({name: value for name, value in summary.items() if not is_table(value)}))

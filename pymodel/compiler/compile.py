@@ -31,7 +31,7 @@ from pymodel.packing.pack import (
     no_lanes,
     pack,
     pack_dense,
-    refill,
+    refill_blocks,
 )
 from pymodel.packing.permute import Table, permute
 from pymodel.packing.plan import Plans
@@ -227,7 +227,7 @@ def _planned(layer: Computed, slots: PackedMatrix, matrix: Matrix) -> PackedMatr
     """The layer's weights in the slots that its plan has for them, and a residual's inputs behind them."""
     inputs = slots.inputs
     try:
-        packed = refill(slots, matrix.columns(0, inputs))
+        packed = refill_blocks(slots, [block.before(inputs) for block in matrix.blocks])
     except TatamiError as error:
         raise TatamiError(f"layer '{layer.name}': the plan does not fit: {error}") from None
     return append(packed, matrix.columns(inputs, len(matrix.bank)), matrix.bank[inputs:])

@@ -26,6 +26,7 @@ from pymodel.network.integer import (
     Pair,
     Window,
 )
+from pymodel.packing.pack import Block
 
 # of a layer: GROUP has so many bits for the number of one
 MAX_TAPS = 1 << next(f.bits for f in memories(ArrayConfig("any"))["GROUP"].fields if f.name == "tap")
@@ -40,15 +41,6 @@ class Tap:
     offset: int
     dy: int
     dx: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """Filters int64 [f] and all inputs int64 [k] that they have, with the weights between them, [f, k]."""
-
-    filters: IntArray
-    inputs: IntArray
-    weight: IntArray
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
         case Conv():
             inputs = _Inputs(layer.name, out)
             inputs.add_window(planes[layer.source], layer.window, zeros=layer.pad == 0)
-            blocks = _grouped(layer, out.size)
+            blocks = blocks_of(layer, out.size)
             if layer.residual is not None:
                 r = layer.residual
                 weight = np.where(r.channel < 0, 0, r.weight)
@@ -157,7 +149,8 @@ def _diagonal(weight: IntArray, size: int) -> Iterator[Block]:
         )
 
 
-def _grouped(layer: Conv, size: int) -> list[Block]:
+def blocks_of(layer: Conv, size: int) -> list[Block]:
+    """The blocks of a convolution's matrix, without a residual, for tiles of `size` filters."""
     filters = len(layer.weight)
     return list(
         _diagonal(layer.weight.reshape(layer.groups, filters // layer.groups, -1).astype(np.int64), size)

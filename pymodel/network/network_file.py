@@ -23,7 +23,17 @@ from pydantic import ConfigDict, Field, create_model
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, parse_json
 from pymodel.network import integer
-from pymodel.network.integer import IntArray, Layer, Network, Pair, Requant, Requantised, Residual, Weighted
+from pymodel.network.integer import (
+    Conv,
+    IntArray,
+    Layer,
+    Network,
+    Pair,
+    Requant,
+    Requantised,
+    Residual,
+    Weighted,
+)
 from pymodel.packing.plan import LayerPlan
 
 FORMAT, VERSION = "tatami-network", 3
@@ -244,14 +254,15 @@ def _kept(header: Header, meta: dict[str, Any], arrays: Arrays) -> StoredNetwork
         header.network.input_shape,
         tuple(_layer(n, layer, arrays) for n, layer in enumerate(header.network.layers, 1)),
     )
-    plans = {name: _plan(name, plan, arrays) for name, plan in header.plans.items()}
+    groups = {layer.name: layer.groups for layer in network.layers if isinstance(layer, Conv)}
+    plans = {name: _plan(name, plan, arrays, groups.get(name, 1)) for name, plan in header.plans.items()}
     return StoredNetwork(network, arrays["images"], arrays["labels"], meta, plans)
 
 
-def _plan(name: str, plan: PackedHeader | MaskHeader, arrays: Arrays) -> LayerPlan:
+def _plan(name: str, plan: PackedHeader | MaskHeader, arrays: Arrays, groups: int) -> LayerPlan:
     parts = _unflatten(plan.model_dump(exclude_unset=True), f"{name}.plan", arrays)
     try:
-        return LayerPlan.from_arrays(parts)
+        return LayerPlan.from_arrays(parts, groups)
     except (IndexError, ValueError, TypeError) as error:  # arrays whose shapes do not fit together
         raise TatamiError(f"plan of '{name}': {' '.join(str(error).split())}") from None
 

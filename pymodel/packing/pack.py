@@ -21,6 +21,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.packing.permute import Array, Permutation, check_matrix, lane_bound
 
 __all__ = [
+    "Block",
     "PackedMatrix",
     "Tile",
     "append",
@@ -32,6 +33,8 @@ __all__ = [
     "pack",
     "pack_dense",
     "refill",
+    "refill_blocks",
+    "slotted",
     "split_digits",
     "unpack",
 ]
@@ -109,6 +112,22 @@ class PackedMatrix:
     def compression(self) -> float:
         """Weights of the dense matrix per slot (infinite for no slots)."""
         return self.filters * self.inputs / self.slots if self.slots else float("inf")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Filters int64 [f] and all inputs int64 [k], ascending, that they have, with the weights between them,
+    [f, k].
+    """
+
+    filters: Array
+    inputs: Array
+    weight: Array
+
+    def before(self, last: int) -> Block:
+        """The block without inputs from number `last` on."""
+        count = int(np.searchsorted(self.inputs, last))
+        return Block(self.filters, self.inputs[:count], self.weight[:, :count])
 
 
 def split_digits(weight: Array) -> Array:
@@ -197,20 +216,43 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
         raise TatamiError(
             f"refill: weight has shape {weight.shape}, must be ({packed.filters}, {packed.inputs})"
         )
+    return refill_blocks(packed, [Block(np.arange(packed.filters), np.arange(packed.inputs), weight)])
+
+
+def refill_blocks(packed: PackedMatrix, blocks: Sequence[Block]) -> PackedMatrix:
+    """As `refill`, with a matrix of which only the blocks are held. Every filter is in one block, and the
+    filters of a tile are in the same.
+    """
+    of_filter = np.zeros(packed.filters, np.int64)
+    row = np.zeros(packed.filters, np.int64)
+    for number, block in enumerate(blocks):
+        of_filter[block.filters], row[block.filters] = number, np.arange(len(block.filters))
     tiles = []
     for tile in packed.tiles:
+        block = blocks[of_filter[tile.filters[0]]]
         member = packed.groups[tile.lanes[:, None], tile.select]
+        column = np.searchsorted(block.inputs, member).clip(0, max(0, len(block.inputs) - 1))
         position = 0 if tile.position is None else tile.position
-        parts = _parts(weight, 8 if tile.position is None else DIGIT_BITS)
-        value = np.where(tile.weight != 0, parts[tile.filters[None, :], member, position], 0).astype(np.int8)
+        parts = _parts(block.weight, 8 if tile.position is None else DIGIT_BITS)
+        value = np.where(tile.weight != 0, parts[row[tile.filters][None, :], column, position], 0)
+        value = value.astype(np.int8)
         kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
         tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))
     filled = PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
-    lost = unpack(filled, *weight.shape) != weight
-    if lost.any():
-        f, k = np.argwhere(lost)[0]
-        slot = "slot for each of its digits" if packed.digits else "slot"
-        raise TatamiError(f"refill: filter {f}, input {k} is {weight[f, k]}, but has no {slot}")
+    place, held = _weights(filled, packed.filters, packed.inputs)
+    for block in blocks:
+        rows, columns = np.nonzero(block.weight)
+        wanted = block.filters[rows] * packed.inputs + block.inputs[columns]
+        found = np.searchsorted(place, wanted).clip(0, max(0, len(place) - 1))
+        there = place[found] == wanted if len(place) else np.zeros(len(wanted), bool)
+        lost = np.flatnonzero(~there)
+        if not len(lost):
+            lost = np.flatnonzero(held[found] != block.weight[rows, columns])
+        if len(lost):
+            f, k = block.filters[rows[lost[0]]], block.inputs[columns[lost[0]]]
+            slot = "slot for each of its digits" if packed.digits else "slot"
+            value = block.weight[rows[lost[0]], columns[lost[0]]]
+            raise TatamiError(f"refill: filter {f}, input {k} is {value}, but has no {slot}")
     return filled
 
 
@@ -281,7 +323,24 @@ def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
     Raises `TatamiError` if two slots hold the same weight, or if a slot lies outside the matrix or selects no
     input.
     """
-    weight = np.zeros((filters, inputs, 2), np.int16)
+    weight = np.zeros(filters * inputs, np.int8)
+    cell, value = _weights(packed, filters, inputs)
+    weight[cell] = value
+    return weight.reshape(filters, inputs)
+
+
+def slotted(packed: PackedMatrix) -> Array:
+    """The weights that have a slot, as places `filter * inputs + input` in the matrix, ascending. Errors as
+    in `unpack`.
+    """
+    return _weights(packed, packed.filters, packed.inputs)[0]
+
+
+def _weights(packed: PackedMatrix, filters: int, inputs: int) -> tuple[Array, Array]:
+    """The weights that slots hold, as places `filter * inputs + input` in the matrix, ascending, and values.
+    Errors as in `unpack`.
+    """
+    cells, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int16)]
     for index, tile in enumerate(packed.tiles):
         lane, column = np.nonzero(tile.weight)
         row = tile.filters[column]
@@ -298,19 +357,26 @@ def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
                     f"packed tile {index}: a slot of lane {lane[wrong][0]} has {name} {value[wrong][0]}, must"
                     f" be in 0..{limit - 1}"
                 )
-        cell, slots = np.unique((row * inputs + member) * 2 + part, return_counts=True)
-        doubled = (slots > 1) | (weight.reshape(-1)[cell] != 0)
-        if doubled.any():
-            f, k = divmod(int(cell[doubled][0]) // 2, inputs)
-            raise TatamiError(f"packed tile {index}: filter {f} has two slots for input {k}")
-        weight[row, member, part] = tile.weight[lane, column]
-    whole = weight[:, :, 0] + (weight[:, :, 1] << DIGIT_BITS)
+        cells.append((row * inputs + member) * 2 + part)
+        values.append(tile.weight[lane, column].astype(np.int16) << DIGIT_BITS * part)
+    cell, held = np.concatenate(cells), np.concatenate(values)
+    order = np.argsort(cell, kind="stable")
+    cell, held = cell[order], held[order]
+    twice = np.flatnonzero(cell[1:] == cell[:-1])
+    if len(twice):
+        f, k = divmod(int(cell[twice[0]]) // 2, inputs)
+        index = max(i for i, mine in enumerate(cells[1:]) if (mine == cell[twice[0]]).any())
+        raise TatamiError(f"packed tile {index}: filter {f} has two slots for input {k}")
+    # the digits of a weight lie next to each other
+    place, first = np.unique(cell // 2, return_index=True)
+    whole = np.add.reduceat(held, first) if len(held) else held
     if whole.size and whole.min() < -128:
-        f, k = np.argwhere(whole < -128)[0]
+        f, k = divmod(int(place[whole < -128][0]), inputs)
         raise TatamiError(
-            f"packed: the digits of filter {f}, input {k} are those of {whole[f, k]}, must be at least -128"
+            f"packed: the digits of filter {f}, input {k} are those of {whole[whole < -128][0]}, must be at"
+            " least -128"
         )
-    return whole.astype(np.int8)
+    return place, whole.astype(np.int8)
 
 
 def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits: int = 8) -> None:
@@ -344,7 +410,7 @@ def check(packed: PackedMatrix, size: int, group: int, bank: Array, weight_bits:
         named[tile.lanes] = True
     if not named.all():
         raise TatamiError(f"packed groups: group {np.flatnonzero(~named)[0]} is named by no lane")
-    unpack(packed, packed.filters, inputs)
+    _weights(packed, packed.filters, inputs)
 
 
 def _parts(weight: Array, weight_bits: int) -> Array:

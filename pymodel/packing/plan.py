@@ -24,7 +24,7 @@ import numpy.typing as npt
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.planes import ceil_div
-from pymodel.packing.pack import WEIGHT_BITS, PackedMatrix, Tile, unpack
+from pymodel.packing.pack import WEIGHT_BITS, PackedMatrix, Tile, slotted
 from pymodel.packing.permute import Array
 
 Mask = npt.NDArray[np.bool_]
@@ -117,6 +117,7 @@ class LayerPlan:
     """`mask` bool [F, K]: the weights that stay. `packed`: the slots that hold them, each with the
     placeholder weight 1.
 
+    Of a convolution in groups the mask is [F, K of a group], and `packed` has the inputs of all groups.
     `packed` is None if the plan is not for the array (unstructured pruning, the bound). The compiler then
     packs the remaining weights without loss.
     """
@@ -125,9 +126,15 @@ class LayerPlan:
     packed: PackedMatrix | None
 
     @staticmethod
-    def of(packed: PackedMatrix) -> LayerPlan:
-        """The plan that keeps the weights which have a slot."""
-        return LayerPlan(unpack(packed, packed.filters, packed.inputs) != 0, packed)
+    def of(packed: PackedMatrix, groups: int = 1) -> LayerPlan:
+        """The plan that keeps the weights which have a slot. With `groups`, the mask has the inputs of each
+        filter's own group alone: [F, K / groups].
+        """
+        filters, own = packed.filters, packed.inputs // groups
+        row, column = np.divmod(slotted(packed), packed.inputs)
+        mask = np.zeros((filters, own), dtype=bool)
+        mask[row, column - row // (filters // groups) * own] = True
+        return LayerPlan(mask, packed)
 
     def within(self, own: Mask) -> LayerPlan:
         """The plan without slots in places that hold no weight: `own` as in `LayerWeights`. Its lanes
@@ -161,11 +168,12 @@ class LayerPlan:
         }
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, Any]) -> LayerPlan:
+    def from_arrays(arrays: Mapping[str, Any], groups: int = 1) -> LayerPlan:
+        """The plan of a layer of so many groups."""
         if "mask" in arrays:
             return LayerPlan(arrays["mask"], None)
         tiles = tuple(Tile(**tile) for tile in arrays["tiles"].values())
-        return LayerPlan.of(PackedMatrix(arrays["groups"], tiles, arrays["size"], arrays["inputs"]))
+        return LayerPlan.of(PackedMatrix(arrays["groups"], tiles, arrays["size"], arrays["inputs"]), groups)
 
     @property
     def slots(self) -> int:

@@ -28,6 +28,8 @@ from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.schemes import LayerPlan, array_for, get_scheme
 from pymodel.training.one_shot import prune_once
 from pymodel.zoo import cifar, systems
+from pymodel.zoo.architectures import ARCHITECTURES
+from pymodel.zoo.pruned import ZOO, random_architecture
 from pymodel.zoo.random_resnet import SHAPE, random_resnet
 from pymodel.zoo.systems import SYSTEMS
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
@@ -35,6 +37,7 @@ from tb.flow import runner
 
 FOLDER = runner.BUILD / "networks"
 
+ZOO_SCHEME = "tight_cycle"
 RESNET, BLOCKS, SCHEME, RATIO = "resnet20", 3, "tight_pass", 14.13
 CALIBRATED = 256  # images for the scales: of the training set, or drawn
 
@@ -63,11 +66,12 @@ class Source:
 def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
     """The network `name` of a test, with `images` images, compiled for `config`'s array.
 
-    One of `SYSTEMS`: the digits network as it is kept, in an array with slots as its scheme needs them.
-    `file`: what `weights` names, a network.npz of `make compress`. `resnet20`: such a file, or a state_dict
-    pruned in one shot, on images of `data`; without both random weights on random images, drawn from `seed`.
-    The meta data of what is kept for the test also has `dense`, the network with nothing skipped, and
-    `plain`, the image without an XOR decoder. Raises `TatamiError` for files that are missing or do not fit.
+    `zoo_...`: one of `ARCHITECTURES`, drawn from `seed`. One of `SYSTEMS`: the digits network as it is kept,
+    in an array with slots as its scheme needs them. `file`: what `weights` names, a network.npz of `make
+    compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of `data`; without both
+    random weights on random images, drawn from `seed`. The meta data of what is kept for the test also has
+    `dense`, the network with nothing skipped, and `plain`, the image without an XOR decoder. Raises
+    `TatamiError` for files that are missing or do not fit.
     """
     found = _network(name, config, seed, images, source)
     if name in SYSTEMS:
@@ -93,6 +97,12 @@ def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Sou
         if weights is not None or data is not None:
             raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
         return systems.load(name)
+    if name.startswith(ZOO):
+        if weights is not None or data is not None:
+            raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
+        architecture = name.removeprefix(ZOO)
+        ratio = ARCHITECTURES[architecture].ratio
+        return random_architecture(architecture, ZOO_SCHEME, ratio, config, images, seed)
     if name == RESNET:
         return _resnet(config, seed, images, weights, data)
     if data is not None:

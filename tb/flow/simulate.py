@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pymodel.machine.config import ArrayConfig
+from pymodel.zoo.architectures import ARCHITECTURES
+from pymodel.zoo.pruned import ZOO
+from pymodel.zoo.systems import SYSTEMS
 from tb.common.settings import Options
 from tb.flow import failure, prepare, runner
 from tb.flow.replay import Replay, replay
@@ -22,9 +25,8 @@ MEASURED = (
     "dense_cycles",
     "accuracy",
 )
-SYSTEMS_TEST = "systems"
 # The columns of `systems`, and what they are in the result of a run.
-COMPARED = {
+SYSTEMS_COLUMNS = {
     "scheme": "scheme",
     "config": "config",
     "accuracy": "accuracy",
@@ -38,6 +40,34 @@ COMPARED = {
     "stalls": "stall_cycles",
     "decoder": "decoder_stall_cycles",
     "mismatches": "mismatches",
+}
+ZOO_COLUMNS = {
+    "MMACs": "mega_macs",
+    "weights": "weights",
+    "lanes": "lanes",
+    "cycles": "cycles",
+    "predicted": "predicted_cycles",
+    "of_bound": "cycles_over_bound",
+    "speedup": "speedup_over_dense",
+    "images_s": "images_per_s",
+    "mismatches": "mismatches",
+    "compared": "compared_bytes",
+    "wall_s": "wall_s",
+}
+
+
+@dataclass(frozen=True)
+class Several:
+    """A test that is several: their names, what the table calls one, and its columns."""
+
+    tests: tuple[str, ...]
+    one: str
+    columns: Mapping[str, str]
+
+
+SEVERAL = {
+    "systems": Several(tuple(SYSTEMS), "system", SYSTEMS_COLUMNS),
+    "zoo": Several(tuple(ZOO + name for name in ARCHITECTURES), "network", ZOO_COLUMNS),
 }
 MESSAGE_LINES = 20
 
@@ -102,7 +132,7 @@ def simulate(
 
 
 def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
-    """A summary of several runs, with a row for each: `systems`."""
+    """A summary of several runs, with a row for each; `name` is one of `SEVERAL`."""
     first = done[0].summary
     head = {
         "test": name,
@@ -114,15 +144,19 @@ def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:
         key: sum(each.summary[key] or 0 for each in done)
         for key in ("images", "compared_bytes", "mismatches", "cycles", "predicted_cycles")
     }
+    several = SEVERAL[name]
     rows = [
-        {"system": each.summary["test"], **{title: each.summary.get(key) for title, key in COMPARED.items()}}
+        {
+            several.one: each.summary["test"],
+            **{title: each.summary.get(key) for title, key in several.columns.items()},
+        }
         for each in done
     ]
     return {
         **head,
         **added,
         "wall_s": round(sum(each.outcome.wall_s for each in done), 2),
-        SYSTEMS_TEST: rows,
+        name: rows,
     }
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from pymodel.machine.errors import TatamiError
+from pymodel.zoo.architectures import ARCHITECTURES
+from pymodel.zoo.pruned import ZOO
 from pymodel.zoo.systems import SYSTEMS
 from tb.common.settings import Options, Parameter
 from tb.flow.blocks import BLOCKS, Block
@@ -92,6 +94,14 @@ def system_test(name: str) -> TestSpec:
     return TestSpec(name, NETWORK_MODULE, what, 20, 1, 100, network=name, regress=0, icarus_regress=0)
 
 
+def zoo_test(name: str) -> TestSpec:
+    """A random network of a public architecture."""
+    found = ARCHITECTURES[name]
+    what = f"{found.summary}, random weights, pruned {found.ratio:g}x: every output plane of every layer"
+    network = ZOO + name
+    return TestSpec(network, NETWORK_MODULE, what, 1, 1, 4, network=network, regress=0, icarus_regress=0)
+
+
 TESTS = {
     t.name: t
     for t in (
@@ -172,6 +182,18 @@ TESTS = {
             icarus_regress=0,
         ),
         *(system_test(name) for name in SYSTEMS),
+        *(zoo_test(name) for name in ARCHITECTURES),
+        TestSpec(
+            "zoo",
+            NETWORK_MODULE,
+            "all of zoo_...: each of these, in one table",
+            images=1,
+            icarus_images=1,
+            max_images=4,
+            network="zoo",
+            regress=0,
+            icarus_regress=0,
+        ),
         TestSpec(
             "systems",
             NETWORK_MODULE,

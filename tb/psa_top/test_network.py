@@ -13,6 +13,7 @@ import numpy as np
 from pymodel.cost.counts import fewest_cycles, image_cost
 from pymodel.machine.image import Image
 from pymodel.network import network_file
+from pymodel.network.integer import Weighted
 from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
@@ -20,6 +21,8 @@ from tb.common.seeding import numpy_rng
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.plain.check import Expected, Outcome, expect, output_of, run_image
 from tb.plain.host import Host
+
+CLOCK = 1e8  # Hz, for images a second
 
 
 @cocotb.test()
@@ -79,9 +82,17 @@ def figures(
     lanes = sum(row["lanes"] for row in rows if row["weights"])
     compression = dense["lanes"] / lanes
     fewest = fewest_cycles(weighted, lanes, config.size)
+    macs = sum(
+        layer.weight.size * int(np.prod(data.network.shapes[layer.name][1:]))
+        for layer in data.network.layers
+        if isinstance(layer, Weighted)
+    )
     return {
         "network": data.network.name,
         "scheme": image.scheme,
+        "mega_macs": round(macs / 1e6, 2),
+        "weights": sum(row["weights"] for row in rows),
+        "lanes": lanes,
         "images": outcome.images,
         "compared_bytes": outcome.compared_bytes,
         "mismatches": outcome.mismatches,
@@ -89,6 +100,7 @@ def figures(
         "predicted_cycles": outcome.predicted_cycles,
         "stall_cycles": outcome.stall_cycles,
         "dense_cycles": dense["cycles"] * outcome.images,
+        "images_per_s": round(CLOCK / cycles, 1),
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),

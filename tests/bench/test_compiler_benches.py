@@ -13,7 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from pymodel.bench import joint, packing, speed, weights, xor
+from pymodel.bench import joint, packing, speed, weights, windows, xor
+from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import bench as command
 
@@ -50,6 +51,19 @@ def test_packing(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert status == (0 if figures["passed"] else 1)
     monkeypatch.setattr(packing, "TARGETS", {"layer": 1.01, "tile": 1.01})
     assert command.main(["--bench=packing", f"--weights={file}"]) == 1
+
+
+def test_windows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command.main(["--bench=windows"]) == 0
+    rows = {row["layer"]: row for row in last_line(capsys)["rows"]}
+    assert (rows["depthwise 3 x 3"]["busy"], rows["depthwise 3 x 3"]["dense_busy"]) == (9 / 16, 1 / 16)
+    assert (rows["maximum 2 x 2, stride 2"]["lanes"], rows["maximum 3 x 3, stride 2"]["passes"]) == (4, 1)
+    # fewer banks than columns: a lane has half of the channels of a tile
+    monkeypatch.setattr(windows, "CONFIGS", {"16x16": CONFIGS["16x8"]})
+    assert command.main(["--bench=windows"]) == 1
+    rows = {row["layer"]: row for row in last_line(capsys)["rows"]}
+    assert rows["depthwise 3 x 3"]["busy"] == round(9 / 32, 4)
+    assert not rows["depthwise 3 x 3"]["reached"]
 
 
 def test_joint(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from scripts import sim as sim_script
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
 from tb.flow import runner
 from tb.flow.prepare import Source, prepare
+from tb.flow.simulate import SEVERAL, Simulated, together
 from tb.flow.testlist import TESTS
 from tests.support import assert_refused
 
@@ -147,6 +148,28 @@ def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert result["cycles_over_bound"] <= 1.1
     assert 0 < result["speedup_over_compression"] < result["most_speedup_over_compression"]
     assert result["accuracy"] is None  # noise has no labels
+
+
+def test_a_u_net(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Maxima, upsampling and concat in a network of twenty layers: `make sim TEST=zoo_unet`."""
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=zoo_unet", "--config=8x4"])
+    assert sim_script.main() == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert (result["mismatches"], result["images"]) == (0, 1)
+    assert result["cycles"] == result["predicted_cycles"]
+    assert result["matrix_compression"] >= 13.9  # the first layer keeps its weights
+    assert result["speedup_over_dense"] > 10
+
+
+def test_several_networks_make_one_table() -> None:
+    """`zoo` has a row for each of its tests."""
+    assert SEVERAL["zoo"].tests == tuple(name for name in TESTS if name.startswith("zoo_"))
+    summary = dict.fromkeys(SEVERAL["zoo"].columns.values(), 1) | {"sim": "icarus", "seed": 1, "images": 1}
+    outcome = runner.RunResult(True, "", Path(), {}, 0.5, None)
+    done = [Simulated(outcome, summary | {"test": name}, None, None) for name in SEVERAL["zoo"].tests]
+    table = together(done, "zoo")
+    assert [row["network"] for row in table["zoo"]] == list(SEVERAL["zoo"].tests)
+    assert (table["passed"], table["cycles"]) == (True, len(done))
 
 
 def test_all_systems_in_one_table(

@@ -1,0 +1,125 @@
+"""The weights of a network as schemes see them, and the plans that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.compiler.lower import blocks_of
+from pymodel.compiler.planes import input_banks, output_words, residual_banks
+from pymodel.machine.config import ArrayConfig
+from pymodel.network.integer import Conv, Network, Weighted
+from pymodel.packing.pack import Block, join
+from pymodel.packing.plan import LayerPlan, LayerWeights, Plans, Scheme
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A layer's weights, one `LayerWeights` for each block of its matrix. Only a convolution in groups has
+    more than one: a scheme sees the inputs of its own groups, and no zeros between them but for those of
+    groups that share a tile.
+    """
+
+    blocks: tuple[Block, ...]
+    weights: tuple[LayerWeights, ...]
+    inputs: int
+    groups: int
+
+    def plan(self, plans: Plans) -> LayerPlan:
+        """The layer's plan, of plans that have those of its parts."""
+        if self.groups == 1:
+            return plans[self.weights[0].name]
+        packed = [plans[one.name].packed for one in self.weights]
+        found = [one for one in packed if one is not None]
+        if len(found) < len(packed):  # not for the array: the masks alone
+            return LayerPlan(self._own([plans[one.name].mask for one in self.weights]), None)
+        blocks = self.blocks
+        whole = join(found, [b.filters for b in blocks], [b.inputs for b in blocks], self.inputs)
+        return LayerPlan.of(whole, self.groups)
+
+    def _own(self, masks: list[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+        """The masks of all blocks, [F, inputs of a group]."""
+        each = self.inputs // self.groups
+        rows = []
+        for mask in masks:
+            some = mask.shape[1] // each
+            parts = mask.reshape(some, -1, some, each)
+            rows.append(parts[np.arange(some), :, np.arange(some)].reshape(-1, each))
+        return np.concatenate(rows)
+
+
+def parts_of(
+    network: Network,
+    config: ArrayConfig,
+    layers: Collection[str],
+    saliency: Mapping[str, npt.NDArray[np.floating]] | None = None,
+) -> dict[str, Parts]:
+    """The named layers of a network with weights. `saliency` is [F, inputs of a group] by layer; without it,
+    squared weights.
+    """
+    banks, residuals = input_banks(network, config), residual_banks(network, config)
+    words = output_words(network, config)
+    found = {}
+    for layer in network.layers:
+        if not isinstance(layer, Weighted) or layer.name not in layers:
+            continue
+        name, groups = layer.name, layer.groups if isinstance(layer, Conv) else 1
+        matrix = layer.weight.reshape(len(layer.weight), -1)
+        worth = np.square(matrix, dtype=np.float64) if saliency is None else saliency[name]
+        residual = residuals.get(name)
+        if groups == 1:
+            every = Block(np.arange(len(matrix)), np.arange(matrix.shape[1]), matrix)
+            whole = LayerWeights(name, matrix, banks[name], worth, residual, words[name])
+            found[name] = Parts((every,), (whole,), matrix.shape[1], 1)
+            continue
+        assert isinstance(layer, Conv)
+        blocks = blocks_of(layer, config.size)
+        weights = []
+        for number, block in enumerate(blocks):
+            own = _own(len(matrix) // groups, matrix.shape[1], block)
+            spread = np.zeros(own.shape)
+            spread[own] = worth[block.filters].reshape(-1)
+            weights.append(
+                LayerWeights(
+                    f"{name}, block {number}",
+                    block.weight,
+                    banks[name][block.inputs],
+                    spread,
+                    None if residual is None else residual[block.filters],
+                    words[name],
+                    own,
+                )
+            )
+        found[name] = Parts(tuple(blocks), tuple(weights), matrix.shape[1] * groups, groups)
+    return found
+
+
+def _own(filters: int, inputs: int, block: Block) -> npt.NDArray[np.bool_]:
+    """Where weights of a block are, [f, k]: groups have so many filters and inputs."""
+    same: npt.NDArray[np.bool_] = block.filters[:, None] // filters == block.inputs // inputs
+    return same
+
+
+def plan_network(
+    network: Network,
+    scheme: Scheme,
+    ratio: float,
+    config: ArrayConfig,
+    rng: np.random.Generator,
+    keep: Collection[str] = (),
+) -> dict[str, LayerPlan]:
+    """Plans by magnitude for all layers with weights but those in `keep`."""
+    named = [layer.name for layer in network.layers if isinstance(layer, Weighted) and layer.name not in keep]
+    parts = parts_of(network, config, named)
+    plans = scheme.plan([one for part in parts.values() for one in part.weights], ratio, config, rng)
+    found = {}
+    for name, part in parts.items():
+        own = {
+            one.name: plans[one.name] if one.own is None else plans[one.name].within(one.own)
+            for one in part.weights
+        }
+        found[name] = part.plan(own)
+    return found

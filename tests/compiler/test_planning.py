@@ -1,0 +1,136 @@
+"""Convolutions in groups as schemes see them: their own inputs only, block by block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pymodel.compiler.compile import clip_weights, compile_fitted
+from pymodel.compiler.planning import parts_of, plan_network
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
+from pymodel.network import network_file
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    Gather,
+    Layer,
+    Linear,
+    Network,
+    Requant,
+    Residual,
+    around,
+)
+from pymodel.schemes import SCHEMES, array_for, get_scheme
+from pymodel.schemes.tight_subword import project
+from tests.support import assert_agrees
+
+SMALL = CONFIGS["8x4"]
+GROUPED = tuple(name for name, scheme in SCHEMES.items() if scheme.stages == 1)
+
+
+def network(rng: np.random.Generator) -> Network:
+    """Depthwise, groups smaller and larger than a tile, one with a residual, behind a concat."""
+
+    def weight(*shape: int) -> np.ndarray:
+        return rng.integers(-127, 128, shape)
+
+    def requant(filters: int) -> Requant:
+        return Requant(np.zeros(filters, int), np.full(filters, 20_000), np.full(filters, 23))
+
+    return Network(
+        "grouped",
+        (12, 6, 5),
+        (
+            Conv("depthwise", INPUT, weight(12, 1, 3, 3), requant(12), padding=around(1), groups=12),
+            Gather.concat("both", ("depthwise", INPUT), (12, 12)),
+            Conv("small", "both", weight(16, 6, 3, 3), requant(16), padding=around(1), groups=4),
+            Conv(
+                "large",
+                "small",
+                weight(36, 8, 3, 3),
+                requant(36),
+                padding=around(1),
+                groups=2,
+                residual=Residual(INPUT, np.arange(36) % 13 - 1, np.full(36, 50)),
+            ),
+            Conv("whole", "large", weight(9, 36, 1, 1), requant(9)),
+            Linear("fc", "whole", weight(5, 270), requant(5)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_every_scheme_plans_groups_and_the_machine_agrees(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    scheme = get_scheme(name)
+    config = array_for(scheme, SMALL)
+    whole = clip_weights(network(rng), config)
+    plans = plan_network(whole, scheme, 2.0 if scheme.prunes else 1.0, config, rng, keep=("fc",))
+    assert set(plans) == {"depthwise", "small", "large", "whole"}
+    layers: list[Layer] = []
+    for layer in whole.layers:
+        if isinstance(layer, Conv):
+            plan, matrix = plans[layer.name], layer.weight.reshape(len(layer.weight), -1)
+            assert plan.mask.shape == matrix.shape
+            kept = matrix * plan.mask
+            if plan.packed is not None and plan.packed.digits:
+                kept = own_part(project(plan.packed, spread(layer)), layer)
+            layers.append(replace(layer, weight=kept.reshape(layer.weight.shape).astype(np.int8)))
+        else:
+            layers.append(layer)
+    pruned = Network("grouped", whole.input_shape, tuple(layers))
+    images = rng.integers(-128, 128, (2, *whole.input_shape)).astype(np.int8)
+    file = tmp_path / "network.npz"
+    network_file.save(network_file.StoredNetwork(pruned, images, np.zeros(0, np.uint8), {}, plans), file)
+    again = network_file.load(file)
+    for layer_name, plan in plans.items():
+        np.testing.assert_array_equal(again.plans[layer_name].mask, plan.mask)
+    assert_agrees(again.network, compile_fitted(again.network, config, plans=again.plans), images)
+
+
+def places(layer: Conv) -> np.ndarray:
+    """The input of the whole layer that each weight [F, K of a group] belongs to."""
+    own = layer.weight[0].size
+    group = np.arange(len(layer.weight)) // (len(layer.weight) // layer.groups)
+    return group[:, None] * own + np.arange(own)
+
+
+def spread(layer: Conv) -> np.ndarray:
+    """The layer's matrix with the zeros between its groups, [F, K]."""
+    whole = np.zeros((len(layer.weight), layer.groups * layer.weight[0].size), np.int64)
+    np.put_along_axis(whole, places(layer), layer.weight.reshape(len(layer.weight), -1), axis=1)
+    return whole
+
+
+def own_part(whole: np.ndarray, layer: Conv) -> np.ndarray:
+    """The inverse of `spread`."""
+    return np.take_along_axis(whole, places(layer), axis=1)
+
+
+def test_a_part_has_the_inputs_of_its_groups_alone() -> None:
+    whole = network(np.random.default_rng(4))
+    parts = parts_of(whole, SMALL, ("depthwise", "small", "large", "whole"))
+    shapes = {name: [one.weight.shape for one in part.weights] for name, part in parts.items()}
+    assert shapes == {
+        "depthwise": [(8, 72), (4, 36)],
+        "small": [(8, 108), (8, 108)],
+        "large": [(18, 72), (18, 72)],
+        "whole": [(9, 36)],
+    }
+    for name, part in parts.items():
+        layer = next(one for one in whole.layers if one.name == name)
+        assert isinstance(layer, Conv)
+        assert sum(one.weights for one in part.weights) == layer.weight.size
+    assert parts["large"].weights[0].residual is not None
+
+
+def test_a_plan_without_the_slot_of_a_weight_is_refused() -> None:
+    rng = np.random.default_rng(5)
+    whole = network(rng)
+    plans = plan_network(whole, get_scheme("tight_joint"), 2.0, SMALL, rng)
+    with pytest.raises(TatamiError, match=r"layer 'depthwise': the plan does not fit: refill: filter \d+"):
+        compile_fitted(whole, SMALL, plans=plans)
