@@ -95,6 +95,12 @@ def compile_network(
     are slower and give the same.
     """
     pack_layer = _packing(packing)
+    needed = activation_tables(network)
+    if needed > config.tables:
+        raise CapacityError(
+            f"network '{network.name}' does not fit: it has {needed} activation tables, config"
+            f" '{config.name}' has {config.tables}"
+        )
     rng = np.random.default_rng(seed)
     tensors = _tensors(network, config)
     places = tensors.places
@@ -165,6 +171,12 @@ def _tensors(network: Network, config: ArrayConfig) -> Tensors:
     return tensors
 
 
+def activation_tables(network: Network) -> int:
+    """The number of different activation tables that a network needs."""
+    requants = (layer.requant for layer in network.layers if isinstance(layer, Requantised))
+    return len({q.table.astype(np.int8).tobytes() for q in requants if q.table is not None})
+
+
 def requant_of(layer: Computed, filters: int) -> Requant:
     """What is done to the layer's sums."""
     return layer.requant if isinstance(layer, Requantised) else Requant.none(filters)
@@ -203,14 +215,17 @@ def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Ima
     """As `compile_network`, for a machine of `config`'s array whose memories are as deep as the network
     needs, the next power of two.
 
-    No memory is shallower than `config` has it; `acc_words`, which bounds a chunk, stays.
+    No memory is shallower than `config` has it; `acc_words`, which bounds a chunk, stays. There are as many
+    activation tables as the network needs.
     """
+    config = replace(config, tables=max(config.tables, activation_tables(network)))
     options = {"chunk_words": config.acc_words} | options
     image = compile_network(network, _deep(config), **options)
     need = {f"{s.memory.lower()}_depth": s.address + len(s.words) for s in image.sections} | {
         "acc_words": config.acc_words
     }
     need["lane_depth"] = max(need["lane_depth"], need.pop("slot_depth"))
+    need.pop("activation_depth", None)
     need["feature_depth"] = bank_words(image.placements, guard_words(network, config.size))
     fitted: dict[str, Any] = {
         name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()

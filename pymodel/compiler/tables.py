@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from pymodel.compiler.layout import IntArray
 from pymodel.compiler.lower import Matrix, Tap
@@ -34,6 +35,7 @@ class Tables:
         self.tap: list[list[int]] = []
         self.edge: list[IntArray] = []
         self.filter: list[list[int]] = []
+        self.activation: list[IntArray] = []
         self._edges_seen: dict[bytes, int] = {}
         self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
 
@@ -92,12 +94,23 @@ class Tables:
 
     def _add_filters(self, tile: Tile, requant: Requant, out: Placement) -> None:
         """Appends the T words of FILTER of a tile; columns without a filter write nothing."""
+        table = [self._add_activation(requant.table)] if self.config.tables else []
         for f in tile.filters:
             numbers = [int(requant.bias[f]), int(requant.multiplier[f]), int(requant.shift[f])]
             limits = [requant.zero, requant.low, requant.high]
-            table = [0] if self.config.tables else []
             self.filter.append([*numbers, *limits, 1, out.bank[f], out.base[f], *table])
         self.filter += [[0] * len(self.filter[0])] * (self.config.size - len(tile.filters))
+
+    def _add_activation(self, table: npt.NDArray[np.integer] | None) -> int:
+        """The number of an activation table, which is appended unless it is there already; 0 for none."""
+        if table is None:
+            return 0
+        values = np.roll(table.astype(np.int64), -128)  # the memory has those for 0 first
+        for number, known in enumerate(self.activation, 1):
+            if (known == values).all():
+                return number
+        self.activation.append(values)
+        return len(self.activation)
 
     def _add_groups(self, matrix: Matrix, packed: PackedMatrix) -> int:
         """Appends the layer's groups; returns the number of the first."""
@@ -157,5 +170,7 @@ class Tables:
             "EDGE": np.concatenate(self.edge),
             "FILTER": flat(self.filter),
         }
+        if self.activation:
+            contents["ACTIVATION"] = np.concatenate(self.activation)[:, None, None]
         contents["PROGRAM"] = set_gaps(self.config, contents)
         return tuple(Section(name, 0, words) for name, words in contents.items() if name in specs)

@@ -69,6 +69,7 @@ class LayerCost:
     filter_reads: int
     tile_reads: int
     program_reads: int
+    activation_reads: int
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def section_bytes(words: int, width: int) -> int:
 @dataclass
 class _Tiles:
     """Sums over the tiles of a layer: lanes with an input, slots that hold a weight, passes, valid members of
-    the lanes' groups, filters that are written.
+    the lanes' groups, filters that are written and, of these, looked up in an activation table.
     """
 
     lanes: int = 0
@@ -215,6 +216,7 @@ class _Tiles:
     passes: int = 0
     members: int = 0
     written: int = 0
+    looked_up: int = 0
 
 
 def _layer_cost(image: Image, name: str, record: Layer, table: dict[str, Words]) -> LayerCost:
@@ -259,6 +261,7 @@ def _layer_cost(image: Image, name: str, record: Layer, table: dict[str, Words])
         filter_reads=record.tiles * words * t,
         tile_reads=cycles,
         program_reads=1,
+        activation_reads=found.looked_up * words * t,
     )
 
 
@@ -282,7 +285,10 @@ def _count_tiles(config: ArrayConfig, record: Layer, table: dict[str, Words], wh
         found.slots += int(np.count_nonzero(columns("SLOT", stored.rows).weight))
         found.passes += len(groups) // config.size
         found.members += int(valid.sum())
-        found.written += int(np.count_nonzero(columns("FILTER", table["FILTER"][filters]).write))
+        entries = columns("FILTER", table["FILTER"][filters])
+        found.written += int(np.count_nonzero(entries.write))
+        if config.tables:
+            found.looked_up += int(np.count_nonzero(entries.write * entries.table))
     return found
 
 

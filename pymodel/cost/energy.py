@@ -99,7 +99,7 @@ class Energy:
 
     `mac`: multiplications and the additions to partial sums and accumulators; `array`: the registers of the
     PEs; `requantise`: its multiplication and additions; `slots`, `banks`, `accumulators`: these memories;
-    `tables`: LANE, GROUP, TAP, EDGE, FILTER, TILE and PROGRAM; `streams`: DRAM.
+    `tables`: LANE, GROUP, TAP, EDGE, FILTER, TILE, PROGRAM and ACTIVATION; `streams`: DRAM.
     """
 
     mac: float = 0.0
@@ -162,6 +162,8 @@ def layer_energy(
         "TILE": layer.tile_reads,
         "PROGRAM": layer.program_reads,
     }
+    if config.tables:
+        tables["ACTIVATION"] = layer.activation_reads
     return Energy(
         mac=(
             pj["multiply_int8"] * layer.macs

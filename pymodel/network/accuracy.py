@@ -160,7 +160,10 @@ def _requantise(total: torch.Tensor, requant: Requant) -> torch.Tensor:
     total *= _column(multiplier)
     total += _column(rounding)
     total *= _column(2.0**-shift)
-    return total.floor_().add_(requant.zero).clamp_(requant.low, requant.high).float()
+    clamped = total.floor_().add_(requant.zero).clamp_(requant.low, requant.high)
+    if requant.table is not None:
+        clamped = torch.from_numpy(requant.table.astype(np.int64))[clamped.long() + 128]
+    return clamped.float()
 
 
 def _column(values: npt.NDArray[np.generic]) -> torch.Tensor:

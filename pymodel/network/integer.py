@@ -3,7 +3,7 @@
 All tensors are int8 maps `[channel, row, column]`; weights are int8, biases int32. A layer that computes
 ends in the requantisation `clamp(((sum + bias) * multiplier + 2**(shift-1) >> shift) + zero, low, high)` with
 one multiplier and shift per filter (TensorFlow Lite, single rounding; Jacob et al., arXiv 1712.05877). With
-ReLU `low` is `zero`.
+ReLU `low` is `zero`. Any other activation is a table of what each value becomes.
 
 The other layers only name pixels that are there already, in another order: their tensors take no cycle and
 no memory.
@@ -37,6 +37,7 @@ MAX_RESIDUAL = 16 * 127  # of an integer weight: it takes slots of 127 at most
 
 LOWEST, HIGHEST = -128, 127  # of a pixel
 MAX_KERNEL, MAX_STRIDE = 11, 4
+TABLE = 256  # values of a pixel
 NOTHING: Sides = (0, 0, 0, 0)
 
 
@@ -49,7 +50,8 @@ def around(pixels: int) -> Sides:
 class Requant:
     """Per-filter requantisation. `bias` int32 [F], `multiplier` 0..65535 [F], `shift` 0..47 [F].
 
-    `zero` is added behind the shift, and `low` and `high` are the clamps, all in -128..127.
+    `zero` is added behind the shift, and `low` and `high` are the clamps, all in -128..127. `table` int
+    [256], if given, is an activation: value v becomes `table[v + 128]`.
     """
 
     bias: IntArray
@@ -58,6 +60,7 @@ class Requant:
     zero: int = 0
     low: int = LOWEST
     high: int = HIGHEST
+    table: IntArray | None = None
 
     @staticmethod
     def none(filters: int) -> Requant:
@@ -512,6 +515,14 @@ def _check_requant(where: str, requant: Requant, filters: int) -> None:
             raise TatamiError(f"{where}: requant {name} must hold integers in {low}..{high}")
     for name in ("zero", "low", "high"):
         _check_pixel(where, f"requant {name}", getattr(requant, name))
+    table = requant.table
+    if table is not None:
+        if table.shape != (TABLE,) or not np.issubdtype(table.dtype, np.integer):
+            raise TatamiError(
+                f"{where}: requant table is {table.dtype} {table.shape}, must be integers ({TABLE},)"
+            )
+        if table.min() < LOWEST or table.max() > HIGHEST:
+            raise TatamiError(f"{where}: requant table must hold integers in {LOWEST}..{HIGHEST}")
     if requant.low > requant.high:
         raise TatamiError(f"{where}: requant low is {requant.low}, must be at most high, {requant.high}")
 

@@ -63,7 +63,7 @@ def _layer_header(kind: type[Layer]) -> type[Fields]:
         if hints[part.name] not in (IntArray, Requant)
     }
     if Requant in hints.values():
-        scalars |= dict.fromkeys(LIMITS, (int, ...))
+        scalars |= dict.fromkeys(LIMITS, (int, ...)) | {"table": (bool, False)}
     return create_model(f"{kind.__name__}Header", __base__=Fields, kind=(str, ...), **scalars)
 
 
@@ -337,6 +337,9 @@ def _describe(layer: Layer, arrays: Arrays) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": type(layer).__name__}
     if isinstance(layer, Requantised):
         described |= {part: getattr(layer.requant, part) for part in LIMITS}
+        if layer.requant.table is not None:
+            described["table"] = True
+            arrays[f"{layer.name}.table"] = layer.requant.table
         for part in REQUANT:
             arrays[f"{layer.name}.{part}"] = getattr(layer.requant, part)
     for part in _parts(type(layer)):
@@ -362,7 +365,8 @@ def _layer(number: int, described: dict[str, Any], arrays: Arrays) -> Layer:
     if issubclass(KINDS[kind], Requantised):
         bias, multiplier, shift = (arrays[f"{header.name}.{part}"] for part in REQUANT)
         limits = {part: getattr(header, part) for part in LIMITS}
-        parts["requant"] = Requant(bias, multiplier, shift, **limits)
+        table = arrays[f"{header.name}.table"] if header.table else None
+        parts["requant"] = Requant(bias, multiplier, shift, **limits, table=table)
     for part in _parts(KINDS[kind]):
         value: Any = getattr(header, part) if hasattr(header, part) else arrays[f"{header.name}.{part}"]
         if isinstance(value, ResidualHeader):

@@ -201,8 +201,8 @@ def residual_sum(source: Int8Array, residual: Residual) -> Int64Array:
 
 
 def requantise(total: Int64Array, requant: Requant) -> Int8Array:
-    """`clamp((((total + bias) * multiplier + 2**(shift-1)) >> shift) + zero, low, high)`: int64 [B, F, H, W]
-    -> int8 of that shape.
+    """`clamp((((total + bias) * multiplier + 2**(shift-1)) >> shift) + zero, low, high)`, and what the table
+    has for it, if there is one: int64 [B, F, H, W] -> int8 of that shape.
 
     `total` and `bias` fit int32 and the multiplier 16 bits, so the product has at most 50 bits and int64
     holds it. No rounding term at shift 0.
@@ -213,4 +213,5 @@ def requantise(total: Int64Array, requant: Requant) -> Int8Array:
     )
     rounding = (np.int64(1) << shift) >> 1
     scaled: Int64Array = (((total + bias) * multiplier + rounding) >> shift) + requant.zero
-    return scaled.clip(requant.low, requant.high).astype(np.int8)
+    clamped = scaled.clip(requant.low, requant.high)
+    return (clamped if requant.table is None else requant.table[clamped + 128]).astype(np.int8)

@@ -7,7 +7,7 @@ directions and planes of one pixel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -25,6 +25,7 @@ from pymodel.network.integer import (
     HIGHEST,
     INPUT,
     LOWEST,
+    TABLE,
     Add,
     AveragePool,
     Conv,
@@ -38,6 +39,7 @@ from pymodel.network.integer import (
     Pair,
     Ratio,
     Requant,
+    Requantised,
     Residual,
     Shape,
     SpaceToDepth,
@@ -138,7 +140,19 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     if inputs <= MAX_INPUTS and draft.chance(0.4):
         weight = _random_weight(rng, (int(rng.choice(counts)), inputs))
         draft.add(Linear("fc", source, weight, _random_requant(rng, len(weight), *_spread(weight))))
-    return clip_weights(Network("random", shape, tuple(draft.layers)), config)
+    layers = tuple(_activated(rng, draft.layers, config.tables))
+    return clip_weights(Network("random", shape, layers), config)
+
+
+def _activated(rng: np.random.Generator, layers: Sequence[Layer], tables: int) -> Iterator[Layer]:
+    """The layers, some of them with one of so many activation tables."""
+    drawn = [rng.integers(LOWEST, HIGHEST + 1, TABLE) for _ in range(tables)]
+    for layer in layers:
+        if drawn and isinstance(layer, Requantised) and rng.random() < 0.4:
+            table = drawn[int(rng.integers(tables))]
+            yield replace(layer, requant=replace(layer.requant, table=table))
+        else:
+            yield layer
 
 
 def random_program(

@@ -108,6 +108,19 @@ def one_pixel_more(filters: int = 5) -> Network:
     return Network("small", (3, 3, 3), (Conv("a", INPUT, weight, requant),))
 
 
+def test_looked_up_pixels_are_counted_and_take_energy() -> None:
+    """T = 4: 3 words of 4 pixels of each of 5 filters."""
+    plain = one_pixel_more()
+    (layer,) = plain.layers
+    assert isinstance(layer, Conv)
+    looked_up = replace(layer, requant=replace(layer.requant, table=np.arange(-128, 128)))
+    network = Network("table", plain.input_shape, (looked_up,))
+    costs = [image_cost(compile_network(one, CONFIGS["4x2t"])) for one in (plain, network)]
+    assert [cost.layers[0].activation_reads for cost in costs] == [0, 5 * 3 * 4]
+    without, found = (energy(cost, load_energy()) for cost in costs)
+    assert found.tables > without.tables
+
+
 def test_counts_by_hand() -> None:
     """T = 4, dense: 2 tiles of 3 lanes, a pass each; 9 pixels in 3 words of each plane."""
     image = compile_network(one_pixel_more(), CONFIGS["4x2"], packing="dense")

@@ -5,6 +5,7 @@ machine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,11 @@ from pymodel.network.integer import (
 from tests.support import assert_agrees
 
 SHAPE = (6, 9, 10)
+
+
+# what becomes of -128 to 127
+SIGMOID = np.rint(255 / (1 + np.exp(-np.arange(-128, 128) / 20)) - 128).astype(np.int64)
+LEAKY = np.where(np.arange(-128, 128) < 0, np.arange(-128, 128) // 8, np.arange(-128, 128))
 
 
 def requant(filters: int, inputs: int, zero: int = 0, low: int = -128, high: int = 127) -> Requant:
@@ -112,6 +118,12 @@ NETWORKS: dict[str, Callable[[], tuple[Layer, ...]]] = {
         Conv("c", INPUT, weight(7, 6, 3, 3), requant(7, 54, 30, 30, 90), padding=around(1), pad=-7),
         Conv("d", "c", weight(7, 7, 3, 3), requant(7, 63, -128, -128, 40), padding=around(1), pad=30),
         last("d", 7),
+    ),
+    "activation tables": lambda: (
+        Conv("c", INPUT, weight(7, 6, 3, 3), replace(requant(7, 54), table=SIGMOID), padding=around(1)),
+        Add("a", ("c", "c"), weight(2, 7), replace(requant(7, 2), table=LEAKY)),
+        Conv("d", "a", weight(9, 7, 2, 2), replace(requant(9, 28, 3), table=SIGMOID), stride=(2, 2)),
+        MaxPool("m", "d", (2, 2)),
     ),
     "AveragePool": lambda: (
         AveragePool("a", INPUT, requant(6, 9), (3, 3), (2, 2), around(1), pad=5),
@@ -220,6 +232,18 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Layer, ...]], str]] = {
             last("d", 1),
         ),
         "layer 'd': channel 0 is made of channels of several tensors",
+    ),
+    "activation tables": (
+        lambda: tuple(
+            Add(
+                f"a{n}",
+                (INPUT,),
+                np.ones((1, 6), int),
+                replace(requant(6, 1), table=np.roll(np.arange(-128, 128), n)),
+            )
+            for n in range(16)
+        ),
+        "tables is 16, must be in 0..15",
     ),
     "two layouts": (
         lambda: (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -159,6 +161,14 @@ def test_zero_is_added_behind_the_shift_and_both_clamps_hold() -> None:
     assert seen.reshape(-1).tolist() == expected
 
 
+def test_a_table_comes_behind_the_clamps() -> None:
+    images = np.arange(-128, 128, dtype=np.int64).astype(np.int8).reshape(1, 1, 16, 16)
+    table = np.random.default_rng(9).integers(-128, 128, 256)
+    requant = replace(Requant.none(1), low=-100, high=90, table=table)
+    seen = output(Add("a", (INPUT,), np.array([[1]]), requant), images)
+    assert seen.reshape(-1).tolist() == [table[max(-100, min(90, x)) + 128] for x in range(-128, 128)]
+
+
 ONE = np.ones((6, 6, 3, 3), np.int8)
 REFUSED: dict[str, tuple[Layer, str]] = {
     "kernel 13": (
@@ -205,6 +215,14 @@ REFUSED: dict[str, tuple[Layer, str]] = {
     "clamps": (
         Add("x", (INPUT,), np.ones((1, 6), int), Requant(*(np.ones(6, int),) * 3, low=5, high=4)),
         "requant low is 5, must be at most high, 4",
+    ),
+    "table": (
+        Add("x", (INPUT,), np.ones((1, 6), int), replace(Requant.none(6), table=np.arange(255))),
+        r"requant table is int64 \(255,\), must be integers \(256,\)",
+    ),
+    "values of a table": (
+        Add("x", (INPUT,), np.ones((1, 6), int), replace(Requant.none(6), table=np.arange(256))),
+        r"requant table must hold integers in -128..127",
     ),
     "source": (MaxPool("x", "nowhere", (1, 1)), "source 'nowhere' is not an earlier tensor"),
 }
