@@ -41,14 +41,20 @@ def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:
 
 
 def assert_agrees(network: Network, image: Image, images: np.ndarray, where: str = "") -> None:
-    """Every byte of every tensor that is written, run from the image, is the reference's."""
+    """Every byte of every tensor that is written, run from the image, is the reference's; what the network
+    sends and what the program behind it sends.
+    """
     machine = loaded(image, images)
-    machine.run(image.run_start)
     tensors = evaluate(network, images)
-    for name, place in image.placements.items():
-        np.testing.assert_array_equal(
-            plane_words(machine, image, name), place.to_words(tensors[name]), err_msg=f"{where}layer {name}"
-        )
+    wanted = {name: place.to_words(tensors[name]) for name, place in image.placements.items()}
+    sent = machine.run(image.run_start).packets[0]
+    if image.reuse:
+        machine.load_tensor(image.placements[INPUT], images)
+    for name, words in image.dumped(machine.run(image.dump_start).packets).items():
+        np.testing.assert_array_equal(words, wanted[name], err_msg=f"{where}layer {name}")
+    np.testing.assert_array_equal(
+        sent.reshape(wanted[image.output].shape), wanted[image.output], err_msg=f"{where}what is sent"
+    )
 
 
 def planned_image(

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from pymodel.compiler.layout import IntArray, bank_words, dumps_of, guard_words
+from pymodel.compiler.layout import IntArray, bank_words, dumps_of, feature_use, guard_words
 from pymodel.compiler.lower import Matrix, lower
 from pymodel.compiler.planes import Tensors
 from pymodel.compiler.tables import Tables
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.network.integer import Computed, Network, Requant, Requantised, View, Weighted
+from pymodel.machine.program import Layer as LayerRecord
+from pymodel.network.integer import INPUT, Computed, Network, Requant, Requantised, View, Weighted
 from pymodel.packing.pack import (
     MAX_DIGITS,
     PackedMatrix,
@@ -85,9 +87,13 @@ def compile_network(
     scheme: str | None = None,
     seed: int = 0,
     chunk_words: int | None = None,
+    reuse: bool | None = None,
 ) -> Image:
-    """Compiles `network` for `config`. Every tensor keeps a place of its own, so that all of them can be read
-    afterwards.
+    """Compiles `network` for `config`.
+
+    Every tensor keeps a place of its own, so that all of them can be read afterwards, if the feature memory
+    has the words for that. If not, a tensor's words are used again when its last reader has run; the program
+    that sends every tensor then runs the layers itself. `reuse` decides that in either way.
 
     Layers that `plans` names have the slots of their plan (`pymodel.schemes`), the others are packed as
     `packing` says, by name or itself. `scheme` is the name that the image carries, by default that of the
@@ -102,10 +108,11 @@ def compile_network(
             f" '{config.name}' has {config.tables}"
         )
     rng = np.random.default_rng(seed)
-    tensors = _tensors(network, config)
+    tensors, reuse = _tensors(network, config, reuse)
     places = tensors.places
     tables = Tables(config, min(chunk_words or config.acc_words, config.acc_words))
-    stats = []
+    layers: dict[str, LayerRecord] = {}
+    stats: dict[str, Any] = {"layers": []}
     for layer in network.layers:
         if isinstance(layer, View):
             continue
@@ -120,14 +127,21 @@ def compile_network(
                 matrix, pack_layer if isinstance(layer, Weighted) else PACKINGS["tight"], config, rng
             )
         check(packed, config.size, config.group, matrix.bank, config.weight_bits)
-        tables.add_layer(requant_of(layer, matrix.filters), matrix, packed, places[layer.name])
-        stats.append(_stats(layer, matrix, packed))
+        layers[layer.name] = tables.add_layer(
+            requant_of(layer, matrix.filters), matrix, packed, places[layer.name]
+        )
+        stats["layers"].append(_stats(layer, matrix, packed))
 
     output = network.layers[-1].name
-    dumps = tuple(dump for place in places.values() for dump in dumps_of(place))
-    tables.add_outs(dumps_of(places[output]))
+    dumps = {name: tuple(dumps_of(place)) for name, place in places.items()}
+    tables.add_outs(dumps[output])
     dump_start = len(tables.program)
-    tables.add_outs(dumps)
+    if reuse:
+        use = feature_use(network, places, config)
+        stats["feature"] = {"words": use.words, "bound": use.bound}
+        tables.add_layers_with_outs(dumps[INPUT], ((record, dumps[name]) for name, record in layers.items()))
+    else:
+        tables.add_outs(chain(*dumps.values()))
     try:
         return Image(
             config=config,
@@ -135,12 +149,13 @@ def compile_network(
             scheme=scheme or str(packing),
             sections=tables.sections(),
             placements=places,
-            layers=tuple(layer.name for layer in network.layers if not isinstance(layer, View)),
+            layers=tuple(layers),
             output=output,
             run_start=0,
             dump_start=dump_start,
-            dumps=dumps,
-            stats={"layers": stats},
+            dumps=tuple(chain(*dumps.values())),
+            reuse=reuse,
+            stats=stats,
         )
     except TatamiError as error:
         raise CapacityError(f"network '{network.name}' does not fit: {error}") from None
@@ -154,21 +169,33 @@ def _packing(packing: str | Packing) -> Packing:
     return PACKINGS[packing]
 
 
-def _tensors(network: Network, config: ArrayConfig) -> Tensors:
-    """Where every tensor lies, if the feature banks have the words for them."""
+def _tensors(network: Network, config: ArrayConfig, reuse: bool | None) -> tuple[Tensors, bool]:
+    """Where every tensor lies, if the feature banks have the words for them, and whether words are used again
+    for that.
+    """
     if network.layers and isinstance(network.layers[-1], View):
         raise TatamiError(
             f"network '{network.name}', layer '{network.layers[-1].name}': the last layer only names pixels"
             " of others, must be one that computes"
         )
-    tensors = Tensors(network, config)
-    words = bank_words(tensors.places, guard_words(network, config.size))
-    if words > config.feature_depth:
-        raise CapacityError(
-            f"network '{network.name}' does not fit: FEATURE needs {words} words per bank, "
-            f"config '{config.name}' has {config.feature_depth}"
+    kept = Tensors(network, config)
+    words = bank_words(kept.places, guard_words(network, config.size))
+    if not reuse and words <= config.feature_depth:
+        return kept, False
+    need = f"{words} words per bank"
+    if reuse is not False:
+        found = Tensors(network, config, reuse=True)
+        use = feature_use(network, found.places, config)
+        if use.words <= config.feature_depth:
+            return found, True
+        need = (
+            f"{use.words} words per bank with words used again (at least {use.bound}; {words} with a place"
+            " for every tensor)"
         )
-    return tensors
+    raise CapacityError(
+        f"network '{network.name}' does not fit: FEATURE needs {need}, config '{config.name}' has"
+        f" {config.feature_depth}"
+    )
 
 
 def activation_tables(network: Network) -> int:
@@ -216,7 +243,8 @@ def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Ima
     needs, the next power of two.
 
     No memory is shallower than `config` has it; `acc_words`, which bounds a chunk, stays. There are as many
-    activation tables as the network needs.
+    activation tables as the network needs. Every tensor keeps a place of its own, unless that takes more
+    words than a bank can ever have.
     """
     config = replace(config, tables=max(config.tables, activation_tables(network)))
     options = {"chunk_words": config.acc_words} | options

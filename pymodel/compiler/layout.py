@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
+from pymodel.compiler.lifetime import BEFORE, Block, Span, first_fit, lifetimes
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Dump
@@ -124,6 +126,33 @@ def bank_words(places: Mapping[str, Placement], guard: int) -> int:
     return guard + max(base + place.channel_words for place in places.values() for base in place.base)
 
 
+@dataclass(frozen=True)
+class FeatureUse:
+    """How much of the feature memory a network uses. `words`: of the fullest bank. `bound`: no layout takes
+    fewer. `alive`: the words of all banks that are in use while a layer runs.
+    """
+
+    words: int
+    bound: int
+    alive: dict[str, int]
+
+
+def feature_use(network: Network, places: Mapping[str, Placement], config: ArrayConfig) -> FeatureUse:
+    """How much of the feature memory the network uses where its tensors lie as in `places`.
+
+    The bound: the most words that are in use at once, spread evenly over the banks, and the guard words.
+    """
+    spans, guard = lifetimes(network), guard_words(network, config.size)
+    words = {name: place.shape[0] * place.channel_words for name, place in places.items()}
+
+    def in_use(layer: int) -> int:
+        return sum(words[name] for name, span in spans.items() if span.has(layer))
+
+    most = max(in_use(number) for number in range(BEFORE, len(network.layers) + 1))
+    alive = {layer.name: in_use(n) for n, layer in enumerate(network.layers) if layer.name in places}
+    return FeatureUse(bank_words(places, guard), ceil_div(most, config.group) + 2 * guard, alive)
+
+
 def guard_words(network: Network, size: int) -> int:
     """Words of a bank before the first and after the last plane, for reads that straddle an edge and are
     masked.
@@ -146,20 +175,55 @@ def _reach(layer: Layer, found: Mapping[str, Layout]) -> int:
     return pixels[0] * source.pitch + pixels[1]
 
 
-def place_tensors(network: Network, config: ArrayConfig) -> dict[str, Placement]:
-    """Gives every tensor that is not a `View` its layout, and its planes a bank and a word."""
+def place_tensors(network: Network, config: ArrayConfig, reuse: bool = False) -> dict[str, Placement]:
+    """Gives every tensor that is not a `View` its layout, and its planes a bank and a word. With `reuse` a
+    tensor's words are free for others when its last reader has run; else they are its own to the end.
+
+    The banks are the same either way. The planes that a tensor has in a bank lie behind each other.
+    """
     found = layouts(network, config.size)
+    banks = _banks(network, config)
+    words = {name: found[name].phase[0] * found[name].phase[1] * found[name].words for name in banks}
+    spans = lifetimes(network) if reuse else dict.fromkeys(banks, Span(BEFORE, len(network.layers)))
+    guard = guard_words(network, config.size)
+    begin: dict[str, dict[int, int]] = {name: {} for name in banks}
+    for bank in range(config.group):
+        there = [name for name in banks if bank in banks[name]]
+        blocks = [Block(spans[name], banks[name].count(bank) * words[name]) for name in there]
+        firsts = first_fit(blocks) if reuse else [0, *accumulate(block.words for block in blocks)]
+        for name, first in zip(there, firsts, strict=False):
+            begin[name][bank] = guard + first
+    places: dict[str, Placement] = {}
+    for name, bank_of in banks.items():
+        base = []
+        for bank in bank_of:
+            base.append(begin[name][bank])
+            begin[name][bank] += words[name]
+        layout = found[name]
+        places[name] = Placement(
+            name,
+            layout.shape,
+            config.size,
+            layout.phase,
+            layout.rows,
+            layout.pitch,
+            bank_of,
+            tuple(base),
+        )
+    return places
+
+
+def _banks(network: Network, config: ArrayConfig) -> dict[str, tuple[int, ...]]:
+    """The bank of every channel of each tensor that is not a `View`."""
     views = {layer.name for layer in network.layers if isinstance(layer, View)}
     output = network.layers[-1].name if network.layers else INPUT
     together = _together(network)
-    places: dict[str, Placement] = {}
-    free = [guard_words(network, config.size)] * config.group
+    banks: dict[str, tuple[int, ...]] = {}
     turn = 0
     for name, shape in network.shapes.items():
         if name in views:
             continue
-        layout = found[name]
-        bank, base = [], []
+        bank = []
         chosen: dict[int, int] = {}
         for channel in range(shape[0]):
             block = together.get((name, channel), -1)
@@ -172,19 +236,8 @@ def place_tensors(network: Network, config: ArrayConfig) -> dict[str, Placement]
                 if block >= 0:
                     chosen[block] = b
             bank.append(b)
-            base.append(free[b])
-            free[b] += layout.phase[0] * layout.phase[1] * layout.words
-        places[name] = Placement(
-            name,
-            shape,
-            config.size,
-            layout.phase,
-            layout.rows,
-            layout.pitch,
-            tuple(bank),
-            tuple(base),
-        )
-    return places
+        banks[name] = tuple(bank)
+    return banks
 
 
 def _together(network: Network) -> dict[tuple[str, int], int]:

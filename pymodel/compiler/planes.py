@@ -52,11 +52,13 @@ class Planes:
 
 
 class Tensors:
-    """All tensors of a network: the places of those that are written, and the planes of each."""
+    """All tensors of a network: the places of those that are written, and the planes of each. `reuse` as in
+    `place_tensors`.
+    """
 
-    def __init__(self, network: Network, config: ArrayConfig) -> None:
+    def __init__(self, network: Network, config: ArrayConfig, reuse: bool = False) -> None:
         self.layouts = layouts(network, config.size)
-        self.places = place_tensors(network, config)
+        self.places = place_tensors(network, config, reuse)
         self.planes: dict[str, Planes] = {}
         for name, place in self.places.items():
             self.planes[name] = _stored(place, self.layouts[name])

@@ -21,6 +21,10 @@ from pymodel.network.integer import Pair, Requant
 from pymodel.packing.pack import PackedMatrix, Tile
 
 
+def _outs(dumps: Iterable[Dump]) -> list[Out]:
+    return [Out(dump.bank, dump.base, dump.words) for dump in dumps]
+
+
 class Tables:
     """The growing contents of the memories."""
 
@@ -39,8 +43,12 @@ class Tables:
         self._edges_seen: dict[bytes, int] = {}
         self._taps_seen: dict[tuple[tuple[int, ...], ...], int] = {}
 
-    def add_layer(self, requant: Requant, matrix: Matrix, packed: PackedMatrix, out: Placement) -> None:
-        """Appends a layer: its groups, edges, taps, tiles and filters, and its LAYER record."""
+    def add_layer(
+        self, requant: Requant, matrix: Matrix, packed: PackedMatrix, out: Placement
+    ) -> LayerRecord:
+        """Appends a layer: its groups, edges, taps, tiles and filters, and its LAYER record, which it
+        returns.
+        """
         groups = self._add_groups(matrix, packed)
         edge_base, edge_stride = self._add_edges(matrix.last, out)
         tap_base, tap_stride = self._add_taps(matrix.taps)
@@ -50,25 +58,36 @@ class Tables:
             self._add_filters(tile, requant, out)
         total = out.words * out.phases
         chunks = ceil_div(total, self.chunk_words)
-        self.program.append(
-            LayerRecord(
-                words=out.words,
-                phases=out.phases,
-                chunk_words=ceil_div(total, chunks),
-                edge_base=edge_base,
-                edge_stride=edge_stride,
-                tap_base=tap_base,
-                tap_stride=tap_stride,
-                tile_base=tile_base,
-                tiles=len(packed.tiles),
-                pad=matrix.pad,
-                mode=MAXIMUM if matrix.maximum else SUM,
-            )
+        record = LayerRecord(
+            words=out.words,
+            phases=out.phases,
+            chunk_words=ceil_div(total, chunks),
+            edge_base=edge_base,
+            edge_stride=edge_stride,
+            tap_base=tap_base,
+            tap_stride=tap_stride,
+            tile_base=tile_base,
+            tiles=len(packed.tiles),
+            pad=matrix.pad,
+            mode=MAXIMUM if matrix.maximum else SUM,
         )
+        self.program.append(record)
+        return record
 
     def add_outs(self, dumps: Iterable[Dump]) -> None:
         """Appends a program's end: an OUT for each packet, and END."""
-        self.program += [Out(dump.bank, dump.base, dump.words) for dump in dumps]
+        self.program += _outs(dumps)
+        self.program.append(End())
+
+    def add_layers_with_outs(
+        self, given: Iterable[Dump], layers: Iterable[tuple[LayerRecord, Iterable[Dump]]]
+    ) -> None:
+        """Appends a program: an OUT for each packet that is `given`, then each LAYER with an OUT for each of
+        its packets, and END.
+        """
+        self.program += _outs(given)
+        for record, dumps in layers:
+            self.program += [record, *_outs(dumps)]
         self.program.append(End())
 
     def _add_tile(self, tile: Tile, groups: int) -> None:

@@ -28,10 +28,18 @@ class ProgramError(TatamiError):
         self.run = ProgramRun()
 
 
-class EarlyReadError(TatamiError):
+class UndefinedReadError(TatamiError):
+    """A layer reads a word whose value is not defined (docs/machine.md, "Invariants")."""
+
+
+class EarlyReadError(UndefinedReadError):
     """A layer reads a word that the layer before it has not written yet, because the gap between them is too
-    small. The value that it would read is not defined.
+    small.
     """
+
+
+class OwnReadError(UndefinedReadError):
+    """A layer reads a word that it writes itself."""
 
 
 class Faults:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from pymodel.machine.files import Fields, checked, parse_json
 from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
 from pymodel.machine.names import check_name
 from pymodel.machine.planes import Placement
+from pymodel.machine.program import Out, decode_all
 
 Positive = Annotated[int, Field(ge=1, lt=1 << 32)]
 Address = Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -80,6 +81,7 @@ class NetworkHeader(Fields):
     run_start: Address
     dump_start: Address
     dumps: tuple[DumpHeader, ...]
+    reuse: bool = False  # in the file only where it is true: files from before it stay as they are
     stats: dict[str, Any]
 
 
@@ -97,7 +99,9 @@ class Image:
 
     `layers` names the LAYER records in order. `run_start` and `dump_start` are program addresses. At
     `run_start` is the network, which sends the `output` tensor. At `dump_start` is a program that sends every
-    tensor, in the order of `dumps`.
+    tensor, in the order of `dumps`. It runs after the network. With `reuse` tensors share words, so that
+    after a run most of them are gone; the program at `dump_start` then runs the layers again, needs the input
+    again, and sends each tensor behind its layer.
     """
 
     config: ArrayConfig
@@ -110,6 +114,7 @@ class Image:
     run_start: int
     dump_start: int
     dumps: tuple[Dump, ...]
+    reuse: bool = False
     stats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,6 +156,35 @@ class Image:
             for c in range(place.shape[0])
         ]
 
+    def dump_packets(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Packet]:
+        """Load packets that the program at `dump_start` needs behind a run of the network: the input `name`
+        again, if it is gone.
+        """
+        return self.tensor_packets(name, tensor) if self.reuse else []
+
+    def dumped(self, packets: Sequence[npt.NDArray[np.int8]]) -> dict[str, npt.NDArray[np.int8]]:
+        """The tensors in the packets [..., words, T] of the program at `dump_start`: of each the words
+        [..., C, channel_words, T], in the form of `Placement.to_words`.
+        """
+        sent = {(d.tensor, d.bank): (d.base, words) for d, words in zip(self.dumps, packets, strict=True)}
+        found = {}
+        for name, place in self.placements.items():
+            planes = []
+            for bank, base in zip(place.bank, place.base, strict=True):
+                first, words = sent[name, bank]
+                planes.append(words[..., base - first : base - first + place.channel_words, :])
+            found[name] = np.stack(planes, axis=-3)
+        return found
+
+    def sent_by(self, record: int) -> str | None:
+        """The tensor that the OUT at a program word sends; None if there is no such OUT."""
+        program = decode_all(self.section("PROGRAM").words[: record + 1])
+        if record >= len(program) or not isinstance(program[record], Out):
+            return None
+        if record < self.dump_start:
+            return self.output
+        return self.dumps[sum(isinstance(one, Out) for one in program[self.dump_start : record])].tensor
+
     def bits(self) -> dict[str, int]:
         """The number of stored bits of each memory, with words as wide as the memory."""
         specs = memories(self.config)
@@ -184,6 +218,7 @@ class Image:
                 "run_start": self.run_start,
                 "dump_start": self.dump_start,
                 "dumps": [vars(d) for d in self.dumps],
+                **({"reuse": True} if self.reuse else {}),
                 "stats": self.stats,
             },
         }
@@ -260,6 +295,7 @@ class Image:
             run_start=network.run_start,
             dump_start=network.dump_start,
             dumps=tuple(Dump(**d.model_dump()) for d in network.dumps),
+            reuse=network.reuse,
             stats=network.stats,
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.faults import EarlyReadError, Faults
+from pymodel.machine.faults import EarlyReadError, Faults, OwnReadError
 from pymodel.machine.memory import TABLE_WORDS, columns, outside
 from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
@@ -77,6 +77,7 @@ class LayerExecution:
         self.trace = trace
         # A layer reads only its input. Its own writes must not be visible before it ends.
         self.written = state.features.copy()
+        self.own = state.writes(layer)
         chunks = -(-layer.total // layer.chunk_words)
         self.counts = LayerRun(pc, layer.words, layer.phases, chunks, layer.tiles, 0, 0, 0, 0)
 
@@ -247,7 +248,9 @@ class LayerExecution:
             masked = outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
             seen = np.where(masked, self.layer.pad, self.state.features[:, banks, pixels])
             bundles[..., i * t : (i + 1) * t] = seen * used
-            self._check_early(f, pixels, used & ~masked & (edges.valid == 1), issued)
+            needed = used & ~masked & (edges.valid == 1)
+            self._check_early(f, pixels, needed, issued)
+            self._check_own(f, pixels, needed)
         return bundles
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
@@ -280,6 +283,20 @@ class LayerExecution:
                 f" {cycles[lane]} and written in cycle {self.state.due[bank, at]}; the layer before needs"
                 " a larger gap"
             )
+
+    def _check_own(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
+        """Raises `OwnReadError` if a pixel [lanes, G, T] that is `seen` lies in a word that the layer
+        writes.
+        """
+        t, banks = self.config.size, np.arange(self.config.group)[None, :]
+        near = self.own[banks, pixels[..., 0] // t] | self.own[banks, pixels[..., -1] // t]
+        for lane, bank in np.argwhere(near & seen.any(axis=2)).tolist():
+            at = pixels[lane, bank] // t
+            for wrong in at[seen[lane, bank] & self.own[bank, at]][:1]:
+                raise OwnReadError(
+                    f"word {word} of a layer, lane {lane}: word {wrong} of bank {bank} is read and written by"
+                    " the same layer"
+                )
 
     def _write_back(self, tile: _Tile, sums: Int64Array, keep: Int64Array) -> None:
         """Requantises the sums [B, C, N] and writes the columns that have an output."""

@@ -20,7 +20,7 @@ class Machine(MachineState):
 
     def run(self, start: int = 0, *, trace: bool = False) -> ProgramRun:
         """Runs from a program address to END. Raises `ProgramError` where the hardware would stop,
-        `EarlyReadError` for too small a gap.
+        `UndefinedReadError` for too small a gap and for a layer that reads what it writes.
 
         With `trace`, keeps the bundles and the partial sums of every pass after each row of the array, and
         what was written.

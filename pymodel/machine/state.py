@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import Section, Words, check_section, columns, memories
 from pymodel.machine.planes import Placement
+from pymodel.machine.program import Layer
 from pymodel.machine.slot_rows import Rows, tile_rows
 
 Int8Array = npt.NDArray[np.int8]
@@ -82,6 +83,16 @@ class MachineState:
             for bank, base in zip(place.bank, place.base, strict=True)
         ]
         return np.stack(planes, axis=1)
+
+    def writes(self, layer: Layer) -> npt.NDArray[np.bool_]:
+        """The words [G, depth] that a LAYER record writes, as far as they are inside their bank."""
+        mask = np.zeros((self.config.group, self.config.feature_depth), dtype=bool)
+        for first in columns("TILE", self.memory["TILE"][layer.tile_range, 0]).filter_base.tolist():
+            filters = columns("FILTER", self.memory["FILTER"][first : first + self.config.size, 0])
+            for column in np.flatnonzero((filters.write == 1) & (filters.bank < self.config.group)):
+                base = int(filters.base[column])
+                mask[filters.bank[column], base : base + layer.total] = True
+        return mask
 
     def forget_writes(self) -> None:
         """Marks all words as written. Called before a run."""

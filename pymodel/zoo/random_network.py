@@ -55,7 +55,7 @@ from pymodel.schemes.tight_subword import project
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
 MAX_WINDOW = 800  # inputs of a filter of a convolution
-MIXED = 0.3  # of the programs
+MIXED, REUSED = 0.3, 0.3  # of the programs
 MIX = (
     "dense",
     "unstructured",
@@ -156,13 +156,13 @@ def _activated(rng: np.random.Generator, layers: Sequence[Layer], tables: int) -
 
 
 def random_program(
-    rng: np.random.Generator, config: ArrayConfig, packing: str | None = None
+    rng: np.random.Generator, config: ArrayConfig, packing: str | None = None, reused: float = 0.0
 ) -> tuple[Network, Image]:
     """A random network that fits the machine, and its image under `packing` (a random one by default), in
     long or short chunks.
 
     Without `packing`, some networks have a different compression scheme for each layer. The name of their
-    scheme is then "mixed".
+    scheme is then "mixed". `reused`: the share of networks whose tensors use words again.
     """
     while True:
         network = random_network(rng, config)
@@ -183,6 +183,7 @@ def random_program(
                 scheme=scheme,
                 seed=seed,
                 chunk_words=chunk_words,
+                reuse=bool(np.random.default_rng([seed, 1]).random() < reused),
             )
         except CapacityError:
             continue

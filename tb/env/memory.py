@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.faults import ProgramError
-from pymodel.machine.memory import Section, Words, columns
+from pymodel.machine.memory import Section, Words
 from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, Out, decode
 from pymodel.machine.runs import ProgramRun
@@ -155,21 +155,10 @@ class Memories:
                 record = decode(self.machine.memory["PROGRAM"][address, 0])
                 if not isinstance(record, Layer | Out):
                     break
-                writes = self.writes(record) if isinstance(record, Layer) else None
+                writes = self.machine.writes(record) if isinstance(record, Layer) else None
                 records.append(PlannedRecord(address, record, writes))
             self.plans[start] = records
         return self.plans[start]
-
-    def writes(self, layer: Layer) -> Mask:
-        """The words that a LAYER record writes, as far as they are inside their bank."""
-        mask = np.zeros_like(self.written)
-        tiles = columns("TILE", self.machine.memory["TILE"][layer.tile_range, 0])
-        for first in tiles.filter_base.tolist():
-            filters = columns("FILTER", self.machine.memory["FILTER"][first : first + self.config.size, 0])
-            for column in np.flatnonzero((filters.write == 1) & (filters.bank < self.config.group)):
-                base = int(filters.base[column])
-                mask[filters.bank[column], base : base + layer.total] = True
-        return mask
 
     def abort(self) -> None:
         """The last run was cut off. Each word that it would have changed may or may not have changed."""

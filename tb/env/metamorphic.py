@@ -1,7 +1,8 @@
 """Second images that must give the same planes as the first. They use symmetries of the machine, so no model
 is needed to decide what is right.
 
-Every function derives an image from a compiled image. `Image.placements` always says where the planes lie.
+Every function derives an image from a compiled image in which every tensor has a place of its own.
+`Image.placements` always says where the planes lie.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy.typing as npt
 from pymodel.machine.gaps import with_gaps
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Words, columns
-from pymodel.machine.planes import Placement
 from pymodel.machine.program import Layer, Out, decode, decode_all
 from pymodel.machine.slot_rows import image_rows, store_rows
 
@@ -139,20 +139,5 @@ def split_tiles(image: Image, rng: np.random.Generator) -> Image:
 
 def planes(image: Image, packets: list[bytes]) -> dict[str, npt.NDArray[np.int8]]:
     """The tensors int8 [C, H, W] in the packets of the dump program."""
-    found: dict[str, npt.NDArray[np.int8]] = {}
-    for name, place in image.placements.items():
-        words = np.zeros((place.shape[0], place.channel_words, place.size), np.int8)
-        for dump, data in zip(image.dumps, packets, strict=True):
-            if dump.tensor == name:
-                fill(words, place, dump.bank, dump.base, np.frombuffer(data, np.int8).reshape(-1, place.size))
-        found[name] = place.from_words(words)
-    return found
-
-
-def fill(
-    words: npt.NDArray[np.int8], place: Placement, bank: int, base: int, sent: npt.NDArray[np.int8]
-) -> None:
-    """Puts the words of one bank, sent from word `base` on, into the channels that lie there."""
-    for channel, (b, first) in enumerate(zip(place.bank, place.base, strict=True)):
-        if b == bank:
-            words[channel] = sent[first - base : first - base + place.channel_words]
+    words = [np.frombuffer(data, np.int8).reshape(-1, image.config.size) for data in packets]
+    return {name: image.placements[name].from_words(found) for name, found in image.dumped(words).items()}

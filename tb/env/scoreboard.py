@@ -246,7 +246,10 @@ class Checker(Subscriber):
         """
         address = f"bank {found.bank}, word {found.word}, pixel {found.pixel}"
         if self.image is not None:
+            sent = self.image.sent_by(found.record)  # where tensors share words, the address says too little
             for name, place in self.image.placements.items():
+                if self.image.reuse and name != sent:
+                    continue
                 for channel, (bank, base) in enumerate(zip(place.bank, place.base, strict=True)):
                     if bank == found.bank and base <= found.word < base + place.channel_words:
                         pixel = place.pixel_name((found.word - base) * place.size + found.pixel)

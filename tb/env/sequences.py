@@ -135,6 +135,7 @@ class MachineSequence(uvm_sequence):
         """Loads an input, runs the network, and then the program that sends every tensor."""
         await self.load(image.tensor_packets("input", tensor))
         await self.execute(image.run_start)
+        await self.load(image.dump_packets("input", tensor))
         await self.execute(image.dump_start)
 
     async def dump_banks(self) -> None:

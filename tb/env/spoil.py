@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
-from pymodel.machine.faults import EarlyReadError, ProgramError
+from pymodel.machine.faults import ProgramError, UndefinedReadError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
     BEAT_BITS,
@@ -98,7 +98,8 @@ class Spoiled:
 def bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     """An image with one field changed, for every bound that a program can break, at a random place.
 
-    Some changes break nothing. No change makes a layer read a word that is not written yet.
+    Some changes break nothing. No change makes a layer read a word that is not written yet, or that it writes
+    itself.
     """
     return (case for case in _bad_programs(rng, image) if _defined(image, case))
 
@@ -109,7 +110,7 @@ def _defined(image: Image, case: Spoiled) -> bool:
     machine.load(parse_packet(image.config, p.beats) for p in case.spoil)
     try:
         machine.run(case.start)
-    except EarlyReadError:
+    except UndefinedReadError:
         return False
     except ProgramError:
         pass

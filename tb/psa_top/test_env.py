@@ -22,7 +22,7 @@ from pymodel.machine.model import Machine
 from pymodel.network.integer import Conv, Network
 from pymodel.network.network_file import accuracy
 from pymodel.zoo import digits
-from pymodel.zoo.random_network import random_images, random_network, random_program
+from pymodel.zoo.random_network import REUSED, random_images, random_network, random_program
 from tb.common import settings
 from tb.coverage.observe import STATES
 from tb.coverage.sample import StateTimeline
@@ -84,7 +84,11 @@ def small_program(rng: np.random.Generator, config: EnvConfig, pixels: int = 250
             continue
         try:
             image = compile_network(
-                network, config.array, seed=int(rng.integers(2**31)), chunk_words=int(rng.integers(2, 9))
+                network,
+                config.array,
+                seed=int(rng.integers(2**31)),
+                chunk_words=int(rng.integers(2, 9)),
+                reuse=False,  # some tests run it again without its input
             )
         except CapacityError:
             continue
@@ -103,7 +107,8 @@ class RandomTest(BaseTest):
         if self.config.fault == faults.UNWRITTEN:
             await Unwritten().run(self.env)
         rng = self.config.rng("programs")
-        await BackToBack([random_program(rng, self.config.array) for _ in range(self.PROGRAMS)]).run(self.env)
+        programs = [random_program(rng, self.config.array, reused=REUSED) for _ in range(self.PROGRAMS)]
+        await BackToBack(programs).run(self.env)
 
 
 class CornerTest(BaseTest):
@@ -269,7 +274,7 @@ ORACLES: dict[str, Derive] = {
 
 class MetamorphicTest(BaseTest):
     """Images that must give the same planes: channels and groups permuted, dense with zeros filled in, lanes
-    distributed over more passes, tiles split.
+    distributed over more passes, tiles split, words used again by later layers.
     """
 
     async def stimulus(self) -> None:
@@ -295,6 +300,7 @@ class MetamorphicTest(BaseTest):
                     "dense, zeros filled in": compile_network(
                         network, self.config.array, packing="dense", seed=1
                     ),
+                    "words used again": compile_network(network, self.config.array, seed=1, reuse=True),
                     **{name: derive(image, rng) for name, derive in ORACLES.items()},
                 }
             except TatamiError:

@@ -12,7 +12,7 @@ import pytest
 from pymodel.compiler.compile import compile_fitted
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.faults import EarlyReadError, ProgramError
+from pymodel.machine.faults import EarlyReadError, OwnReadError, ProgramError
 from pymodel.machine.gaps import with_gaps
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
@@ -132,8 +132,10 @@ def shortest(image: Image) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", ["4x2", "8x4"])
-def test_every_gap_is_the_least(name: str, seed: int) -> None:
-    _, image = random_program(np.random.default_rng([23, seed]), CONFIGS[name])
+@pytest.mark.parametrize("reused", [0.0, 1.0])
+def test_every_gap_is_the_least(reused: float, name: str, seed: int) -> None:
+    """Also where a word is written, read, and written again by a later layer."""
+    _, image = random_program(np.random.default_rng([23, seed]), CONFIGS[name], reused=reused)
     shortest(image)
     assert gaps_of(with_gaps(image)) == gaps_of(image)
 
@@ -149,6 +151,27 @@ def test_the_model_refuses_a_gap_that_is_too_small() -> None:
         EarlyReadError, match=r"word \d+ of bank \d+ is read in cycle \d+ and written in cycle \d+"
     ):
         machine.run(image.run_start)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_model_refuses_a_layer_that_reads_what_it_writes(seed: int) -> None:
+    """A filter of each layer is written to where the layer reads."""
+    _, image = random_program(np.random.default_rng([23, seed]), CONFIGS["4x2"])
+    for number, name in enumerate(image.layers):
+        record = decode(image.section("PROGRAM").words[number, 0])
+        assert isinstance(record, Layer)
+        read = access(image, record).reads
+        if not read:
+            continue
+        tile = columns("TILE", image.section("TILE").words[record.tile_base, 0])
+        filters = image.section("FILTER").words.copy()
+        entry = columns("FILTER", filters[int(tile.filter_base), 0])
+        bank, word = max(read)
+        entry.bank[...], entry.base[...] = bank, max(0, word - image.placements[name].channel_words + 1)
+        machine = Machine(image.config)
+        machine.load(image.with_words(FILTER=filters).sections)
+        with pytest.raises(OwnReadError, match=r"word \d+ of bank \d+ is read and written by the same layer"):
+            machine.run(image.run_start)
 
 
 def test_layers_of_the_digits_network_hardly_wait() -> None:
