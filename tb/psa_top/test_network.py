@@ -10,6 +10,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from pymodel.compiler.layout import feature_use
 from pymodel.cost.counts import fewest_cycles, image_cost
 from pymodel.machine.image import Image
 from pymodel.network import network_file
@@ -52,11 +53,13 @@ def figures(
     logits: np.ndarray[Any, np.dtype[np.int8]],
 ) -> dict[str, Any]:
     """Figures for the RESULT line. `bound`: slots over the array's size, times the pixels, over all layers.
+    `words` of a layer: those of the feature memory, in all banks, that are in use while it runs.
 
     Totals are compared with the network before compression, in slots of 8 bits. `dense` of a layer is the
     same layer with nothing skipped, in the slots of this build.
     """
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
+    use = feature_use(data.network, image.placements, config)
     rows, weighted = [], []
     for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
@@ -75,6 +78,7 @@ def figures(
                 "dense": base["cycles"],
                 "speedup": round(base["cycles"] / run.cycles, 2) if whole else None,
                 "compression": round(base["lanes"] / stats["lanes"], 2) if stats["lanes"] and whole else None,
+                "words": use.alive[stats["name"]],
             }
         )
     bound = sum(row["bound"] for row in rows)
@@ -114,6 +118,11 @@ def figures(
         "slot_kbytes": round(image.bits()["SLOT"] / 8192, 2),
         "plain_slot_kbytes": round(data.meta["plain"]["slot_bits"] / 8192, 2),
         "image_kbytes": round(sum(image.bits().values()) / 8192, 2),
+        # words of the fullest bank; no layout takes fewer than the bound
+        "feature_words": use.words,
+        "feature_bound": use.bound,
+        "feature_depth": config.feature_depth,
+        "reuse": image.reuse,
         "bits_per_weight": round(cost.bits_per_weight(dense["weights"]), 3),
         "accuracy": network_file.accuracy(logits, data.labels[: outcome.images])
         if len(data.labels)

@@ -16,11 +16,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from pymodel.compiler.compile import CapacityError, compile_network
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
 from pymodel.network.float import FloatConv, FloatLinear
 from pymodel.network.from_torch import from_torch
+from pymodel.network.integer import INPUT, Conv, Layer, Network, Requant, Residual, around
+from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
 from pymodel.training import train_digits, train_systems
@@ -133,6 +136,46 @@ def test_more_than_256_classes(sim: str, tmp_path: Path) -> None:
     assert outcome.passed, outcome.message
     result = outcome.result
     assert (result["accuracy"], result["mismatches"], result["images"]) == (1.0, 0, 2)
+
+
+def chain(rng: np.random.Generator, layers: int) -> Network:
+    """Layers behind each other, every fifth with what the third before it gave."""
+    found: list[Layer] = []
+    for n in range(layers):
+        side = 3 if n % 5 == 2 else 1
+        requant = Requant(rng.integers(-999, 999, 4), rng.integers(20000, 40000, 4), np.full(4, 22))
+        skip = Residual(f"c{n - 3}", np.arange(4), np.full(4, 90)) if n % 5 == 4 else None
+        found.append(
+            Conv(
+                f"c{n}",
+                f"c{n - 1}" if n else INPUT,
+                rng.integers(-90, 90, (4, 4, side, side)),
+                requant,
+                padding=around(side // 2),
+                residual=skip,
+            )
+        )
+    return Network("chain", (4, 16, 16), tuple(found))
+
+
+def test_a_network_that_fits_only_where_words_are_used_again(sim: str, tmp_path: Path) -> None:
+    """In the memories of the configuration: the sum of its tensors is more than FEATURE has."""
+    rng, config = np.random.default_rng(4), CONFIGS["4x2"]
+    network = chain(rng, 18)
+    with pytest.raises(CapacityError, match=r"FEATURE needs \d+ words per bank, config '4x2' has 2048"):
+        compile_network(network, config, reuse=False)
+    images = rng.integers(-128, 128, (2, *network.input_shape)).astype(np.int8)
+    network_file.save(StoredNetwork(network, images, np.zeros(0, np.uint8), {}, {}), tmp_path / "network.npz")
+    outcome = run("network", sim, config, 2, tmp_path / "network.npz")
+    assert outcome.passed, outcome.message
+    result = outcome.result
+    assert result["reuse"]
+    assert result["feature_depth"] == config.feature_depth
+    assert result["feature_bound"] <= result["feature_words"] <= config.feature_depth
+    assert max(row["words"] for row in result["layers"]) <= config.group * result["feature_words"]
+    assert (result["mismatches"], result["images"]) == (0, 2)
+    assert result["compared_bytes"] == 2 * (4 * 256 * 19 + 4 * 256)  # of every tensor, and what is sent
+    assert result["cycles"] == result["predicted_cycles"]
 
 
 def test_a_whole_resnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
