@@ -78,16 +78,23 @@ class LayerExecution:
         # A layer reads only its input. Its own writes must not be visible before it ends.
         self.written = state.features.copy()
         self.own = state.writes(layer)
+        self.own_read = ""  # the first read of a word of these
         chunks = -(-layer.total // layer.chunk_words)
         self.counts = LayerRun(pc, layer.words, layer.phases, chunks, layer.tiles, 0, 0, 0, 0)
 
     def run(self) -> LayerRun:
-        """Runs all chunks and tiles, and then puts the written words into the memories."""
+        """Runs all chunks and tiles, and then puts the written words into the memories.
+
+        Raises `OwnReadError` if the layer reads a word that it writes, unless the program ends in an error,
+        which is the same whatever was read.
+        """
         layer, counts = self.layer, self.counts
         for chunk, words in enumerate(layer.chunks()):
             for number in range(layer.tiles):
                 self._run_tile(self._tile(chunk, number, words))
         self.faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
+        if self.own_read and self.faults.first is None:
+            raise OwnReadError(self.own_read)
         self.state.features = self.written
         drain = drain_cycles(self.config, layer.gap)
         counts.cycles = RECORD_CYCLES + TILE_CYCLES + counts.run_cycles + drain
@@ -250,7 +257,7 @@ class LayerExecution:
             bundles[..., i * t : (i + 1) * t] = seen * used
             needed = used & ~masked & (edges.valid == 1)
             self._check_early(f, pixels, needed, issued)
-            self._check_own(f, pixels, needed)
+            self._note_own(f, pixels, needed)
         return bundles
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
@@ -270,22 +277,24 @@ class LayerExecution:
 
     def _check_early(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_], issued: int) -> None:
         """Raises `EarlyReadError` if a pixel [lanes, G, T] that is `seen` (used, not masked) has not been
-        written yet.
+        written yet by the layers before.
         """
         cycles = self.faults.begin + issued + np.arange(len(pixels)) + READ_STAGE
         if cycles[0] > self.state.latest:
             return
         due = self.state.due[np.arange(self.config.group)[None, :, None], pixels // self.config.size]
-        for lane, bank, pixel in np.argwhere((due >= cycles[:, None, None]) & seen)[:1]:
+        for lane, bank, pixel in np.argwhere((due >= cycles[:, None, None]) & seen):
             at = pixels[lane, bank, pixel] // self.config.size
+            if self.own[bank, at]:
+                continue
             raise EarlyReadError(
                 f"word {word} of a layer, lane {lane}: word {at} of bank {bank} is read in cycle"
                 f" {cycles[lane]} and written in cycle {self.state.due[bank, at]}; the layer before needs"
                 " a larger gap"
             )
 
-    def _check_own(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
-        """Raises `OwnReadError` if a pixel [lanes, G, T] that is `seen` lies in a word that the layer
+    def _note_own(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
+        """Notes the first pixel [lanes, G, T], if any, that is `seen` and lies in a word that the layer
         writes.
         """
         t, banks = self.config.size, np.arange(self.config.group)[None, :]
@@ -293,7 +302,7 @@ class LayerExecution:
         for lane, bank in np.argwhere(near & seen.any(axis=2)).tolist():
             at = pixels[lane, bank] // t
             for wrong in at[seen[lane, bank] & self.own[bank, at]][:1]:
-                raise OwnReadError(
+                self.own_read = self.own_read or (
                     f"word {word} of a layer, lane {lane}: word {wrong} of bank {bank} is read and written by"
                     " the same layer"
                 )
