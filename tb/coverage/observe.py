@@ -1,6 +1,6 @@
 """The observations: one class for each group of points.
 
-`tb/coverage/sample.py` and `tb/coverage/watch.py` create them.
+`tb/coverage/sample.py`, `tb/coverage/operations.py` and `tb/coverage/watch.py` create them.
 """
 
 from __future__ import annotations
@@ -8,9 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pymodel.network.integer import Pair, Window
+
 # The sequencer's, as rtl/psa_sequencer.v names them.
 STATES = ("IDLE", "FETCH", "DECODE", "TILE", "TILE_WAIT", "RUN", "DRAIN", "OUT", "ERROR")
 RECORDS = ("LAYER", "OUT", "END")
+# What moves a window. A depthwise convolution has a group for each channel.
+WINDOWS = ("convolution", "depthwise", "groups", "mean", "maximum")
+SIDES = ("top", "left", "bottom", "right")
+# How a layer reads a tensor: a window of it, pixel by pixel as Linear does, to add it, or to name its pixels
+READERS = ("window", "pixels", "sum", "view")
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class ProgramSeen(Observation):
 class LayerSeen(Observation):
     """A LAYER record that ran.
 
-    `size` is T. `passes`: the most of any tile. `lanes`: those with an input. `stride`: 0 if it cannot be
-    derived. `pad`: only its sign, unless it is at an end of its range.
+    `size` is T. `passes`: the most of any tile. `lanes`: those with an input. `pad`: only its sign, unless it
+    is at an end of its range. `relu`: a filter's low clamp is its zero point.
     """
 
     group: ClassVar[str] = "layer"
@@ -57,8 +64,6 @@ class LayerSeen(Observation):
     last_chunk: str
     chunk_edge: str
     gap: int
-    kind: str
-    stride: int
     mode: str
     pad: int
     relu: bool
@@ -73,6 +78,66 @@ class HandoverSeen(Observation):
     group: ClassVar[str] = "handover"
     before: str
     after: str
+
+
+@dataclass(frozen=True)
+class OperationSeen(Observation):
+    """A layer of a network. `kind` is the name of its type. One that only names pixels has `tiles` 0, and
+    None as its output's `phase` (rows, columns). `relu`: its low clamp is its zero point; None for one that
+    does not requantise. `residual`: its stride, None without one.
+    """
+
+    group: ClassVar[str] = "operation"
+    kind: str
+    tiles: int
+    phase: Pair | None
+    relu: bool | None
+    residual: Pair | None
+
+
+@dataclass(frozen=True)
+class WindowSeen(Observation):
+    """A layer that moves a window. `of`: one of `WINDOWS`. `pad`: the value of a pixel outside, only its sign
+    unless it is at an end of its range; None where no place of the window lies outside.
+    """
+
+    group: ClassVar[str] = "window"
+    of: str
+    window: Window
+    pad: int | None
+
+
+@dataclass(frozen=True)
+class SideSeen(Observation):
+    """A side of a window: its kernel and stride in that direction, and how much of its reach the padding
+    takes.
+    """
+
+    group: ClassVar[str] = "side"
+    side: str
+    kernel: int
+    stride: int
+    padding: str
+
+
+@dataclass(frozen=True)
+class GatherSeen(Observation):
+    """Channels that were put together: of how many tensors, and whether there are zeros among them."""
+
+    group: ClassVar[str] = "gather"
+    tensors: int
+    zeros: bool
+
+
+@dataclass(frozen=True)
+class ReaderSeen(Observation):
+    """A tensor that only names pixels, by the name of its type, and how a layer reads it: one of
+    `READERS`.
+    """
+
+    group: ClassVar[str] = "reader"
+    view: str
+    reader: str
 
 
 @dataclass(frozen=True)

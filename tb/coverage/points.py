@@ -11,27 +11,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
 
 from pymodel.machine.config import HALO, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode
+from pymodel.network.integer import KINDS as LAYER_TYPES
+from pymodel.network.integer import MAX_KERNEL, Computed, Pair, Requantised, View, Window
 from tb.coverage.observe import (
+    READERS,
     RECORDS,
+    SIDES,
     STATES,
+    WINDOWS,
     ColumnSeen,
     EventSeen,
+    GatherSeen,
     HandoverSeen,
     LaneSeen,
     LayerSeen,
     Observation,
+    OperationSeen,
     ProgramSeen,
+    ReaderSeen,
     ReadSeen,
     RequantSeen,
     RowSeen,
+    SideSeen,
     SlotSeen,
     TapSeen,
+    WindowSeen,
 )
 
 Bins = tuple[Hashable, ...]
@@ -109,8 +119,51 @@ def activity(state: str) -> str:
     return state if state in ("IDLE", "ERROR") else "busy"
 
 
+def stride_class(stride: Pair | None) -> str:
+    if stride is None:
+        return "none"
+    if stride[0] != stride[1]:
+        return STRIDES[2]
+    return STRIDES[min(stride[0], 2) - 1]
+
+
+def dilation_class(window: Window) -> str:
+    return DILATIONS[(window.dilation[0] > 1) + 2 * (window.dilation[1] > 1)]
+
+
+def shape_class(size: Pair) -> str:
+    if size[0] != size[1]:
+        return "not square"
+    return f"{size[0]} x {size[0]}" if size[0] in (1, MAX_KERNEL) else "even" if size[0] % 2 == 0 else "odd"
+
+
+def kernel_class(pixels: int) -> Hashable:
+    return pixels if pixels <= 3 else LENGTH[3] if pixels <= 7 else LENGTH[4]
+
+
+def phase_class(phase: int) -> Hashable:
+    return phase if phase in PHASES else "more"
+
+
+def phases_class(phases: int) -> Hashable:
+    return phases if phases in ALL_PHASES else "another"
+
+
+def without(some: object) -> tuple[str, ...]:
+    """The names of all types of layers but `some`."""
+    return tuple(kind.__name__ for kind in LAYER_TYPES if kind not in get_args(some))
+
+
+KINDS = tuple(kind.__name__ for kind in LAYER_TYPES)
+VIEWS = tuple(kind.__name__ for kind in get_args(View))
+STRIDES = ("1", "larger", "different in rows and columns")
+SHAPES = ("1 x 1", "odd", "even", f"{MAX_KERNEL} x {MAX_KERNEL}", "not square")
+DILATIONS = ("none", "rows", "columns", "both")
+LENGTH = (1, 2, 3, "4 to 7", "8 to 11")  # of a kernel
+AMOUNTS = ("none", "some", "full")  # of padding
+PHASES = (1, 2, 3, 4, "more")  # of a tensor, in a direction
+ALL_PHASES = (1, 2, 3, 4, 16, "another")
 WORDS = ("first word", "middle word", "last word", "only word")
-KINDS = ("conv 1", "conv 3", "conv 5", "residual", "pool", "linear")
 PIPELINE = tuple(code.name for code in ErrorCode if code >= ErrorCode.GROUP_RANGE)
 # A program error, and the states of the sequencer in which it can be found. Lanes are in the pipeline while
 # the sequencer runs or drains.
@@ -147,7 +200,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Cross(LayerSeen, "cp_filters_x_lanes", ("cp_filters", "cp_lanes")),
     # how the sequencer divides it
     Coverpoint(LayerSeen, "cp_words", lambda s: count(s.words), COUNT),
-    Coverpoint(LayerSeen, "cp_phases", lambda s: s.phases, (1, 4, 16)),
+    Coverpoint(LayerSeen, "cp_phases", lambda s: phases_class(s.phases), ALL_PHASES),
     Coverpoint(LayerSeen, "cp_chunks", lambda s: count(s.chunks), COUNT),
     Coverpoint(LayerSeen, "cp_tiles", lambda s: count(s.tiles), COUNT),
     Coverpoint(LayerSeen, "cp_passes", lambda s: count(s.passes), COUNT),
@@ -167,8 +220,6 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Cross(LayerSeen, "cp_tiles_x_passes", ("cp_tiles", "cp_passes")),
     Cross(LayerSeen, "cp_phases_x_passes", ("cp_phases", "cp_passes")),
     # what it computes
-    Coverpoint(LayerSeen, "cp_kind", lambda s: s.kind, KINDS),
-    Coverpoint(LayerSeen, "cp_stride", lambda s: s.stride, (1, 2)),
     Coverpoint(LayerSeen, "cp_mode", lambda s: s.mode, MODES),
     Cross(LayerSeen, "cp_mode_x_passes", ("cp_mode", "cp_passes")),
     Cross(LayerSeen, "cp_mode_x_chunks", ("cp_mode", "cp_chunks")),
@@ -181,12 +232,77 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         tuple((before, after) for before in MODES for after in MODES),
     ),
     Coverpoint(LayerSeen, "cp_relu", lambda s: s.relu, (False, True)),
-    Cross(LayerSeen, "cp_kind_x_relu", ("cp_kind", "cp_relu")),
-    Cross(LayerSeen, "cp_kind_x_tiles", ("cp_kind", "cp_tiles")),
     Coverpoint(LayerSeen, "cp_saturation_low", lambda s: s.clipped_low, (False, True)),
     Coverpoint(LayerSeen, "cp_saturation_high", lambda s: s.clipped_high, (False, True)),
     Cross(LayerSeen, "cp_saturation_low_x_relu", ("cp_saturation_low", "cp_relu")),
     Cross(LayerSeen, "cp_saturation_high_x_relu", ("cp_saturation_high", "cp_relu")),
+    # the network's layers
+    Coverpoint(OperationSeen, "cp_kind", lambda s: s.kind, KINDS),
+    Coverpoint(OperationSeen, "cp_kind_relu", lambda s: s.relu, (False, True)),
+    Cross(
+        OperationSeen,
+        "cp_kind_x_relu",
+        ("cp_kind", "cp_kind_relu"),
+        without=tuple((kind, relu) for kind in without(Requantised) for relu in (False, True)),
+    ),
+    Coverpoint(OperationSeen, "cp_kind_tiles", lambda s: count(s.tiles), COUNT),
+    Cross(
+        OperationSeen,
+        "cp_kind_x_tiles",
+        ("cp_kind", "cp_kind_tiles"),
+        without=tuple((kind, tiles) for kind in without(Computed) for tiles in COUNT),
+    ),
+    Coverpoint(OperationSeen, "cp_residual", lambda s: stride_class(s.residual), ("none", *STRIDES)),
+    Coverpoint(OperationSeen, "cp_phase_rows", lambda s: s.phase and phase_class(s.phase[0]), PHASES),
+    Coverpoint(OperationSeen, "cp_phase_columns", lambda s: s.phase and phase_class(s.phase[1]), PHASES),
+    Coverpoint(OperationSeen, "cp_phase_pair", lambda s: stride_class(s.phase), STRIDES),
+    # their windows
+    Coverpoint(WindowSeen, "cp_window", lambda s: s.of, WINDOWS),
+    Coverpoint(WindowSeen, "cp_window_shape", lambda s: shape_class(s.window.size), SHAPES),
+    Coverpoint(WindowSeen, "cp_window_stride", lambda s: stride_class(s.window.stride), STRIDES),
+    Coverpoint(WindowSeen, "cp_window_dilation", lambda s: dilation_class(s.window), DILATIONS),
+    Coverpoint(WindowSeen, "cp_window_pad", lambda s: "" if s.pad is None else limits(s.pad, *BYTE), ALL),
+    Cross(WindowSeen, "cp_window_x_shape", ("cp_window", "cp_window_shape")),
+    Cross(WindowSeen, "cp_window_x_stride", ("cp_window", "cp_window_stride")),
+    Cross(
+        WindowSeen,
+        "cp_window_x_shape_x_stride",
+        ("cp_window", "cp_window_shape", "cp_window_stride"),
+    ),
+    Cross(
+        WindowSeen,
+        "cp_window_x_dilation",
+        ("cp_window", "cp_window_dilation"),
+        without=tuple(("mean", apart) for apart in DILATIONS[1:]),
+    ),
+    Cross(
+        WindowSeen,
+        "cp_window_x_pad",
+        ("cp_window", "cp_window_pad"),
+        without=tuple(("maximum", value) for value in ALL[1:]),
+    ),
+    Coverpoint(SideSeen, "cp_kernel", lambda s: kernel_class(s.kernel), LENGTH),
+    Coverpoint(SideSeen, "cp_stride", lambda s: s.stride, (1, 2, 3, 4)),
+    Coverpoint(SideSeen, "cp_side", lambda s: s.side, SIDES),
+    Coverpoint(SideSeen, "cp_padding", lambda s: s.padding, AMOUNTS),
+    Cross(SideSeen, "cp_side_x_padding", ("cp_side", "cp_padding")),
+    Cross(SideSeen, "cp_kernel_x_stride", ("cp_kernel", "cp_stride")),
+    # a kernel of one pixel has no padding
+    Cross(
+        SideSeen,
+        "cp_kernel_x_stride_x_side_x_padding",
+        ("cp_kernel", "cp_stride", "cp_side", "cp_padding"),
+        without=tuple(
+            (1, stride, side, amount) for stride in range(1, 5) for side in SIDES for amount in AMOUNTS[1:]
+        ),
+    ),
+    # layers that only name pixels
+    Coverpoint(GatherSeen, "cp_gather_tensors", lambda s: count(s.tensors), COUNT),
+    Coverpoint(GatherSeen, "cp_gather_zeros", lambda s: s.zeros, (False, True)),
+    Cross(GatherSeen, "cp_gather_tensors_x_zeros", ("cp_gather_tensors", "cp_gather_zeros")),
+    Coverpoint(ReaderSeen, "cp_view", lambda s: s.view, VIEWS),
+    Coverpoint(ReaderSeen, "cp_reader", lambda s: s.reader, READERS),
+    Cross(ReaderSeen, "cp_view_x_reader", ("cp_view", "cp_reader")),
     # slots
     Coverpoint(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
     Coverpoint(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),
@@ -250,7 +366,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         lambda s: (s.edge, reach_class(s.reach)),
         tuple((e, r) for e in ("left", "right", "top", "bottom") for r in (1, 2, 3, 4, "more", "farthest")),
     ),
-    Coverpoint(TapSeen, "cp_mask_phases", lambda s: s.phases, (1, 4)),
+    Coverpoint(TapSeen, "cp_mask_phases", lambda s: phases_class(s.phases), ALL_PHASES),
     Coverpoint(TapSeen, "cp_mask_edge", lambda s: s.edge, ("left", "right", "top", "bottom", "corner")),
     Coverpoint(TapSeen, "cp_mask_word", lambda s: s.share, ("some pixels", "all pixels")),
     Cross(TapSeen, "cp_mask_edge_x_phases", ("cp_mask_edge", "cp_mask_phases")),

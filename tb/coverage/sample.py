@@ -45,7 +45,6 @@ IntArray = npt.NDArray[np.int64]
 OPCODE_NAMES: dict[type[Record], str] = {Layer: "LAYER", Out: "OUT", End: "END"}
 NEVER = 2**62
 HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
-KERNELS = {1: 1, 9: 3, 25: 5}  # taps of a phase -> side of the kernel
 
 # The programs that were sampled last, by their start.
 PROGRAMS: dict[int, StateTimeline] = {}
@@ -281,37 +280,12 @@ class LayerSampler:
             last_chunk="whole" if rest == chunk else "one word" if rest == 1 else "shorter",
             chunk_edge=edges,
             gap=r.gap,
-            kind=self.kind(),
-            stride=self.stride(),
             mode=mode_name(r),
             pad=int(ends(np.array(r.pad), *BYTE)),
-            relu=bool((self.filters.low[writes] == 0).any()),
+            relu=bool((self.filters.low == self.filters.zero)[writes].any()),
             clipped_low=run.clipped_low > 0,
             clipped_high=run.clipped_high > 0,
         )
-
-    def kind(self) -> str:
-        """The type of the layer in the network, as far as its tables show it. A residual is one tap more than
-        its kernel has.
-        """
-        taps = self.record.tap_stride
-        if taps in KERNELS:
-            return f"conv {KERNELS[taps]}"
-        if taps - 1 in KERNELS:
-            return "residual"
-        return "pool" if set(np.unique(self.slots.weight).tolist()) <= {0, 1} else "linear"
-
-    def stride(self) -> int:
-        """With stride 2, the k rows of a kernel lie in two sub-planes, so it has fewer than k different `dy`.
-        0 if this cannot be derived.
-        """
-        taps, phases = self.record.tap_stride, self.record.phases
-        side = KERNELS.get(taps, KERNELS.get(taps - 1, 1))
-        if side == 1 or phases > 1:
-            return 0
-        first = self.record.tap_base
-        dy = columns("TAP", self.memory["TAP"][first : first + side * side]).dy
-        return 1 if len(np.unique(dy)) == side else 2
 
     def slot_set(self) -> set[SlotSeen]:
         lane, column = np.nonzero(self.slots.weight)

@@ -19,6 +19,7 @@ from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import COUNTERS, REGISTERS
 from pymodel.network.integer import Network
 from pymodel.zoo.random_network import random_images
+from tb.coverage.operations import sample_network
 from tb.env.agents import LoadItem, RegisterItem
 from tb.env.corners import bare_programs
 from tb.env.env import Environment
@@ -190,6 +191,7 @@ class BackToBack(MachineSequence):
     async def body(self) -> None:
         await self.power_up()
         for network, image in self.programs:
+            sample_network(network, image)
             await self.load_image(image)
             for tensor in random_images(self.rng, network, 1):
                 await self.infer(image, tensor)

@@ -142,6 +142,12 @@ TESTS = {
             "tb.psa_top.test_extremes",
             "full-scale sums, and k = 5 with every padding on small planes",
         ),
+        TestSpec(
+            "operations",
+            "tb.psa_top.test_operations",
+            "every operation, with windows of every shape, stride, dilation and padding",
+            regress=SLOW,
+        ),
         env_test("env_random", "pyuvm environment: random programs loaded over each other, random streams"),
         env_test("env_corners", "pyuvm environment: programs at the corners of what the machine can do"),
         env_test(

@@ -16,6 +16,7 @@ from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
 from pymodel.network.integer import Network
 from pymodel.network.reference import evaluate
+from tb.coverage.operations import sample_network
 from tb.coverage.sample import sample_program
 from tb.debug.suspect import Attempt
 from tb.plain.host import Host, HostRun
@@ -69,6 +70,7 @@ def expect(image: Image, network: Network, images: Int8Array) -> Expected:
         machine.load_tensor(image.placements["input"], images)
     dump = machine.run(image.dump_start)
     sample_program(machine, image.dump_start, dump)
+    sample_network(network, image)
     return Expected(evaluate(network, images), run, dump)
 
 

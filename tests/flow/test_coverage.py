@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from cocotb_coverage.coverage import coverage_db
 from rich.console import Console
 
+from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.faults import ProgramError
@@ -24,18 +27,45 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    Gather,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Requant,
+    Residual,
+    Window,
+)
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command
 from tb.common import settings
 from tb.common.settings import Settings
-from tb.coverage import collect, sample
-from tb.coverage.observe import ColumnSeen, LayerSeen, ProgramSeen, SlotSeen
-from tb.coverage.points import BIAS, POINTS, Cross, limits, size_class
+from tb.coverage import collect, operations, sample
+from tb.coverage.observe import (
+    SIDES,
+    ColumnSeen,
+    GatherSeen,
+    LayerSeen,
+    Observation,
+    OperationSeen,
+    ProgramSeen,
+    ReaderSeen,
+    SideSeen,
+    SlotSeen,
+    WindowSeen,
+)
+from tb.coverage.points import BIAS, POINTS, Coverpoint, Cross, limits, size_class
 from tb.coverage.watch import Started
 from tb.flow.coverage import code, exclusions, functional, report, runs
 from tb.flow.coverage.merge import merge
+from tb.psa_top.operations import networks as every_network
 
 CONFIG = CONFIGS["4x2"]
+# observations of a network, whatever the machine that it runs on
+OF_NETWORKS = (OperationSeen, WindowSeen, SideSeen, GatherSeen, ReaderSeen)
 
 
 @pytest.fixture
@@ -96,6 +126,62 @@ def test_observations_agree_with_the_memories() -> None:
         (image.placements[n].shape[0], image.placements[n].shape[1] * image.placements[n].shape[2])
         for n in image.layers
     }
+
+
+def test_the_layers_of_a_network_are_seen_as_they_are() -> None:
+    """Windows, groups and a residual as the network has them, and what reads a tensor that only names
+    pixels.
+    """
+    same, ones = Requant.none(4), np.ones(4, int)
+    tall, point = np.ones((4, 1, 4, 3), int), np.ones((4, 4, 1, 1), int)
+    first = Window((4, 3), (2, 1), (3, 0, 1, 1), (1, 2))
+    layers: tuple[Layer, ...] = (
+        Conv("c", INPUT, tall, same, first.stride, first.padding, dilation=(1, 2), groups=4, pad=-9),
+        Gather("g", ("c", "c"), np.array([0, 1, 0, 1]), np.array([3, 0, -1, 2])),
+        Conv("d", "c", point, same, residual=Residual("g", np.arange(4), ones)),
+        MaxPool("m", "d", (2, 2), (2, 2)),
+        Linear("l", "g", np.ones((5, 96), int), replace(Requant.none(5), zero=3, low=3)),
+    )
+    network = Network("seen", (4, 10, 7), layers)
+    seen = operations.observations(network, compile_network(network, CONFIG))
+    assert seen == {
+        OperationSeen("Conv", 1, (2, 2), False, None),
+        OperationSeen("Gather", 0, None, None, None),
+        OperationSeen("Conv", 1, (2, 2), False, (1, 1)),
+        OperationSeen("MaxPool", 1, (1, 1), None, None),
+        OperationSeen("Linear", 2, (1, 1), True, None),
+        WindowSeen("depthwise", first, -1),
+        WindowSeen("convolution", Window((1, 1)), None),
+        WindowSeen("maximum", Window((2, 2), (2, 2)), None),
+        SideSeen("top", 4, 2, "full"),
+        SideSeen("left", 3, 1, "none"),
+        SideSeen("bottom", 4, 2, "some"),
+        SideSeen("right", 3, 1, "some"),
+        *(SideSeen(side, size, size, "none") for side in SIDES for size in (1, 2)),
+        GatherSeen(1, zeros=True),
+        ReaderSeen("Gather", "sum"),
+        ReaderSeen("Gather", "pixels"),
+    }
+
+
+def test_networks_are_made_that_have_every_operation() -> None:
+    """In the smallest and the default array, whatever is drawn: no bin of an operation depends on a seed."""
+    points = {p.name: p for p in POINTS if isinstance(p, Coverpoint) and p.of in OF_NETWORKS}
+    bins = {name: p.bins for name, p in points.items() if not callable(p.bins)}
+    crosses = [p for p in POINTS if isinstance(p, Cross) and p.of in OF_NETWORKS]
+    for config, seed in product((CONFIGS["4x2"], CONFIGS["16x8"]), range(2)):
+        seen: set[Observation] = set()
+        for _, network, packing in every_network(np.random.default_rng(seed), config):
+            image = compile_network(clip_weights(network, config), config, packing=packing)
+            seen |= operations.observations(network, image)
+        for name, point in points.items():
+            met = {point.value(s) for s in seen if type(s) is point.of}
+            assert {*bins[name]} <= met, f"{config.name}, {name}"
+        for cross in crosses:
+            values = [points[name].value for name in cross.items]
+            found = {tuple(value(s) for value in values) for s in seen if type(s) is cross.of}
+            wanted = {*product(*(bins[name] for name in cross.items))} - {*cross.without}
+            assert wanted <= found, f"{config.name}, {cross.name}"
 
 
 def test_the_timeline_has_every_cycle_of_the_run() -> None:

@@ -1,0 +1,120 @@
+"""Derives observations from the network that an image was made of: the types of its layers and their windows,
+which the memories of the machine do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
+from pymodel.network.integer import (
+    LOWEST,
+    Add,
+    AveragePool,
+    Conv,
+    Gather,
+    GlobalPool,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Requantised,
+    View,
+)
+from tb.coverage import collect
+from tb.coverage.observe import (
+    SIDES,
+    GatherSeen,
+    Observation,
+    OperationSeen,
+    ReaderSeen,
+    SideSeen,
+    WindowSeen,
+)
+from tb.coverage.points import BYTE
+from tb.coverage.sample import ends
+
+Windowed = Conv | AveragePool | MaxPool
+
+
+def sample_network(network: Network, image: Image) -> None:
+    """Counts what is in a network whose `image` a test runs and compares. Does nothing unless coverage was
+    requested.
+    """
+    if collect.enabled():
+        collect.database(image.config).add(observations(network, image))
+
+
+def observations(network: Network, image: Image) -> set[Observation]:
+    records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0])
+    tiles = dict(zip(image.layers, records.tiles.tolist(), strict=True))
+    seen: set[Observation] = set()
+    for layer in network.layers:
+        residual = layer.residual if isinstance(layer, Conv) else None
+        seen.add(
+            OperationSeen(
+                kind=type(layer).__name__,
+                tiles=tiles.get(layer.name, 0),
+                phase=None if isinstance(layer, View) else image.placements[layer.name].phase,
+                relu=layer.requant.low == layer.requant.zero if isinstance(layer, Requantised) else None,
+                residual=residual.stride if residual else None,
+            )
+        )
+        if isinstance(layer, Windowed):
+            seen |= window_set(layer, network.shapes[layer.source][0])
+        if isinstance(layer, Gather):
+            taken = {layer.sources[o] for o in layer.origin[layer.channel >= 0]}
+            seen.add(GatherSeen(len(taken), bool((layer.channel < 0).any())))
+        seen.update(reader_set(layer, network))
+    return seen
+
+
+def window_set(layer: Windowed, channels: int) -> set[Observation]:
+    window = layer.window
+    seen: set[Observation] = set()
+    value = None
+    if any(window.padding):
+        pad = LOWEST if isinstance(layer, MaxPool) else layer.pad
+        value = int(ends(np.array(pad), *BYTE))
+    seen.add(WindowSeen(window_name(layer, channels), window, value))
+    for number, side in enumerate(SIDES):
+        axis, padding = number % 2, window.padding[number]
+        most = window.reach[axis] - 1
+        amount = "none" if padding == 0 else "full" if padding == most else "some"
+        seen.add(SideSeen(side, window.size[axis], window.stride[axis], amount))
+    return seen
+
+
+def window_name(layer: Windowed, channels: int) -> str:
+    match layer:
+        case AveragePool():
+            return "mean"
+        case MaxPool():
+            return "maximum"
+        case Conv():
+            return (
+                "convolution" if layer.groups == 1 else "depthwise" if layer.groups == channels else "groups"
+            )
+
+
+def reader_set(layer: Layer, network: Network) -> Iterator[Observation]:
+    """Of the tensors that a layer reads, those that only name pixels."""
+    views = {one.name: type(one).__name__ for one in network.layers if isinstance(one, View)}
+    for source in layer.reads():
+        if source in views:
+            yield ReaderSeen(views[source], reader_name(layer, source))
+
+
+def reader_name(layer: Layer, source: str) -> str:
+    match layer:
+        case Linear() | GlobalPool():
+            return "pixels"
+        case Add():
+            return "sum"
+        case Conv() | AveragePool() | MaxPool():
+            return "window" if source == layer.source else "sum"
+        case _:
+            return "view"
