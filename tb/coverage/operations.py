@@ -16,9 +16,7 @@ from pymodel.network.integer import (
     AveragePool,
     Conv,
     Gather,
-    GlobalPool,
     Layer,
-    Linear,
     MaxPool,
     Network,
     Requantised,
@@ -109,12 +107,8 @@ def reader_set(layer: Layer, network: Network) -> Iterator[Observation]:
 
 
 def reader_name(layer: Layer, source: str) -> str:
-    match layer:
-        case Linear() | GlobalPool():
-            return "pixels"
-        case Add():
-            return "sum"
-        case Conv() | AveragePool() | MaxPool():
-            return "window" if source == layer.source else "sum"
-        case _:
-            return "view"
+    if isinstance(layer, View):
+        return "view"
+    if isinstance(layer, Windowed):
+        return "window" if source == layer.source else "sum"
+    return "sum" if isinstance(layer, Add) else "pixels"
