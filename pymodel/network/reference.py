@@ -28,6 +28,7 @@ from pymodel.network.integer import (
     MaxPool,
     Network,
     Requant,
+    Requantised,
     Residual,
     SpaceToDepth,
     Upsample,
@@ -84,7 +85,7 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
             )
         sums[layer.name] = total
         tensors[layer.name] = (
-            total.astype(np.int8) if isinstance(layer, MaxPool) else requantise(total, layer.requant)
+            requantise(total, layer.requant) if isinstance(layer, Requantised) else total.astype(np.int8)
         )
     return tensors, sums
 
