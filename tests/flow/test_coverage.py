@@ -213,7 +213,7 @@ def test_places_of_a_program() -> None:
 
     A pass loads T rows of slots.
     """
-    machine, image = machine_and_image(6)
+    machine, image = machine_and_image(5)
     run = machine.run(image.run_start)
     assert len(run.layers) > 1
     assert any(layer.chunks > 1 for layer in run.layers)
