@@ -71,6 +71,12 @@ def test_extremes(sim: str, config: str) -> None:
     check(run("extremes", sim, config))
 
 
+@pytest.mark.parametrize("config", ["8x4w4", "8x4x"])
+def test_operations(config: str) -> None:
+    """In slots of digits and behind an XOR decoder; coverage runs it in plain builds."""
+    check(run("operations", "verilator", config))
+
+
 def test_waves(sim: str) -> None:
     """Icarus builds for waves as SystemVerilog, whose keywords are no names any more."""
     outcome = runner.run(TESTS["random"], sim, CONFIGS["4x2"], seed=1, waves=True)
