@@ -149,8 +149,8 @@ def phases_class(phases: int) -> Hashable:
     return phases if phases in ALL_PHASES else "another"
 
 
-def without(some: object) -> tuple[str, ...]:
-    """The names of all types of layers but `some`."""
+def all_but(some: object) -> tuple[str, ...]:
+    """The names of all types of layers but those of the union `some`."""
     return tuple(kind.__name__ for kind in LAYER_TYPES if kind not in get_args(some))
 
 
@@ -243,14 +243,14 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         OperationSeen,
         "cp_kind_x_relu",
         ("cp_kind", "cp_kind_relu"),
-        without=tuple((kind, relu) for kind in without(Requantised) for relu in (False, True)),
+        without=tuple((kind, relu) for kind in all_but(Requantised) for relu in (False, True)),
     ),
     Coverpoint(OperationSeen, "cp_kind_tiles", lambda s: count(s.tiles), COUNT),
     Cross(
         OperationSeen,
         "cp_kind_x_tiles",
         ("cp_kind", "cp_kind_tiles"),
-        without=tuple((kind, tiles) for kind in without(Computed) for tiles in COUNT),
+        without=tuple((kind, tiles) for kind in all_but(Computed) for tiles in COUNT),
     ),
     Coverpoint(OperationSeen, "cp_residual", lambda s: stride_class(s.residual), ("none", *STRIDES)),
     Coverpoint(OperationSeen, "cp_phase_rows", lambda s: s.phase and phase_class(s.phase[0]), PHASES),
