@@ -442,6 +442,8 @@ async def bad_programs(dut: Any) -> None:
     lane, member = (int(i) for i in np.argwhere(used)[0])
     group = int(lanes[lane])
     out = len(image.layers)  # the first OUT record
+    # the last tile's first filter: of a short layer it is written when all lanes have been issued
+    behind = len(image.section("FILTER").words) - config.size
     cases: list[tuple[str, int, str, int, int]] = [
         ("PROGRAM", 0, "opcode", 0, 0),
         ("PROGRAM", 0, "opcode", 9, 0),
@@ -475,12 +477,17 @@ async def bad_programs(dut: Any) -> None:
         ("FILTER", 0, "base", config.feature_depth - 1, 0),
         ("FILTER", 0, "bank", 15, 0),
         *((("TILE", 0, "slot_base", 65535, 0),) if config.xor_inputs else ()),
-        *((("FILTER", 0, "table", n, 0) for n in (config.tables + 1, 15)) if config.tables else ()),
+        *(
+            (("FILTER", word, "table", n, 0) for word in (0, behind) for n in (config.tables + 1, 15))
+            if config.tables
+            else ()
+        ),
     ]
     if len(image.section("TILE").words) > 1:
         cases.append(("TILE", 1, "passes", 0, 0))
     if config.group_depth < 1 << config.group_id_bits:
-        cases.append(("LANE", lane, "group", config.group_depth, 0))
+        last = len(image.section("LANE").words) - 1  # it is found when no lane follows
+        cases += [("LANE", n, "group", config.group_depth, 0) for n in (lane, last)]
     stopped = set()
     for memory, word, field, value, repeat in cases:
         spoiled, packets = spoil(image, memory, word, field, value, repeat)
