@@ -98,9 +98,9 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
         case MaxPool():
             return _pool(layer, planes[layer.source], out, LOWEST, maximum=True)
         case Linear():
-            filters, inputs_ = np.arange(len(layer.weight)), np.arange(layer.weight.shape[1])
-            block = Block(filters, inputs_, layer.weight.astype(np.int64))
-            return _pixels(planes[layer.source], len(layer.weight), [block])
+            count, width = layer.weight.shape
+            whole = Block(np.arange(count), np.arange(width), layer.weight.astype(np.int64))
+            return _pixels(planes[layer.source], count, [whole])
         case GlobalPool():
             # each filter sums the pixels of its own channel
             channels, height, width = planes[layer.source].layout.shape
@@ -182,7 +182,7 @@ class _Extra:
     limit: int
 
     def filter_weights(self, filters: IntArray) -> IntArray:
-        """[filters, inputs]"""
+        """What these filters have of each input, [filters, inputs]."""
         weight = self.weight[filters, None]
         rest = np.sign(weight) * np.clip(np.abs(weight) - self.piece * self.limit, 0, self.limit)
         return np.where(self.wanted[filters, None] == self.channel, rest, 0)
