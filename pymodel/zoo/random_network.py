@@ -114,7 +114,7 @@ class _Draft:
 
 
 def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
-    """A network of one to five layers and perhaps a head. It is legal, but it may be too large for the
+    """A network of one to six layers and perhaps a head. It is legal, but it may be too large for the
     machine's memories.
     """
     t, g = config.size, config.group
@@ -125,8 +125,8 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     shape = (int(rng.choice(counts)), height, width)
     draft = _Draft(rng, counts, {INPUT: shape}, {INPUT: (Fraction(1), Fraction(1))})
     source = INPUT
-    for i in range(int(rng.integers(1, 6))):
-        kind = _random_conv if i == 0 or draft.chance(0.5) else draft.pick(KINDS)
+    for i in range(int(rng.integers(1, 7))):
+        kind = _random_conv if i == 0 or draft.chance(0.55) else draft.pick(KINDS)
         name = draft.add(kind(draft, f"layer{i}", source))
         # mostly a chain; sometimes an earlier tensor is read again
         source = name if draft.chance(0.8) else draft.pick(list(draft.scale))
@@ -299,7 +299,9 @@ def _random_window(draft: _Draft, source: str, zeros: bool) -> Window:
     """
     rng, (_, *size) = draft.rng, draft.shapes[source]
     square = draft.chance(0.6)
-    k, stride = draft.pick((1, 2, 3, 3, 5, 7, 11)), draft.pick((1, 1, 1, 2, 2, 3, 4))
+    k = draft.pick((1, 2, 3, 3, 3, 5, 7, 11))
+    # a small plane has few words left at a large stride, and then no second chunk
+    stride = draft.pick((1, 1, 1, 1, 2, 2, 2, 3, 4) if min(size) > 4 else (1, 1, 1, 1, 2, 2, 3))
     kernel = (k, k) if square else (k, draft.pick((1, 2, 3, 4, 10)))
     steps = (stride, stride) if square else (stride, draft.pick((1, 2)))
     apart = (
