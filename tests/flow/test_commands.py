@@ -59,6 +59,26 @@ def test_what_make_test_was_given_is_not_for_the_commands_that_tests_call(tmp_pa
     assert done.returncode == 0, done.stdout
 
 
+def test_a_command_that_a_test_calls_hears_ctrl_c() -> None:
+    sleeping = subprocess.Popen(["sleep", "60"])
+    sleeping.send_signal(signal.SIGINT)
+    assert sleeping.wait(10) == -signal.SIGINT
+
+
+def test_tests_in_the_background_are_not_deaf_to_it(tmp_path: Path) -> None:
+    """A shell has a command that it starts with & ignore ctrl-C."""
+    one = f"{__file__}::test_a_command_that_a_test_calls_hears_ctrl_c"
+    pytest_ = [sys.executable, "-m", "pytest", "-q", one]
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *pytest_, "-o", f"cache_dir={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--sede=1"], ["more"]])
 def test_what_it_does_not_take_is_refused(arguments: list[str]) -> None:
     with pytest.raises(TatamiError):
