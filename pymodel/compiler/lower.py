@@ -28,6 +28,7 @@ from pymodel.network.integer import (
 )
 from pymodel.packing.pack import Block
 
+WHOLE = 1 << 20  # a matrix of so many elements is one block
 # of a layer: GROUP has so many bits for the number of one
 MAX_TAPS = 1 << next(f.bits for f in memories(ArrayConfig("any"))["GROUP"].fields if f.name == "tap")
 
@@ -105,7 +106,9 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
             # each filter sums the pixels of its own channel
             channels, height, width = planes[layer.source].layout.shape
             ones = np.ones((channels, 1, height * width), dtype=np.int64)
-            return _pixels(planes[layer.source], channels, list(_diagonal(ones, out.size)))
+            # where it is small, filters may be put together in other tiles, and the next layer begins earlier
+            together = channels if channels * ones.size <= WHOLE else out.size
+            return _pixels(planes[layer.source], channels, list(_diagonal(ones, together)))
         case Add():
             inputs = _Inputs(layer.name, out)
             channels = out.shape[0]
