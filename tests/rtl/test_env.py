@@ -130,10 +130,13 @@ def test_every_fault_has_a_test() -> None:
     assert {*faults.FAULTS, *faults.STIMULUS} == {*FOUND, faults.SHORT_RESET, faults.RESTLESS}
 
 
+SEEDS = {"flipped_beat": 2}  # at 1 it is a bit of a word that the program does not read
+
+
 @pytest.mark.parametrize("fault", FOUND)
 def test_a_fault_is_found_and_named(fault: str) -> None:
     test, message = FOUND[fault]
-    outcome = run(test, "verilator", fault=fault)
+    outcome = run(test, "verilator", seed=SEEDS.get(fault, 1), fault=fault)
     assert not outcome.passed
     assert_says(outcome, message)
 
