@@ -220,21 +220,26 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
 
 
 def refill_blocks(packed: PackedMatrix, blocks: Sequence[Block]) -> PackedMatrix:
-    """As `refill`, with a matrix of which only the blocks are held. Every filter is in one block, and the
-    filters of a tile are in the same.
+    """As `refill`, with a matrix of which only the blocks are held. Every filter is in one block.
+
+    A slot for an input that is not in its filter's block stays empty. Also raises `TatamiError` if a tile has
+    filters of several blocks.
     """
     of_filter = np.zeros(packed.filters, np.int64)
     row = np.zeros(packed.filters, np.int64)
     for number, block in enumerate(blocks):
         of_filter[block.filters], row[block.filters] = number, np.arange(len(block.filters))
     tiles = []
-    for tile in packed.tiles:
+    for index, tile in enumerate(packed.tiles):
+        if len(set(of_filter[tile.filters].tolist())) > 1:
+            raise TatamiError(f"refill: tile {index} has filters of several blocks of the matrix")
         block = blocks[of_filter[tile.filters[0]]]
         member = packed.groups[tile.lanes[:, None], tile.select]
         column = np.searchsorted(block.inputs, member).clip(0, max(0, len(block.inputs) - 1))
+        full = (tile.weight != 0) & (block.inputs[column] == member)
         position = 0 if tile.position is None else tile.position
         parts = _parts(block.weight, 8 if tile.position is None else DIGIT_BITS)
-        value = np.where(tile.weight != 0, parts[row[tile.filters][None, :], column, position], 0)
+        value = np.where(full, parts[row[tile.filters][None, :], column, position], 0)
         value = value.astype(np.int8)
         kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
         tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))

@@ -128,12 +128,18 @@ class LayerPlan:
     @staticmethod
     def of(packed: PackedMatrix, groups: int = 1) -> LayerPlan:
         """The plan that keeps the weights which have a slot. With `groups`, the mask has the inputs of each
-        filter's own group alone: [F, K / groups].
+        filter's own group alone: [F, K / groups]. Raises `TatamiError` if a slot holds another.
         """
-        filters, own = packed.filters, packed.inputs // groups
-        row, column = np.divmod(slotted(packed), packed.inputs)
+        filters, inputs = packed.filters, packed.inputs
+        if filters % groups or inputs % groups:
+            raise TatamiError(f"plan: {groups} groups do not divide {filters} filters and {inputs} inputs")
+        own = inputs // groups
+        row, column = np.divmod(slotted(packed), inputs)
+        place = column - row // (filters // groups) * own
+        for n in np.flatnonzero((place < 0) | (place >= own))[:1]:
+            raise TatamiError(f"plan: filter {row[n]} has a slot for input {column[n]} of another group")
         mask = np.zeros((filters, own), dtype=bool)
-        mask[row, column - row // (filters // groups) * own] = True
+        mask[row, place] = True
         return LayerPlan(mask, packed)
 
     def within(self, own: Mask) -> LayerPlan:

@@ -24,6 +24,8 @@ from pymodel.network.integer import (
     Residual,
     around,
 )
+from pymodel.packing.pack import Block, pack_dense, refill_blocks, unpack
+from pymodel.packing.plan import LayerPlan
 from pymodel.schemes import SCHEMES, array_for, get_scheme
 from pymodel.schemes.tight_subword import project
 from tests.support import assert_agrees
@@ -109,6 +111,28 @@ def spread(layer: Conv) -> np.ndarray:
 def own_part(whole: np.ndarray, layer: Conv) -> np.ndarray:
     """The inverse of `spread`."""
     return np.take_along_axis(whole, places(layer), axis=1)
+
+
+def test_slots_for_inputs_of_another_group_are_refused_or_stay_empty() -> None:
+    """Two groups of two filters and three inputs; a slot of filter 0 is for an input of the other group."""
+    bank = np.arange(6) % 4
+    weight = np.ones((4, 6), np.int64)
+    weight[1:2, 3:], weight[2:, :3], weight[0, 4:] = 0, 0, 0
+    packed = pack_dense(weight, bank, 4, 4)
+    with pytest.raises(TatamiError, match="plan: filter 0 has a slot for input 3 of another group"):
+        LayerPlan.of(packed, 2)
+    with pytest.raises(TatamiError, match="plan: 3 groups do not divide 4 filters and 6 inputs"):
+        LayerPlan.of(packed, 3)
+    whole = [Block(np.arange(4), np.arange(0, 6, 2), np.full((4, 3), 7))]
+    with pytest.raises(TatamiError, match=r"refill: filter 0, input 4 is 7, but has no slot"):
+        refill_blocks(packed, whole)
+    whole[0].weight[0, 2] = whole[0].weight[1, 2] = 0
+    whole[0].weight[2:, :2] = 0
+    filled = unpack(refill_blocks(packed, whole), 4, 6)
+    assert not filled[:, 1::2].any(), "a slot took the weight of another input"
+    halves = [Block(np.arange(n, n + 2), np.arange(6), weight[n : n + 2]) for n in (0, 2)]
+    with pytest.raises(TatamiError, match="refill: tile 0 has filters of several blocks"):
+        refill_blocks(packed, halves)
 
 
 def test_a_part_has_the_inputs_of_its_groups_alone() -> None:
