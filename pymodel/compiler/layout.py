@@ -15,12 +15,22 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compiler.lifetime import BEFORE, Block, Span, first_fit, lifetimes
+from pymodel.compiler.lifetime import BEFORE, Extent, Span, first_fit, lifetimes
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Dump
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.network.integer import INPUT, DepthToSpace, Gather, Layer, Network, Pair, Ratio, View
+from pymodel.network.integer import (
+    INPUT,
+    DepthToSpace,
+    Gather,
+    Layer,
+    Network,
+    Pair,
+    Ratio,
+    View,
+    Windowed,
+)
 
 IntArray = npt.NDArray[np.int64]
 
@@ -164,10 +174,9 @@ def guard_words(network: Network, size: int) -> int:
 
 def _reach(layer: Layer, found: Mapping[str, Layout]) -> int:
     """The most pixels by which a tap of a layer reads before or behind a plane."""
-    window = getattr(layer, "window", None)
-    if window is None:
+    if not isinstance(layer, Windowed):
         return 0
-    source = found[layer.reads()[0]]
+    window, source = layer.window, found[layer.source]
     pixels = []
     for axis in (0, 1):
         before, behind = window.padding[axis], window.reach[axis] - 1 - window.padding[axis]
@@ -189,7 +198,7 @@ def place_tensors(network: Network, config: ArrayConfig, reuse: bool = False) ->
     begin: dict[str, dict[int, int]] = {name: {} for name in banks}
     for bank in range(config.group):
         there = [name for name in banks if bank in banks[name]]
-        blocks = [Block(spans[name], banks[name].count(bank) * words[name]) for name in there]
+        blocks = [Extent(spans[name], banks[name].count(bank) * words[name]) for name in there]
         firsts = first_fit(blocks) if reuse else [0, *accumulate(block.words for block in blocks)]
         for name, first in zip(there, firsts, strict=False):
             begin[name][bank] = guard + first

@@ -65,14 +65,14 @@ def lifetimes(network: Network) -> dict[str, Span]:
 
 
 @dataclass(frozen=True)
-class Block:
+class Extent:
     """Words of a bank that belong together, and when they are used."""
 
     span: Span
     words: int
 
 
-def first_fit(blocks: Sequence[Block]) -> list[int]:
+def first_fit(blocks: Sequence[Extent]) -> list[int]:
     """The first word of each block, counted from 0: the lowest place where no block lies that is used at the
     same time.
 
@@ -84,12 +84,12 @@ def first_fit(blocks: Sequence[Block]) -> list[int]:
     return min((_placed(blocks, order) for order in (in_order, by_size)), key=lambda at: height(blocks, at))
 
 
-def height(blocks: Sequence[Block], at: Sequence[int]) -> int:
+def height(blocks: Sequence[Extent], at: Sequence[int]) -> int:
     """Words up to the end of the last block, if they begin `at` these words."""
     return max((first + block.words for first, block in zip(at, blocks, strict=True)), default=0)
 
 
-def _placed(blocks: Sequence[Block], order: Iterable[int]) -> list[int]:
+def _placed(blocks: Sequence[Extent], order: Iterable[int]) -> list[int]:
     at = [0] * len(blocks)
     placed: list[tuple[int, int]] = []  # first word and number of each block, by the first word
     for number in order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,14 +87,16 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
         case Conv():
             inputs = _Inputs(layer.name, out)
             inputs.add_window(planes[layer.source], layer.window, zeros=layer.pad == 0)
-            blocks = blocks_of(layer, out.size)
+            count = len(layer.weight)
+            weight = layer.weight.astype(np.int64).reshape(layer.groups, count // layer.groups, -1)
+            blocks = list(diagonal(weight, out.size))
             if layer.residual is not None:
                 r = layer.residual
-                weight = np.where(r.channel < 0, 0, r.weight)
+                factor = np.where(r.channel < 0, 0, r.weight)
                 channel = np.where(r.channel < 0, 0, r.channel)
-                extra = inputs.add_scaled(planes[r.source], channel, weight, r.stride, limit)
+                extra = inputs.add_scaled(planes[r.source], channel, factor, r.stride, limit)
                 blocks = [_extended(block, extra) for block in blocks]
-            return inputs.matrix(len(layer.weight), blocks, layer.pad)
+            return inputs.matrix(count, blocks, layer.pad)
         case AveragePool():
             return _pool(layer, planes[layer.source], out, layer.pad, maximum=False)
         case MaxPool():
@@ -108,7 +111,7 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
             ones = np.ones((channels, 1, height * width), dtype=np.int64)
             # where it is small, filters may be put together in other tiles, and the next layer begins earlier
             together = channels if channels * ones.size <= WHOLE else out.size
-            return _pixels(planes[layer.source], channels, list(_diagonal(ones, together)))
+            return _pixels(planes[layer.source], channels, list(diagonal(ones, together)))
         case Add():
             inputs = _Inputs(layer.name, out)
             channels = out.shape[0]
@@ -128,7 +131,7 @@ def _pool(layer: AveragePool | MaxPool, source: Planes, out: Layout, pad: int, m
     inputs.add_window(source, layer.window, zeros=not maximum and pad == 0)
     channels, places = out.shape[0], layer.size[0] * layer.size[1]
     weight = np.full((channels, 1, places), -1 if maximum else 1, dtype=np.int64)
-    return inputs.matrix(channels, list(_diagonal(weight, out.size)), pad, maximum)
+    return inputs.matrix(channels, list(diagonal(weight, out.size)), pad, maximum)
 
 
 def _tiles(filters: int, size: int) -> Iterator[IntArray]:
@@ -137,27 +140,19 @@ def _tiles(filters: int, size: int) -> Iterator[IntArray]:
         yield np.arange(first, min(first + size, filters))
 
 
-def _diagonal(weight: IntArray, size: int) -> Iterator[Block]:
+def diagonal(weight: npt.NDArray[Any], size: int) -> Iterator[Block]:
     """Blocks of a matrix that consists of weights [groups, f, k] along its diagonal: whole groups, up to
     `size` filters together, or one group if it has more.
     """
     groups, filters, inputs = weight.shape
     for some in _tiles(groups, max(1, size // filters)):
-        part = np.zeros((len(some), filters, len(some), inputs), dtype=np.int64)
+        part = np.zeros((len(some), filters, len(some), inputs), dtype=weight.dtype)
         part[np.arange(len(some)), :, np.arange(len(some))] = weight[some]
         yield Block(
             np.arange(some[0] * filters, (some[-1] + 1) * filters),
             np.arange(some[0] * inputs, (some[-1] + 1) * inputs),
             part.reshape(len(some) * filters, len(some) * inputs),
         )
-
-
-def blocks_of(layer: Conv, size: int) -> list[Block]:
-    """The blocks of a convolution's matrix, without a residual, for tiles of `size` filters."""
-    filters = len(layer.weight)
-    return list(
-        _diagonal(layer.weight.reshape(layer.groups, filters // layer.groups, -1).astype(np.int64), size)
-    )
 
 
 def _extended(block: Block, extra: _Extra) -> Block:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compiler.lower import blocks_of
+from pymodel.compiler.lower import diagonal
 from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.network.integer import Conv, Network, Weighted
@@ -52,37 +53,33 @@ class Parts:
 
 
 def parts_of(
-    network: Network,
-    config: ArrayConfig,
-    layers: Collection[str],
-    saliency: Mapping[str, npt.NDArray[np.floating]] | None = None,
+    network: Network, config: ArrayConfig, weights: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, Parts]:
-    """The named layers of a network with weights. `saliency` is [F, inputs of a group] by layer; without it,
-    squared weights.
+    """The layers of a network whose `weights` are given, integers or not, [F, inputs of a group] in any shape
+    by layer. Saliency is their squares.
     """
     banks, residuals = input_banks(network, config), residual_banks(network, config)
     words = output_words(network, config)
     found = {}
     for layer in network.layers:
-        if not isinstance(layer, Weighted) or layer.name not in layers:
+        if not isinstance(layer, Weighted) or layer.name not in weights:
             continue
         name, groups = layer.name, layer.groups if isinstance(layer, Conv) else 1
-        matrix = layer.weight.reshape(len(layer.weight), -1)
-        worth = np.square(matrix, dtype=np.float64) if saliency is None else saliency[name]
+        matrix = weights[name].reshape(len(layer.weight), -1)
+        worth = np.square(matrix, dtype=np.float64)
         residual = residuals.get(name)
         if groups == 1:
             every = Block(np.arange(len(matrix)), np.arange(matrix.shape[1]), matrix)
             whole = LayerWeights(name, matrix, banks[name], worth, residual, words[name])
             found[name] = Parts((every,), (whole,), matrix.shape[1], 1)
             continue
-        assert isinstance(layer, Conv)
-        blocks = blocks_of(layer, config.size)
-        weights = []
+        blocks = list(diagonal(matrix.reshape(groups, len(matrix) // groups, -1), config.size))
+        parts = []
         for number, block in enumerate(blocks):
             own = _own(len(matrix) // groups, matrix.shape[1], block)
             spread = np.zeros(own.shape)
             spread[own] = worth[block.filters].reshape(-1)
-            weights.append(
+            parts.append(
                 LayerWeights(
                     f"{name}, block {number}",
                     block.weight,
@@ -93,7 +90,7 @@ def parts_of(
                     own,
                 )
             )
-        found[name] = Parts(tuple(blocks), tuple(weights), matrix.shape[1] * groups, groups)
+        found[name] = Parts(tuple(blocks), tuple(parts), matrix.shape[1] * groups, groups)
     return found
 
 
@@ -103,17 +100,22 @@ def _own(filters: int, inputs: int, block: Block) -> npt.NDArray[np.bool_]:
     return same
 
 
+def weights_of(network: Network, keep: Collection[str] = ()) -> dict[str, npt.NDArray[np.integer]]:
+    """The weights of all layers that have any but those in `keep`."""
+    layers = [layer for layer in network.layers if isinstance(layer, Weighted)]
+    return {layer.name: layer.weight for layer in layers if layer.name not in keep}
+
+
 def plan_network(
     network: Network,
+    weights: Mapping[str, npt.NDArray[Any]],
     scheme: Scheme,
     ratio: float,
     config: ArrayConfig,
     rng: np.random.Generator,
-    keep: Collection[str] = (),
 ) -> dict[str, LayerPlan]:
-    """Plans by magnitude for all layers with weights but those in `keep`."""
-    named = [layer.name for layer in network.layers if isinstance(layer, Weighted) and layer.name not in keep]
-    parts = parts_of(network, config, named)
+    """Plans by magnitude for the layers of a network whose `weights` are given, as in `parts_of`."""
+    parts = parts_of(network, config, weights)
     plans = scheme.plan([one for part in parts.values() for one in part.weights], ratio, config, rng)
     found = {}
     for name, part in parts.items():

@@ -460,6 +460,7 @@ class SpaceToDepth(OneSource):
 Weighted = Conv | Linear  # layers with weights: those that a scheme may plan
 Computed = Conv | Linear | GlobalPool | AveragePool | MaxPool | Add  # layers that the array runs
 Requantised = Conv | Linear | GlobalPool | AveragePool | Add
+Windowed = Conv | AveragePool | MaxPool  # layers that move a window over their first source
 View = Gather | Upsample | DepthToSpace | SpaceToDepth  # layers that take no cycle
 Layer = Computed | View
 KINDS: tuple[type[Layer], ...] = get_args(Layer)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pymodel.compiler.planes import input_banks, output_words, residual_banks
+from pymodel.compiler.planning import plan_network
 from pymodel.machine.config import ArrayConfig
-from pymodel.network.float import FloatArray, FloatNetwork, FloatWeighted
-from pymodel.schemes import LayerPlan, LayerWeights, Scheme
+from pymodel.network.float import FloatNetwork, FloatWeighted
+from pymodel.schemes import LayerPlan, Scheme
 
 
 def prune_once(
@@ -24,23 +24,12 @@ def prune_once(
 
     `keep`: layers that are not pruned.
     """
-    skeleton = network.skeleton
-    banks, residuals, words = (
-        input_banks(skeleton, config),
-        residual_banks(skeleton, config),
-        output_words(skeleton, config),
-    )
-    pruned_ones = [
-        layer for layer in network.layers if isinstance(layer, FloatWeighted) and layer.name not in keep
-    ]
-    matrices: dict[str, FloatArray] = {
-        layer.name: layer.weight.reshape(len(layer.weight), -1) for layer in pruned_ones
+    weights = {
+        layer.name: layer.weight
+        for layer in network.layers
+        if isinstance(layer, FloatWeighted) and layer.name not in keep
     }
-    layers = [
-        LayerWeights(name, weight, banks[name], np.square(weight), residuals.get(name), words[name])
-        for name, weight in matrices.items()
-    ]
-    plans = scheme.plan(layers, ratio, config, rng)
+    plans = plan_network(network.skeleton, weights, scheme, ratio, config, rng)
     pruned = tuple(
         replace(layer, weight=layer.weight * plans[layer.name].mask.reshape(layer.weight.shape))
         if isinstance(layer, FloatWeighted) and layer.name in plans

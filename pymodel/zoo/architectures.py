@@ -17,7 +17,6 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.integer import (
     INPUT,
     LOWEST,
-    MAX_RESIDUAL,
     NOTHING,
     Add,
     AveragePool,
@@ -160,7 +159,6 @@ def _weighted_residual(layer: Conv, residual: Residual, tensors: Mapping[str, In
     alone = layer_sum(replace(layer, residual=None), tensors)
     spread = max(1.0, float(tensors[residual.source].std()))
     weight = int(np.clip(np.rint(alone.std() / spread), 1, 127))
-    assert weight <= MAX_RESIDUAL
     return replace(layer, residual=replace(residual, weight=np.full(len(residual.channel), weight)))
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from pymodel.compiler.planning import plan_network
+from pymodel.compiler.planning import plan_network, weights_of
 from pymodel.machine.config import ArrayConfig
 from pymodel.network.integer import (
     Conv,
     Layer,
     Network,
-    Weighted,
 )
 from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes import get_scheme
 from pymodel.zoo.architectures import ARCHITECTURES, architecture, fitted
+from pymodel.zoo.random_network import pruned
 
 FITTED_ON = 2  # images
 ZOO = "zoo_"  # a test's name begins with it, an architecture follows
@@ -37,13 +35,8 @@ def random_architecture(
     pixels = np.rint(drawn).clip(-128, 127).astype(np.int8)
     network = architecture(name, rng)
     keep = {network.layers[0].name, *(layer.name for layer in network.layers if _depthwise(layer))}
-    plans = plan_network(network, get_scheme(scheme), ratio, config, rng, keep)
-    layers = tuple(
-        replace(layer, weight=layer.weight * plans[layer.name].mask.reshape(layer.weight.shape))
-        if isinstance(layer, Weighted) and layer.name in plans
-        else layer
-        for layer in network.layers
-    )
+    plans = plan_network(network, weights_of(network, keep), get_scheme(scheme), ratio, config, rng)
+    layers = tuple(pruned(layer, plans.get(layer.name)) for layer in network.layers)
     network = fitted(Network(name, network.input_shape, layers), pixels[:FITTED_ON], rng)
     meta = {
         "scheme": scheme,

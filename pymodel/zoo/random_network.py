@@ -235,13 +235,13 @@ def mixed_schemes(
         Network(
             network.name,
             network.input_shape,
-            tuple(_pruned(layer, plans.get(layer.name)) for layer in layers),
+            tuple(pruned(layer, plans.get(layer.name)) for layer in layers),
         ),
         plans,
     )
 
 
-def _pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
+def pruned(layer: Layer, plan: LayerPlan | None) -> Layer:
     """The layer with only those weights that have slots in its plan."""
     if plan is None or not isinstance(layer, Weighted):
         return layer

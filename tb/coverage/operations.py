@@ -21,6 +21,7 @@ from pymodel.network.integer import (
     Network,
     Requantised,
     View,
+    Windowed,
 )
 from tb.coverage import collect
 from tb.coverage.observe import (
@@ -34,8 +35,6 @@ from tb.coverage.observe import (
 )
 from tb.coverage.points import BYTE
 from tb.coverage.sample import ends
-
-Windowed = Conv | AveragePool | MaxPool
 
 
 def sample_network(network: Network, image: Image) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pymodel.compiler import layout
 from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
 from pymodel.compiler.layout import bank_words, feature_use, guard_words, place_tensors
-from pymodel.compiler.lifetime import Block, Span, first_fit, height, lifetimes
+from pymodel.compiler.lifetime import Extent, Span, first_fit, height, lifetimes
 from pymodel.machine.config import CONFIGS, MAX_DEPTH, ArrayConfig
 from pymodel.machine.faults import OwnReadError
 from pymodel.machine.image import Image
@@ -329,7 +329,7 @@ def test_first_fit_keeps_what_lives_at_once_apart() -> None:
         blocks = []
         for _ in range(int(rng.integers(0, 25))):
             first = int(rng.integers(0, 20))
-            blocks.append(Block(Span(first, first + int(rng.integers(0, 6))), int(rng.integers(1, 30))))
+            blocks.append(Extent(Span(first, first + int(rng.integers(0, 6))), int(rng.integers(1, 30))))
         at = first_fit(blocks)
         for n, block in enumerate(blocks):
             for m in range(n):

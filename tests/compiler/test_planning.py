@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pymodel.compiler.compile import clip_weights, compile_fitted
-from pymodel.compiler.planning import parts_of, plan_network
+from pymodel.compiler.planning import parts_of, plan_network, weights_of
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
@@ -71,7 +71,8 @@ def test_every_scheme_plans_groups_and_the_machine_agrees(name: str, tmp_path: P
     scheme = get_scheme(name)
     config = array_for(scheme, SMALL)
     whole = clip_weights(network(rng), config)
-    plans = plan_network(whole, scheme, 2.0 if scheme.prunes else 1.0, config, rng, keep=("fc",))
+    ratio = 2.0 if scheme.prunes else 1.0
+    plans = plan_network(whole, weights_of(whole, keep=("fc",)), scheme, ratio, config, rng)
     assert set(plans) == {"depthwise", "small", "large", "whole"}
     layers: list[Layer] = []
     for layer in whole.layers:
@@ -137,7 +138,7 @@ def test_slots_for_inputs_of_another_group_are_refused_or_stay_empty() -> None:
 
 def test_a_part_has_the_inputs_of_its_groups_alone() -> None:
     whole = network(np.random.default_rng(4))
-    parts = parts_of(whole, SMALL, ("depthwise", "small", "large", "whole"))
+    parts = parts_of(whole, SMALL, weights_of(whole, keep=("fc",)))
     shapes = {name: [one.weight.shape for one in part.weights] for name, part in parts.items()}
     assert shapes == {
         "depthwise": [(8, 72), (4, 36)],
@@ -155,6 +156,6 @@ def test_a_part_has_the_inputs_of_its_groups_alone() -> None:
 def test_a_plan_without_the_slot_of_a_weight_is_refused() -> None:
     rng = np.random.default_rng(5)
     whole = network(rng)
-    plans = plan_network(whole, get_scheme("tight_joint"), 2.0, SMALL, rng)
+    plans = plan_network(whole, weights_of(whole), get_scheme("tight_joint"), 2.0, SMALL, rng)
     with pytest.raises(TatamiError, match=r"layer 'depthwise': the plan does not fit: refill: filter \d+"):
         compile_fitted(whole, SMALL, plans=plans)
