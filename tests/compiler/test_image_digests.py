@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pymodel.compiler.compile import clip_weights, compile_fitted
+from pymodel.compiler.compile import clip_weights, compile_fitted, compile_network
 from pymodel.compiler.planes import input_banks, output_words, residual_banks
-from pymodel.machine.config import CONFIGS, ArrayConfig
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
 from pymodel.network.integer import (
@@ -40,7 +40,7 @@ from pymodel.network.integer import (
 from pymodel.schemes import SCHEMES, LayerWeights, array_for, get_scheme
 from pymodel.schemes.penni import BASIS, COEFFICIENTS
 from pymodel.schemes.tight_subword import project
-from pymodel.zoo import systems
+from pymodel.zoo import digits, systems
 from pymodel.zoo.random_network import random_program
 
 FILE = Path(__file__).parent / "data" / "image_digests.json"
@@ -135,16 +135,23 @@ def of_system(name: str) -> Image:
     return compile_fitted(kept.network, config, plans=kept.plans, scheme=name)
 
 
+def of_digits() -> Image:
+    """The image of `make sim`, whose cycles the README has."""
+    config = CONFIGS[DEFAULT_CONFIG]
+    return compile_network(clip_weights(digits.load().network, config), config)
+
+
 def drawn(seed: int, config: ArrayConfig) -> Image:
     return random_program(np.random.default_rng(seed), config)[1]
 
 
-def cases() -> Iterator[tuple[str, partial[Image]]]:
+def cases() -> Iterator[tuple[str, Callable[[], Image]]]:
     for config in CONFIGS.values():
         for scheme in SCHEMES:
             yield f"{scheme} on {config.name}", partial(of_scheme, scheme, config)
         for seed in range(SEEDS):
             yield f"random {seed} on {config.name}", partial(drawn, seed, config)
+    yield "digits on 16x8", of_digits
     for name in systems.SYSTEMS:
         yield f"system {name}", partial(of_system, name)
 
