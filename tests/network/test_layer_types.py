@@ -145,6 +145,19 @@ NETWORKS: dict[str, Callable[[], tuple[Layer, ...]]] = {
         conv("c", INPUT, 6, 6, (3, 3), padding=around(1)),
         Add("a", (INPUT, "c", INPUT), weight(3, 6) * 5, requant(6, 300, zero=9)),
     ),
+    "Add of nothing": lambda: (
+        Add("a", (INPUT,), np.zeros((1, 6), int), requant(6, 1)),
+        Add("b", ("a", INPUT), np.array([[1] * 6, [0] * 6]), requant(6, 1)),
+    ),
+    "Gather: of larger pixels and smaller ones": lambda: (
+        conv("c", INPUT, 6, 4, (3, 3), stride=(2, 2), padding=(1, 1, 0, 1)),
+        Upsample("u", "c", (2, 2)),
+        conv("d", INPUT, 6, 5, (2, 1)),
+        Gather.concat("g", ("u", "d"), (4, 5)),
+        last("g", 9),
+        MaxPool("m", "g", (3, 3), (1, 1), around(1)),
+        Add("e", ("m", "g"), weight(2, 9), requant(9, 2)),
+    ),
     "Gather: concat": lambda: (
         conv("c", INPUT, 6, 9, (3, 3), padding=around(1)),
         Gather.concat("g", ("c", INPUT, "c"), (9, 6, 9)),
