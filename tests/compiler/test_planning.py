@@ -151,6 +151,22 @@ def test_a_part_has_the_inputs_of_its_groups_alone() -> None:
         assert isinstance(layer, Conv)
         assert sum(one.weights for one in part.weights) == layer.weight.size
     assert parts["large"].weights[0].residual is not None
+    for part in parts.values():
+        for one in part.weights:
+            np.testing.assert_array_equal(one.saliency, np.square(one.weight))
+
+
+def test_without_slots_the_largest_weights_stay_in_groups_too() -> None:
+    rng = np.random.default_rng(6)
+    whole = network(rng)
+    weights = weights_of(whole)
+    plans = plan_network(whole, weights, get_scheme("unstructured"), 3.0, SMALL, rng)
+    kept, dropped = [], []
+    for name, weight in weights.items():
+        size = np.abs(weight.reshape(len(weight), -1))
+        kept.append(size[plans[name].mask])
+        dropped.append(size[~plans[name].mask])
+    assert np.concatenate(kept).min() >= np.concatenate(dropped).max() > 0
 
 
 def test_a_plan_without_the_slot_of_a_weight_is_refused() -> None:

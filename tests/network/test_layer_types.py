@@ -15,6 +15,7 @@ from pymodel.compiler.compile import clip_weights, compile_fitted
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
+from pymodel.network.accuracy import tensors_int8
 from pymodel.network.integer import (
     INPUT,
     KINDS,
@@ -34,6 +35,7 @@ from pymodel.network.integer import (
     Upsample,
     around,
 )
+from pymodel.network.reference import evaluate
 from tests.support import assert_agrees
 
 SHAPE = (6, 9, 10)
@@ -211,6 +213,15 @@ def test_the_machine_gives_every_byte(
     again = network_file.load(file).network
     for packing in ("tight", "dense"):
         assert_agrees(again, compile_fitted(whole, config, packing=packing), pixels, f"{packing}, ")
+
+
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_accuracy_is_measured_on_the_same_bytes(layers: Callable[[], tuple[Layer, ...]]) -> None:
+    network = Network("layers", SHAPE, layers())
+    images = np.random.default_rng(2).integers(-128, 128, (3, *SHAPE)).astype(np.int8)
+    found = tensors_int8(network, images)
+    for name, tensor in evaluate(network, images).items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
 
 
 def test_every_type_is_met() -> None:
