@@ -43,7 +43,6 @@ from tb.common.words import config_of
 OKAY, SLVERR = 0, 2
 START, SOFT_RESET = 1, 2
 DONE, ERROR = 1, 2
-SOURCES = 5  # as psa_top has them
 MAX_COUNT = 2**32 - 1
 PATIENCE = 50  # cycles that an access may take beyond its own delays
 BY_ADDRESS = {register.address: register for register in REGISTERS.values()}
@@ -169,6 +168,7 @@ class Bus:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
+        self.sources = range(len(dut.err_valid))
         write = (
             "s_axil_awaddr",
             "s_axil_awvalid",
@@ -220,8 +220,8 @@ class Bus:
     def _error_pins(self, errors: Mapping[int, tuple[int, int]]) -> dict[str, int]:
         pins = {"err_valid": sum(1 << source for source in errors)}
         if errors:
-            pins["err_code"] = pack((errors.get(source, (0, 0))[0] for source in range(SOURCES)), 8)
-            pins["err_info"] = pack((errors.get(source, (0, 0))[1] for source in range(SOURCES)), 24)
+            pins["err_code"] = pack((errors.get(source, (0, 0))[0] for source in self.sources), 8)
+            pins["err_info"] = pack((errors.get(source, (0, 0))[1] for source in self.sources), 24)
         return pins
 
     def _write_pins(self) -> dict[str, int]:
@@ -312,10 +312,10 @@ class Bus:
         assert seen == expected, f"{what}: {seen:#x}, expected {expected:#x}"
 
 
-def random_errors(rng: np.random.Generator) -> dict[int, tuple[int, int]]:
+def random_errors(rng: np.random.Generator, sources: Sequence[int]) -> dict[int, tuple[int, int]]:
     return {
         source: (int(rng.integers(1, 256)), int(rng.integers(1 << 24)))
-        for source in range(SOURCES)
+        for source in sources
         if chance(rng, 0.5)
     }
 
@@ -470,8 +470,7 @@ async def every_error_and_every_two_in_one_cycle(dut: Any) -> None:
     rng = numpy_rng("pairs")
     bus = Bus(dut)
     await bus.reset()
-    sources = range(SOURCES)
-    together = [*combinations(sources, 1), *combinations(sources, 2)]
+    together = [*combinations(bus.sources, 1), *combinations(bus.sources, 2)]
     for meeting in together:
         errors = {source: (source + 1, int(rng.integers(1 << 24))) for source in meeting}
         await bus.cycle(errors)
@@ -567,7 +566,7 @@ async def everything_at_once(dut: Any) -> None:
             bus.reads.append(access(write=False))
         busy ^= chance(rng, 0.2 if busy else 0.05)
         counts = {name: int(chance(rng, 0.5)) for name in COUNT_EVENTS.values()}
-        errors = random_errors(rng) if chance(rng, 0.005) else {}
+        errors = random_errors(rng, bus.sources) if chance(rng, 0.005) else {}
         await bus.cycle(
             errors, busy=int(busy), loading=int(chance(rng, 0.2)), done=int(chance(rng, 0.1)), **counts
         )
