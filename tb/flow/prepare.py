@@ -93,13 +93,11 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
 def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:
     """The network itself, of what the user gives."""
     weights, data = source.weights, source.data
-    if name in SYSTEMS:
+    if name in SYSTEMS or name.startswith(ZOO):
         if weights is not None or data is not None:
             raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
-        return systems.load(name)
-    if name.startswith(ZOO):
-        if weights is not None or data is not None:
-            raise TatamiError(f"{'DATA' if weights is None else 'WEIGHTS'}: test '{name}' takes none")
+        if name in SYSTEMS:
+            return systems.load(name)
         architecture = name.removeprefix(ZOO)
         ratio = ARCHITECTURES[architecture].ratio
         return random_architecture(architecture, ZOO_SCHEME, ratio, config, images, seed)
