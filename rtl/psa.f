@@ -2,6 +2,7 @@ rtl/psa_ram.v
 rtl/psa_delay.v
 rtl/psa_regs.v
 rtl/psa_load.v
+rtl/psa_credits.v
 rtl/psa_sequencer.v
 rtl/psa_feature_bank.v
 rtl/psa_edge_mask.v

@@ -49,18 +49,22 @@ module psa_fetch #(
     input  wire [$clog2(FEATURE_DEPTH)-1:0] out_rd_word,
     output wire [T*8-1:0]                   out_rd_data,
 
-    // write port of the feature banks: results, or the host
+    // results
     input  wire                             wr_valid,
     input  wire [3:0]                       wr_bank,
     input  wire [$clog2(FEATURE_DEPTH)-1:0] wr_word,
     input  wire [T*8-1:0]                   wr_data,
 
     // load bus, already decoded
+    input  wire                             ld_feature,
+    // the bank, never that of a result in the same cycle
+    input  wire [3:0]                       ld_bank,
     input  wire                             ld_lane,
     input  wire                             ld_group,
     input  wire                             ld_tap,
     input  wire                             ld_edge,
     input  wire [15:0]                      ld_addr,
+    input  wire [T*8-1:0]                   ld_feature_data,
     input  wire [$clog2(GROUP_DEPTH)-1:0]   ld_lane_data,
     input  wire [GROUP*MEMBER_BITS-1:0]     ld_group_data,
     input  wire [TAP_BITS-1:0]              ld_tap_data,
@@ -258,11 +262,14 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     wire [T*8-1:0] rd_data;
 
+    wire wr_here = wr_valid && wr_bank == g;
+    wire ld_here = ld_feature && ld_bank == g;
+
     psa_feature_bank #(.T(T), .DEPTH(FEATURE_DEPTH)) bank (
         .clk      (clk),
-        .wr_en    (wr_valid && wr_bank == g),
-        .wr_word  (wr_word),
-        .wr_data  (wr_data),
+        .wr_en    (wr_here || ld_here),
+        .wr_word  (ld_here ? ld_addr[FEATURE_ADDR-1:0] : wr_word),
+        .wr_data  (ld_here ? ld_feature_data : wr_data),
         .rd_en    (out_rd_en ? out_rd_bank == g : used_4_reg && !word_out),
         .rd_word  (out_rd_en ? out_rd_word : word_4_reg[FEATURE_ADDR-1:0]),
         .rd_shift (out_rd_en ? {SHIFT{1'b0}} : shift_4_reg),

@@ -1,8 +1,9 @@
 // Load stream: turns packets into memory writes (docs/formats.md, "Load packets").
 //
 // Promises: a word is written only when all its beats have come and its packet's header was legal. After an error, the rest of the
-// packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet. A soft
-// reset inside a packet drops the rest of it.
+// packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet; while a
+// program runs, a live packet need not wait, and a HOLD waits until enough layers have passed. A soft reset inside a packet drops the
+// rest of it. No word goes to a feature bank in a cycle in which the array writes that bank.
 
 `resetall
 `default_nettype none
@@ -44,6 +45,11 @@ module psa_load #(
 
     // no packet may begin
     input  wire                    hold,
+    // a program runs: only a live packet may begin
+    input  wire                    busy,
+    // the array writes a word of this bank in the next cycle
+    input  wire                    soon_valid,
+    input  wire [3:0]              soon_bank,
     // inside a packet, or entering one in this cycle
     output wire                    loading,
 
@@ -54,6 +60,16 @@ module psa_load #(
     output wire [15:0]             ld_addr,
     output wire [MAX_BEATS*64-1:0] ld_data,
 
+    // a HOLD is offered while a program runs, for so many layers; it may be taken; it is taken in this cycle
+    output wire                    hold_valid,
+    output wire [15:0]             hold_layers,
+    input  wire                    hold_go,
+    output wire                    hold_taken,
+    // a packet is offered that may not begin
+    output wire                    blocked,
+    // the last word of a live packet is written
+    output wire                    packet_done,
+
     output wire                    err_valid,
     output wire [7:0]              err_code,
     output wire [23:0]             err_info
@@ -63,6 +79,9 @@ localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2;
 
 localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4;
 
+// header bits: a live packet; with it, the destination that is no memory
+localparam        LIVE             = 7;
+localparam [7:0]  HOLD             = 8'h8F;
 localparam [7:0]  DESTINATIONS     = TABLES == 0 ? 8'd9 : 8'd10;
 localparam [31:0] ACTIVATION_DEPTH = 256 * TABLES;
 
@@ -72,6 +91,8 @@ reg [15:0]             addr_reg, words_reg;
 reg [3:0]              beat_reg;
 reg [MAX_BEATS*64-1:0] data_reg;
 reg                    write_reg, write_next;
+// the packet counts for a WAIT; its last word is written
+reg                    live_reg, done_reg;
 reg [15:0]             write_addr_reg;
 
 wire [7:0]  header_dest  = s_axis_tdata[7:0];
@@ -110,24 +131,43 @@ always @* begin
     endcase
 end
 
-wire bad_dest  = header_dest >= DESTINATIONS || (header_dest == 8'd0 ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
-wire bad_range = header_words == 16'd0 || {1'b0, header_addr} + {17'd0, header_words} > {16'd0, header_depth};
+wire       header_hold   = header_dest == HOLD;
+wire [7:0] header_memory = {1'b0, header_dest[6:0]};
+
+wire bad_dest  = header_hold ? header_bank != 8'd0
+    : header_memory >= DESTINATIONS || (header_memory == 8'd0 ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
+wire bad_range = header_words == 16'd0
+    || (header_hold ? header_addr != 32'd0 : {1'b0, header_addr} + {17'd0, header_words} > {16'd0, header_depth});
 
 wire word_done   = beat_reg == beats - 4'd1;
-wire packet_done = word_done && words_reg == 16'd1;
+wire last_word   = word_done && words_reg == 16'd1;
+
+wire at_header = state_reg == STATE_HEADER;
+
+assign hold_valid  = at_header && s_axis_tvalid && busy && header_hold && !bad_dest && !bad_range;
+assign hold_layers = header_words;
+
+// While a program runs, ready waits for valid: which packet is offered decides.
+wire may_begin = !hold && (!busy || (s_axis_tvalid && header_dest[LIVE] && (!hold_valid || hold_go)));
+// the last beat of a word that would be written together with the array's
+wire collides  = state_reg == STATE_PAYLOAD && dest_reg == 4'd0 && word_done && soon_valid && soon_bank == bank_reg;
 
 // A beat never moves in the cycle of a soft reset, so that the state alone says whether a packet is in flight.
-assign s_axis_tready = !soft_reset && (state_reg != STATE_HEADER || !hold);
+assign s_axis_tready = !soft_reset && (at_header ? may_begin : !collides);
 wire   beat = s_axis_tvalid && s_axis_tready;
 
-assign loading = state_reg != STATE_HEADER || beat;
+assign hold_taken = hold_valid && beat;
+assign blocked    = at_header && s_axis_tvalid && !may_begin;
+
+assign loading     = !at_header || beat;
+assign packet_done = done_reg;
 
 reg       err_valid_next;
 reg [7:0] err_code_next;
 
 assign err_valid = err_valid_next;
 assign err_code  = err_code_next;
-assign err_info  = {16'd0, state_reg == STATE_HEADER ? header_dest : {4'd0, dest_reg}};
+assign err_info  = {16'd0, at_header ? header_dest : {4'd0, dest_reg}};
 
 always @* begin
     state_next     = state_reg;
@@ -148,9 +188,12 @@ always @* begin
                 end else if (bad_range) begin
                     err_valid_next = 1'b1;
                     err_code_next  = ERR_LOAD_RANGE;
-                end else if (s_axis_tlast) begin
+                end else if (s_axis_tlast && !header_hold) begin
                     err_valid_next = 1'b1;
                     err_code_next  = ERR_LOAD_SHORT;
+                end else if (!s_axis_tlast && header_hold) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_LONG;
                 end
                 if (!s_axis_tlast) begin
                     state_next = err_valid_next ? STATE_DROP : STATE_PAYLOAD;
@@ -158,16 +201,16 @@ always @* begin
             end
             STATE_PAYLOAD: begin
                 write_next = word_done;
-                if (s_axis_tlast && !packet_done) begin
+                if (s_axis_tlast && !last_word) begin
                     err_valid_next = 1'b1;
                     err_code_next  = ERR_LOAD_SHORT;
-                end else if (packet_done && !s_axis_tlast) begin
+                end else if (last_word && !s_axis_tlast) begin
                     err_valid_next = 1'b1;
                     err_code_next  = ERR_LOAD_LONG;
                 end
                 if (s_axis_tlast) begin
                     state_next = STATE_HEADER;
-                end else if (packet_done) begin
+                end else if (last_word) begin
                     state_next = STATE_DROP;
                 end
             end
@@ -185,8 +228,10 @@ integer i;
 always @(posedge clk) begin
     state_reg <= state_next;
     write_reg <= write_next;
+    done_reg  <= write_next && last_word && live_reg;
 
-    if (beat && state_reg == STATE_HEADER) begin
+    if (beat && at_header) begin
+        live_reg  <= busy;
         dest_reg  <= header_dest[3:0];
         bank_reg  <= header_bank[3:0];
         words_reg <= header_words;
@@ -211,6 +256,7 @@ always @(posedge clk) begin
     if (rst) begin
         state_reg <= STATE_HEADER;
         write_reg <= 1'b0;
+        done_reg  <= 1'b0;
     end
 end
 

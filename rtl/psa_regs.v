@@ -69,7 +69,8 @@ module psa_regs #(
     input  wire                  count_group,
     input  wire                  count_stall,
     input  wire                  count_slot_row,
-    input  wire                  count_word
+    input  wire                  count_word,
+    input  wire                  count_load_wait
 );
 
 localparam [31:0] ID      = 32'h5441544D;
@@ -81,11 +82,11 @@ localparam [7:0]
     ADDR_CONTROL       = 8'h20, ADDR_STATUS       = 8'h24, ADDR_ERROR       = 8'h28, ADDR_IRQ_ENABLE   = 8'h2C,
     ADDR_IRQ_STATUS    = 8'h30, ADDR_PROGRAM_START = 8'h34, ADDR_XOR         = 8'h38, ADDR_XOR_SEED     = 8'h3C,
     ADDR_CYCLES        = 8'h40, ADDR_BUSY_CYCLES  = 8'h44, ADDR_STALL_CYCLES = 8'h48, ADDR_SLOT_ROWS   = 8'h4C,
-    ADDR_WORDS         = 8'h50;
+    ADDR_WORDS         = 8'h50, ADDR_LOAD_WAIT    = 8'h54;
 
 localparam [1:0] RESP_OKAY = 2'b00, RESP_SLVERR = 2'b10;
 
-localparam integer COUNTERS = 5;
+localparam integer COUNTERS = 6;
 
 // depths are reported less one, so that 65536 fits its 16 bits
 function [15:0] less_one(input integer depth);
@@ -179,6 +180,7 @@ always @* begin
         ADDR_STALL_CYCLES:  rd_value = count_reg[2];
         ADDR_SLOT_ROWS:     rd_value = count_reg[3];
         ADDR_WORDS:         rd_value = count_reg[4];
+        ADDR_LOAD_WAIT:     rd_value = count_reg[5];
         default:            rd_ok    = 1'b0;
     endcase
 end
@@ -204,7 +206,7 @@ always @* begin
     end
 end
 
-wire [COUNTERS-1:0] count_event = {count_word, count_slot_row, count_stall, count_group, 1'b1};
+wire [COUNTERS-1:0] count_event = {count_load_wait, count_word, count_slot_row, count_stall, count_group, 1'b1};
 
 integer i;
 

@@ -3,7 +3,7 @@
 //
 // Promises: while `issue_valid` is high, row r is issued at every T-th cycle, and only an error interrupts a layer. The next record
 // begins when the last word of a layer is in memory or, if the layer has a gap, after that number of cycles. Every field of a record is
-// checked before it is used.
+// checked before it is used. A WAIT goes on when enough live packets have come.
 
 `resetall
 `default_nettype none
@@ -69,6 +69,14 @@ module psa_sequencer #(
     output wire [15:0]                      out_words,
     input  wire                             out_done,
 
+    // a LAYER has been left; its last results may still be on their way
+    output wire                             layer_passed,
+    // a WAIT for so many packets; it goes on, or never can
+    output wire                             wait_valid,
+    output wire [15:0]                      wait_packets,
+    input  wire                             wait_go,
+    input  wire                             deadlock,
+
     output wire                             err_valid,
     output wire [7:0]                       err_code,
     output wire [23:0]                      err_info
@@ -86,9 +94,10 @@ localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam PROGRAM_ADDR = $clog2(PROGRAM_DEPTH);
 localparam TILE_ADDR    = $clog2(TILE_DEPTH);
 
-localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8;
+localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8,
+    ERR_DEADLOCK = 8'd16;
 
-localparam [15:0] OPCODE_LAYER = 16'd1, OPCODE_OUT = 16'd2, OPCODE_END = 16'd3;
+localparam [15:0] OPCODE_LAYER = 16'd1, OPCODE_OUT = 16'd2, OPCODE_END = 16'd3, OPCODE_WAIT = 16'd4, OPCODE_JUMP = 16'd5;
 
 localparam [7:0] MODE_MAXIMUM = 8'd1;
 
@@ -101,7 +110,8 @@ localparam [3:0]
     STATE_RUN       = 4'd5,
     STATE_DRAIN     = 4'd6,
     STATE_OUT       = 4'd7,
-    STATE_ERROR     = 4'd8;
+    STATE_ERROR     = 4'd8,
+    STATE_WAIT      = 4'd9;
 
 reg [3:0]  state_reg, state_next;
 reg [16:0] pc_reg, pc_next;
@@ -177,6 +187,9 @@ wire [15:0] record_out_bank     = record[1*16 +: 16];
 wire [15:0] record_out_base     = record[2*16 +: 16];
 wire [15:0] record_out_words    = record[3*16 +: 16];
 
+wire [15:0] record_packets      = record[1*16 +: 16];
+wire [15:0] record_target       = record[1*16 +: 16];
+
 wire [15:0] tile_lane_base      = tile_record[0*16 +: 16];
 wire [15:0] tile_passes         = tile_record[1*16 +: 16];
 wire [15:0] tile_filter_base    = tile_record[2*16 +: 16];
@@ -189,7 +202,7 @@ wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_
 wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
     && {1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH;
 
-// After a layer with a gap the pipeline may still be full, so only a layer may follow.
+// After a layer with a gap the pipeline may still be full, so only a layer may follow, if need be behind a WAIT or a JUMP.
 wire followed = gap_reg != 8'd0;
 
 wire [31:0] tile_lanes_end = {16'd0, tile_lane_base} + ({16'd0, tile_passes} << ROW_BITS);
@@ -243,6 +256,10 @@ assign issue_slot_base   = slot_base_reg;
 // only for a layer whose end the sequencer waits for
 assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end && !followed;
 
+assign layer_passed = state_reg == STATE_DRAIN && state_next == STATE_FETCH;
+assign wait_valid   = state_reg == STATE_WAIT;
+assign wait_packets = record_packets;
+
 assign out_start = out_start_reg;
 assign out_bank  = record_out_bank[3:0];
 assign out_base  = record_out_base;
@@ -286,6 +303,15 @@ always @* begin
                     err_valid_next = followed;
                     err_code_next  = ERR_PROGRAM_FIELD;
                 end
+                OPCODE_WAIT: begin
+                    state_next     = STATE_WAIT;
+                    err_valid_next = record_packets == 16'd0;
+                    err_code_next  = ERR_PROGRAM_FIELD;
+                end
+                OPCODE_JUMP: begin
+                    state_next     = STATE_FETCH;
+                    pc_next        = {1'b0, record_target};
+                end
                 default: begin
                     err_valid_next = 1'b1;
                     err_code_next  = ERR_PROGRAM_OPCODE;
@@ -318,6 +344,14 @@ always @* begin
                 pc_next    = pc_reg + 17'd1;
             end
         end
+        STATE_WAIT: begin
+            err_valid_next = deadlock;
+            err_code_next  = ERR_DEADLOCK;
+            if (wait_go) begin
+                state_next = STATE_FETCH;
+                pc_next    = pc_reg + 17'd1;
+            end
+        end
         default: begin
             state_next = STATE_ERROR;
         end
@@ -346,7 +380,9 @@ always @(posedge clk) begin
     wait_reg <= state_reg == STATE_DRAIN ? wait_reg - 8'd1 : gap_reg;
 
     if (state_reg == STATE_DECODE) begin
-        gap_reg           <= opcode == OPCODE_LAYER ? record_gap : 8'd0;
+        if (opcode != OPCODE_WAIT && opcode != OPCODE_JUMP) begin
+            gap_reg <= opcode == OPCODE_LAYER ? record_gap : 8'd0;
+        end
         words_reg         <= record_words;
         phases_reg        <= record_phases;
         chunk_words_reg   <= record_chunk_words;

@@ -185,6 +185,11 @@ wire [3:0]              ld_dest, ld_bank;
 wire [15:0]             ld_addr;
 wire [MAX_BEATS*64-1:0] ld_data;
 
+wire        soon_valid;
+wire [3:0]  soon_bank;
+wire        hold_valid, hold_go, hold_taken, blocked, packet_done;
+wire [15:0] hold_layers;
+
 wire        load_err_valid, sequencer_err_valid, fetch_err_valid, slots_err_valid, writeback_err_valid, table_err_valid;
 wire [7:0]  load_err_code, sequencer_err_code, fetch_err_code, slots_err_code, writeback_err_code, table_err_code;
 wire [23:0] load_err_info, sequencer_err_info, fetch_err_info, slots_err_info, writeback_err_info, table_err_info;
@@ -218,13 +223,22 @@ psa_load #(
     .s_axis_tvalid (s_axis_tvalid),
     .s_axis_tready (s_axis_tready),
     .s_axis_tlast  (s_axis_tlast),
-    .hold          (busy || start || error),
+    .hold          (start || error),
+    .busy          (busy),
+    .soon_valid    (soon_valid),
+    .soon_bank     (soon_bank),
     .loading       (loading),
     .ld_valid      (ld_valid),
     .ld_dest       (ld_dest),
     .ld_bank       (ld_bank),
     .ld_addr       (ld_addr),
     .ld_data       (ld_data),
+    .hold_valid    (hold_valid),
+    .hold_layers   (hold_layers),
+    .hold_go       (hold_go),
+    .hold_taken    (hold_taken),
+    .blocked       (blocked),
+    .packet_done   (packet_done),
     .err_valid     (load_err_valid),
     .err_code      (load_err_code),
     .err_info      (load_err_info)
@@ -239,6 +253,30 @@ wire ld_group   = ld_valid && ld_dest == 4'd5;
 wire ld_tap     = ld_valid && ld_dest == 4'd6;
 wire ld_edge    = ld_valid && ld_dest == 4'd7;
 wire ld_filter  = ld_valid && ld_dest == 4'd8;
+
+// credits between the load stream and the program
+
+wire        layer_passed, wait_valid, wait_go, deadlock;
+wire [15:0] wait_packets;
+
+psa_credits #(
+    .PIPELINE (2 * T + 12)
+) credits (
+    .clk          (clk),
+    .rst          (core_rst),
+    .start        (start),
+    .packet_done  (packet_done),
+    .layer_passed (layer_passed),
+    .wait_valid   (wait_valid),
+    .wait_packets (wait_packets),
+    .wait_go      (wait_go),
+    .hold_valid   (hold_valid),
+    .hold_layers  (hold_layers),
+    .hold_go      (hold_go),
+    .hold_taken   (hold_taken),
+    .blocked      (blocked),
+    .deadlock     (deadlock)
+);
 
 // sequencer
 
@@ -304,6 +342,11 @@ psa_sequencer #(
     .out_base          (out_base),
     .out_words         (out_words),
     .out_done          (out_done),
+    .layer_passed      (layer_passed),
+    .wait_valid        (wait_valid),
+    .wait_packets      (wait_packets),
+    .wait_go           (wait_go),
+    .deadlock          (deadlock),
     .err_valid         (sequencer_err_valid),
     .err_code          (sequencer_err_code),
     .err_info          (sequencer_err_info)
@@ -356,38 +399,41 @@ psa_fetch #(
     .TAP_BITS      (TAP_BITS),
     .EDGE_BITS     (EDGE_BITS)
 ) fetch (
-    .clk           (clk),
-    .rst           (core_rst),
-    .issue_valid   (issue_valid),
-    .issue_lane    (issue_lane),
-    .issue_word    (issue_word),
-    .issue_tap_row (issue_tap_row),
-    .issue_edge    (issue_edge),
-    .issue_pad     (issue_pad),
-    .bundle_valid  (bundle_valid),
-    .bundle_data   (bundle_data),
-    .bundle_keep   (bundle_keep),
-    .out_rd_en     (out_rd_en),
-    .out_rd_bank   (out_rd_bank),
-    .out_rd_word   (out_rd_word),
-    .out_rd_data   (out_rd_data),
-    // results stop at the first error; the host cannot load while a program runs
-    .wr_valid      (ld_feature || (wb_valid && !error)),
-    .wr_bank       (ld_feature ? ld_bank : wb_bank),
-    .wr_word       (ld_feature ? ld_addr[FEATURE_ADDR-1:0] : wb_word),
-    .wr_data       (ld_feature ? ld_data[T*8-1:0] : wb_data),
-    .ld_lane       (ld_lane),
-    .ld_group      (ld_group),
-    .ld_tap        (ld_tap),
-    .ld_edge       (ld_edge),
-    .ld_addr       (ld_addr),
-    .ld_lane_data  (ld_data[GROUP_ADDR-1:0]),
-    .ld_group_data (ld_data[GROUP_BITS-1:0]),
-    .ld_tap_data   (ld_data[TAP_BITS-1:0]),
-    .ld_edge_data  (ld_data[EDGE_BITS-1:0]),
-    .err_valid     (fetch_err_valid),
-    .err_code      (fetch_err_code),
-    .err_info      (fetch_err_info)
+    .clk             (clk),
+    .rst             (core_rst),
+    .issue_valid     (issue_valid),
+    .issue_lane      (issue_lane),
+    .issue_word      (issue_word),
+    .issue_tap_row   (issue_tap_row),
+    .issue_edge      (issue_edge),
+    .issue_pad       (issue_pad),
+    .bundle_valid    (bundle_valid),
+    .bundle_data     (bundle_data),
+    .bundle_keep     (bundle_keep),
+    .out_rd_en       (out_rd_en),
+    .out_rd_bank     (out_rd_bank),
+    .out_rd_word     (out_rd_word),
+    .out_rd_data     (out_rd_data),
+    // results stop at the first error
+    .wr_valid        (wb_valid && !error),
+    .wr_bank         (wb_bank),
+    .wr_word         (wb_word),
+    .wr_data         (wb_data),
+    .ld_feature      (ld_feature),
+    .ld_bank         (ld_bank),
+    .ld_lane         (ld_lane),
+    .ld_group        (ld_group),
+    .ld_tap          (ld_tap),
+    .ld_edge         (ld_edge),
+    .ld_addr         (ld_addr),
+    .ld_feature_data (ld_data[T*8-1:0]),
+    .ld_lane_data    (ld_data[GROUP_ADDR-1:0]),
+    .ld_group_data   (ld_data[GROUP_BITS-1:0]),
+    .ld_tap_data     (ld_data[TAP_BITS-1:0]),
+    .ld_edge_data    (ld_data[EDGE_BITS-1:0]),
+    .err_valid       (fetch_err_valid),
+    .err_code        (fetch_err_code),
+    .err_info        (fetch_err_info)
 );
 
 // slots
@@ -578,6 +624,8 @@ wire [3:0]              done_bank, done_table;
 wire [FEATURE_ADDR-1:0] done_word;
 wire [T*8-1:0]          done_data;
 wire [T-1:0]            done_keep;
+wire                    word_soon_valid;
+wire [3:0]              word_soon_bank;
 
 psa_writeback #(
     .T             (T),
@@ -613,6 +661,8 @@ psa_writeback #(
     .wr_keep           (done_keep),
     .wr_table          (done_table),
     .layer_done        (done_layer_done),
+    .soon_valid        (word_soon_valid),
+    .soon_bank         (word_soon_bank),
     .ld_filter         (ld_filter),
     .ld_addr           (ld_addr),
     .ld_data           (ld_data[FILTER_BITS-1:0]),
@@ -631,9 +681,17 @@ if (TABLES == 0) begin : gen_no_tables
     assign wb_word    = done_word;
     assign wb_data    = done_data;
     assign layer_done = done_layer_done;
+    assign soon_valid = word_soon_valid;
+    assign soon_bank  = word_soon_bank;
 
     wire unused = &{1'b0, done_keep, done_table};
 end else begin : gen_tables
+    // the table takes the cycle by which a word is announced
+    assign soon_valid = done_valid;
+    assign soon_bank  = done_bank;
+
+    wire unused = &{1'b0, word_soon_valid, word_soon_bank};
+
     psa_table #(
         .T            (T),
         .TABLES       (TABLES),
@@ -705,40 +763,41 @@ psa_regs #(
     .TABLES        (TABLES),
     .SOURCES       (SOURCES)
 ) regs (
-    .clk            (clk),
-    .rst            (rst),
-    .s_axil_awaddr  (s_axil_awaddr),
-    .s_axil_awvalid (s_axil_awvalid),
-    .s_axil_awready (s_axil_awready),
-    .s_axil_wdata   (s_axil_wdata),
-    .s_axil_wstrb   (s_axil_wstrb),
-    .s_axil_wvalid  (s_axil_wvalid),
-    .s_axil_wready  (s_axil_wready),
-    .s_axil_bresp   (s_axil_bresp),
-    .s_axil_bvalid  (s_axil_bvalid),
-    .s_axil_bready  (s_axil_bready),
-    .s_axil_araddr  (s_axil_araddr),
-    .s_axil_arvalid (s_axil_arvalid),
-    .s_axil_arready (s_axil_arready),
-    .s_axil_rdata   (s_axil_rdata),
-    .s_axil_rresp   (s_axil_rresp),
-    .s_axil_rvalid  (s_axil_rvalid),
-    .s_axil_rready  (s_axil_rready),
-    .irq            (irq),
-    .start          (start),
-    .soft_reset     (soft_reset),
-    .program_start  (program_start),
-    .busy           (busy),
-    .loading        (loading),
-    .done           (done),
-    .error          (error),
-    .err_valid      ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, table_err_valid, load_err_valid}),
-    .err_code       ({sequencer_err_code, fetch_err_code, writeback_err_code, slots_err_code, table_err_code, load_err_code}),
-    .err_info       ({sequencer_err_info, fetch_err_info, writeback_err_info, slots_err_info, table_err_info, load_err_info}),
-    .count_group    (issue_valid),
-    .count_stall    (m_axis_tvalid && !m_axis_tready),
-    .count_slot_row (slot_row_valid),
-    .count_word     (wb_valid && !error)
+    .clk             (clk),
+    .rst             (rst),
+    .s_axil_awaddr   (s_axil_awaddr),
+    .s_axil_awvalid  (s_axil_awvalid),
+    .s_axil_awready  (s_axil_awready),
+    .s_axil_wdata    (s_axil_wdata),
+    .s_axil_wstrb    (s_axil_wstrb),
+    .s_axil_wvalid   (s_axil_wvalid),
+    .s_axil_wready   (s_axil_wready),
+    .s_axil_bresp    (s_axil_bresp),
+    .s_axil_bvalid   (s_axil_bvalid),
+    .s_axil_bready   (s_axil_bready),
+    .s_axil_araddr   (s_axil_araddr),
+    .s_axil_arvalid  (s_axil_arvalid),
+    .s_axil_arready  (s_axil_arready),
+    .s_axil_rdata    (s_axil_rdata),
+    .s_axil_rresp    (s_axil_rresp),
+    .s_axil_rvalid   (s_axil_rvalid),
+    .s_axil_rready   (s_axil_rready),
+    .irq             (irq),
+    .start           (start),
+    .soft_reset      (soft_reset),
+    .program_start   (program_start),
+    .busy            (busy),
+    .loading         (loading),
+    .done            (done),
+    .error           (error),
+    .err_valid       ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, table_err_valid, load_err_valid}),
+    .err_code        ({sequencer_err_code, fetch_err_code, writeback_err_code, slots_err_code, table_err_code, load_err_code}),
+    .err_info        ({sequencer_err_info, fetch_err_info, writeback_err_info, slots_err_info, table_err_info, load_err_info}),
+    .count_group     (issue_valid),
+    .count_stall     (m_axis_tvalid && !m_axis_tready),
+    .count_slot_row  (slot_row_valid),
+    .count_word      (wb_valid && !error),
+    .count_load_wait (wait_valid && !wait_go)
 );
 
 endmodule

@@ -5,7 +5,7 @@
 //   cycle 2, 3   multiplier, then shift, zero and both clamps on the bus
 //   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
-// Promises: at most one write a cycle. A word for an address outside its bank, or for a table that does not exist, is reported and not
+// Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a table that does not exist, is reported and not
 // written. `layer_done` comes in the cycle in which the last column of a layer's last word is written (or would be written, if it has no
 // output).
 
@@ -55,6 +55,10 @@ module psa_writeback #(
     output wire [3:0]                       wr_table,
 
     output wire                             layer_done,
+
+    // a word of this bank is written in the next cycle
+    output wire                             soon_valid,
+    output wire [3:0]                       soon_bank,
 
     // load bus, already decoded
     input  wire                             ld_filter,
@@ -171,17 +175,32 @@ endgenerate
 
 // cycle T+5
 
-wire              word_valid, word_write, word_layer_last;
-wire [COLUMN-1:0] word_column;
+localparam WORD = COLUMN + FEATURE_ADDR + 10;
 
-psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 10), .STAGES(T + 4)) delay_write (
+wire              word_valid, word_write, word_layer_last, before_valid;
+wire [COLUMN-1:0] word_column;
+wire [WORD-1:0]   before;
+
+psa_delay #(.WIDTH(WORD), .STAGES(T + 3)) delay_before (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_bank, filter_table,
-                 filter_write && !write_bad && !table_bad, layer_last_1}),
+    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_table, layer_last_1,
+                 filter_bank, filter_write && !write_bad && !table_bad}),
+    .out_valid (before_valid),
+    .out_data  (before)
+);
+
+assign soon_valid = before_valid && before[0];
+assign soon_bank  = before[1 +: 4];
+
+psa_delay #(.WIDTH(WORD), .STAGES(1)) delay_write (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (before_valid),
+    .in_data   (before),
     .out_valid (word_valid),
-    .out_data  ({word_column, wr_word, wr_bank, wr_table, word_write, word_layer_last})
+    .out_data  ({word_column, wr_word, wr_table, word_layer_last, wr_bank, word_write})
 );
 
 assign wr_valid   = word_valid && word_write;

@@ -20,9 +20,9 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Words, columns, memories
 from pymodel.machine.planes import ceil_div
-from pymodel.machine.program import End, Layer, Out, decode
+from pymodel.machine.program import End, Jump, Layer, Out, Wait, decode
 from pymodel.machine.slot_rows import tile_rows
-from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles
+from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, WAIT_CYCLES, drain_cycles
 from pymodel.network.integer import INPUT
 
 
@@ -167,9 +167,16 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         elif isinstance(record, Out):
             out_words += record.words
             cycles += record.words + OUT_LATENCY
+        elif isinstance(record, Wait):
+            cycles += WAIT_CYCLES
+        elif isinstance(record, Jump):
+            raise TatamiError(
+                f"image of '{image.network}': program word {pc} is a JUMP: the cost of a program that jumps is"
+                " not counted"
+            )
         else:
             raise TatamiError(
-                f"image of '{image.network}': program word {pc} has opcode {record.opcode}, must be 1..3"
+                f"image of '{image.network}': program word {pc} has opcode {record.opcode}, must be 1..5"
             )
     else:
         raise TatamiError(f"image of '{image.network}': the program has no END")

@@ -40,3 +40,4 @@ class ErrorCode(IntEnum):
     SLOT_RANGE = 13
     SLOT_CODE = 14
     TABLE_RANGE = 15
+    DEADLOCK = 16

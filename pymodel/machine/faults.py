@@ -42,6 +42,18 @@ class OwnReadError(UndefinedReadError):
     """A layer reads a word that it writes itself."""
 
 
+class LiveUseError(UndefinedReadError):
+    """A program uses a word that a live packet may be writing."""
+
+
+class StarvedError(TatamiError):
+    """A WAIT asks for more packets than the live stream has. The machine would wait for ever."""
+
+
+class EndlessError(TatamiError):
+    """A program jumps in a circle without a WAIT. The machine would never come to an end."""
+
+
 class Faults:
     """Broken bounds. The hardware reports the one that it finds first.
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.faults import EarlyReadError, Faults, OwnReadError
+from pymodel.machine.faults import EarlyReadError, Faults, LiveUseError, OwnReadError
 from pymodel.machine.memory import TABLE_WORDS, columns, outside
 from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
@@ -65,11 +65,21 @@ class LayerExecution:
     """Runs the LAYER at word `pc` of PROGRAM on the memories `state`.
 
     `faults` counts its cycles from the first issue of a lane. With `trace`, `counts` keeps the sums of every
-    pass and the pixels that every column writes.
+    pass and the pixels that every column writes. `unsure` [G, depth] are words of FEATURE that a live packet
+    may be writing.
     """
 
-    def __init__(self, state: MachineState, pc: int, layer: Layer, faults: Faults, trace: bool) -> None:
+    def __init__(
+        self,
+        state: MachineState,
+        pc: int,
+        layer: Layer,
+        faults: Faults,
+        trace: bool,
+        unsure: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         self.state = state
+        self.unsure = unsure
         self.config = state.config
         self.pc = pc
         self.layer = layer
@@ -258,6 +268,7 @@ class LayerExecution:
             needed = used & ~masked & (edges.valid == 1)
             self._check_early(f, pixels, needed, issued)
             self._note_own(f, pixels, needed)
+            self._check_live(f, pixels, needed)
         return bundles
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
@@ -306,6 +317,19 @@ class LayerExecution:
                     f"word {word} of a layer, lane {lane}: word {wrong} of bank {bank} is read and written by"
                     " the same layer"
                 )
+
+    def _check_live(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
+        """Raises `LiveUseError` if a pixel [lanes, G, T] that is `seen` lies in a word that a live packet may
+        be writing.
+        """
+        if self.unsure is None:
+            return
+        words, banks = pixels // self.config.size, np.arange(self.config.group)[:, None]
+        for lane, bank, pixel in np.argwhere(self.unsure[banks, words] & seen)[:1]:
+            raise LiveUseError(
+                f"word {word} of a layer, lane {lane}: word {words[lane, bank, pixel]} of bank {bank} is read"
+                " while a live packet may be writing it: a WAIT or a HOLD is missing"
+            )
 
     def _write_back(self, tile: _Tile, sums: Int64Array, keep: Int64Array) -> None:
         """Requantises the sums [B, C, N] and writes the columns that have an output."""

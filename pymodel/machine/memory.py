@@ -17,6 +17,8 @@ from pymodel.machine.program import PROGRAM_FIELDS
 Words = npt.NDArray[np.int64]
 BEAT_BITS = 64
 MAX_PACKET_WORDS = 65535
+LIVE = 0x80  # in the destination of a header: may be taken while a program runs
+HOLD = 0x8F  # the destination of a HOLD
 TABLE_WORDS = 256  # of an activation table
 NARROW = ("gap", "pad", "mode")  # fields of PROGRAM with 8 bits
 
@@ -264,6 +266,18 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """In a live stream: nothing more is taken until `layers` LAYERs have passed, more than earlier HOLDs have
+    taken.
+    """
+
+    layers: int
+
+
+Live = Section | Hold  # what a stream has that is loaded while a program runs
+
+
+@dataclass(frozen=True)
 class Packet:
     """One packet of the load stream; `beats` are uint64, the header first."""
 
@@ -274,19 +288,24 @@ def header_beat(destination: int, bank: int, words: int, address: int) -> int:
     return destination | bank << 8 | words << 16 | address << 32
 
 
-def packet(memory: Memory, section: Section, where: str = "") -> Packet:
-    """The load packet of a section of at most 65535 words."""
+def hold_packet(hold: Hold) -> Packet:
+    """The packet of a HOLD of at most 65535 layers: a header alone."""
+    return Packet(np.array([header_beat(HOLD, 0, hold.layers, 0)], dtype=np.uint64))
+
+
+def packet(memory: Memory, section: Section, where: str = "", *, live: bool = False) -> Packet:
+    """The load packet of a section of at most 65535 words; `live`: it may be taken while a program runs."""
     data = memory.encode(section.words, where)
     beats = -(-memory.width // BEAT_BITS)
     padded = np.zeros((len(data), beats * BEAT_BITS // 8), dtype=np.uint8)
     padded[:, : data.shape[1]] = data
-    header = header_beat(memory.destination, section.bank, len(data), section.address)
+    header = header_beat(memory.destination | LIVE * live, section.bank, len(data), section.address)
     return Packet(np.concatenate([np.array([header], dtype=np.uint64), padded.reshape(-1).view("<u8")]))
 
 
 def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
-    """A complete, legal packet -> its section (the inverse of `packet`)."""
-    header = int(beats[0])
+    """A complete, legal packet other than a HOLD -> its section (the inverse of `packet`)."""
+    header = int(beats[0]) & ~LIVE
     destination, bank, words, address = header & 0xFF, header >> 8 & 0xFF, header >> 16 & 0xFFFF, header >> 32
     memory = next(m for m in memories(config).values() if m.destination == destination)
     data = np.ascontiguousarray(beats[1:]).view(np.uint8).reshape(words, -1)[:, : -(-memory.width // 8)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 Index = TypeVar("Index", int, IntArray)
 
-OPCODE_LAYER, OPCODE_OUT, OPCODE_END = 1, 2, 3
+OPCODE_LAYER, OPCODE_OUT, OPCODE_END, OPCODE_WAIT, OPCODE_JUMP = 1, 2, 3, 4, 5
 SUM, MAXIMUM = 0, 1  # the mode of a LAYER
 
 
@@ -88,15 +88,36 @@ class End:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Goes on when `packets` live packets have come, more than earlier WAITs have taken."""
+
+    packets: int
+
+    def encode(self) -> IntArray:
+        return _row(OPCODE_WAIT, self.packets)
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Goes on at word `target` of PROGRAM."""
+
+    target: int
+
+    def encode(self) -> IntArray:
+        return _row(OPCODE_JUMP, self.target)
+
+
+@dataclass(frozen=True)
 class Unknown:
     """A word whose opcode is not legal. The machine stops there with PROGRAM_OPCODE."""
 
     opcode: int
 
 
-Record = Layer | Out | End | Unknown
+Legal = Layer | Out | End | Wait | Jump
+Record = Legal | Unknown
 
-# of the PROGRAM memory, named as LAYER reads them; OUT has its three in those after the opcode
+# of the PROGRAM memory, named as LAYER reads them; the other records have theirs in those after the opcode
 PROGRAM_FIELDS = ("opcode", *(f.name for f in fields(Layer)))
 
 # the field of LAYER whose place in the word each field of OUT takes
@@ -110,6 +131,10 @@ def decode(row: Sequence[int] | IntArray) -> Record:
         return Layer(*values)
     if opcode == OPCODE_OUT:
         return Out(*values[: len(fields(Out))])
+    if opcode == OPCODE_WAIT:
+        return Wait(values[0])
+    if opcode == OPCODE_JUMP:
+        return Jump(values[0])
     return End() if opcode == OPCODE_END else Unknown(opcode)
 
 
@@ -118,7 +143,7 @@ def decode_all(words: IntArray) -> list[Record]:
     return [decode(row) for row in words[:, 0].tolist()]
 
 
-def encode_all(records: Iterable[Layer | Out | End]) -> IntArray:
+def encode_all(records: Iterable[Legal]) -> IntArray:
     """The words [records, 1, fields] of PROGRAM that hold these records."""
     return np.stack([record.encode() for record in records])[:, None, :]
 

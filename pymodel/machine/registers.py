@@ -198,9 +198,16 @@ REGISTERS = {
         ),
         _register("SLOT_ROWS", 0x4C, "RO", 0, "rows of slots loaded into the array"),
         _register("WORDS", 0x50, "RO", 0, "feature words written back"),
+        _register(
+            "LOAD_WAIT_CYCLES",
+            0x54,
+            "RO",
+            0,
+            "of CYCLES, those in which a WAIT found that its packets had not come",
+        ),
     )
 }
-COUNTERS = ("CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS")
+COUNTERS = ("CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS", "LOAD_WAIT_CYCLES")
 
 
 def build_values(config: ArrayConfig) -> dict[str, int]:

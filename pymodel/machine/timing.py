@@ -11,6 +11,8 @@ from pymodel.machine.errors import ErrorCode
 RECORD_CYCLES = 2
 TILE_CYCLES = 2
 OUT_LATENCY = 3
+# A WAIT takes one cycle more than its record when its packets have come. LOAD_WAIT_CYCLES counts the others.
+WAIT_CYCLES = 1
 # GROUP_STAGE, TAP_STAGE, READ_STAGE: cycles from the issue of a lane to the check of its group, its taps and
 # its reads (rtl/psa_fetch.v). WRITE_STAGE: from the issue of a word's first lane to the check of column 0's
 # write, without the T cycles down the array (rtl/psa_writeback.v). SLOT_STAGE: from the issue of a lane to
@@ -24,6 +26,7 @@ FOUND_BY_SEQUENCER = (
     ErrorCode.PROGRAM_OPCODE,
     ErrorCode.PROGRAM_FIELD,
     ErrorCode.TILE_FIELD,
+    ErrorCode.DEADLOCK,
 )
 
 
