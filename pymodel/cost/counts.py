@@ -171,8 +171,8 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
             cycles += WAIT_CYCLES
         elif isinstance(record, Jump):
             raise TatamiError(
-                f"image of '{image.network}': program word {pc} is a JUMP: the cost of a program that jumps is"
-                " not counted"
+                f"image of '{image.network}': program word {pc} is a JUMP: the cost of a program that jumps"
+                " is not counted"
             )
         else:
             raise TatamiError(

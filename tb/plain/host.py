@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
@@ -57,6 +58,7 @@ class Counters:
     stall_cycles: int
     slot_rows: int
     words: int
+    load_wait_cycles: int
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,10 @@ class Host:
         except StreamStalledError:
             await self.check_error()
             raise
+        await self._loaded()
+
+    async def _loaded(self) -> None:
+        """Waits until the packets that were sent are written. Raises as `load` does."""
         for _ in range(LOAD_POLLS):
             if not REGISTERS["STATUS"].decode(await self.read("STATUS"))["LOADING"]:
                 break
@@ -184,12 +190,33 @@ class Host:
         return Counters(*[await self.read(name) for name in COUNTERS])
 
     async def run(
-        self, packets: Iterable[HasBeats] = (), program_address: int = 0, timeout_cycles: int = 1_000_000
+        self,
+        packets: Iterable[HasBeats] = (),
+        program_address: int = 0,
+        timeout_cycles: int = 1_000_000,
+        live: Iterable[HasBeats] = (),
     ) -> HostRun:
-        """Loads, runs a program to its end, and collects the packets that it sent."""
+        """Loads, runs a program to its end, and collects the packets that it sent.
+
+        `live` packets are sent while the program runs. The run is over when they have come, too. If the
+        machine stops with an error, the packet that has begun is sent to its end, and no other.
+        """
         await self.load(packets)
         await self.start(program_address)
-        await self.wait_done(timeout_cycles)
+        beats = [packet.beats for packet in live]
+        if beats:
+            patience = timeout_cycles + self.source.patience
+            sending = cocotb.start_soon(self.source.send(*beats, patience=patience))
+            try:
+                await self.wait_done(timeout_cycles)
+            except (MachineStoppedError, MachineTimeoutError):
+                self.source.end()
+                await sending
+                raise
+            await sending
+            await self._loaded()
+        else:
+            await self.wait_done(timeout_cycles)
         await self.sink.drained()
         counters = await self.counters()
         return HostRun(counters, [np.frombuffer(packet, np.int8) for packet in self.sink.take()])

@@ -56,7 +56,7 @@ class StreamSource:
         self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
         self.rate = rate
         self.patience = patience
-        self.stopped = False
+        self.stopped = self.ending = False
         self.idle()
 
     def idle(self) -> None:
@@ -77,13 +77,21 @@ class StreamSource:
         """Stops sending the current packets, for a reset by the pin."""
         self.stopped = True
 
-    async def send(self, *packets: Beats, last: bool = True) -> None:
+    def end(self) -> None:
+        """Sends no further packet. A header that has not been taken is withdrawn; a packet that has begun is
+        sent to its end.
+        """
+        self.ending = True
+
+    async def send(self, *packets: Beats, last: bool = True, patience: int | None = None) -> None:
         """Sends packets back to back. `last=False` leaves out tlast: the packets are pieces of one packet
         that continues.
 
-        If `patience` runs out, withdraws the beat and raises `StreamStalledError`.
+        If `patience` runs out (by default the source's own), withdraws the beat and raises
+        `StreamStalledError`.
         """
-        self.stopped = False
+        self.stopped = self.ending = False
+        patience = self.patience if patience is None else patience
         await self.edge
         try:
             for packet in packets:
@@ -96,20 +104,20 @@ class StreamSource:
                     self.valid.value = 1
                     self.data.value = beat
                     self.last.value = int(last and index == end)
-                    await self._accepted(index)
-                    if self.stopped:
+                    await self._accepted(index, patience)
+                    if self.stopped or (self.ending and index == 0 and self.ready.value != HIGH):
                         return
+                if self.ending:
+                    return
         finally:
             self.idle()
 
-    async def _accepted(self, index: int) -> None:
-        for _ in range(self.patience):
+    async def _accepted(self, index: int, patience: int) -> None:
+        for _ in range(patience):
             await self.edge
-            if self.ready.value == HIGH or self.stopped:
+            if self.ready.value == HIGH or self.stopped or (self.ending and index == 0):
                 return
-        raise StreamStalledError(
-            f"beat {index} of a packet waited {self.patience} cycles for {self.ready._name}"
-        )
+        raise StreamStalledError(f"beat {index} of a packet waited {patience} cycles for {self.ready._name}")
 
 
 class StreamSink:

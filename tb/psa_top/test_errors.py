@@ -68,7 +68,7 @@ class LoadedMachine:
         with pytest.raises(MachineStoppedError):
             await self.host.wait_done()
         seen = await self.host.counters()
-        cycles = seen.cycles - seen.stall_cycles
+        cycles = seen.cycles - seen.stall_cycles - seen.load_wait_cycles
         assert cycles == wanted.cycles, (
             f"{wanted.code.name}: the machine stood still after {cycles} cycles, expected {wanted.cycles}:"
             f" {wanted}"

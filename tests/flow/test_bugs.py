@@ -124,7 +124,7 @@ def test_a_bug_is_caught_and_named(
     before = [source.read_bytes() for source in rtl_sources()]
     status, summary, text = hunted(monkeypatch, capsys, COUNTER)
     assert (status, summary["caught"], summary["total"]) == (0, 1, 1)
-    assert "cycles less stall_cycles is" in text
+    assert "cycles less stall_cycles and load_wait_cycles is" in text
     assert [source.read_bytes() for source in rtl_sources()] == before
 
 

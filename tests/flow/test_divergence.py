@@ -208,7 +208,7 @@ def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
         ("TAP_RANGE and SLOT_RANGE in one cycle: ERROR.CODE is 10, expected 13 (SLOT_RANGE)", "psa_top"),
         ("read of WORDS gave 0x3, expected 0x4", "the counters of psa_regs"),
         ("a packet begins in the cycle of START", "psa_load"),
-        ("image 0: cycles less stall_cycles is 3742, predicted 3743", "psa_regs"),
+        ("image 0: cycles less stall_cycles and load_wait_cycles is 3742, predicted 3743", "psa_regs"),
         (
             (
                 "ASSERT psa_check_axis m_axis: tlast must mark the last beat of a packet and no other at"
