@@ -1,8 +1,8 @@
-// Credits between the load stream and the program: a WAIT takes as many as there were live packets, a HOLD as many as layers have passed
+// Credits between the load stream and the program: a WAIT takes packets that have come, a HOLD takes layers that have passed
 // (docs/machine.md, "Loading while a program runs").
 //
-// Promises: a layer counts for HOLD only when its last read and its last write are over, PIPELINE cycles after the sequencer has left it.
-// Counts stop at 65535 instead of wrapping. `deadlock` is high while the program waits for a packet that the stream cannot bring.
+// Promises: a layer counts for HOLD only when its last read and its last write are over, PIPELINE cycles after the sequencer has left
+// it. Counts stop at 65535 instead of wrapping. `deadlock` is high while the program waits for a packet that the stream cannot bring.
 
 `resetall
 `default_nettype none

@@ -91,8 +91,8 @@ reg [15:0]             addr_reg, words_reg;
 reg [3:0]              beat_reg;
 reg [MAX_BEATS*64-1:0] data_reg;
 reg                    write_reg, write_next;
-// the packet counts for a WAIT; its last word is written
-reg                    live_reg, done_reg;
+// bit LIVE of the header; the packet began while a program ran, so a WAIT may take it; its last word is written
+reg                    live_reg, counts_reg, done_reg;
 reg [15:0]             write_addr_reg;
 
 wire [7:0]  header_dest  = s_axis_tdata[7:0];
@@ -167,7 +167,7 @@ reg [7:0] err_code_next;
 
 assign err_valid = err_valid_next;
 assign err_code  = err_code_next;
-assign err_info  = {16'd0, at_header ? header_dest : {4'd0, dest_reg}};
+assign err_info  = {16'd0, at_header ? header_dest : {live_reg, 3'd0, dest_reg}};
 
 always @* begin
     state_next     = state_reg;
@@ -228,15 +228,16 @@ integer i;
 always @(posedge clk) begin
     state_reg <= state_next;
     write_reg <= write_next;
-    done_reg  <= write_next && last_word && live_reg;
+    done_reg  <= write_next && last_word && counts_reg;
 
     if (beat && at_header) begin
-        live_reg  <= busy;
-        dest_reg  <= header_dest[3:0];
-        bank_reg  <= header_bank[3:0];
-        words_reg <= header_words;
-        addr_reg  <= header_addr[15:0];
-        beat_reg  <= 4'd0;
+        counts_reg <= busy;
+        live_reg   <= header_dest[LIVE];
+        dest_reg   <= header_dest[3:0];
+        bank_reg   <= header_bank[3:0];
+        words_reg  <= header_words;
+        addr_reg   <= header_addr[15:0];
+        beat_reg   <= 4'd0;
     end else if (beat && state_reg == STATE_PAYLOAD) begin
         for (i = 0; i < MAX_BEATS; i = i + 1) begin
             if (beat_reg == i[3:0]) begin

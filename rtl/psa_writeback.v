@@ -5,9 +5,9 @@
 //   cycle 2, 3   multiplier, then shift, zero and both clamps on the bus
 //   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
-// Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a table that does not exist, is reported and not
-// written. `layer_done` comes in the cycle in which the last column of a layer's last word is written (or would be written, if it has no
-// output).
+// Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a
+// table that does not exist, is reported and not written. `layer_done` comes in the cycle in which the last column of a layer's last
+// word is written (or would be written, if it has no output).
 
 `resetall
 `default_nettype none

@@ -2,7 +2,9 @@
 
 Model: `judge` reads the whole packet. A word is written in the cycle after the beat that completes it. An
 error comes with its beat. Nothing else is ever written or reported. Ready is high, unless there is a soft
-reset, or `hold` is high at the start of a packet.
+reset, or the packet may not begin, or the beat would complete a word of a bank that the array writes too. A
+packet may not begin while `hold` is high and, while a program runs, without `live`; a HOLD may not before
+`hold_go` is high.
 
 Corners:
 
@@ -15,6 +17,14 @@ Corners:
 - random bits above a word's own bits
 - gaps, with garbage in them
 - hold at the start of a packet (it waits) and inside (it continues)
+- live packets and others, with `busy` from their first beat to their last, at the start alone (it counts),
+  inside alone (it does not); ready while `busy` and nothing is offered
+- HOLDs of one layer and of the most, while busy and while not, with `hold_go` at once, late, and only while
+  `hold` is high; with a bank, an address or no layers (refused at once, though `hold_go` is low), and without
+  tlast
+- the array's word in each beat of a packet: of the same bank and another, in the last beat of a word (it
+  waits) and in others, of FEATURE and another memory, in a packet that is dropped
+- the last word of packets that are right and too long, live and not: when it is written, and counted once
 - soft reset between packets, in a payload, after a whole word, in a packet that is dropped, twice
 - hard reset inside a packet
 """
@@ -29,13 +39,15 @@ import cocotb
 import numpy as np
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.memory import BEAT_BITS, header_beat, memories
+from pymodel.machine.memory import BEAT_BITS, HOLD, LIVE, header_beat, memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of
 
 HEADER_BEATS = 1
+FEATURE = 0
+MOST_LAYERS = 65535
 KINDS = (
     "good",
     "good",
@@ -50,6 +62,11 @@ KINDS = (
     "short",
     "long",
     "several",
+    "hold",
+    "hold_bank",
+    "hold_address",
+    "hold_no_layers",
+    "hold_long",
 )
 
 
@@ -73,11 +90,21 @@ class Write:
 
 @dataclass
 class PacketVerdict:
-    """The effects of a packet, by the number of the beat that causes them."""
+    """The effects of a packet, by the number of the beat that causes them; `last`: the one that completes its
+    last word. `layers`: of a HOLD.
+    """
 
     destination: int = 0
+    live: bool = False
+    layers: int = 0
     writes: dict[int, Write] = field(default_factory=dict)
+    last: int | None = None
     error: tuple[int, ErrorCode] | None = None
+
+    def writes_feature(self, place: int) -> Write | None:
+        """The word of FEATURE, if any, that this beat completes."""
+        write = self.writes.get(place)
+        return write if write is not None and write.destination == FEATURE else None
 
 
 def targets() -> dict[int, Target]:
@@ -97,19 +124,27 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
         beats[0] >> 16 & 0xFFFF,
         beats[0] >> 32,
     )
-    target = known.get(destination)
+    live = bool(destination & LIVE)
+    if destination == HOLD:
+        if bank:
+            return PacketVerdict(destination, live, error=(0, ErrorCode.LOAD_DESTINATION))
+        if words == 0 or address:
+            return PacketVerdict(destination, live, error=(0, ErrorCode.LOAD_RANGE))
+        error = (0, ErrorCode.LOAD_LONG) if len(beats) > HEADER_BEATS else None
+        return PacketVerdict(destination, live, layers=words, error=error)
+    target = known.get(destination & ~LIVE)
     if target is None or bank >= target.banks:
-        return PacketVerdict(destination, error=(0, ErrorCode.LOAD_DESTINATION))
+        return PacketVerdict(destination, live, error=(0, ErrorCode.LOAD_DESTINATION))
     if words == 0 or address + words > target.depth:
-        return PacketVerdict(destination, error=(0, ErrorCode.LOAD_RANGE))
+        return PacketVerdict(destination, live, error=(0, ErrorCode.LOAD_RANGE))
     payload = beats[HEADER_BEATS:]
     whole = min(words, len(payload) // target.beats)
-    verdict = PacketVerdict(destination)
+    verdict = PacketVerdict(destination, live, last=words * target.beats if whole == words else None)
     for n in range(whole):
         data = sum(
             beat << BEAT_BITS * i for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats])
         )
-        verdict.writes[(n + 1) * target.beats] = Write(destination, bank, address + n, data)
+        verdict.writes[(n + 1) * target.beats] = Write(target.destination, bank, address + n, data)
     if len(payload) < words * target.beats:
         verdict.error = (len(beats) - 1, ErrorCode.LOAD_SHORT)
     elif len(payload) > words * target.beats:
@@ -117,15 +152,25 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
     return verdict
 
 
-def random_packet(rng: np.random.Generator, known: dict[int, Target], kind: str) -> list[int]:
-    """A packet with the fault that `kind` names."""
-    target = known[int(rng.choice(list(known)))]
+def random_packet(
+    rng: np.random.Generator, known: dict[int, Target], kind: str, *, live: bool | None = None
+) -> list[int]:
+    """A packet with the fault that `kind` names. `live` or not at random, if it does not say; a HOLD always
+    is.
+    """
+    if kind.startswith("hold"):
+        layers = 0 if kind == "hold_no_layers" else edgy(rng, 1, MOST_LAYERS, 0.5)
+        bank = edgy(rng, 1, 255, 0.5) if kind == "hold_bank" else 0
+        address = 1 << int(rng.integers(32)) if kind == "hold_address" else 0
+        tail = int(rng.integers(1, 3)) if kind == "hold_long" or (chance(rng, 0.2) and kind != "hold") else 0
+        return [header_beat(HOLD, bank, layers, address), *rng.integers(0, 2**63, tail).tolist()]
+    target = known[FEATURE if chance(rng, 0.2) else int(rng.choice(list(known)))]
     destination, bank = target.destination, edgy(rng, 0, target.banks - 1)
     words = edgy(rng, 1, min(4, target.depth))
     address = edgy(rng, 0, target.depth - words, 0.5)
     length = words * target.beats
     if kind in ("destination", "several"):
-        destination = edgy(rng, len(known), 255, 0.5)
+        destination = edgy(rng, len(known), LIVE - 1, 0.5)
     elif kind == "bank":
         bank = edgy(rng, target.banks, 255, 0.5)
     if kind in ("no_words", "several"):
@@ -143,6 +188,8 @@ def random_packet(rng: np.random.Generator, known: dict[int, Target], kind: str)
     elif kind == "long":
         length += int(rng.choice([1, 1, target.beats, 2 * target.beats + 1]))
     payload = rng.integers(0, 2**64 - 1, size=length, dtype=np.uint64, endpoint=True).tolist()
+    if live or (live is None and chance(rng, 0.6)):
+        destination |= LIVE
     return [header_beat(destination, bank, words, address), *payload]
 
 
@@ -150,14 +197,40 @@ class LoaderBench:
     """The block, and the expected place in the packet."""
 
     def __init__(self, dut: Any) -> None:
-        self.bench = Bench(dut, "rst", "soft_reset", "s_axis_tdata", "s_axis_tvalid", "s_axis_tlast", "hold")
+        stream = ("s_axis_tdata", "s_axis_tvalid", "s_axis_tlast")
+        machine = ("hold", "busy", "soon_valid", "soon_bank", "hold_go")
+        self.bench = Bench(dut, "rst", "soft_reset", *stream, *machine)
         self.targets = targets()
         self.verdict = PacketVerdict()
         self.place = 0  # the next beat's, in its packet
+        self.counts = False  # the packet began while a program ran
         self.due: Write | None = None
+        self.done = False  # the word that is due is the last of a packet that counts
         self.errors: dict[str, int] = {code.name: 0 for code in ErrorCode if code.name.startswith("LOAD_")}
         self.destinations: set[int] = set()
         self.ends: set[int] = set()  # destinations whose last word was written
+        self.seen = dict.fromkeys(
+            (
+                "began_while_busy",
+                "waited_for_the_end",
+                "busy_without_a_beat",
+                "hold_waited",
+                "hold_taken",
+                "hold_while_idle",
+                "bad_hold_while_busy",
+                "collisions",
+                "no_collision_of_another_bank",
+                *(("no_collision_inside_a_word",) if self.targets[FEATURE].beats > 1 else ()),
+                "no_collision_of_another_memory",
+                "no_collision_of_a_rest",
+                "counted",
+                "not_counted",
+                "counted_though_too_long",
+                "program_ended_inside",
+                "program_began_inside",
+            ),
+            0,
+        )
 
     @property
     def inside(self) -> bool:
@@ -165,39 +238,104 @@ class LoaderBench:
         return self.place > 0
 
     async def reset(self) -> None:
-        await self.bench.reset(soft_reset=0, s_axis_tvalid=0, hold=0)
-        self.place, self.due = 0, None
+        await self.bench.reset(soft_reset=0, s_axis_tvalid=0, hold=0, busy=0, soon_valid=0)
+        self.place, self.due, self.done = 0, None, False
 
     async def cycle(
-        self, packet: Sequence[int] | None = None, *, soft_reset: bool = False, hold: bool = False
+        self,
+        packet: Sequence[int] | None = None,
+        *,
+        soft_reset: bool = False,
+        hold: bool = False,
+        busy: bool = False,
+        soon: int | None = None,
+        go: bool = False,
     ) -> bool:
-        """One cycle that offers the next beat of `packet`, if there is one. True if the beat was taken."""
-        ready = not soft_reset and (self.inside or not hold)
-        taken = ready and packet is not None
-        place = self.place
-        if taken and packet is not None and place == 0:
+        """One cycle that offers the next beat of `packet`, if there is one. `soon`: the bank that the array
+        writes in the next cycle. True if the beat was taken.
+        """
+        place, offered = self.place, packet is not None
+        if packet is not None and place == 0:
             self.verdict = judge(packet, self.targets)
-        pins = (
-            {}
-            if packet is None
-            else {"s_axis_tdata": packet[place], "s_axis_tlast": int(place == len(packet) - 1)}
-        )
+        verdict = self.verdict
+        held = offered and not self.inside and busy and verdict.layers > 0
+        if self.inside:
+            write = verdict.writes_feature(place)
+            ready = write is None or write.bank != soon
+            self.count_collision(write, soon, ready)
+        else:
+            ready = not hold and (not busy or (offered and verdict.live and (go or not held)))
+            self.seen["waited_for_the_end"] += busy and offered and not verdict.live
+            self.seen["busy_without_a_beat"] += busy and not offered
+            self.seen["hold_waited"] += held and not go
+        blocked = offered and not self.inside and not ready
+        ready = ready and not soft_reset
+        taken = ready and offered
+        pins: dict[str, int] = {}
+        if packet is not None:
+            pins |= {"s_axis_tdata": packet[place], "s_axis_tlast": int(place == len(packet) - 1)}
+        if soon is not None:
+            pins |= {"soon_bank": soon}
+        if held:
+            pins |= {"hold_go": int(go)}
+        controls = {"soft_reset": soft_reset, "hold": hold, "busy": busy, "soon_valid": soon is not None}
         await self.bench.cycle(
-            rst=0, soft_reset=int(soft_reset), hold=int(hold), s_axis_tvalid=int(packet is not None), **pins
+            rst=0, s_axis_tvalid=int(offered), **{name: int(on) for name, on in controls.items()}, **pins
         )
+        self.bench.expect(hold_valid=int(held), hold_taken=int(held and taken), blocked=int(blocked))
+        if held:
+            self.bench.expect(hold_layers=verdict.layers)
         self.check(ready, taken)
         if taken and packet is not None:
-            self.due = self.verdict.writes.get(place)
+            if place == 0:
+                self.began(busy)
+            self.due = verdict.writes.get(place)
+            self.done = self.counts and place == verdict.last
+            self.ended(busy, place)
             self.place = (place + 1) % len(packet)
         if soft_reset:
             self.verdict = PacketVerdict()
         return taken
+
+    def began(self, busy: bool) -> None:
+        self.counts = busy
+        seen, verdict = self.seen, self.verdict
+        seen["began_while_busy"] += busy
+        if verdict.destination == HOLD and verdict.error is None:
+            seen["hold_taken" if busy else "hold_while_idle"] += 1
+        elif verdict.destination == HOLD and not verdict.layers:
+            seen["bad_hold_while_busy"] += busy
+
+    def ended(self, busy: bool, place: int) -> None:
+        if place != self.verdict.last:
+            return
+        seen = self.seen
+        seen["counted" if self.counts else "not_counted"] += 1
+        seen["counted_though_too_long"] += self.counts and self.verdict.error is not None
+        seen["program_ended_inside"] += self.counts and not busy
+        seen["program_began_inside"] += busy and not self.counts
+
+    def count_collision(self, write: Write | None, soon: int | None, ready: bool) -> None:
+        if soon is None:
+            return
+        verdict, seen = self.verdict, self.seen
+        later = [w for at, w in verdict.writes.items() if at >= self.place]
+        seen["collisions"] += not ready
+        seen["no_collision_of_another_bank"] += write is not None and ready
+        if not later:
+            seen["no_collision_of_a_rest"] += 1
+        elif later[0].destination != FEATURE:
+            seen["no_collision_of_another_memory"] += self.place in verdict.writes
+        elif write is None and later[0].bank == soon:
+            seen["no_collision_inside_a_word"] += 1
 
     def check(self, ready: bool, taken: bool) -> None:
         bench = self.bench
         bench.expect(
             s_axis_tready=int(ready), loading=int(self.inside or taken), ld_valid=int(self.due is not None)
         )
+        bench.expect(packet_done=int(self.done))
+        self.done = False
         if self.due is not None:
             target = self.targets[self.due.destination]
             bench.expect(ld_dest=self.due.destination, ld_bank=self.due.bank, ld_addr=self.due.address)
@@ -216,12 +354,24 @@ class LoaderBench:
     async def send(
         self, packet: Sequence[int], beats: int | None = None, *, rng: np.random.Generator | None = None
     ) -> None:
-        """Sends a packet, or its next `beats` beats. With `rng`, gaps and holds come at random."""
+        """Sends a packet, or its next `beats` beats. With `rng`, all that may stop it comes at random."""
         left = len(packet) - self.place if beats is None else beats
+        busy = rng is not None and chance(rng, 0.5)
         while left:
-            gap = rng is not None and chance(rng, 0.3)
-            hold = rng is not None and chance(rng, 0.3)
-            left -= await self.cycle(None if gap else packet, hold=hold)
+            offered: Sequence[int] | None = packet
+            pins: dict[str, bool] = {}
+            soon = None
+            if rng is not None:
+                busy ^= chance(rng, 0.1)
+                pins = {"hold": chance(rng, 0.3), "busy": busy, "go": chance(rng, 0.3)}
+                offered = None if chance(rng, 0.3) else packet
+                soon = self.soon(rng) if busy and chance(rng, 0.5) else None
+            left -= await self.cycle(offered, **pins, soon=soon)
+
+    def soon(self, rng: np.random.Generator) -> int:
+        """The bank of a word that the array writes: often the packet's."""
+        banks = [write.bank for write in self.verdict.writes.values() if write.destination == FEATURE]
+        return banks[0] if banks and chance(rng, 0.5) else int(rng.integers(self.targets[FEATURE].banks))
 
 
 @cocotb.test()
@@ -229,7 +379,7 @@ async def packets_of_every_kind(dut: Any) -> None:
     rng = numpy_rng("packets")
     loader = LoaderBench(dut)
     await loader.reset()
-    for index in range(150):
+    for index in range(20 * len(KINDS)):
         kind = KINDS[index % len(KINDS)]
         await loader.send(random_packet(rng, loader.targets, kind), rng=rng if index % 3 else None)
     for target in loader.targets.values():
@@ -239,7 +389,7 @@ async def packets_of_every_kind(dut: Any) -> None:
         await loader.send([header, *payload])
     await loader.cycle()
     assert loader.destinations == loader.ends == set(loader.targets)
-    loader.bench.done(**loader.errors)
+    loader.bench.done(**loader.errors, **loader.seen)
 
 
 @cocotb.test()
@@ -247,25 +397,90 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
     rng = numpy_rng("resets")
     loader = LoaderBench(dut)
     await loader.reset()
-    cut = 0
+    cut = live = 0
     for kind in KINDS * 4:
         await loader.cycle(soft_reset=True)  # between packets: nothing to drop
         good = random_packet(rng, loader.targets, "good")
         await loader.cycle(good, soft_reset=True)  # the header waits
         await loader.send(good)
+        hold = random_packet(rng, loader.targets, "hold")
+        await loader.cycle(hold, soft_reset=True, busy=True, go=chance(rng, 0.5))
+        assert await loader.cycle(hold)  # no program runs any more
         packet = random_packet(rng, loader.targets, kind)
         # the second and third come while a packet is being dropped
         for _ in range(int(rng.integers(1, 3, endpoint=True))):
             part = int(rng.integers(len(packet) - loader.place))
             await loader.send(packet, part, rng=rng)
-            await loader.cycle(packet if chance(rng, 0.5) else None, soft_reset=True, hold=chance(rng, 0.5))
+            live += loader.inside and loader.counts and loader.verdict.error is None
+            busy = chance(rng, 0.5)
+            offered = packet if chance(rng, 0.5) else None
+            await loader.cycle(
+                offered, soft_reset=True, hold=chance(rng, 0.5), busy=busy, go=chance(rng, 0.5)
+            )
             cut += loader.inside
         if chance(rng, 0.3) and loader.inside:
             await loader.reset()
         else:
             await loader.send(packet, rng=rng)
     await loader.cycle()
-    loader.bench.done(resets_in_a_packet=cut)
+    loader.bench.done(resets_in_a_packet=cut, resets_in_a_packet_that_counts=live)
+
+
+@cocotb.test()
+async def what_a_program_that_runs_lets_begin(dut: Any) -> None:
+    """Packets in turn, each offered for some cycles in which it may not begin."""
+    rng = numpy_rng("busy")
+    loader = LoaderBench(dut)
+    await loader.reset()
+    for _ in range(10):
+        for _ in range(5):
+            assert not await loader.cycle(busy=True)  # ready must not look at what is not there
+        plain = random_packet(rng, loader.targets, "good", live=False)
+        for _ in range(5):
+            assert not await loader.cycle(plain, busy=True, go=True)
+        await loader.send(plain)
+        assert not loader.counts
+        live = random_packet(rng, loader.targets, "good", live=True)
+        assert not await loader.cycle(live, busy=True, hold=True)
+        for _ in live:
+            assert await loader.cycle(live, busy=True)
+        hold = random_packet(rng, loader.targets, "hold")
+        for _ in range(5):
+            assert not await loader.cycle(hold, busy=True)
+        assert not await loader.cycle(hold, busy=True, go=True, hold=True)
+        assert await loader.cycle(hold, busy=True, go=True)
+        assert await loader.cycle(hold)
+    await loader.cycle()
+    counted = {name: loader.seen[name] for name in ("waited_for_the_end", "hold_waited", "counted")}
+    loader.bench.done(**counted)
+
+
+@cocotb.test()
+async def words_of_a_bank_that_the_array_writes(dut: Any) -> None:
+    """Every packet meets a word of every bank in every one of its beats. The last beat of each of its words
+    waits for as long as its bank is written; the others do not.
+    """
+    rng = numpy_rng("collisions")
+    loader = LoaderBench(dut)
+    await loader.reset()
+    for kind in ("good", "short", "long"):
+        for target in loader.targets.values():
+            for bank in range(target.banks):
+                words = min(2, target.depth)
+                length = words * target.beats + {"good": 0, "short": -1, "long": 2}[kind]
+                payload = rng.integers(0, 2**63, length).tolist()
+                packet = [header_beat(target.destination | LIVE, bank, words, 0), *payload]
+                for _ in packet:
+                    stopped = target.destination == FEATURE and loader.place in loader.verdict.writes
+                    for soon in range(loader.targets[FEATURE].banks):
+                        if loader.inside and stopped and soon == bank:
+                            for _ in range(3):
+                                assert not await loader.cycle(packet, busy=True, soon=soon)
+                    other = (bank + 1) % loader.targets[FEATURE].banks
+                    assert await loader.cycle(packet, busy=True, soon=other if stopped else bank)
+    await loader.cycle()
+    names = [name for name in loader.seen if "collision" in name]
+    loader.bench.done(**{name: loader.seen[name] for name in names})
 
 
 @cocotb.test()
