@@ -182,6 +182,11 @@ BLOCKS = {
             ),
         ),
         Block(
+            "credits",
+            "credits: what WAIT and HOLD take, and the deadlock of both",
+            ({"PIPELINE": 20}, {"PIPELINE": 28}, {"PIPELINE": 44}),
+        ),
+        Block(
             "regs",
             "registers: access, events, interrupt, counters, on any AXI4-Lite timing",
             parameters_in((ODD, LARGEST), "ROWS", "COLS", "GROUP", "ACC_WORDS", *DEPTHS, "TABLES"),
