@@ -47,10 +47,11 @@ def assert_agrees(network: Network, image: Image, images: np.ndarray, where: str
     machine = loaded(image, images)
     tensors = evaluate(network, images)
     wanted = {name: place.to_words(tensors[name]) for name, place in image.placements.items()}
-    sent = machine.run(image.run_start).packets[0]
+    sent = machine.run(image.run_start, stream=image.run_stream).packets[0]
     if image.reuse:
         machine.load_tensor(image.placements[INPUT], images)
-    for name, words in image.dumped(machine.run(image.dump_start).packets).items():
+    dump = machine.run(image.dump_start, stream=image.dump_stream)
+    for name, words in image.dumped(dump.packets).items():
         np.testing.assert_array_equal(words, wanted[name], err_msg=f"{where}layer {name}")
     np.testing.assert_array_equal(
         sent.reshape(wanted[image.output].shape), wanted[image.output], err_msg=f"{where}what is sent"

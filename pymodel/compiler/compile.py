@@ -17,7 +17,8 @@ import numpy as np
 from pymodel.compiler.layout import IntArray, bank_words, dumps_of, feature_use, guard_words
 from pymodel.compiler.lower import Matrix, lower
 from pymodel.compiler.planes import Tensors
-from pymodel.compiler.tables import Tables
+from pymodel.compiler.streaming import Limit, Linked, link, room_of
+from pymodel.compiler.tables import Tables, layers_with_outs, outs, sections
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
@@ -88,6 +89,8 @@ def compile_network(
     seed: int = 0,
     chunk_words: int | None = None,
     reuse: bool | None = None,
+    streamed: bool = False,
+    limit: Limit | None = None,
 ) -> Image:
     """Compiles `network` for `config`.
 
@@ -99,6 +102,10 @@ def compile_network(
     `packing` says, by name or itself. `scheme` is the name that the image carries, by default that of the
     packing. `chunk_words` is the most words of a chunk, if not all that the accumulators hold: shorter chunks
     are slower and give the same.
+
+    With `streamed`, what the memories other than FEATURE have no room for comes over the load stream while
+    the network runs (`pymodel.compiler.streaming`); without, such a network is refused. `limit` says how
+    many words of a memory may then be used, if not all.
     """
     pack_layer = _packing(packing)
     needed = activation_tables(network)
@@ -134,27 +141,38 @@ def compile_network(
 
     output = network.layers[-1].name
     dumps = {name: tuple(dumps_of(place)) for name, place in places.items()}
-    tables.add_outs(dumps[output])
-    dump_start = len(tables.program)
+    run = [*layers.values(), *outs(dumps[output])]
+    dump = outs(chain(*dumps.values()))
+    again = layers_with_outs(dumps[INPUT], ((record, dumps[name]) for name, record in layers.items()))
     if reuse:
         use = feature_use(network, places, config)
         stats["feature"] = {"words": use.words, "bound": use.bound}
-        tables.add_layers_with_outs(dumps[INPUT], ((record, dumps[name]) for name, record in layers.items()))
-    else:
-        tables.add_outs(chain(*dumps.values()))
+        dump = again
+    contents = tables.contents()
+    room = room_of(config, contents, layers, (run, dump, again), limit)
+    words = {"PROGRAM": len(run) + len(dump)} | {name: len(part) for name, part in contents.items()}
     try:
+        if streamed and any(count > room[name] for name, count in words.items()):
+            linked = link(config, contents, layers, run, (again,) if reuse else (dump, again), room)
+            stats["stream"] = linked.stats
+        else:
+            linked = Linked(
+                sections(config, contents, [*run, *dump]), tuple(layers), (0, len(run)), ((), ()), reuse, {}
+            )
         return Image(
             config=config,
             network=network.name,
             scheme=scheme or str(packing),
-            sections=tables.sections(),
+            sections=linked.sections,
             placements=places,
-            layers=tuple(layers),
+            layers=linked.layers,
             output=output,
-            run_start=0,
-            dump_start=dump_start,
+            run_start=linked.starts[0],
+            dump_start=linked.starts[1],
             dumps=tuple(chain(*dumps.values())),
-            reuse=reuse,
+            reuse=linked.again,
+            run_stream=linked.streams[0],
+            dump_stream=linked.streams[1],
             stats=stats,
         )
     except TatamiError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,30 @@ from pymodel.compiler.lower import Matrix, Tap
 from pymodel.machine.config import HALO, ArrayConfig
 from pymodel.machine.gaps import set_gaps
 from pymodel.machine.image import Dump
-from pymodel.machine.memory import Section, Words, memories
+from pymodel.machine.memory import Section, Words
 from pymodel.machine.planes import Placement, ceil_div
-from pymodel.machine.program import MAXIMUM, SUM, End, Out, encode_all
+from pymodel.machine.program import MAXIMUM, SUM, End, Legal, Out, encode_all
 from pymodel.machine.program import Layer as LayerRecord
 from pymodel.machine.slot_rows import encode_tile, spread
 from pymodel.network.integer import Pair, Requant
 from pymodel.packing.pack import PackedMatrix, Tile
+
+
+def outs(dumps: Iterable[Dump]) -> list[Legal]:
+    """A program's end: an OUT for each packet, and END."""
+    return [*_outs(dumps), End()]
+
+
+def layers_with_outs(
+    given: Iterable[Dump], layers: Iterable[tuple[LayerRecord, Iterable[Dump]]]
+) -> list[Legal]:
+    """A program: an OUT for each packet that is `given`, then each LAYER with an OUT for each of its packets,
+    and END.
+    """
+    program: list[Legal] = [*_outs(given)]
+    for record, dumps in layers:
+        program += [record, *_outs(dumps)]
+    return [*program, End()]
 
 
 def _outs(dumps: Iterable[Dump]) -> list[Out]:
@@ -31,7 +48,6 @@ class Tables:
     def __init__(self, config: ArrayConfig, chunk_words: int) -> None:
         self.config = config
         self.chunk_words = chunk_words
-        self.program: list[LayerRecord | Out | End] = []
         self.tile: list[list[int]] = []
         self.lane: list[int] = []
         self.slot: list[IntArray] = []
@@ -46,9 +62,7 @@ class Tables:
     def add_layer(
         self, requant: Requant, matrix: Matrix, packed: PackedMatrix, out: Placement
     ) -> LayerRecord:
-        """Appends a layer: its groups, edges, taps, tiles and filters, and its LAYER record, which it
-        returns.
-        """
+        """Appends a layer: its groups, edges, taps, tiles and filters. Returns its LAYER record."""
         groups = self._add_groups(matrix, packed)
         edge_base, edge_stride = self._add_edges(matrix.last, out)
         tap_base, tap_stride = self._add_taps(matrix.taps)
@@ -58,7 +72,7 @@ class Tables:
             self._add_filters(tile, requant, out)
         total = out.words * out.phases
         chunks = ceil_div(total, self.chunk_words)
-        record = LayerRecord(
+        return LayerRecord(
             words=out.words,
             phases=out.phases,
             chunk_words=ceil_div(total, chunks),
@@ -71,24 +85,6 @@ class Tables:
             pad=matrix.pad,
             mode=MAXIMUM if matrix.maximum else SUM,
         )
-        self.program.append(record)
-        return record
-
-    def add_outs(self, dumps: Iterable[Dump]) -> None:
-        """Appends a program's end: an OUT for each packet, and END."""
-        self.program += _outs(dumps)
-        self.program.append(End())
-
-    def add_layers_with_outs(
-        self, given: Iterable[Dump], layers: Iterable[tuple[LayerRecord, Iterable[Dump]]]
-    ) -> None:
-        """Appends a program: an OUT for each packet that is `given`, then each LAYER with an OUT for each of
-        its packets, and END.
-        """
-        self.program += _outs(given)
-        for record, dumps in layers:
-            self.program += [record, *_outs(dumps)]
-        self.program.append(End())
 
     def _add_tile(self, tile: Tile, groups: int) -> None:
         """Appends a tile, its lanes and its rows of slots; `groups` is the number of the layer's first
@@ -173,14 +169,13 @@ class Tables:
             self.edge.append(block)
         return self._edges_seen[key], stride
 
-    def sections(self) -> tuple[Section, ...]:
-        specs = memories(self.config)
+    def contents(self) -> dict[str, Words]:
+        """The words of each memory but FEATURE and PROGRAM, as if none had an end."""
 
         def flat(rows: list[list[int]]) -> Words:
             return np.array(rows, dtype=np.int64)[:, None, :]
 
         contents = {
-            "PROGRAM": encode_all(self.program),
             "TILE": flat(self.tile),
             "LANE": flat([[g] for g in self.lane]),
             "SLOT": np.concatenate(self.slot),
@@ -191,5 +186,13 @@ class Tables:
         }
         if self.activation:
             contents["ACTIVATION"] = np.concatenate(self.activation)[:, None, None]
-        contents["PROGRAM"] = set_gaps(self.config, contents)
-        return tuple(Section(name, 0, words) for name, words in contents.items() if name in specs)
+        return contents
+
+
+def sections(
+    config: ArrayConfig, contents: Mapping[str, Words], program: Sequence[Legal]
+) -> tuple[Section, ...]:
+    """What is loaded to run a program, which has its gaps set."""
+    words = {"PROGRAM": encode_all(program), **contents}
+    words["PROGRAM"] = set_gaps(config, words)
+    return tuple(Section(name, 0, part) for name, part in words.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,18 @@ from pydantic import Field
 from pymodel.machine.config import DEFAULTS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, parse_json
-from pymodel.machine.memory import MAX_PACKET_WORDS, Packet, Section, Words, check_section, memories, packet
+from pymodel.machine.memory import (
+    MAX_PACKET_WORDS,
+    Hold,
+    Live,
+    Packet,
+    Section,
+    Words,
+    check_section,
+    hold_packet,
+    memories,
+    packet,
+)
 from pymodel.machine.names import check_name
 from pymodel.machine.planes import Placement
 from pymodel.machine.program import Out, decode_all
@@ -46,6 +57,15 @@ class SectionHeader(Fields):
     width: int = Field(ge=1)
     bytes: int = Field(ge=0)
     crc32: int = Field(ge=0, lt=1 << 32)
+
+
+class HoldHeader(Fields):
+    """A `Hold` of a live stream in the header of the file."""
+
+    hold: int = Field(ge=1, le=MAX_PACKET_WORDS)
+
+
+LiveHeader = SectionHeader | HoldHeader
 
 
 class PlacementHeader(Fields):
@@ -90,6 +110,9 @@ class Header(Fields):
 
     config: dict[str, Any]
     sections: tuple[SectionHeader, ...]
+    # in the file only where they are not empty
+    run_stream: tuple[LiveHeader, ...] = ()
+    dump_stream: tuple[LiveHeader, ...] = ()
     network: NetworkHeader
 
 
@@ -97,11 +120,15 @@ class Header(Fields):
 class Image:
     """Contents of the machine's memories for one network, and what the host needs to use them.
 
-    `layers` names the LAYER records in order. `run_start` and `dump_start` are program addresses. At
-    `run_start` is the network, which sends the `output` tensor. At `dump_start` is a program that sends every
-    tensor, in the order of `dumps`. It runs after the network. With `reuse` tensors share words, so that
-    after a run most of them are gone; the program at `dump_start` then runs the layers again, needs the input
-    again, and sends each tensor behind its layer.
+    `layers` has the layer of each LAYER record of the network's program, in order: once for each, or several
+    times if the network is streamed. `run_start` and `dump_start` are program addresses. At `run_start` is
+    the network, which sends the `output` tensor. At `dump_start` is a program that sends every tensor, in the
+    order of `dumps`. It runs after the network. With `reuse` it runs the layers again, needs the input again,
+    and sends each tensor behind its layer; tensors then share words, so that after a run most of them are
+    gone, or the programs come over the stream.
+
+    `run_stream` and `dump_stream` must be loaded while each of the two programs runs: they are empty unless
+    the network is larger than the memories.
     """
 
     config: ArrayConfig
@@ -115,6 +142,8 @@ class Image:
     dump_start: int
     dumps: tuple[Dump, ...]
     reuse: bool = False
+    run_stream: tuple[Live, ...] = ()
+    dump_stream: tuple[Live, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,6 +154,19 @@ class Image:
         specs = memories(self.config)
         for s in self.sections:
             check_section(self.config, specs[s.memory], s, f"image of '{self.network}': ")
+        for item in (*self.run_stream, *self.dump_stream):
+            if isinstance(item, Section):
+                check_section(self.config, specs[item.memory], item, f"image of '{self.network}': stream: ")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the network is larger than the memories: what it needs comes while it runs."""
+        return bool(self.run_stream)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers in order, each once."""
+        return tuple(dict.fromkeys(self.layers))
 
     def with_words(self, **memory: Words) -> Image:
         """The image with the contents of some memories replaced."""
@@ -145,6 +187,12 @@ class Image:
             for start in range(0, len(s.words), MAX_PACKET_WORDS):
                 part = Section(s.memory, s.address + start, s.words[start : start + MAX_PACKET_WORDS], s.bank)
                 yield packet(specs[s.memory], part)
+
+    def live_packets(self, stream: Iterable[Live]) -> Iterator[Packet]:
+        """Load packets of `run_stream` or `dump_stream`."""
+        specs = memories(self.config)
+        for item in stream:
+            yield hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
 
     def tensor_packets(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Packet]:
         """Load packets that put an int8 map [C, H, W] where the network expects it."""
@@ -186,29 +234,50 @@ class Image:
         return self.dumps[sum(isinstance(one, Out) for one in program[self.dump_start : record])].tensor
 
     def bits(self) -> dict[str, int]:
-        """The number of stored bits of each memory, with words as wide as the memory."""
-        specs = memories(self.config)
-        return {s.memory: len(s.words) * specs[s.memory].width for s in self.sections}
+        """The number of stored bits of each memory, with words as wide as the memory: what is loaded before
+        the network runs, and what is loaded meanwhile.
+        """
+        bits: dict[str, int] = {}
+        live = (item for item in self.run_stream if isinstance(item, Section))
+        for name, spec in memories(self.config).items():
+            words = [len(s.words) for s in (*self.sections, *live) if s.memory == name]
+            if words:
+                bits[name] = sum(words) * spec.width
+        return bits
 
     # file
 
     def save(self, path: Path) -> None:
         specs = memories(self.config)
-        blobs = [specs[s.memory].encode(s.words).tobytes() for s in self.sections]
-        header = {
+        blobs: list[bytes] = []
+
+        def listed(items: Iterable[Live]) -> list[dict[str, int | str]]:
+            """The items in the header; their words go into `blobs`."""
+            found: list[dict[str, int | str]] = []
+            for s in items:
+                if isinstance(s, Hold):
+                    found.append({"hold": s.layers})
+                    continue
+                blob = specs[s.memory].encode(s.words).tobytes()
+                blobs.append(blob)
+                found.append(
+                    {
+                        "memory": s.memory,
+                        "bank": s.bank,
+                        "address": s.address,
+                        "words": len(s.words),
+                        "width": specs[s.memory].width,
+                        "bytes": len(blob),
+                        "crc32": zlib.crc32(blob),
+                    }
+                )
+            return found
+
+        streams = {"run_stream": self.run_stream, "dump_stream": self.dump_stream}
+        header: dict[str, Any] = {
             "config": {"name": self.config.name, **self.config.stored()},
-            "sections": [
-                {
-                    "memory": s.memory,
-                    "bank": s.bank,
-                    "address": s.address,
-                    "words": len(s.words),
-                    "width": specs[s.memory].width,
-                    "bytes": len(blob),
-                    "crc32": zlib.crc32(blob),
-                }
-                for s, blob in zip(self.sections, blobs, strict=True)
-            ],
+            "sections": listed(self.sections),
+            **{name: listed(stream) for name, stream in streams.items() if stream},
             "network": {
                 "name": self.network,
                 "scheme": self.scheme,
@@ -258,13 +327,15 @@ class Image:
                     f"config field {name} is {found.get(name)!r}, the machine '{config.name}' has {value}"
                 )
         specs = memories(config)
-        sections = []
         position = 16 + length
-        for entry in header.sections:
-            where = f"section {entry.memory}"
+
+        def section(entry: SectionHeader, place: str) -> Section:
+            """The section whose words come next; `place` says where in the header it is."""
+            nonlocal position
+            where = f"{place}section {entry.memory}"
             memory = specs.get(entry.memory)
             if memory is None:
-                raise refuse(f"section {entry.memory!r}: there is no such memory")
+                raise refuse(f"{place}section {entry.memory!r}: there is no such memory")
             blob = raw[position : position + entry.bytes]
             position += entry.bytes
             if len(blob) < entry.bytes:
@@ -278,9 +349,23 @@ class Image:
                     f" word has {memory.width}"
                 )
             words = memory.decode(np.frombuffer(blob, dtype=np.uint8).reshape(-1, row))
-            section = Section(entry.memory, entry.address, words, entry.bank)
-            check_section(config, memory, section, f"image file '{path}': ")
-            sections.append(section)
+            found = Section(entry.memory, entry.address, words, entry.bank)
+            check_section(config, memory, found, f"image file '{path}': ")
+            return found
+
+        def stream(name: str, items: Iterable[LiveHeader]) -> Iterator[Live]:
+            for number, item in enumerate(items):
+                if isinstance(item, HoldHeader):
+                    yield Hold(item.hold)
+                    continue
+                place = f"{name}, item {number}: "
+                if not 1 <= item.words <= MAX_PACKET_WORDS:
+                    raise refuse(f"{place}words is {item.words}, must be in 1..{MAX_PACKET_WORDS}")
+                yield section(item, place)
+
+        sections = tuple(section(entry, "") for entry in header.sections)
+        run_stream = tuple(stream("run_stream", header.run_stream))
+        dump_stream = tuple(stream("dump_stream", header.dump_stream))
         if position != len(raw):
             raise refuse(f"{len(raw) - position} bytes follow the last section")
         network = header.network
@@ -288,7 +373,7 @@ class Image:
             config=config,
             network=network.name,
             scheme=network.scheme,
-            sections=tuple(sections),
+            sections=sections,
             placements={p.name: Placement.from_json(p.model_dump()) for p in network.placements},
             layers=network.layers,
             output=network.output,
@@ -296,6 +381,8 @@ class Image:
             dump_start=network.dump_start,
             dumps=tuple(Dump(**d.model_dump()) for d in network.dumps),
             reuse=network.reuse,
+            run_stream=run_stream,
+            dump_stream=dump_stream,
             stats=network.stats,
         )
 

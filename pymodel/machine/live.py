@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import Faults, LiveUseError
-from pymodel.machine.memory import Hold, Live, Section, columns
+from pymodel.machine.memory import TABLE_WORDS, Hold, Live, Section, columns
 from pymodel.machine.program import Layer, Out, Wait
 from pymodel.machine.state import MachineState
 
@@ -93,7 +93,8 @@ class LiveStream:
         lanes = _ranges(tile.lane_base, tile.passes * size, len(memory["LANE"]))
         self._check("LANE", lanes)
         self._check("SLOT", _slots(self.state, layer) if self.state.config.xor_inputs else lanes)
-        self._check("FILTER", _ranges(tile.filter_base, np.full(len(tiles), size), len(memory["FILTER"])))
+        filters = _ranges(tile.filter_base, np.full(len(tiles), size), len(memory["FILTER"]))
+        self._check("FILTER", filters)
         words = np.arange(layer.total)
         self._check("EDGE", np.unique(layer.edge_word(words)))
         groups = np.unique(columns("LANE", memory["LANE"][lanes, 0]).group)
@@ -103,7 +104,9 @@ class LiveStream:
         taps = np.unique(member.tap[member.valid == 1])
         self._check("TAP", np.unique(np.add.outer(np.unique(layer.tap_row(words)), taps)))
         if "ACTIVATION" in self.unsure:
-            self._check("ACTIVATION", np.arange(len(memory["ACTIVATION"])))
+            entry = columns("FILTER", memory["FILTER"][filters, 0])
+            first = TABLE_WORDS * (np.unique(entry.table[(entry.write == 1) & (entry.table > 0)]) - 1)
+            self._check("ACTIVATION", np.add.outer(first, np.arange(TABLE_WORDS)).reshape(-1))
 
     def _check(self, memory: str, words: npt.NDArray[np.int64], bank: int = 0) -> None:
         unsure = self.unsure.get(memory)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pymodel.compiler.compile import compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
@@ -87,9 +88,14 @@ def refusals(make: Callable[[random.Random], None], read: Callable[[], object]) 
     return len(said)
 
 
-def test_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_images(streamed: bool, tmp_path: Path) -> None:
     path = tmp_path / "x.tatami"
-    random_program(np.random.default_rng(1), CONFIG)[1].save(path)
+    network, image = random_program(np.random.default_rng(1), CONFIG)
+    if streamed:
+        image = compile_network(network, CONFIG, streamed=True, limit=lambda _memory, least, _need: least)
+        assert image.streamed
+    image.save(path)
     raw = path.read_bytes()
     end = 16 + int.from_bytes(raw[8:12], "little")
     header = json.loads(raw[16:end])
