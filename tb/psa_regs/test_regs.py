@@ -51,6 +51,7 @@ COUNT_EVENTS = {
     "STALL_CYCLES": "count_stall",
     "SLOT_ROWS": "count_slot_row",
     "WORDS": "count_word",
+    "LOAD_WAIT_CYCLES": "count_load_wait",
 }
 EVENTS = ("busy", "loading", "done", *COUNT_EVENTS.values())
 
@@ -541,7 +542,7 @@ async def everything_at_once(dut: Any) -> None:
     busy = False
 
     def access(write: bool) -> BusAccess:
-        address = int(rng.choice(interesting)) if chance(rng, 0.7) else edgy(rng, 0, 0x54)
+        address = int(rng.choice(interesting)) if chance(rng, 0.7) else edgy(rng, 0, max(BY_ADDRESS) + 4)
         address_delay, data_delay, answer_delay = rng.choice([0, 0, 0, 1, 2, 6], 3).tolist()
         data = (
             edgy(rng, 0, 2**32 - 1)

@@ -1,8 +1,8 @@
 """psa_sequencer: every cycle of a program, compared with a list that nested loops compute beforehand.
 
 Model: `timeline` runs the program as docs/formats.md, "Program words" describes it, and gives the outputs of
-the block in each cycle from START to END or to the first error. The bench decides how many cycles packets and
-layers without a gap take, and ends them when the timeline says.
+the block in each cycle from START to END or to the first error. The bench decides how many cycles packets,
+layers without a gap and WAITs take, and ends them when the timeline says.
 
 Corners:
 
@@ -13,11 +13,16 @@ Corners:
 - the last word, tap row and edge of each memory, the last tile, lane and filter
 - gaps of 1, of the largest value and between; a `layer_done` in a gap, which must not count
 - layers of sums and of maxima, with any value over the edges, behind each other with and without a gap
-- layers and packets in any order
+- layers, packets, WAITs and JUMPs in any order; a program in pieces that lie anywhere, with JUMPs in both
+  directions
+- WAITs that go on in their first cycle and later; a WAIT, a JUMP and both between a layer with a gap and the
+  next layer, and before a record that must not follow a gap
+- the cycle in which a layer is left, with a gap and without
+- a WAIT that ends in a deadlock, at once and late; JUMPs past the last word
 - a program that begins anywhere, and one that ends in the last word
 - every bad value of every field, alone, after a good record; tiles as the first and as a later one of their
   layer
-- an error elsewhere in any cycle, END included; reset in any cycle
+- an error elsewhere in any cycle, END and WAIT included; reset in any cycle
 - START after an error, which must do nothing
 - in memories of 65,536 words: every field past every power of two, counters past 32,768 (passes as far as
   there are lanes), the error at program word 65,536
@@ -25,7 +30,7 @@ Corners:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, pairwise, repeat
 from typing import Any
@@ -36,13 +41,28 @@ import numpy as np
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import memories
-from pymodel.machine.program import OPCODE_END, OPCODE_LAYER, OPCODE_OUT, PROGRAM_FIELDS
+from pymodel.machine.program import (
+    OPCODE_END,
+    OPCODE_JUMP,
+    OPCODE_LAYER,
+    OPCODE_OUT,
+    OPCODE_WAIT,
+    PROGRAM_FIELDS,
+)
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
-QUIET = {"busy": 1, "issue_valid": 0, "out_start": 0, "done": 0, "err_valid": 0}
+QUIET = {
+    "busy": 1,
+    "issue_valid": 0,
+    "out_start": 0,
+    "done": 0,
+    "layer_passed": 0,
+    "wait_valid": 0,
+    "err_valid": 0,
+}
 STOPPED = QUIET | {"busy": 0}
 MAX_16 = 65535
 MAX_GAP = 255
@@ -59,7 +79,7 @@ class TileWord:
 
 @dataclass(frozen=True)
 class RecordWord:
-    """A program word, with the names of a LAYER. An OUT has its fields in the same places."""
+    """A program word, with the names of a LAYER. The other records have their fields in the same places."""
 
     opcode: int
     words: int = 0
@@ -80,11 +100,32 @@ def out_record(bank: int, base: int, words: int) -> RecordWord:
     return RecordWord(OPCODE_OUT, bank, base, words)
 
 
+def wait_record(packets: int) -> RecordWord:
+    return RecordWord(OPCODE_WAIT, packets)
+
+
+def jump_record(target: int) -> RecordWord:
+    return RecordWord(OPCODE_JUMP, target)
+
+
 @dataclass(frozen=True)
 class Program:
+    """`stuck`: the words of WAITs for packets that never come."""
+
     records: Mapping[int, RecordWord]
     tiles: Mapping[int, TileWord]
     start: int
+    stuck: frozenset[int] = frozenset()
+
+    def path(self) -> Iterator[tuple[int, RecordWord]]:
+        """The records of a program that ends, in the order in which they run, and where they are."""
+        pc = self.start
+        while True:
+            record = self.records[pc]
+            yield pc, record
+            if record.opcode == OPCODE_END:
+                return
+            pc = record.words if record.opcode == OPCODE_JUMP else pc + 1
 
 
 @dataclass(frozen=True)
@@ -126,19 +167,40 @@ def timeline(
         if record.opcode == OPCODE_END:
             yield Step().also(done=1)
             return
-        if record.opcode not in (OPCODE_LAYER, OPCODE_OUT):
+        if record.opcode == OPCODE_JUMP:
+            yield Step()
+            pc = record.words
+            continue
+        if record.opcode == OPCODE_LAYER:
+            steps = layer(record, pc, program.tiles, config, rng, watch)
+        elif record.opcode == OPCODE_OUT:
+            steps = packet(record, pc, config, rng)
+        elif record.opcode == OPCODE_WAIT:
+            steps = wait(record, pc, pc in program.stuck, rng)
+        else:
             yield Step().also(**error(ErrorCode.PROGRAM_OPCODE, pc))
             return
-        steps = (
-            layer(record, pc, program.tiles, config, rng, watch)
-            if record.opcode == OPCODE_LAYER
-            else packet(record, pc, config, rng)
-        )
         for step in steps:
             yield step
             if step.outputs["err_valid"]:
                 return
-        pc, followed = pc + 1, record.opcode == OPCODE_LAYER and record.gap > 0
+        if record.opcode != OPCODE_WAIT:
+            followed = record.opcode == OPCODE_LAYER and record.gap > 0
+        pc += 1
+
+
+def wait(record: RecordWord, pc: int, stuck: bool, rng: np.random.Generator) -> Iterator[Step]:
+    if record.words == 0:
+        yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
+        return
+    yield Step()
+    waiting = Step(inputs={"wait_go": 0, "deadlock": 0}).also(wait_valid=1, wait_packets=record.words)
+    yield from repeat(waiting, int(rng.choice([0, 0, 1, 2, 7])))
+    if stuck:
+        dead = waiting.also(**error(ErrorCode.DEADLOCK, pc))
+        yield replace(dead, inputs={"wait_go": 0, "deadlock": 1})
+    else:
+        yield replace(waiting, inputs={"wait_go": 1, "deadlock": 0})
 
 
 def packet(record: RecordWord, pc: int, config: ArrayConfig, rng: np.random.Generator) -> Iterator[Step]:
@@ -219,12 +281,13 @@ def layer(
                         step = step.also(**tile_error(record, order[place + 1][1], tiles, config))
                     yield step
     if record.gap:
-        for _ in range(record.gap):
-            yield Step(inputs={"layer_done": int(rng.random() < 0.2)})
+        for left in reversed(range(record.gap)):
+            step = Step(inputs={"layer_done": int(rng.random() < 0.2)})
+            yield step.also(layer_passed=int(left == 0))
         return
     for _ in range(int(rng.integers(12))):
         yield Step()
-    yield Step(inputs={"layer_done": 1})
+    yield Step(inputs={"layer_done": 1}).also(layer_passed=1)
 
 
 def tile_error(
@@ -288,7 +351,9 @@ def random_out(rng: np.random.Generator, config: ArrayConfig) -> RecordWord:
 def random_program(
     rng: np.random.Generator, config: ArrayConfig, at_the_end: bool = False, gap: int | None = None
 ) -> Program:
-    """With a `gap`, it begins with two layers with that gap between them."""
+    """With a `gap`, it begins with two layers with that gap between them. Unless it is `at_the_end` of the
+    memory, it lies there in pieces.
+    """
     body = [
         random_layer(rng, config) if chance(rng, 0.7) else random_out(rng, config)
         for _ in range(int(rng.integers(1, 4)))
@@ -302,13 +367,35 @@ def random_program(
             )
     if gap is not None:
         body = [replace(random_layer(rng, config), gap=gap), random_layer(rng, config), *body]
-    start = place(rng, config.program_depth - len(body) - 1, at_the_end)
+    for _ in range(int(rng.integers(4))):
+        body.insert(int(rng.integers(len(body), endpoint=True)), wait_record(edgy(rng, 1, MAX_16)))
     table = [*body, RecordWord(OPCODE_END)]
-    return Program(
-        {start + n: r for n, r in enumerate(table)},
-        {n: random_tile(rng, config) for n in range(config.tile_depth)},
-        start,
-    )
+    cuts = 0 if at_the_end else int(rng.integers(min(3, config.program_depth - len(table)), endpoint=True))
+    records, start = scattered(rng, table, cuts, config.program_depth, at_the_end)
+    return Program(records, {n: random_tile(rng, config) for n in range(config.tile_depth)}, start)
+
+
+def scattered(
+    rng: np.random.Generator, table: Sequence[RecordWord], cuts: int, depth: int, at_the_end: bool
+) -> tuple[dict[int, RecordWord], int]:
+    """The records of a program in pieces, each with a JUMP to the next, in any order and anywhere in a memory
+    of `depth` words; and where the first begins.
+    """
+    ends = [0, *sorted(rng.integers(len(table), size=cuts).tolist()), len(table)]
+    pieces = [list(table[a:b]) for a, b in pairwise(ends)]
+    for piece in pieces[:-1]:
+        piece.append(jump_record(0))
+    left = depth - sum(map(len, pieces))
+    firsts, at = [0] * len(pieces), 0
+    for number in rng.permutation(len(pieces)).tolist():
+        free = place(rng, left, at_the_end)
+        firsts[number], left = at + free, left - free
+        at += free + len(pieces[number])
+    records: dict[int, RecordWord] = {}
+    for piece, first, following in zip(pieces, firsts, [*firsts[1:], 0], strict=True):
+        jumps = [jump_record(following) if r.opcode == OPCODE_JUMP else r for r in piece]
+        records |= {first + n: record for n, record in enumerate(jumps)}
+    return records, firsts[0]
 
 
 def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Program]]:
@@ -323,7 +410,7 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
             start,
         )
 
-    for opcode in (0, 4, 255, 256 + OPCODE_LAYER, MAX_16):
+    for opcode in (0, 6, 7, 8 + OPCODE_WAIT, 255, 256 + OPCODE_LAYER, 256 + OPCODE_JUMP, MAX_16):
         yield f"opcode {opcode}", with_record(replace(random_layer(rng, config), opcode=opcode))
     fields: tuple[dict[str, int], ...] = (
         {"words": 0},
@@ -366,9 +453,24 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
         out_record(0, MAX_16, MAX_16),
     ):
         yield f"{out}", with_record(out)
+    between = (
+        (),
+        (wait_record(1),),
+        (jump_record(2),),
+        (wait_record(MAX_16), jump_record(3), wait_record(2)),
+    )
     for following in (random_out(rng, config), RecordWord(OPCODE_END)):
-        first = replace(random_layer(rng, config), gap=edgy(rng, 1, MAX_GAP))
-        yield f"a gap before {following}", Program({0: first, 1: following}, good.tiles, 0)
+        for records in between:
+            first = replace(random_layer(rng, config), gap=edgy(rng, 1, MAX_GAP))
+            table = dict(enumerate((first, *records, following)))
+            yield f"a gap before {records} and {following}", Program(table, good.tiles, 0)
+    yield "a wait for nothing", with_record(wait_record(0))
+    for target in (config.program_depth, config.program_depth + 1, MAX_16):
+        yield f"a jump to {target}", with_record(jump_record(target))
+    for packets in (1, MAX_16):
+        for _ in range(3):
+            program = with_record(wait_record(packets))
+            yield "a wait for ever", replace(program, stuck=frozenset([program.start + 1]))
     lanes, filters = config.lane_depth - config.size, config.filter_depth - config.size
     bad_lanes = (
         TileWord(0, 0, 0),
@@ -384,11 +486,11 @@ def bad_programs(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tupl
                 f"{number}: {tile}",
                 with_record(replace(random_layer(rng, config), tile_base=2, tiles=2), tiles),
             )
-    for start in (config.program_depth - 1, config.program_depth, MAX_16):  # no END
-        yield (
-            f"start {start}",
-            Program({config.program_depth - 1: random_out(rng, config)}, good.tiles, start),
-        )
+    last = config.program_depth - 1
+    for start in (last, config.program_depth, MAX_16):  # no END
+        yield f"start {start}", Program({last: random_out(rng, config)}, good.tiles, start)
+    yield "a wait at the end", Program({last: wait_record(1)}, good.tiles, last)
+    yield "a jump to the end", Program({0: jump_record(last), last: random_out(rng, config)}, good.tiles, 0)
 
 
 class Sequencer:
@@ -408,6 +510,8 @@ class Sequencer:
             "ld_data",
             "layer_done",
             "out_done",
+            "wait_go",
+            "deadlock",
         )
         self.bench = Bench(dut, *inputs)
         self.idle = dict.fromkeys(
@@ -472,6 +576,11 @@ async def programs(dut: Any) -> None:
         "gaps",
         "least_gap",
         "largest_gap",
+        "waits",
+        "jumps",
+        "jumps_back",
+        "waits_behind_a_gap",
+        "jumps_behind_a_gap",
     )
     seen = dict.fromkeys((*kinds, "last_edge", "last_tap", "last_tile", "last_word"), 0)
     for number in range(20):
@@ -480,7 +589,18 @@ async def programs(dut: Any) -> None:
         )
         last = await sequencer.run(program)
         assert last.outputs["done"]
-        for address, record in program.records.items():
+        path = list(program.path())
+        behind_a_gap = False
+        for place_in_path, (address, record) in enumerate(path):
+            is_wait, is_jump = record.opcode == OPCODE_WAIT, record.opcode == OPCODE_JUMP
+            seen["waits"] += is_wait
+            seen["jumps"] += is_jump
+            seen["jumps_back"] += is_jump and record.words < address
+            seen["waits_behind_a_gap"] += is_wait and behind_a_gap
+            seen["jumps_behind_a_gap"] += is_jump and behind_a_gap
+            if is_wait or is_jump:
+                continue
+            behind_a_gap = record.gap > 0
             total = record.words * record.phases
             is_layer = record.opcode == OPCODE_LAYER
             seen["layers"] += is_layer
@@ -489,7 +609,8 @@ async def programs(dut: Any) -> None:
             if is_layer:
                 seen["with_a_rest"] += total % record.chunk_words != 0
                 seen["one_chunk"] += total <= record.chunk_words
-                following = program.records[address + 1]
+                rest = (r for _, r in path[place_in_path + 1 :])
+                following = next(r for r in rest if r.opcode not in (OPCODE_WAIT, OPCODE_JUMP))
                 seen["maxima"] += record.mode
                 seen["mode_changes"] += record.gap > 0 and following.mode != record.mode
                 seen["gaps"] += record.gap > 0
@@ -519,7 +640,7 @@ async def every_bad_field(dut: Any) -> None:
         code = ErrorCode(last.outputs["err_code"]).name
         codes[code] = codes.get(code, 0) + 1
         await sequencer.stays_stopped()
-    assert set(codes) == {"PROGRAM_RANGE", "PROGRAM_OPCODE", "PROGRAM_FIELD", "TILE_FIELD"}
+    assert set(codes) == {"PROGRAM_RANGE", "PROGRAM_OPCODE", "PROGRAM_FIELD", "TILE_FIELD", "DEADLOCK"}
     sequencer.bench.done(**codes)
 
 
@@ -528,33 +649,36 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
     sequencer = Sequencer(dut)
     rng = sequencer.rng
     await sequencer.reset()
-    seen = dict.fromkeys(("errors", "errors_at_end", "resets", "while_issuing", "while_waiting"), 0)
-    for number in range(40):
+    kinds = ("errors", "errors_at_end", "errors_in_wait", "errors_as_a_layer_is_left")
+    seen = dict.fromkeys((*kinds, "resets", "resets_in_wait", "while_issuing", "while_waiting"), 0)
+    for number in range(60):
         program = random_program(rng, sequencer.config)
         steps = list(timeline(program, sequencer.config, rng))
         issuing = [n for n, step in enumerate(steps) if step.outputs["issue_valid"]]
         waiting = [n for n, step in enumerate(steps) if not step.outputs["issue_valid"]]
-        cut = (
-            int(rng.choice(issuing if issuing and chance(rng, 0.5) else waiting))
-            if number % 6
-            else len(steps) - 1
-        )
+        in_wait = [n for n in waiting if steps[n].outputs["wait_valid"]]
+        left = [n for n in waiting if steps[n].outputs["layer_passed"]]
+        choices = (waiting, issuing or waiting, in_wait or waiting, left or waiting, [len(steps) - 1])
+        cut = int(rng.choice(choices[number % len(choices)]))
         stop = steps[cut]
         await sequencer.load(program)
         await sequencer.start(program)
         for step in steps[:cut]:
             await sequencer.cycle(step.outputs, **step.inputs)
         seen["while_issuing" if stop.outputs["issue_valid"] else "while_waiting"] += 1
-        if chance(rng, 0.5):
-            await sequencer.cycle(stop.outputs | {"done": 0}, **stop.inputs, error=1)
+        if number // len(choices) % 2:
+            await sequencer.cycle(stop.outputs | {"done": 0, "layer_passed": 0}, **stop.inputs, error=1)
             await sequencer.cycle(STOPPED, error=1)
             await sequencer.stays_stopped()
             seen["errors"] += 1
             seen["errors_at_end"] += stop.outputs["done"]
+            seen["errors_in_wait"] += stop.outputs["wait_valid"]
+            seen["errors_as_a_layer_is_left"] += stop.outputs["layer_passed"]
             await sequencer.reset()
         else:
             await sequencer.cycle(stop.outputs, **stop.inputs, rst=1)
             seen["resets"] += 1
+            seen["resets_in_wait"] += stop.outputs["wait_valid"]
         await sequencer.cycle(STOPPED)
     last = await sequencer.run(random_program(rng, sequencer.config))
     assert last.outputs["done"]
@@ -602,6 +726,8 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
         # an address of 17 bits, which is that of another word in 16
         yield "beyond", one_layer(phases=2, edge_base=MAX_16, edge_stride=mark)
         yield "beyond", one_layer(phases=2, tap_base=MAX_16, tap_stride=mark)
+        yield "packets", Program({0: wait_record(mark), 1: RecordWord(OPCODE_END)}, {}, 0)
+        yield "target", Program({0: jump_record(mark), mark: RecordWord(OPCODE_END)}, {}, 0)
         base = min(mark, config.feature_depth - 1)
         yield "out_base", outs(config, 0, base, config.feature_depth - base)
     yield "beyond", one_layer(words=2, edge_base=MAX_16)
