@@ -15,8 +15,8 @@ class ProgramError(TatamiError):
     """A program broke a bound that the hardware checks.
 
     `cycle` is the cycle of the run in which the hardware finds it, counted like CYCLES from 0 and without
-    stalls. `cycles` is the number of cycles until the machine stands still. `run` has the results of the
-    records before.
+    stalls. `cycles` is the number of cycles until the machine stands still; that in which a DEADLOCK is found
+    is not one of them, but of LOAD_WAIT_CYCLES. `run` has the results of the records before.
     """
 
     def __init__(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
@@ -24,7 +24,7 @@ class ProgramError(TatamiError):
         self.code = code
         self.info = info
         self.cycle = cycle
-        self.cycles = cycle + (1 if code in FOUND_BY_SEQUENCER else 2)
+        self.cycles = cycle + (1 if code in FOUND_BY_SEQUENCER else 2) - (code == ErrorCode.DEADLOCK)
         self.run = ProgramRun()
 
 

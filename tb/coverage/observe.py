@@ -11,7 +11,7 @@ from typing import ClassVar
 from pymodel.network.integer import Pair, Window
 
 # The sequencer's, as rtl/psa_sequencer.v names them.
-STATES = ("IDLE", "FETCH", "DECODE", "TILE", "TILE_WAIT", "RUN", "DRAIN", "OUT", "ERROR")
+STATES = ("IDLE", "FETCH", "DECODE", "TILE", "TILE_WAIT", "RUN", "DRAIN", "OUT", "ERROR", "WAIT")
 RECORDS = ("LAYER", "OUT", "END")
 # What moves a window. A depthwise convolution has a group for each channel.
 WINDOWS = ("convolution", "depthwise", "groups", "mean", "maximum")

@@ -229,6 +229,11 @@ TESTS = {
             "tb.psa_top.test_states",
             "resets, starts and packets in every state; hand-made programs and taps",
         ),
+        TestSpec(
+            "live",
+            "tb.psa_top.test_live",
+            "loads while a program runs: live packets, HOLD, WAIT, JUMP, deadlocks, resets between them",
+        ),
     )
 }
 DEFAULT_TEST = "digits"

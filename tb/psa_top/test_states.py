@@ -20,7 +20,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
 from pymodel.machine.model import Machine
-from pymodel.machine.program import MAXIMUM, SUM, End, Layer, encode_all
+from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Wait, encode_all
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
@@ -104,6 +104,15 @@ async def fail(b: LoadedMachine) -> None:
         await b.host.wait_done()
 
 
+async def wait_for_ever(b: LoadedMachine) -> None:
+    """Starts a program that waits for a packet that never comes, in the PROGRAM word after the network's."""
+    at = len(b.image.section("PROGRAM").words)
+    section = Section("PROGRAM", at, encode_all([Wait(1)]))
+    await b.host.load([packet(memories(b.image.config)["PROGRAM"], section)])
+    await b.host.start(at)
+    await ClockCycles(b.host.dut.clk, LEAD)
+
+
 async def check_state(dut: Any, state: str) -> None:
     """Checks that the sequencer is in the state of the model. Only Icarus shows the inside."""
     if settings.simulator() == "icarus":
@@ -126,6 +135,8 @@ async def reset_in_every_state(dut: Any) -> None:
             await load_input(b)
             if state == "ERROR":
                 await fail(b)
+            elif state == "WAIT":
+                await wait_for_ever(b)
             elif state != "IDLE":
                 cycle = cycle_in(timeline, state, b.rng)
                 await start_and_wait(b, cycle if hard else cycle - latency)
