@@ -17,7 +17,8 @@ Corners:
 - banks that were never written, where only padding is read (no X may come through)
 - a group, a tap or a word beyond its memory, by one and by far
 - two errors in one lane, and of two lanes in one cycle (the older one is reported)
-- a result written while its bank is read
+- a result written while its bank is read; a word loaded while its bank is read; both in one cycle, in
+  different banks
 - reset with lanes in the pipeline
 - reads of the out stream
 - in memories of 65,536 words: lanes, groups, taps, edges and words next to every power of two, to the ends of
@@ -60,10 +61,9 @@ class Fetch:
         issue = ("issue_valid", "issue_lane", "issue_word", "issue_tap_row", "issue_edge", "issue_pad")
         out = ("out_rd_en", "out_rd_bank", "out_rd_word")
         write = ("wr_valid", "wr_bank", "wr_word", "wr_data")
-        self.loads = ("ld_lane", "ld_group", "ld_tap", "ld_edge")
-        self.bench = Bench(
-            dut, "rst", *issue, *out, *write, *self.loads, "ld_addr", *(f"{name}_data" for name in self.loads)
-        )
+        self.loads = ("ld_feature", "ld_lane", "ld_group", "ld_tap", "ld_edge")
+        data = (f"{name}_data" for name in self.loads)
+        self.bench = Bench(dut, "rst", *issue, *out, *write, *self.loads, "ld_addr", "ld_bank", *data)
         self.config: ArrayConfig = config_of(settings.parameters())
         self.memories = memories(self.config)
         self.idle = dict.fromkeys(("rst", "issue_valid", "out_rd_en", "wr_valid", *self.loads), 0)
@@ -96,8 +96,13 @@ class Fetch:
             await self.load("EDGE", address, *pixels)
 
     async def write(self, bank: int, address: int, pixels: Sequence[int]) -> None:
+        """Through the port of the results and, for every other word, through that of the loads."""
         self.words[bank, address] = list(pixels)
-        await self.cycle(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=pack(pixels, 8))
+        data = pack(pixels, 8)
+        if self.bench.number % 2:
+            await self.cycle(wr_valid=1, wr_bank=bank, wr_word=address, wr_data=data)
+        else:
+            await self.cycle(ld_feature=1, ld_bank=bank, ld_addr=address, ld_feature_data=data)
 
     def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int) -> None:
         """`pixels`: (pixel of the word, bank) -> value. Other pixels may have any value."""
@@ -276,11 +281,11 @@ def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
     return result
 
 
-def random_tables(fetch: Fetch, rng: np.random.Generator) -> None:
-    """Table contents that are mostly legal."""
+def random_tables(fetch: Fetch, rng: np.random.Generator, beyond: bool) -> None:
+    """Table contents that are mostly legal; lanes may name groups `beyond` the last."""
     config = fetch.config
     pixels = config.feature_depth * config.size
-    last_group = (1 << config.group_id_bits) - 1 if chance(rng, 0.5) else config.group_depth - 1
+    last_group = (1 << config.group_id_bits) - 1 if beyond else config.group_depth - 1
     fetch.lanes = {n: edgy(rng, 0, last_group) for n in range(config.lane_depth)}
     for address in range(config.group_depth):
         members = []
@@ -316,11 +321,12 @@ def random_issue(rng: np.random.Generator, config: ArrayConfig) -> dict[str, int
 
 
 def random_write(
-    rng: np.random.Generator, config: ArrayConfig, reading: Lookup | None
+    rng: np.random.Generator, config: ArrayConfig, reading: Lookup | None, banks: Sequence[int]
 ) -> tuple[int, int, list[int]]:
-    """Bank, word and pixels; often a word that is read in the same cycle."""
+    """One of the banks, a word and its pixels; often a word that is read in the same cycle."""
     words = reading.words(config.size) if reading is not None and chance(rng, 0.5) else []
-    words = words or [(int(rng.integers(config.group)), edgy(rng, 0, config.feature_depth - 1))]
+    words = [where for where in words if where[0] in banks]
+    words = words or [(int(rng.choice(banks)), edgy(rng, 0, config.feature_depth - 1))]
     return (*words[int(rng.integers(len(words)))], rng.integers(-128, 128, config.size).tolist())
 
 
@@ -333,28 +339,40 @@ async def tables(dut: Any) -> None:
     codes = [ErrorCode.TAP_RANGE, ErrorCode.FEATURE_READ]
     if config.group_depth < 1 << config.group_id_bits:
         codes.append(ErrorCode.GROUP_RANGE)
-    seen = dict.fromkeys(
-        (*(code.name for code in codes), "bundles", "resets", "written_while_read", "two_errors_in_a_cycle"),
-        0,
-    )
+    kinds = ("bundles", "resets", "two_errors_in_a_cycle", "written_while_read", "loaded_while_read")
+    meetings = ("loaded_with_a_result", "same_word_of_two_banks")
+    seen = dict.fromkeys((*(code.name for code in codes), *kinds, *meetings), 0)
     for bank in range(config.group):
         for address in range(config.feature_depth):
             await fetch.write(bank, address, rng.integers(-128, 128, t).tolist())
-    for rate in (1.0, 0.6, 1.0):
-        random_tables(fetch, rng)
+    for number, rate in enumerate((1.0, 0.6, 1.0)):
+        random_tables(fetch, rng, beyond=number < 2)
         await fetch.load_tables()
         flight: dict[int, Lookup] = {}  # cycle of the issue -> its expected result
         bundles: dict[int, dict[tuple[int, int], int]] = {}  # cycle -> bundle
         for n in range(300):
             issue = random_issue(rng, config) if n < 300 - LATENCY and chance(rng, rate) else None
             reset, reading = chance(rng, 0.01), flight.get(fetch.bench.number + 1 - READ_STAGE)
-            write = random_write(rng, config, reading) if chance(rng, 0.2) else None
+            banks = rng.permutation(config.group).tolist()
+            share = int(rng.integers(len(banks), endpoint=True))  # those in which a result may be written
+            write = load = None
+            if share > 0 and chance(rng, 0.4):
+                write = random_write(rng, config, reading, banks[:share])
+            if share < len(banks) and chance(rng, 0.4):
+                load = random_write(rng, config, reading, banks[share:])
+                if write is not None and chance(rng, 0.3):
+                    load = (load[0], write[1], load[2])
             pins = {} if issue is None else {"issue_valid": 1, **issue}
-            pins |= (
-                {}
-                if write is None
-                else {"wr_valid": 1, "wr_bank": write[0], "wr_word": write[1], "wr_data": pack(write[2], 8)}
-            )
+            if write is not None:
+                pins |= {
+                    "wr_valid": 1,
+                    "wr_bank": write[0],
+                    "wr_word": write[1],
+                    "wr_data": pack(write[2], 8),
+                }
+            if load is not None:
+                pins |= {"ld_feature": 1, "ld_bank": load[0], "ld_addr": load[1]}
+                pins |= {"ld_feature_data": pack(load[2], 8)}
             await fetch.cycle(rst=int(reset), **pins)
             now = fetch.bench.number
             if issue is not None:
@@ -382,8 +400,13 @@ async def tables(dut: Any) -> None:
             if reading is not None and not reading.errors:
                 bundles[now + 1] = read(fetch, reading)
                 seen["written_while_read"] += write is not None and write[:2] in reading.words(t)
-            if write is not None:
-                fetch.words[write[:2]] = write[2]
+                seen["loaded_while_read"] += load is not None and load[:2] in reading.words(t)
+            if load is not None and write is not None:
+                seen["loaded_with_a_result"] += 1
+                seen["same_word_of_two_banks"] += load[1] == write[1]
+            for change in (write, load):
+                if change is not None:
+                    fetch.words[change[:2]] = change[2]
             flight.pop(now - LATENCY, None)
             if reset:
                 seen["resets"] += bool(flight)

@@ -2,7 +2,7 @@
 
 Model: a dictionary of filters. After a start in cycle n, column c gets its bias in n + 1, its multiplier in n
 + 2, and shift, zero and both clamps in n + 3. Its word is written in n + T + 5, to word base + out of the
-filter's bank.
+filter's bank, and announced the cycle before: then, and in no other cycle, `soon_valid` is high.
 
 Corners:
 
@@ -150,6 +150,10 @@ class Writeback:
         number = self.bench.number
         quiet = {"bias_load": 0, "multiplier_load": 0, "shift_load": 0, "err_valid": 0, "table_err_valid": 0}
         self.bench.expect(layer_done=int(number in self.ends), **(quiet | self.parameters.pop(number, {})))
+        soon = self.writes.get(number + 1)
+        self.bench.expect(
+            soon_valid=int(soon is not None), **({} if soon is None else {"soon_bank": soon[1]})
+        )
         if number not in self.writes:
             self.bench.expect(wr_valid=0)
             return
