@@ -5,6 +5,7 @@ Layout of memory words and load packets: docs/formats.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -301,6 +302,23 @@ def packet(memory: Memory, section: Section, where: str = "", *, live: bool = Fa
     padded[:, : data.shape[1]] = data
     header = header_beat(memory.destination | LIVE * live, section.bank, len(data), section.address)
     return Packet(np.concatenate([np.array([header], dtype=np.uint64), padded.reshape(-1).view("<u8")]))
+
+
+def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> Iterator[Packet]:
+    """The packets of a live stream. A section of more words than a packet can have is refused: it would be
+    several, and a WAIT counts packets.
+    """
+    specs = memories(config)
+    for item in stream:
+        if isinstance(item, Hold):
+            yield hold_packet(item)
+        elif len(item.words) > MAX_PACKET_WORDS:
+            raise TatamiError(
+                f"live packet of {item.memory}: words is {len(item.words)}, must be at most"
+                f" {MAX_PACKET_WORDS}"
+            )
+        else:
+            yield packet(specs[item.memory], item, live=True)
 
 
 def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:

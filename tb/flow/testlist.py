@@ -94,6 +94,13 @@ def system_test(name: str) -> TestSpec:
     return TestSpec(name, NETWORK_MODULE, what, 20, 1, 100, network=name, regress=0, icarus_regress=0)
 
 
+def back_to_back_test(name: str, network: str, shown: str, images: int) -> TestSpec:
+    """A network on image after image."""
+    what = f"{shown}, image after image without a pause: every output, and images a second"
+    module = "tb.psa_top.test_back_to_back"
+    return TestSpec(name, module, what, images, 2, 100, network=network, regress=0, icarus_regress=0)
+
+
 def zoo_test(name: str) -> TestSpec:
     """A random network of a public architecture."""
     found = ARCHITECTURES[name]
@@ -189,6 +196,8 @@ TESTS = {
             regress=0,
             icarus_regress=0,
         ),
+        back_to_back_test("digits_back_to_back", "tight", "the digits network", 100),
+        back_to_back_test("back_to_back", "resnet20", "the network of resnet20", 10),
         *(system_test(name) for name in SYSTEMS),
         *(zoo_test(name) for name in ARCHITECTURES),
         TestSpec(
