@@ -16,6 +16,7 @@ from scripts.command import Choice, command, console, variable
 # when asked for.
 BENCHES = {
     "env": ("tb.flow.bench", "env"),
+    "sim": ("tb.flow.bench", "sim"),
     "packing": ("pymodel.bench.packing", "run"),
     "joint": ("pymodel.bench.joint", "run"),
     "xor": ("pymodel.bench.xor", "run"),

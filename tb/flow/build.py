@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from tb.flow.sources import PROBE, checker_sources, rtl_sources
 from tb.flow.testlist import CHECKED_TOP
 
 TIMESCALE = ("1ns", "1ns")
+BARE_SOURCE = Path(__file__).with_name("bare.cpp")
+BARE = "bare"  # the program that it becomes
 # Lines by which a compiler names an error.
 BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
 
@@ -67,7 +70,8 @@ def log_lines(log: Path, pattern: re.Pattern[str], limit: int = 5) -> str:
 class Build:
     """One build: `top` of `files` with the Verilog `parameters`, and what is built into it.
 
-    Waves of a build with the `probe` are written by the probe itself.
+    Waves of a build with the `probe` are written by the probe itself. `optimise` is for the C++ of the
+    design. `bare`: with tb/flow/bare.cpp around it, not cocotb.
     """
 
     sim: str
@@ -77,6 +81,8 @@ class Build:
     waves: bool = False
     coverage: bool = False
     probe: bool = False
+    optimise: str = OPT_FAST
+    bare: bool = False
 
     @property
     def flags(self) -> dict[str, bool]:
@@ -86,7 +92,12 @@ class Build:
     @property
     def kind(self) -> str:
         """What a message and the folder call it."""
-        parts = {**self.flags, "probe": self.probe}
+        parts = {
+            **self.flags,
+            "probe": self.probe,
+            "bare": self.bare,
+            self.optimise.strip("-"): self.optimise != OPT_FAST,
+        }
         return "-".join([self.top, self.sim, *(name for name, on in parts.items() if on)])
 
     @property
@@ -96,7 +107,9 @@ class Build:
     def content(self) -> str:
         """A digest of all that it is made from."""
         texts = [file.read_bytes().hex() for file in self.files]
-        return digest(tool_id(self.sim), VERILATOR_ARGS, ICARUS_ARGS, self.flags, texts)
+        if self.bare:
+            texts.append(BARE_SOURCE.read_text())
+        return digest(tool_id(self.sim), VERILATOR_ARGS, ICARUS_ARGS, self.flags, self.optimise, texts)
 
     def arguments(self) -> list[str]:
         """Of the compiler."""
@@ -108,7 +121,8 @@ class Build:
     def variables(self) -> dict[str, str | None]:
         """What the compiler finds in the environment."""
         if self.sim == "verilator":
-            return NEUTRAL | verilator_env() | {"MAKEFLAGS": verilator_makeflags(self.flags)}
+            flags = verilator_makeflags(self.flags, self.optimise, own_runtime=self.bare)
+            return NEUTRAL | verilator_env() | {"MAKEFLAGS": flags}
         return dict(NEUTRAL)
 
 
@@ -121,6 +135,8 @@ def build(
     waves: bool = False,
     coverage: bool = False,
     probe: bool = False,
+    optimise: str = OPT_FAST,
+    bare: bool = False,
 ) -> Path:
     """Build `top` with the Verilog `parameters`, unless it is built already, and return the folder of the
     build.
@@ -137,7 +153,7 @@ def build(
         files.append(PROBE)
         # the probe itself writes them; Verilator has to be told, Icarus would write them all
         waves = sim == "verilator"
-    wanted = Build(sim, top, parameters, tuple(files), waves, coverage, probe)
+    wanted = Build(sim, top, parameters, tuple(files), waves, coverage, probe, optimise, bare)
     directory, content = wanted.directory, wanted.content()
     done = directory / "done"
     with locked(directory.with_suffix(".lock")):
@@ -157,6 +173,9 @@ def sources_of(top: str) -> list[Path]:
 def compile_into(directory: Path, wanted: Build) -> None:
     """Raises `BuildError` with the compiler's message."""
     log = directory / "build.log"
+    if wanted.bare:
+        compile_bare(directory, wanted, log)
+        return
     with environment(wanted.variables()):
         try:
             quiet_runner(wanted.sim).build(
@@ -179,23 +198,42 @@ def compile_into(directory: Path, wanted: Build) -> None:
         keep_runtime(directory, wanted.flags)
 
 
+def compile_bare(directory: Path, wanted: Build, log: Path) -> None:
+    """The design with the C++ loop around it. Raises `BuildError` with the compiler's message."""
+    command = [
+        "verilator",
+        *("--cc", "--exe", "--build", "--prefix", "Vtop", "-Mdir", str(directory), "-o", BARE),
+        *("--top-module", wanted.top),
+        *wanted.arguments(),
+        *(f"-G{name}={value}" for name, value in wanted.parameters.items()),
+        *("-CFLAGS", f"-DWORD_BYTES={wanted.parameters['ROWS']}"),
+        *map(str, (*wanted.files, BARE_SOURCE)),
+    ]
+    with environment(wanted.variables()), log.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise BuildError(f"{wanted.kind} does not build:\n{log_lines(log, BUILD_ERROR)}\nlog: {log}")
+
+
 def runtime_cache(flags: Mapping[str, bool]) -> Path:
     return BUILD / "sim" / f"runtime-{digest(tool_id('verilator'), flags)[:8]}"
 
 
-def verilator_makeflags(flags: Mapping[str, bool]) -> str:
+def verilator_makeflags(flags: Mapping[str, bool], optimise: str, own_runtime: bool) -> str:
     """Variables for the makefile that Verilator writes."""
     values = {
         # all C++ in one file: half the time for a small design, and no more for a large one
         "VM_PARALLEL_BUILDS": "0",
-        "OPT_FAST": OPT_FAST,
+        "OPT_FAST": optimise,
         # by default it calls `python`, which may be another one, or none
         "PYTHON3": sys.executable,
         # it writes letters that are not ASCII in octal, and then finds no such folder
         "VERILATOR_ROOT": str(verilator_root()),
     }
     cache = runtime_cache(flags)
-    if cache.is_dir():  # link the objects of an earlier build instead of compiling the runtime again
+    if (
+        cache.is_dir() and not own_runtime
+    ):  # link the objects of an earlier build instead of compiling the runtime again
         values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{cache}/*.o"}
     return " ".join(f"{name}={value}" for name, value in values.items())
 

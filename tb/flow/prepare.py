@@ -44,10 +44,13 @@ CALIBRATED = 256  # images for the scales: of the training set, or drawn
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the runner needs: the array with memories deep enough, and what the test module is told."""
+    """What the runner needs: the array with memories deep enough, what the test module is told, and the
+    cycles of the network on all images.
+    """
 
     config: ArrayConfig
     options: Options
+    cycles: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         image = _compiled(found, config)
     meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
     whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
-    return Prepared(image.config, Options(images=images, network=str(_folder(whole, image, config.name))))
+    folder = _folder(whole, image, config.name)
+    cycles = image_cost(image).cycles * images
+    return Prepared(image.config, Options(images=images, network=str(folder)), cycles)
 
 
 def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:

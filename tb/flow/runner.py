@@ -19,7 +19,7 @@ from pymodel.machine.places import BUILD, ROOT
 from tb.common import settings
 from tb.common.settings import Options, Settings
 from tb.flow.build import build, log_lines
-from tb.flow.simulators import NEUTRAL, environment, quiet_runner
+from tb.flow.simulators import NEUTRAL, OPT_FAST, environment, quiet_runner
 from tb.flow.testlist import TestSpec
 
 PROBE_FILE = "probe.txt"
@@ -170,6 +170,7 @@ def run(
     sources: Sequence[Path] | None = None,
     coverage: bool = False,
     probe: Probe | None = None,
+    optimise: str = OPT_FAST,
     progress: Callable[[str], None] = no_progress,
 ) -> RunResult:
     """Build if needed, and run one test in a directory of its own.
@@ -183,7 +184,14 @@ def run(
         parameters = config.rtl_parameters() if test.parameters is None else test.parameters
     progress(f"building {top} for {sim}")
     built = build(
-        sim, parameters, top=top, sources=sources, waves=waves, coverage=coverage, probe=probe is not None
+        sim,
+        parameters,
+        top=top,
+        sources=sources,
+        waves=waves,
+        coverage=coverage,
+        probe=probe is not None,
+        optimise=optimise,
     )
     progress(f"running {test.name} on {sim}")
     folder = Folder.made(test, sim, config, seed, top)

@@ -11,7 +11,7 @@ from pymodel.zoo.architectures import ARCHITECTURES
 from pymodel.zoo.pruned import ZOO
 from pymodel.zoo.systems import SYSTEMS
 from tb.common.settings import Options
-from tb.flow import failure, prepare, runner
+from tb.flow import failure, prepare, runner, simulators
 from tb.flow.replay import Replay, replay
 from tb.flow.testlist import TestSpec
 
@@ -110,12 +110,15 @@ def simulate(
     """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and
     replays it.
     """
-    options = Options(images=images)
+    options, optimise = Options(images=images), simulators.OPT_FAST
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
         prepared = prepare.prepare(test.network, config, seed, images, source)
         config, options = prepared.config, options | prepared.options
-    outcome = runner.run(test, sim, config, seed, options=options, waves=waves, progress=progress)
+        optimise = simulators.optimised_for(prepared.cycles)
+    outcome = runner.run(
+        test, sim, config, seed, options=options, waves=waves, optimise=optimise, progress=progress
+    )
     failed, replayed = None, None
     head = {"test": test.name, "sim": sim, "seed": seed, "config": config.name, "passed": outcome.passed}
     numbers = {

@@ -1,0 +1,42 @@
+"""The bare C++ loop that the harnesses are compared with: it sends what the model sends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pymodel.compiler.compile import clip_weights, compile_network
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.image import Image
+from pymodel.zoo import digits
+from tb.flow import bare
+from tb.flow.simulators import LONG_CYCLES, OPT_FAST, OPT_LONG, optimised_for
+from tb.plain.check import loaded_model
+
+CONFIG = CONFIGS["4x2"]
+IMAGES = 2
+
+
+def digits_image() -> tuple[Image, np.ndarray]:
+    data = digits.load()
+    network = clip_weights(data.network, CONFIG)
+    return compile_network(network, CONFIG, seed=1), data.images[:IMAGES]
+
+
+def test_the_loop_sends_what_the_model_sends(tmp_path: Path) -> None:
+    image, inputs = digits_image()
+    model = loaded_model(image, inputs)
+    runs = [model.run(image.run_start), model.run(image.dump_start)]
+    packets = [p[i].tobytes() for i in range(IMAGES) for run in runs for p in run.packets]
+    found = bare.run(CONFIG, "psa_top", OPT_FAST, bare.script(image, inputs), tmp_path)
+    assert found.out_bytes == sum(map(len, packets))
+    assert found.out_sum == bare.byte_sum(packets)
+    assert found.cycles > IMAGES * sum(run.cycles for run in runs)
+    other = bare.run(CONFIG, "psa_top", OPT_FAST, bare.script(image, inputs[::-1]), tmp_path)
+    assert other.out_sum != found.out_sum
+
+
+def test_long_runs_are_compiled_to_run_faster() -> None:
+    assert optimised_for(LONG_CYCLES - 1) == OPT_FAST
+    assert optimised_for(LONG_CYCLES) == OPT_LONG
