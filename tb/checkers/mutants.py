@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.memory import TABLE_WORDS
+from pymodel.machine.program import OPCODE_WAIT
 from tb.common.bugs import Bug, Edit, load_bugs, plant
 
 # Depths that are not powers of two: the address bits of a memory can name addresses that the memory does not
@@ -80,12 +81,22 @@ DEPTHS = {
     "ACTIVATION": TABLE_WORDS * CONFIG.tables,
 }  # in the order of their destinations
 OUT_RECORD = 2  # the network's program has two layers before it
+HELD_PACKETS = 2  # that come behind a HOLD each
 
 
 def spoiled(*spoils: Spoil) -> Stimulus:
     """A run of a program that breaks a bound."""
     return Stimulus(spoils=spoils)
 
+
+# The program waits for the packets that come behind its layers, and sends nothing.
+HELD = Stimulus(
+    "live behind HOLDs",
+    [
+        Spoil("PROGRAM", OUT_RECORD, "opcode", OPCODE_WAIT),
+        Spoil("PROGRAM", OUT_RECORD, "words", HELD_PACKETS),
+    ],
+)
 
 # By the name of the bug that they reveal. The other bugs show in a normal run of the network.
 STIMULI = {
@@ -126,12 +137,23 @@ STIMULI = {
     "results_after_an_error": spoiled(Spoil("FILTER", 1, "bank", CONFIG.group)),
     "packets_after_an_error": Stimulus("nothing", packets=[(200, 0, 0), (0, 0, 0)]),
     "packets_while_busy": Stimulus("load while busy"),
+    "loads_meet_results": Stimulus("live while busy"),
+    "tables_announce_no_word": Stimulus("live while busy"),
+    "holds_not_waited_for": HELD,
+    "layers_counted_at_once": HELD,
+    "packets_not_waited_for": HELD,
     "out_before_the_layer_ends": spoiled(Spoil("PROGRAM", 0, "chunk_words", 20)),
     "write_answered_for_ever": Stimulus("nothing"),
     "read_answered_for_ever": Stimulus("nothing"),
 }
 
 SOUND = Mutant("nothing is wrong")
+# Other ways to use the machine, in which nothing is wrong.
+USES = (
+    Mutant("live packets beside results", stimulus=Stimulus("live while busy")),
+    Mutant("a packet that is not live while a program runs", stimulus=Stimulus("load while busy")),
+    Mutant("live packets behind HOLDs", stimulus=HELD),
+)
 # Wrong actions of the host alone.
 HOST = (
     Mutant(
@@ -148,6 +170,7 @@ HOST = (
 BUGS = [bug for bug in load_bugs() if bug.checker]
 MUTANTS = (
     SOUND,
+    *USES,
     *(Mutant(bug.name, bug.message, STIMULI.get(bug.name, Stimulus()), bug) for bug in BUGS),
     *HOST,
 )

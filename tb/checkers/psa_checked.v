@@ -222,6 +222,11 @@ psa_check_tokens #(.ROWS(ROWS), .COLS(COLS), .ACC_WORDS(ACC_WORDS)) tokens (
     .active (running)
 );
 
+psa_check_credits #(.COLS(COLS)) credits (
+    .clk    (clk),
+    .active (running)
+);
+
 psa_check_writes #(.GROUP(GROUP)) writes (
     .clk    (clk),
     .active (running)

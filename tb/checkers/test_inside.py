@@ -18,7 +18,15 @@ from cocotb_bus.drivers.amba import AXI4LiteMaster
 from pymodel.compiler.compile import compile_network
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.image import Image
-from pymodel.machine.memory import BEAT_BITS, Section, header_beat, memories, packet
+from pymodel.machine.memory import (
+    BEAT_BITS,
+    Hold,
+    Section,
+    header_beat,
+    hold_packet,
+    memories,
+    packet,
+)
 from pymodel.machine.registers import REGISTERS
 from pymodel.network.integer import (
     Conv,
@@ -27,7 +35,7 @@ from pymodel.network.integer import (
     Requant,
     around,
 )
-from tb.checkers.mutants import MUTANTS, Spoil, Stimulus
+from tb.checkers.mutants import HELD_PACKETS, MUTANTS, Spoil, Stimulus
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.common.seeding import numpy_rng
@@ -81,6 +89,24 @@ class AnyPins:
         beats = -(-widths[min(destination, len(widths) - 1)] // BEAT_BITS)
         return np.array([header_beat(destination, bank, 1, address), *[0] * beats], dtype=np.uint64)
 
+    def zeros(self, bank: int, words: int, *, live: bool = False) -> Beats:
+        """A packet of zeros into words of a bank that the network does not use."""
+        spec = memories(self.config)["FEATURE"]
+        section = Section("FEATURE", self.config.feature_depth - words, spec.zeros(words), bank)
+        return packet(spec, section, live=live).beats
+
+    def meanwhile(self, use: str) -> list[Beats]:
+        """The packets that are sent while the program runs."""
+        words, banks = self.config.feature_depth // 2, range(self.config.group)
+        if use == "load while busy":
+            return [self.zeros(1, words)]
+        if use == "live while busy":
+            return [self.zeros(bank, words, live=True) for bank in banks]
+        if use == "live behind HOLDs":
+            hold = hold_packet(Hold(1)).beats
+            return [beats for _ in range(HELD_PACKETS) for beats in (hold, self.zeros(0, 4, live=True))]
+        return []
+
     async def load(self, spoils: Sequence[Spoil]) -> None:
         await self.send(
             *(p.beats for p in spoiled(self.image, spoils).packets()), *(p.beats for p in self.inputs)
@@ -114,9 +140,7 @@ class AnyPins:
             await self.start(
                 self.config.program_depth if use == "start past the program" else self.image.run_start
             )
-            if use == "load while busy":
-                spec, words = memories(self.config)["FEATURE"], self.config.feature_depth // 2
-                await self.send(packet(spec, Section("FEATURE", words, spec.zeros(words), 1)).beats)
+            await self.source.send(*self.meanwhile(use), patience=RUN_CYCLES)
             await self.ended()
 
 
