@@ -161,7 +161,11 @@ class Image:
     @property
     def streamed(self) -> bool:
         """Whether the network is larger than the memories: what it needs comes while it runs."""
-        return bool(self.run_stream)
+        return bool(self.run_stream or self.dump_stream)
+
+    def stream_of(self, start: int) -> tuple[Live, ...]:
+        """What must be loaded while the program at `start` runs."""
+        return {self.run_start: self.run_stream, self.dump_start: self.dump_stream}.get(start, ())
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from pymodel.compiler.compile import PACKINGS, CapacityError, clip_weights, compile_network, max_weight
 from pymodel.compiler.planes import input_banks, residual_banks
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import MAX_DEPTH, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.network.integer import (
@@ -55,7 +56,7 @@ from pymodel.schemes.tight_subword import project
 MAX_PIXELS = 180
 MAX_INPUTS = 400  # of a fully connected layer
 MAX_WINDOW = 800  # inputs of a filter of a convolution
-MIXED, REUSED = 0.3, 0.3  # of the programs
+MIXED, REUSED, STREAMED = 0.3, 0.3, 0.25  # of the programs
 MIX = (
     "dense",
     "unstructured",
@@ -156,13 +157,18 @@ def _activated(rng: np.random.Generator, layers: Sequence[Layer], tables: int) -
 
 
 def random_program(
-    rng: np.random.Generator, config: ArrayConfig, packing: str | None = None, reused: float = 0.0
+    rng: np.random.Generator,
+    config: ArrayConfig,
+    packing: str | None = None,
+    reused: float = 0.0,
+    streamed: float = 0.0,
 ) -> tuple[Network, Image]:
     """A random network that fits the machine, and its image under `packing` (a random one by default), in
     long or short chunks.
 
     Without `packing`, some networks have a different compression scheme for each layer. The name of their
-    scheme is then "mixed". `reused`: the share of networks whose tensors use words again.
+    scheme is then "mixed". `reused`: the share of networks whose tensors use words again. `streamed`: the
+    share of networks that use a part of the memories only, so that the rest comes over the load stream.
     """
     while True:
         network = random_network(rng, config)
@@ -174,19 +180,38 @@ def random_program(
         if packing is None and aside.random() < MIXED:
             network, plans = mixed_schemes(network, config, aside)
         scheme = "mixed" if plans else chosen
+        options: dict[str, Any] = {
+            "packing": chosen,
+            "plans": plans,
+            "scheme": scheme,
+            "seed": seed,
+            "chunk_words": chunk_words,
+            "reuse": bool(np.random.default_rng([seed, 1]).random() < reused),
+        }
         try:
-            return network, compile_network(
-                network,
-                config,
-                packing=chosen,
-                plans=plans,
-                scheme=scheme,
-                seed=seed,
-                chunk_words=chunk_words,
-                reuse=bool(np.random.default_rng([seed, 1]).random() < reused),
-            )
+            image = compile_network(network, config, **options)
         except CapacityError:
             continue
+        # only what runs whole is streamed: the networks are the same, whatever the share
+        if np.random.default_rng([seed, 2]).random() < streamed:
+            with suppress(CapacityError):
+                image = compile_network(
+                    network, config, **options, streamed=True, limit=partial(random_room, seed)
+                )
+        return network, image
+
+
+def random_room(seed: int, memory: str, least: int, need: int) -> int:
+    """The words of a memory that a streamed network may use: just enough, some or all. Of PROGRAM, which has
+    more records when layers are cut, some more.
+    """
+    rng = np.random.default_rng([seed, *memory.encode()])
+    kind = rng.random()
+    if memory == "PROGRAM":
+        return least + int(rng.integers(80)) if kind < 0.3 else MAX_DEPTH
+    if kind < 0.25:
+        return least
+    return need if kind < 0.5 else int(rng.integers(least, need + 1))
 
 
 def mixed_schemes(

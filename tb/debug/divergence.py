@@ -85,8 +85,9 @@ class Divergence:
 def first_divergence(suspect: Suspect, samples: Samples) -> Divergence | None:
     """Runs the model and compares pass by pass. None if everything in the samples is right."""
     machine = copy_of(suspect.machine)
+    stream = suspect.image.stream_of(suspect.start) if suspect.image is not None else ()
     try:
-        layers = machine.run(suspect.start, trace=True).layers
+        layers = machine.run(suspect.start, stream=stream, trace=True).layers
     except ProgramError as error:  # what it did before it stopped
         layers = error.run.layers
     return Comparison(suspect.machine, suspect.image, samples).layers(layers)
@@ -227,7 +228,11 @@ class Comparison:
         return f"of program word {layer.index}"
 
     def filter_of(self, layer: str, entry: int) -> int | None:
-        """The filter that an entry of FILTER belongs to. None if there is none or it is not known."""
+        """The filter that an entry of FILTER belongs to. None if there is none or it is not known: where a
+        network is streamed, the entry holds others before and after.
+        """
+        if self.image is not None and self.image.streamed:
+            return None
         fields = columns("FILTER", self.machine.memory["FILTER"][entry, 0])
         place = self.image.placements.get(layer) if self.image is not None else None
         if place is None or not fields.write:

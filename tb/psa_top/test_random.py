@@ -1,5 +1,5 @@
-"""Random programs: layers of every kind, every scheme, some with words that are used again, streams with gaps
-and backpressure; every byte and counter compared.
+"""Random programs: layers of every kind, every scheme, some with words that are used again or that come while
+the program runs, streams with gaps and backpressure; every byte and counter compared.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 
 import cocotb
 
-from pymodel.zoo.random_network import REUSED, random_images, random_program
+from pymodel.zoo.random_network import REUSED, STREAMED, random_images, random_program
 from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.plain.check import Outcome, expect, run_image
@@ -21,16 +21,17 @@ IMAGES = 2
 async def every_byte_and_counter(dut: Any) -> None:
     config = settings.config()
     rng = numpy_rng("network")
-    network, image = random_program(rng, config, reused=REUSED)
+    network, image = random_program(rng, config, reused=REUSED, streamed=STREAMED)
     expected = expect(image, network, random_images(rng, network, IMAGES))
     knobs = numpy_rng("streams")
     rates = [float(knobs.choice([1.0, 1.0, 0.5, 0.1])) for _ in range(2)]
     host = Host(dut, config, knobs, in_rate=rates[0], out_rate=rates[1])
     cocotb.log.info(
-        "%s, scheme %s, %s, stream rates %s",
+        "%s, scheme %s, %s, %d live packets, stream rates %s",
         [type(layer).__name__ for layer in network.layers],
         image.scheme,
         "words used again" if image.reuse else "a place for every tensor",
+        len(image.run_stream),
         rates,
     )
     await host.reset()
@@ -47,6 +48,7 @@ async def every_byte_and_counter(dut: Any) -> None:
             "predicted_cycles": outcome.predicted_cycles,
             "scheme": image.scheme,
             "reuse": image.reuse,
+            "streamed": image.streamed,
             "layers": [
                 {
                     "layer": name,
