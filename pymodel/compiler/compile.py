@@ -7,6 +7,7 @@ there is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -19,7 +20,7 @@ from pymodel.compiler.lower import Matrix, lower
 from pymodel.compiler.planes import Tensors
 from pymodel.compiler.streaming import Limit, Linked, link, room_of
 from pymodel.compiler.tables import Tables, layers_with_outs, outs, sections
-from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig, clog2
+from pymodel.machine.config import DEPTHS, MAX_DEPTH, MIN_DEPTH, ArrayConfig, clog2
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.program import Layer as LayerRecord
@@ -276,6 +277,28 @@ def compile_fitted(network: Network, config: ArrayConfig, **options: Any) -> Ima
     fitted: dict[str, Any] = {
         name: max(getattr(config, name), 1 << clog2(words)) for name, words in need.items()
     }
+    return replace(image, config=replace(config, **fitted))
+
+
+def compile_cut(network: Network, config: ArrayConfig, share: float, **options: Any) -> Image:
+    """As `compile_fitted`, but the memories other than FEATURE and PROGRAM have only this share of the words
+    that the network needs, and at least room for the largest tile and for the tables of the largest layer.
+    The rest comes over the load stream.
+    """
+    config = replace(config, tables=max(config.tables, activation_tables(network)))
+    words = {"PROGRAM": config.program_depth}
+
+    def limit(memory: str, least: int, need: int) -> int:
+        return words.setdefault(memory, max(least, math.ceil(share * need)))
+
+    options = {"chunk_words": config.acc_words} | options
+    image = compile_network(network, _deep(config), streamed=True, limit=limit, **options)
+    words["LANE"] = max(words["LANE"], words.pop("SLOT"), config.size)
+    words["FILTER"] = max(words["FILTER"], 2 * config.size)
+    words.pop("ACTIVATION", None)
+    fitted: dict[str, Any] = {f"{name.lower()}_depth": max(MIN_DEPTH, count) for name, count in words.items()}
+    feature = bank_words(image.placements, guard_words(network, config.size))
+    fitted["feature_depth"] = 1 << clog2(feature)
     return replace(image, config=replace(config, **fitted))
 
 

@@ -13,6 +13,7 @@ from pymodel.machine.errors import TatamiError
 
 SIZES = (4, 8, 16)
 GROUPS = (1, 2, 4, 8, 16)
+MIN_DEPTH = 4  # words of any memory
 MAX_DEPTH = 65536  # program fields that point into a memory have 16 bits
 XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patches
 XOR_PATCHES = 4  # in a row of slots, at most
@@ -57,7 +58,7 @@ def parameter(default: int, legal: Legal) -> Any:
 
 
 def _depth(name: str, default: int, what: str) -> Any:
-    return parameter(default, Legal(what, (name,), low=4, high=MAX_DEPTH))
+    return parameter(default, Legal(what, (name,), low=MIN_DEPTH, high=MAX_DEPTH))
 
 
 @dataclass(frozen=True)

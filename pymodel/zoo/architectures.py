@@ -174,14 +174,15 @@ def _requant(before: Requant, total: npt.NDArray[np.int64], rng: np.random.Gener
 
 def vgg16(draft: Draft, classes: int) -> None:
     """Simonyan and Zisserman, arXiv 1409.1556: thirteen convolutions and, for small images, one layer behind
-    them.
+    them. Without `classes` only the convolutions.
     """
     source = INPUT
     for stage, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
         for number in range(1, count + 1):
             source = draft.conv(f"conv{stage}_{number}", source, width, 3)
         source = draft.maximum(f"pool{stage}", source, 2, 2)
-    draft.linear("classes", source, classes)
+    if classes:
+        draft.linear("classes", source, classes)
 
 
 def resnet18(draft: Draft, classes: int, small: bool) -> None:
@@ -342,6 +343,7 @@ ARCHITECTURES = {
     "vgg16_32": Architecture(SMALL, lambda d: vgg16(d, 10), "VGG-16 for 32 x 32", 15.0),
     "resnet18_32": Architecture(SMALL, lambda d: resnet18(d, 10, small=True), "ResNet-18 for 32 x 32"),
     "unet": Architecture((1, 64, 64), lambda d: unet(d, 2, 16, 3), "a small U-Net, 64 x 64"),
+    "vgg16_convs": Architecture(LARGE, lambda d: vgg16(d, 0), "the convolutions of VGG-16"),
     "resnet18": Architecture(LARGE, lambda d: resnet18(d, 1000, small=False), "ResNet-18"),
     "squeezenet": Architecture(LARGE, lambda d: squeezenet(d, 1000), "SqueezeNet 1.1"),
     "mobilenet_v1": Architecture(LARGE, lambda d: mobilenet_v1(d, 1000), "MobileNetV1 1.0"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pymodel.compiler import streaming
-from pymodel.compiler.compile import PACKINGS, CapacityError, compile_network
+from pymodel.compiler.compile import PACKINGS, CapacityError, compile_cut, compile_fitted, compile_network
 from pymodel.compiler.streaming import Limit
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.faults import LiveUseError, ProgramError, StarvedError
@@ -304,3 +304,17 @@ def test_blocks_take_the_place_that_was_used_longest_ago() -> None:
     assert blocks.place(range(0, 4), 2) == (0, None)  # still there
     assert blocks.place(range(8, 12), 3) == (4, 2)  # the second is older now
     assert blocks.place(range(4, 8), 4) == (0, 3)
+
+
+def test_memories_of_a_share_of_the_network() -> None:
+    network = wide(4, 64)
+    image = compile_cut(network, CONFIGS["8x4"], 0.1)
+    whole = compile_fitted(network, CONFIGS["8x4"])
+    words = {s.memory: len(s.words) for s in whole.sections}
+    config = image.config
+    assert config.lane_depth == words["LANE"] / 10 == 160
+    assert config.filter_depth == -(-words["FILTER"] // 10) == 26
+    assert config.group_depth == 17  # of a tile, and the empty one
+    assert image.streamed
+    assert image.stats["stream"]["segments"] == 32
+    assert_agrees(network, image, random_images(np.random.default_rng(1), network, 2), "a tenth, ")

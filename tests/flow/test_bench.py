@@ -9,6 +9,7 @@ import pytest
 from pymodel.machine.config import CONFIGS
 from scripts import bench as command
 from tb.flow import bench, runner
+from tb.flow.simulators import OPT_LONG
 from tb.flow.testlist import TESTS
 from tests.support import assert_refused
 
@@ -74,3 +75,29 @@ def test_cycles_of_a_run() -> None:
 )
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:
     assert_refused("bench", options, message)
+
+
+@pytest.mark.parametrize(("image_s", "passed"), [(0.018, True), (0.022, False)])
+def test_the_harness_beside_a_bare_loop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], image_s: float, passed: bool
+) -> None:
+    """A design that is compiled to run faster has to run faster in the harness, too."""
+    asked: set[tuple[str, str, str]] = set()
+
+    def measured(harness: str, images: int, top: str, optimise: str) -> tuple[float, int]:
+        asked.add((harness, top, optimise))
+        faster = 2.0 if optimise == OPT_LONG else 1.0
+        return 4.0 + image_s * images / faster, 1000 * images
+
+    monkeypatch.setattr(bench, "measure", measured)
+    monkeypatch.setattr(bench, "bare_rate", lambda _, optimise: 2e5 if optimise == OPT_LONG else 1e5)
+    status = command.main(["--bench=sim"])
+    out = capsys.readouterr().out
+    figures = json.loads(out.splitlines()[-1].removeprefix("BENCH "))
+    assert (status, figures["passed"]) == (0 if passed else 1, passed)
+    assert figures["share"] == pytest.approx(1000 / image_s / 1e5, abs=1e-3)
+    assert figures["cycles_per_s"]["-O3, checkers"]["plain"] == round(2000 / image_s)
+    assert asked == {
+        (one, top, optimise) for one in bench.HARNESSES for top in bench.TOPS for optimise in bench.OPTIMISED
+    }
+    assert ("the target is 0.5" in out) is not passed
