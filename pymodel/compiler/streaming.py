@@ -27,10 +27,10 @@ from pymodel.machine.memory import (
     Live,
     Section,
     Words,
+    beats_of,
     columns,
     memories,
 )
-from pymodel.machine.planes import ceil_div
 from pymodel.machine.program import Jump, Layer, Legal, Out, Wait, encode_all
 from pymodel.machine.timing import (
     OUT_LATENCY,
@@ -163,17 +163,9 @@ def link(
         again=any(isinstance(step.record, Layer) for step in second),
         stats={
             "segments": len(segments),
-            "bytes": stream_beats(config, run_stream) * BEAT_BITS // 8,
+            "bytes": beats_of(config, run_stream) * BEAT_BITS // 8,
             "load_wait": _load_wait(config, programs[0]),
         },
-    )
-
-
-def stream_beats(config: ArrayConfig, stream: Iterable[Live]) -> int:
-    """The beats of a live stream, headers and HOLDs included."""
-    beats = {name: ceil_div(spec.width, BEAT_BITS) for name, spec in memories(config).items()}
-    return sum(
-        1 + (len(item.words) * beats[item.memory] if isinstance(item, Section) else 0) for item in stream
     )
 
 
@@ -590,7 +582,7 @@ def _load_wait(config: ArrayConfig, steps: Iterable[_Step]) -> int:
         for load in step.loads:
             if load.needs > held:
                 held, stream = load.needs, max(stream, passed[load.needs - 1]) + 1
-            stream += stream_beats(config, [load.section])
+            stream += beats_of(config, [load.section])
         match step.record:
             case Layer() as layer:
                 clock += step.cycles - RECORD_CYCLES + drain_cycles(config, layer.gap)

@@ -10,15 +10,16 @@ and no more than that.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby, islice
 
 import numpy as np
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Words, columns, memories
+from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Section, Words, beats_of, columns, memories
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.program import End, Jump, Layer, Out, Wait, decode
 from pymodel.machine.slot_rows import tile_rows
@@ -28,13 +29,14 @@ from pymodel.network.integer import INPUT
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One LAYER record, for one image. Counts are events of the RTL; a word of a feature bank is T pixels.
+    """One layer, for one image: its LAYER record, or all of them if the network is streamed. Counts are
+    events of the RTL; a word of a feature bank is T pixels.
 
     `lanes`: with an input; those that only fill up a pass have none. `slots`: that hold a weight. `pixels`:
     of the output map, `positions`: the same in whole words, which is what the array runs. `passes`: over all
     chunks.
 
-    `cycles`: the whole record. `pass_cycles`: of these, those in which lanes are issued; the rest is the
+    `cycles`: all of its records. `pass_cycles`: of these, those in which lanes are issued; the rest is the
     pipeline filling and running empty. `bound_cycles`: lanes x pixels / T rounded up, so what is left if
     passes were not filled up and words had no spare pixels.
 
@@ -75,11 +77,11 @@ class LayerCost:
 @dataclass(frozen=True)
 class ImageCost:
     """A network on the machine of `config`. All counts are for one image, but for `load_bytes`: loading the
-    memories, once for `images` of them.
+    memories, once for `images` of them. `stream_bytes` are loaded while the network runs.
 
-    `cycles` are from START to END. `out_words`: words of the out stream. `stored_bits` by memory, each word
-    as wide as its memory is, the dump program included. `input_bytes` and `load_bytes`: whole beats of the in
-    stream, headers included.
+    `cycles` are from START to END, but for those in which a WAIT waits. `out_words`: words of the out stream.
+    `stored_bits` by memory, each word as wide as its memory is, the dump program included. `input_bytes`,
+    `load_bytes` and `stream_bytes`: whole beats of the in stream, headers included.
     """
 
     config: ArrayConfig
@@ -90,6 +92,7 @@ class ImageCost:
     input_words: int
     out_words: int
     load_bytes: int
+    stream_bytes: int
     input_bytes: int
     out_bytes: int
     stored_bits: dict[str, int]
@@ -141,43 +144,50 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
     """The cost of an image's program, with its load shared by `images` inputs.
 
     Raises `TatamiError` for a program that the machine would not finish: an unknown opcode, a count of zero,
-    a table that it leaves.
+    a table that it leaves, a WAIT for more packets than its stream has.
     """
     if images < 1:
         raise TatamiError(f"images is {images}, must be at least 1")
     config = image.config
     table = _contents(image)
+    live = (item for item in image.run_stream if isinstance(item, Section))
     layers: list[LayerCost] = []
     records = out_words = 0
     cycles = 0
-    for pc in range(image.run_start, config.program_depth):
+    pc = image.run_start
+    jumped: set[int] = set()  # from these words, since the last WAIT
+    while pc < config.program_depth:
         record = decode(table["PROGRAM"][pc, 0])
+        where = f"image of '{image.network}': program word {pc}"
         records += 1
         cycles += RECORD_CYCLES
-        if isinstance(record, End):
-            break
-        if isinstance(record, Layer):
-            if len(layers) == len(image.layers):
-                raise TatamiError(
-                    f"image of '{image.network}': program word {pc} is a LAYER, the image names only"
-                    f" {len(layers)}"
-                )
-            layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
-            cycles += layers[-1].cycles - RECORD_CYCLES
-        elif isinstance(record, Out):
-            out_words += record.words
-            cycles += record.words + OUT_LATENCY
-        elif isinstance(record, Wait):
-            cycles += WAIT_CYCLES
-        elif isinstance(record, Jump):
-            raise TatamiError(
-                f"image of '{image.network}': program word {pc} is a JUMP: the cost of a program that jumps"
-                " is not counted"
-            )
-        else:
-            raise TatamiError(
-                f"image of '{image.network}': program word {pc} has opcode {record.opcode}, must be 1..5"
-            )
+        match record:
+            case End():
+                break
+            case Layer():
+                if len(layers) == len(image.layers):
+                    raise TatamiError(f"{where} is a LAYER, the image names only {len(layers)}")
+                layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
+                cycles += layers[-1].cycles - RECORD_CYCLES
+            case Out():
+                out_words += record.words
+                cycles += record.words + OUT_LATENCY
+            case Wait():
+                came = list(islice(live, record.packets))
+                if len(came) < record.packets:
+                    raise TatamiError(f"{where} waits for {record.packets} packets, {len(came)} are left")
+                _load(table, came)
+                cycles += WAIT_CYCLES
+                jumped.clear()
+            case Jump():
+                if pc in jumped:
+                    raise TatamiError(f"{where} is a JUMP to which the program comes back without a WAIT")
+                jumped.add(pc)
+                pc = record.target
+                continue
+            case _:
+                raise TatamiError(f"{where} has opcode {record.opcode}, must be 1..5")
+        pc += 1
     else:
         raise TatamiError(f"image of '{image.network}': the program has no END")
     place = image.placements[INPUT]
@@ -185,12 +195,15 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
     return ImageCost(
         config=config,
         images=images,
-        layers=tuple(layers),
+        layers=tuple(
+            _joined(list(parts), config.size) for _, parts in groupby(layers, key=lambda layer: layer.name)
+        ),
         cycles=cycles,
         records=records,
         input_words=input_words,
         out_words=out_words,
         load_bytes=sum(section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections),
+        stream_bytes=beats_of(config, image.run_stream) * BEAT_BITS // 8,
         input_bytes=place.shape[0] * section_bytes(place.channel_words, config.size * 8),
         out_bytes=out_words * config.size,
         stored_bits=image.bits(),
@@ -201,10 +214,24 @@ def _contents(image: Image) -> dict[str, Words]:
     """All tables as the machine has them once the image is loaded."""
     specs = memories(image.config)
     table = {name: spec.zeros(spec.depth) for name, spec in specs.items() if name != "FEATURE"}
-    for s in image.sections:
+    _load(table, image.sections)
+    return table
+
+
+def _load(table: dict[str, Words], sections: Iterable[Section]) -> None:
+    for s in sections:
         if s.memory in table:
             table[s.memory][s.address : s.address + len(s.words)] = s.words
-    return table
+
+
+def _joined(parts: Sequence[LayerCost], size: int) -> LayerCost:
+    """The cost of a layer whose tiles are run by several records: each writes other planes of one map."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = {f.name for f in fields(LayerCost)} - {"name", "pixels", "positions", "chunks"}
+    sums = {name: sum(getattr(part, name) for part in parts) for name in counts}
+    whole = replace(parts[0], **sums)
+    return replace(whole, bound_cycles=ceil_div(whole.lanes * whole.pixels, size))
 
 
 def section_bytes(words: int, width: int) -> int:

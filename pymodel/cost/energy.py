@@ -132,13 +132,13 @@ def energy(cost: ImageCost, table: EnergyTable, machine: ArrayConfig | None = No
         banks=sram["FEATURE"] * (2 * cost.out_words + cost.input_words) / 1e3,
         # all records except LAYER, and TILE in the cycles between the layers
         tables=(
-            sram["PROGRAM"] * (cost.records - len(layers))
+            sram["PROGRAM"] * (cost.records - cost.total("program_reads"))
             + sram["TILE"] * (cost.cycles - cost.total("cycles"))
         )
         / 1e3,
         streams=table.pj["dram"]
         * 8
-        * (cost.load_bytes / cost.images + cost.input_bytes + cost.out_bytes)
+        * (cost.load_bytes / cost.images + cost.stream_bytes + cost.input_bytes + cost.out_bytes)
         / 1e3,
     )
     return _sum([*layers, rest])

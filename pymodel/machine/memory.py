@@ -321,6 +321,14 @@ def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> Iterator[Packet
             yield packet(specs[item.memory], item, live=True)
 
 
+def beats_of(config: ArrayConfig, items: Iterable[Live]) -> int:
+    """The beats of a packet for each of these items, headers included."""
+    beats = {name: -(-spec.width // BEAT_BITS) for name, spec in memories(config).items()}
+    return sum(
+        1 + (len(item.words) * beats[item.memory] if isinstance(item, Section) else 0) for item in items
+    )
+
+
 def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
     """A complete, legal packet other than a HOLD -> its section (the inverse of `packet`)."""
     header = int(beats[0]) & ~LIVE

@@ -61,7 +61,7 @@ def figures(
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     use = feature_use(data.network, image.placements, config)
     rows, weighted = [], []
-    for stats, run, base in zip(image.stats["layers"], expected.run.layers, dense["layers"], strict=True):
+    for stats, run, base in zip(image.stats["layers"], cost.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
         # most of a basis layer's matrix is zero by construction, so a dense comparison says nothing
         whole = not stats["name"].endswith(BASIS)

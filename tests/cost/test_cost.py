@@ -167,7 +167,7 @@ def test_bounds_are_below_what_a_layer_takes() -> None:
 @pytest.mark.parametrize(
     ("memory", "field", "value", "message"),
     [
-        ("PROGRAM", 0, 9, "program word 0 has opcode 9, must be 1..3"),
+        ("PROGRAM", 0, 9, "program word 0 has opcode 9, must be 1..5"),
         ("PROGRAM", 1, 0, "layer 'a': words is 0, must be at least 1"),
         ("PROGRAM", 9, 60000, "tiles end at 60000, config '4x2' has 512"),
         ("TILE", 1, 0, "tile 0: 0 passes from lane 0"),
@@ -374,3 +374,42 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         with pytest.raises(TatamiError, match=r"broken\.yaml': is (no YAML|\[1\]|None)") as error:
             load_energy(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
+def test_a_streamed_network_costs_what_the_whole_one_does(config: ArrayConfig) -> None:
+    """The same events, but for those of the records; and the cycles are those of the array model."""
+    streamed = 0
+    for seed in range(8):
+        _, image = random_program(np.random.default_rng([3, seed]), config, "tight", streamed=1.0)
+        _, whole = random_program(np.random.default_rng([3, seed]), config, "tight")
+        cost, plain = image_cost(image), image_cost(whole)
+        machine = Machine(config)
+        machine.load(image.sections)
+        model = machine.run(image.run_start, stream=image.run_stream)
+        assert cost.cycles == model.cycles
+        assert [layer.name for layer in cost.layers] == list(whole.layers)
+        for one, other in zip(cost.layers, plain.layers, strict=True):
+            segments = image.layers.count(one.name)
+            longer = one.cycles - other.cycles
+            assert (
+                replace(
+                    other,
+                    cycles=one.cycles,
+                    tile_reads=other.tile_reads + longer,
+                    program_reads=segments,
+                )
+                == one
+            )
+        assert cost.stream_bytes == sum(p.beats.nbytes for p in image.live_packets(image.run_stream))
+        assert cost.out_words == plain.out_words
+        streamed += image.streamed
+    assert streamed >= 4
+
+
+def test_a_program_that_waits_for_more_than_its_stream_has_is_refused() -> None:
+    _, image = random_program(np.random.default_rng([3, 1]), CONFIGS["4x2"], streamed=1.0)
+    assert image.streamed
+    short = replace(image, run_stream=image.run_stream[:-1])
+    with pytest.raises(TatamiError, match=r"program word \d+ waits for \d+ packets, \d+ are left"):
+        image_cost(short)
