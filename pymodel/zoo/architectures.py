@@ -327,13 +327,14 @@ def unet(draft: Draft, classes: int, width: int, depth: int) -> None:
 @dataclass(frozen=True)
 class Architecture:
     """`build` adds its layers to a draft with an input of `shape`. `ratio`: the matrix compression that it is
-    pruned to.
+    pruned to. `share`: of its tables, what the memories hold; the rest comes while it runs.
     """
 
     shape: Shape
     build: Callable[[Draft], None]
     summary: str
     ratio: float = 14.0
+    share: float = 1.0
 
 
 LARGE: Shape = (3, 224, 224)
@@ -341,9 +342,14 @@ SMALL: Shape = (3, 32, 32)
 
 ARCHITECTURES = {
     "vgg16_32": Architecture(SMALL, lambda d: vgg16(d, 10), "VGG-16 for 32 x 32", 15.0),
+    "vgg16_32_cut": Architecture(
+        SMALL, lambda d: vgg16(d, 10), "VGG-16 for 32 x 32, in memories for a hundredth", share=0.01
+    ),
     "resnet18_32": Architecture(SMALL, lambda d: resnet18(d, 10, small=True), "ResNet-18 for 32 x 32"),
     "unet": Architecture((1, 64, 64), lambda d: unet(d, 2, 16, 3), "a small U-Net, 64 x 64"),
-    "vgg16_convs": Architecture(LARGE, lambda d: vgg16(d, 0), "the convolutions of VGG-16"),
+    "vgg16_convs": Architecture(
+        LARGE, lambda d: vgg16(d, 0), "the convolutions of VGG-16, in memories for a fiftieth", share=0.02
+    ),
     "resnet18": Architecture(LARGE, lambda d: resnet18(d, 1000, small=False), "ResNet-18"),
     "squeezenet": Architecture(LARGE, lambda d: squeezenet(d, 1000), "SqueezeNet 1.1"),
     "mobilenet_v1": Architecture(LARGE, lambda d: mobilenet_v1(d, 1000), "MobileNetV1 1.0"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
+from pymodel.compiler.compile import CapacityError, compile_cut, compile_fitted, compile_network
 from pymodel.cost.counts import image_cost
 from pymodel.cost.dense import dense_cost
 from pymodel.machine.config import ArrayConfig
@@ -83,11 +83,14 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         images = min(images, len(found.images))
     _check_fits(found, config, images)
     without = replace(config, xor_inputs=0, xor_history=0)
-    plain = image = _compiled(found, without)
+    share = ARCHITECTURES[name.removeprefix(ZOO)].share if name.startswith(ZOO) else 1.0
+    plain = image = _compiled(found, without, share)
+    if source.xor and share < 1:
+        raise TatamiError(f"FORMAT xor: the network of '{name}' is loaded while it runs, must be plain")
     if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
         config = with_decoder(without, image_tiles(plain))
     if config.xor_inputs:
-        image = _compiled(found, config)
+        image = _compiled(found, config, share)
     meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
     whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
     folder = _folder(whole, image, config.name)
@@ -171,9 +174,12 @@ def _scheme(found: StoredNetwork) -> str:
     return str(found.meta.get("scheme", "tight"))
 
 
-def _compiled(found: StoredNetwork, config: ArrayConfig) -> Image:
+def _compiled(found: StoredNetwork, config: ArrayConfig, share: float) -> Image:
+    """`share`: of the network's tables, what the memories hold."""
     scheme = _scheme(found)
     packing = "dense" if scheme == "dense" else "tight"
+    if share < 1:
+        return compile_cut(found.network, config, share, packing=packing, plans=found.plans, scheme=scheme)
     try:  # the memories of the configuration, if they will do: its build is shared
         return compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
     except CapacityError:

@@ -49,6 +49,8 @@ ZOO_COLUMNS = {
     "predicted": "predicted_cycles",
     "of_bound": "cycles_over_bound",
     "speedup": "speedup_over_dense",
+    "feature": "feature_over_bound",
+    "load_wait": "load_wait_cycles",
     "images_s": "images_per_s",
     "mismatches": "mismatches",
     "compared": "compared_bytes",

@@ -48,6 +48,7 @@ class Outcome:
     cycles: int = 0
     predicted_cycles: int = 0
     stall_cycles: int = 0
+    load_wait_cycles: int = 0
     messages: list[str] = field(default_factory=list)
     packets: list[Int8Array] = field(default_factory=list)
 
@@ -95,12 +96,14 @@ async def run_image(host: Host, image: Image, expected: Expected, index: int, ou
     before = len(outcome.messages)
     with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, inputs) as attempt:
         live = image.live_packets(image.run_stream)
-        run = await host.run(image.tensor_packets("input", inputs), image.run_start, live=live)
+        packets, patience = image.tensor_packets("input", inputs), timeout(expected.run)
+        run = await host.run(packets, image.run_start, patience, live)
         attempt.ended()
         compare_counters(run, expected.run, f"image {index}", outcome)
         outcome.cycles += run.counters.cycles - run.counters.stall_cycles - run.counters.load_wait_cycles
         outcome.predicted_cycles += expected.run.cycles
         outcome.stall_cycles += run.counters.stall_cycles
+        outcome.load_wait_cycles += run.counters.load_wait_cycles
         outcome.packets = run.packets
         await send_and_compare(host, image, expected, index, outcome)
         # last, so that the first message names the first layer that is wrong
@@ -122,7 +125,8 @@ async def send_and_compare(
     again = Attempt(lambda: loaded_model(image, inputs[None]), image.dump_start, image, inputs)
     with again if image.reuse else nullcontext():
         live = image.live_packets(image.dump_stream)
-        dump = await host.run(image.dump_packets("input", inputs), image.dump_start, live=live)
+        packets, patience = image.dump_packets("input", inputs), timeout(expected.dump)
+        dump = await host.run(packets, image.dump_start, patience, live)
         again.ended()
         compare_counters(dump, expected.dump, f"image {index}, dump", outcome)
         assert len(dump.packets) == len(image.dumps), (
@@ -130,9 +134,14 @@ async def send_and_compare(
         )
         for name in image.placements:
             chosen = [(d.bank, p) for d, p in zip(image.dumps, dump.packets, strict=True) if d.tensor == name]
-            packets, banks = [p for _, p in chosen], [b for b, _ in chosen]
-            compare_tensor(image, name, packets, expected, index, outcome, banks)
+            sent, banks = [p for _, p in chosen], [b for b, _ in chosen]
+            compare_tensor(image, name, sent, expected, index, outcome, banks)
         again.differs = len(outcome.messages) > before
+
+
+def timeout(run: ProgramRun) -> int:
+    """The cycles after which a run that has not ended hangs: it may wait for both streams."""
+    return 1_000_000 + 10 * run.cycles
 
 
 def compare_counters(run: HostRun, model: ProgramRun, where: str, outcome: Outcome) -> None:

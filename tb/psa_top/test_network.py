@@ -45,6 +45,18 @@ async def network_on_the_array(dut: Any) -> None:
     outcome.check()
 
 
+def predicted_loads(image: Image, images: int) -> dict[str, int]:
+    """What the compiler says of a network that is streamed."""
+    if not image.streamed:
+        return {}
+    stream = image.stats["stream"]
+    return {
+        "predicted_load_wait": stream["load_wait"] * images,
+        "segments": stream["segments"],
+        "stream_bytes": stream["bytes"],
+    }
+
+
 def figures(
     data: StoredNetwork,
     image: Image,
@@ -72,9 +84,12 @@ def figures(
                 "layer": stats["name"],
                 "weights": stats["weights"],
                 "lanes": stats["lanes"],
+                "segments": image.layers.count(stats["name"]),
                 "passes": run.passes,
                 "bound": round(stats["lanes"] / config.size * height * width),
                 "cycles": run.cycles,
+                # for words of the layer before, or until the pipeline is empty
+                "waits": run.cycles - run.pass_cycles,
                 "dense": base["cycles"],
                 "speedup": round(base["cycles"] / run.cycles, 2) if whole else None,
                 "compression": round(base["lanes"] / stats["lanes"], 2) if stats["lanes"] and whole else None,
@@ -103,6 +118,9 @@ def figures(
         "cycles": outcome.cycles,
         "predicted_cycles": outcome.predicted_cycles,
         "stall_cycles": outcome.stall_cycles,
+        # of segments that come while the network runs; the prediction is for a stream that never pauses
+        "load_wait_cycles": outcome.load_wait_cycles,
+        **predicted_loads(image, outcome.images),
         "dense_cycles": dense["cycles"] * outcome.images,
         "images_per_s": round(CLOCK / cycles, 1),
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
@@ -121,6 +139,7 @@ def figures(
         # words of the fullest bank; no layout takes fewer than the bound
         "feature_words": use.words,
         "feature_bound": use.bound,
+        "feature_over_bound": round(use.words / use.bound, 2),
         "feature_depth": config.feature_depth,
         "reuse": image.reuse,
         "bits_per_weight": round(cost.bits_per_weight(dense["weights"]), 3),

@@ -16,6 +16,7 @@ from pymodel.zoo.architectures import ARCHITECTURES, architecture, fitted
 # MACs are their papers'.
 SIZES = {
     "vgg16_32": (14.72, 313),
+    "vgg16_32_cut": (14.72, 313),
     "resnet18_32": (11.16, 555),
     "unet": (0.449, 144),
     "vgg16_convs": (14.71, 15346),
