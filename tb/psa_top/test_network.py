@@ -122,7 +122,7 @@ def figures(
         "load_wait_cycles": outcome.load_wait_cycles,
         **predicted_loads(image, outcome.images),
         "dense_cycles": dense["cycles"] * outcome.images,
-        "images_per_s": round(CLOCK / cycles, 1),
+        "images_per_s": round(CLOCK * outcome.images / (outcome.cycles + outcome.load_wait_cycles), 1),
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
