@@ -188,6 +188,8 @@ def random_packet(
     elif kind == "long":
         length += int(rng.choice([1, 1, target.beats, 2 * target.beats + 1]))
     payload = rng.integers(0, 2**64 - 1, size=length, dtype=np.uint64, endpoint=True).tolist()
+    for place in np.flatnonzero(rng.random(length) < 0.1).tolist():
+        payload[place] = header_beat(HOLD, 0, int(rng.integers(1, 4)), 0)  # as a HOLD looks, but is none
     if live or (live is None and chance(rng, 0.6)):
         destination |= LIVE
     return [header_beat(destination, bank, words, address), *payload]
@@ -245,6 +247,7 @@ class LoaderBench:
         self,
         packet: Sequence[int] | None = None,
         *,
+        rst: bool = False,
         soft_reset: bool = False,
         hold: bool = False,
         busy: bool = False,
@@ -278,10 +281,9 @@ class LoaderBench:
             pins |= {"soon_bank": soon}
         if held:
             pins |= {"hold_go": int(go)}
-        controls = {"soft_reset": soft_reset, "hold": hold, "busy": busy, "soon_valid": soon is not None}
-        await self.bench.cycle(
-            rst=0, s_axis_tvalid=int(offered), **{name: int(on) for name, on in controls.items()}, **pins
-        )
+        controls = {"rst": rst, "soft_reset": soft_reset, "hold": hold, "busy": busy}
+        controls |= {"soon_valid": soon is not None, "s_axis_tvalid": offered}
+        await self.bench.cycle(**{name: int(on) for name, on in controls.items()}, **pins)
         self.bench.expect(hold_valid=int(held), hold_taken=int(held and taken), blocked=int(blocked))
         if held:
             self.bench.expect(hold_layers=verdict.layers)
@@ -295,6 +297,8 @@ class LoaderBench:
             self.place = (place + 1) % len(packet)
         if soft_reset:
             self.verdict = PacketVerdict()
+        if rst:
+            self.place, self.due, self.done = 0, None, False
         return taken
 
     def began(self, busy: bool) -> None:
@@ -419,7 +423,14 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
             )
             cut += loader.inside
         if chance(rng, 0.3) and loader.inside:
+            await loader.cycle(packet, rst=True, busy=chance(rng, 0.5))
             await loader.reset()
+            # in the very cycle of the last beat
+            whole = random_packet(rng, loader.targets, "good", live=True)
+            for _ in whole[:-1]:
+                await loader.cycle(whole, busy=True)
+            assert await loader.cycle(whole, rst=True, busy=True)
+            await loader.cycle()
         else:
             await loader.send(packet, rng=rng)
     await loader.cycle()

@@ -652,7 +652,8 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
     kinds = ("errors", "errors_at_end", "errors_in_wait", "errors_as_a_layer_is_left")
     seen = dict.fromkeys((*kinds, "resets", "resets_in_wait", "while_issuing", "while_waiting"), 0)
     for number in range(60):
-        program = random_program(rng, sequencer.config)
+        gap = edgy(rng, 1, MAX_GAP, 0.4) if number % 3 == 0 else None
+        program = random_program(rng, sequencer.config, gap=gap)
         steps = list(timeline(program, sequencer.config, rng))
         issuing = [n for n, step in enumerate(steps) if step.outputs["issue_valid"]]
         waiting = [n for n, step in enumerate(steps) if not step.outputs["issue_valid"]]
@@ -680,8 +681,8 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
             seen["resets"] += 1
             seen["resets_in_wait"] += stop.outputs["wait_valid"]
         await sequencer.cycle(STOPPED)
-    last = await sequencer.run(random_program(rng, sequencer.config))
-    assert last.outputs["done"]
+        last = await sequencer.run(outs(sequencer.config, 0, 0, 1))  # no gap is left from the layer before
+        assert last.outputs["done"]
     sequencer.bench.done(**seen)
 
 
@@ -726,7 +727,8 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
         # an address of 17 bits, which is that of another word in 16
         yield "beyond", one_layer(phases=2, edge_base=MAX_16, edge_stride=mark)
         yield "beyond", one_layer(phases=2, tap_base=MAX_16, tap_stride=mark)
-        yield "packets", Program({0: wait_record(mark), 1: RecordWord(OPCODE_END)}, {}, 0)
+        for packets in (mark - 2, mark):
+            yield "packets", Program({0: wait_record(packets), 1: RecordWord(OPCODE_END)}, {}, 0)
         yield "target", Program({0: jump_record(mark), mark: RecordWord(OPCODE_END)}, {}, 0)
         base = min(mark, config.feature_depth - 1)
         yield "out_base", outs(config, 0, base, config.feature_depth - base)
