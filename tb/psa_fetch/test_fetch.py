@@ -27,7 +27,7 @@ Corners:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -291,13 +291,10 @@ def random_tables(fetch: Fetch, rng: np.random.Generator, beyond: bool) -> None:
         members = []
         for _ in range(config.group):
             base = edgy(rng, 0, (1 << config.base_bits) - 1 if chance(rng, 0.1) else config.feature_depth - 1)
-            members.append(
-                (
-                    int(chance(rng, 0.85)),
-                    base,
-                    edgy(rng, 0, MAX_TAP) if chance(rng, 0.05) else int(rng.integers(4)),
-                )
-            )
+            tap = int(rng.integers(4))
+            if chance(rng, 0.1):  # far away, or near but for one of its upper bits
+                tap = edgy(rng, 0, MAX_TAP) if chance(rng, 0.5) else tap | 1 << int(rng.integers(5, 8))
+            members.append((int(chance(rng, 0.85)), base, tap))
         fetch.groups[address] = members
     for address in range(config.tap_depth):
         far = chance(rng, 0.05)
@@ -328,6 +325,53 @@ def random_write(
     words = [where for where in words if where[0] in banks]
     words = words or [(int(rng.choice(banks)), edgy(rng, 0, config.feature_depth - 1))]
     return (*words[int(rng.integers(len(words)))], rng.integers(-128, 128, config.size).tolist())
+
+
+def expect_error(fetch: Fetch, flight: Mapping[int, Lookup]) -> list[tuple[ErrorCode, int]]:
+    """Compares the error of this cycle with that of the oldest lane that has one now. Returns those of all,
+    the oldest first. `flight`: the lanes on their way, by the cycles of their issues.
+    """
+    now = fetch.bench.number
+    errors = [flight[then].errors[now - then] for then in sorted(flight) if now - then in flight[then].errors]
+    if errors:
+        fetch.bench.expect(err_valid=1, err_code=errors[0][0], err_info=errors[0][1])
+    else:
+        fetch.bench.expect(err_valid=0)
+    return errors
+
+
+@cocotb.test(skip=DEEP)
+async def errors_of_two_lanes(dut: Any) -> None:
+    """Each kind of error in a lane, and each in the lanes behind it, so that some are found in one cycle."""
+    fetch = Fetch(dut)
+    config = fetch.config
+    await fetch.reset()
+    last = config.feature_depth - 1
+    for bank in range(config.group):
+        await fetch.write(bank, last, [0] * config.size)
+    fetch.edges = {0: [(1, 0, 0, 0, 0)] * config.size}
+    fetch.taps = {0: (0, 0, 0), 1: (config.size, 0, 0)}
+    fetch.groups = {group: [(1, last, tap)] * config.group for group, tap in enumerate((0, MAX_TAP, 1))}
+    lanes = {"good": 0, "tap": 1, "read": 2}
+    if config.group_depth < 1 << config.group_id_bits:
+        lanes["group"] = config.group_depth
+    fetch.lanes = dict(enumerate(lanes.values()))
+    await fetch.load_tables()
+    together = 0
+    for first in fetch.lanes:
+        for second in fetch.lanes:
+            for distance in range(1, LATENCY):
+                flight: dict[int, Lookup] = {}
+                for n in range(distance + LATENCY + 1):
+                    lane = {0: first, distance: second}.get(n)
+                    issue = {"issue_word": 0, "issue_tap_row": 0, "issue_edge": 0, "issue_pad": 0}
+                    if lane is None:
+                        await fetch.cycle()
+                    else:
+                        await fetch.cycle(issue_valid=1, issue_lane=lane, **issue)
+                        flight[fetch.bench.number] = look_up(fetch, lane, *issue.values())
+                    together += len(expect_error(fetch, flight)) > 1
+    fetch.bench.done(together=together)
 
 
 @cocotb.test(skip=DEEP)
@@ -378,17 +422,10 @@ async def tables(dut: Any) -> None:
             if issue is not None:
                 flight[now] = look_up(fetch, **issue)
 
-            errors = [
-                flight[then].errors[now - then]
-                for then in sorted(flight)
-                if now - then in flight[then].errors
-            ]
-            if errors:  # the oldest lane's
-                fetch.bench.expect(err_valid=1, err_code=errors[0][0], err_info=errors[0][1])
+            errors = expect_error(fetch, flight)
+            if errors:
                 seen[errors[0][0].name] += 1
                 seen["two_errors_in_a_cycle"] += len(errors) > 1
-            else:
-                fetch.bench.expect(err_valid=0)
             done = flight.get(now - LATENCY)
             if now in bundles:
                 assert done is not None
