@@ -299,7 +299,8 @@ def compile_cut(network: Network, config: ArrayConfig, share: float, **options: 
     fitted: dict[str, Any] = {f"{name.lower()}_depth": max(MIN_DEPTH, count) for name, count in words.items()}
     feature = bank_words(image.placements, guard_words(network, config.size))
     fitted["feature_depth"] = 1 << clog2(feature)
-    return replace(image, config=replace(config, **fitted))
+    # again: the beats of a word, and with them the figures of the stream, depend on the depths
+    return compile_network(network, replace(config, **fitted), streamed=True, **options)
 
 
 def _deep(config: ArrayConfig) -> ArrayConfig:

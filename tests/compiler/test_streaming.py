@@ -289,12 +289,16 @@ def test_a_file_has_both_streams(tmp_path: Path) -> None:
 
 
 def test_the_figures_of_a_stream_are_those_of_its_packets() -> None:
-    image = compile_network(wide(), SMALL, streamed=True, limit=least)
-    packets = list(image.live_packets(image.run_stream))
-    assert len(packets) == len(image.run_stream)
-    assert image.stats["stream"]["bytes"] == sum(packet.beats.nbytes for packet in packets)
-    # the first segment at least has to come first, header and all
-    assert image.stats["stream"]["load_wait"] > 0
+    """Also where the depths, and with them the beats of a word, follow from the network."""
+    for image in (
+        compile_network(wide(), SMALL, streamed=True, limit=least),
+        compile_cut(wide(2, 48), CONFIGS["16x16"], 0.3),
+    ):
+        packets = list(image.live_packets(image.run_stream))
+        assert len(packets) == len(image.run_stream)
+        assert image.stats["stream"]["bytes"] == sum(packet.beats.nbytes for packet in packets)
+        # the first segment at least has to come first, header and all
+        assert image.stats["stream"]["load_wait"] > 0
 
 
 def test_blocks_take_the_place_that_was_used_longest_ago() -> None:
