@@ -15,7 +15,7 @@ from pymodel.machine.layer import LayerExecution
 from pymodel.machine.live import LiveStream
 from pymodel.machine.memory import Live
 from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Legal, Out, Unknown, Wait, decode
-from pymodel.machine.runs import ProgramRun
+from pymodel.machine.runs import ProgramRun, Ran
 from pymodel.machine.state import MachineState
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, WAIT_CYCLES
 
@@ -78,7 +78,9 @@ class Machine(MachineState):
             faults.begin = run.cycles
             run.cycles += RECORD_CYCLES
             live.fetch(pc)
-            match self._record(pc, followed, faults):
+            record = self._record(pc, followed, faults)
+            run.records.append(Ran(pc, record, faults.begin))
+            match record:
                 case End():
                     return
                 case Layer() as layer:

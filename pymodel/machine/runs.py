@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from pymodel.machine.program import Legal
+
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 
@@ -67,9 +69,20 @@ class WriteTrace:
     pixels: Int8Array
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A record that ran: its word of PROGRAM, and its first cycle of the run."""
+
+    pc: int
+    record: Legal
+    cycle: int
+
+
 @dataclass
 class ProgramRun:
-    """Result of a program. `packets` are the packets of the out stream, int8 [B, words, T] each."""
+    """Result of a program. `packets` are the packets of the out stream, int8 [B, words, T] each. `records`
+    are all that ran, in their order. The last may have been refused, or be a WAIT that still waits.
+    """
 
     cycles: int = 0
     busy_cycles: int = 0
@@ -77,3 +90,4 @@ class ProgramRun:
     words: int = 0
     packets: list[Int8Array] = field(default_factory=list)
     layers: list[LayerRun] = field(default_factory=list)
+    records: list[Ran] = field(default_factory=list)

@@ -10,15 +10,15 @@ import numpy as np
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.memory import BEAT_BITS, Memory, Section, header_beat, memories, parse_packet
+from pymodel.machine.memory import BEAT_BITS, HOLD, LIVE, Memory, Section, header_beat, memories, parse_packet
 
 
 @dataclass(frozen=True)
 class LoadPacket:
     """A packet as the machine took it.
 
-    `words` is the count in its header, `written` the number of words that reached the memory. `cut`: a reset
-    cut it off.
+    `destination` is the first byte of its header. `words` is the count in its header, `written` the number of
+    words that reached the memory. `cut`: a reset cut it off. `in_run`: it began while a program ran.
     """
 
     destination: int
@@ -29,6 +29,7 @@ class LoadPacket:
     written: int
     code: ErrorCode
     cut: bool = False
+    in_run: bool = False
 
 
 class Loader:
@@ -72,6 +73,12 @@ class Loader:
 
     def header(self, last: bool) -> ErrorCode:
         """The error that a header causes."""
+        if self.hold:
+            if self.bank:
+                return ErrorCode.LOAD_DESTINATION
+            if self.words == 0 or self.address:
+                return ErrorCode.LOAD_RANGE
+            return ErrorCode.NONE if last else ErrorCode.LOAD_LONG
         memory = self.memory
         if memory is None or self.bank >= memory.banks:
             return ErrorCode.LOAD_DESTINATION
@@ -82,6 +89,14 @@ class Loader:
     @property
     def destination(self) -> int:
         return self.beats[0] & 0xFF
+
+    @property
+    def live(self) -> bool:
+        return bool(self.beats[0] & LIVE)
+
+    @property
+    def hold(self) -> bool:
+        return self.destination == HOLD
 
     @property
     def bank(self) -> int:
@@ -97,7 +112,7 @@ class Loader:
 
     @property
     def memory(self) -> Memory | None:
-        return self.memories.get(self.destination)
+        return self.memories.get(self.destination & ~LIVE)
 
     @property
     def per_word(self) -> int:
@@ -128,7 +143,7 @@ class Loader:
 
     def write(self) -> int:
         """Puts the whole words of the packet into `section`. Returns how many."""
-        if self.code in (ErrorCode.LOAD_DESTINATION, ErrorCode.LOAD_RANGE):
+        if self.hold or self.code in (ErrorCode.LOAD_DESTINATION, ErrorCode.LOAD_RANGE):
             return 0
         whole = (len(self.beats) - 1) // self.per_word
         if whole:

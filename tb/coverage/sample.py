@@ -19,10 +19,11 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import beyond, columns
 from pymodel.machine.model import Machine
-from pymodel.machine.program import MAXIMUM, End, Layer, Out, Record, Unknown, decode
+from pymodel.machine.program import MAXIMUM, End, Jump, Layer, Out, Record, Unknown, Wait, decode
 from pymodel.machine.runs import LayerRun, ProgramRun
 from pymodel.machine.slot_rows import RAW
-from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, drain_cycles
+from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, drain_cycles
+from tb.common.run_clock import Mark
 from tb.coverage import collect
 from tb.coverage.observe import (
     ColumnSeen,
@@ -42,7 +43,13 @@ from tb.coverage.points import BIAS, BYTE, DIGIT, LENGTHS, MULTIPLIER, SHIFT, WE
 
 IntArray = npt.NDArray[np.int64]
 
-OPCODE_NAMES: dict[type[Record], str] = {Layer: "LAYER", Out: "OUT", End: "END"}
+OPCODE_NAMES: dict[type[Record], str] = {
+    Layer: "LAYER",
+    Out: "OUT",
+    End: "END",
+    Wait: "WAIT",
+    Jump: "JUMP",
+}
 NEVER = 2**62
 HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 
@@ -70,6 +77,12 @@ def sample_program(machine: Machine, start: int, run_or_error: ProgramRun | Prog
     else:
         database.add(observations(machine, start, run_or_error))
     PROGRAMS[start] = timeline
+
+
+def follow_program(machine: Machine, start: int, run: ProgramRun) -> None:
+    """Notes how far a program has been predicted, for the events on the pins until its end is known."""
+    if collect.enabled():
+        PROGRAMS[start] = StateTimeline.of(machine, start, run)
 
 
 def sample_event(kind: str, *, state: str = "", where: str = "") -> None:
@@ -112,27 +125,30 @@ class Passes:
 class StateTimeline:
     """States of the sequencer from the write of START on.
 
-    `ends[i]` is the first cycle after `states[i]`. `layers[i]` belongs to a RUN.
+    `ends[i]` is the first cycle after `states[i]`. `layers[i]` belongs to a RUN. `marks` are the WAITs. If
+    the program has been predicted up to a WAIT for packets, that is the last state.
     """
 
     states: tuple[str, ...]
     ends: IntArray
     layers: Mapping[int, Passes]
+    marks: tuple[Mark, ...] = ()
 
     @staticmethod
     def of(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> StateTimeline:
         """For a program that stops with an error, the last state is ERROR."""
         parts: list[tuple[str, int]] = [("IDLE", 1)]
         layers: dict[int, Passes] = {}
-        for _, record in records(machine, start):
+        marks: list[Mark] = []
+        needed = 0
+        run = run_or_error.run if isinstance(run_or_error, ProgramError) else run_or_error
+        done = iter(run.layers)
+        for record in _records(machine, start, run_or_error):
             parts += [("FETCH", 1), ("DECODE", RECORD_CYCLES - 1)]
             if isinstance(record, Layer):
-                layer = Passes(
-                    record.total,
-                    record.chunk_words,
-                    _passes(machine, record),
-                    machine.config.size,
-                )
+                ran = next(done, None)
+                passes = _passes(machine, record) if ran is None else ran.passes // ran.chunks
+                layer = Passes(record.total, record.chunk_words, passes, machine.config.size)
                 layers[len(parts) + 2] = layer
                 parts += [
                     ("TILE", 1),
@@ -142,13 +158,20 @@ class StateTimeline:
                 ]
             elif isinstance(record, Out):
                 parts.append(("OUT", record.words + OUT_LATENCY))
+            elif isinstance(record, Wait):
+                needed += record.packets
+                marks.append(Mark(sum(cycles for _, cycles in parts) - 1, needed))
+                parts.append(("WAIT", WAIT_CYCLES))
+        if isinstance(run_or_error, ProgramRun) and parts[-1][0] == "WAIT":
+            parts[-1] = ("WAIT", NEVER)
         ends = np.cumsum([cycles for _, cycles in parts])
         states = [state for state, _ in parts]
         if isinstance(run_or_error, ProgramError):
-            stopped = run_or_error.cycles  # its last cycle; cycle 0 of the run is one after that of START
+            # its last cycle; cycle 0 of the run is one after that of START
+            stopped = max(run_or_error.cycles, run_or_error.cycle + 1)
             last = int(np.searchsorted(ends, stopped, side="right"))
             states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [stopped + 1, NEVER])
-        return StateTimeline(tuple(states), ends, layers)
+        return StateTimeline(tuple(states), ends, layers, tuple(marks))
 
     def at(self, cycle: int) -> str:
         """The state `cycle` cycles after START was taken. Cycles in which a word of the out stream waited are
@@ -170,16 +193,24 @@ class StateTimeline:
         return int(np.searchsorted(self.ends, cycle, side="right"))
 
 
-def records(machine: Machine, start: int) -> Iterator[tuple[int, Record]]:
-    """The records of a program up to END, with their addresses. If the program runs past its memory, one
-    more.
+def _records(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> Iterator[Record]:
+    """The records of a program that ran. If it ran into an error, also those that may have begun when the
+    error was found, up to END; if it runs past its memory, one more.
     """
-    for pc in range(start, machine.config.program_depth):
-        record = decode(machine.memory["PROGRAM"][pc, 0])
-        yield pc, record
+    run = run_or_error.run if isinstance(run_or_error, ProgramError) else run_or_error
+    yield from (ran.record for ran in run.records)
+    if not isinstance(run_or_error, ProgramError):
+        return
+    pc = start
+    if run.records:
+        last = run.records[-1]
+        pc = last.record.target if isinstance(last.record, Jump) else last.pc + 1
+    for each in range(pc, machine.config.program_depth):
+        record = decode(machine.memory["PROGRAM"][each, 0])
+        yield record
         if isinstance(record, End):
             return
-    yield machine.config.program_depth, Unknown(0)
+    yield Unknown(0)
 
 
 def _passes(machine: Machine, record: Layer) -> int:
@@ -190,12 +221,11 @@ def _passes(machine: Machine, record: Layer) -> int:
 def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observation]:
     """All observations of a program that reached its end."""
     seen: set[Observation] = set()
-    names = ["START", *(OPCODE_NAMES[type(r)] for _, r in records(machine, start))]
+    names = ["START", *(OPCODE_NAMES[type(ran.record)] for ran in run.records)]
     seen |= {ProgramSeen(start, names.count("LAYER"), names.count("OUT"), pair) for pair in pairwise(names)}
     before: Layer | None = None
-    for layer in run.layers:
-        record = decode(machine.memory["PROGRAM"][layer.index, 0])
-        assert isinstance(record, Layer)
+    layers = [ran.record for ran in run.records if isinstance(ran.record, Layer)]
+    for record, layer in zip(layers, run.layers, strict=True):
         if before is not None and before.gap:
             seen.add(HandoverSeen(mode_name(before), mode_name(record)))
         before = record

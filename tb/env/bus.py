@@ -24,7 +24,7 @@ from cocotb_bus.monitors import BusMonitor
 
 from tb.common.clock import PERIOD_NS
 from tb.env.config import Backpressure, StreamKnobs
-from tb.env.events import Access, Answer, Beat, Broken, Level, Reset, Stall, Words
+from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Reset, Stall, Words
 from tb.plain.stream import HIGH, Beats, StreamSource
 
 OKAY = 0
@@ -119,18 +119,21 @@ class IrqMonitor(MachineMonitor):
 
 
 class LoadMonitor(MachineMonitor):
-    """The in stream, as `Beat` events."""
+    """The in stream, as `Beat` and `Offer` events."""
 
     _signals = ("tdata", "tvalid", "tready", "tlast")
 
     async def _monitor_recv(self) -> None:
-        edge, rises, opens = RisingEdge(self.clock), RisingEdge(self.bus.tvalid), RisingEdge(self.bus.tready)
+        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
+        moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
         while True:
             await edge
             if self.bus.tvalid.value != HIGH:
                 await rises
             elif self.bus.tready.value != HIGH:
-                await opens
+                self._recv(Offer(this_cycle(), self.number(self.bus.tdata)))
+                await First(*moves)
+                self._recv(Offer(next_cycle(), None))
             elif not self.quiet:
                 self._recv(Beat(this_cycle(), self.number(self.bus.tdata), self.bus.tlast.value == HIGH))
 

@@ -10,7 +10,7 @@ from pymodel.machine.faults import ProgramError
 from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
 from tb.coverage import collect
-from tb.coverage.sample import sample_program
+from tb.coverage.sample import follow_program, sample_program
 from tb.coverage.watch import watch
 from tb.env.predictor import Subscriber
 
@@ -20,6 +20,9 @@ class CoverageSampler(Subscriber):
 
     def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
         sample_program(machine, start, outcome)
+
+    def waits(self, machine: Machine, start: int, run: ProgramRun) -> None:
+        follow_program(machine, start, run)
 
 
 def attach(dut: Any, period_ns: int, subscribers: list[Subscriber]) -> None:

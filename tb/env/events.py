@@ -34,6 +34,16 @@ class Beat:
 
 
 @dataclass(slots=True, frozen=True)
+class Offer:
+    """From this cycle on, a beat of the in stream waits to be taken, with these data. None: none waits any
+    more.
+    """
+
+    cycle: int
+    data: int | None
+
+
+@dataclass(slots=True, frozen=True)
 class Stall:
     """From this cycle on, a word of the out stream waits (`waiting`), or no word waits any more."""
 
@@ -86,10 +96,11 @@ class Broken:
     what: str
 
 
-Event = Reset | Level | Beat | Stall | Words | Access | Answer | Broken
+Event = Reset | Level | Offer | Beat | Stall | Words | Access | Answer | Broken
 
 # Events of one cycle in the order in which the scoreboard takes them: a register read sees the beat of its
 # own cycle, and an answer belongs to an earlier access.
 ORDER: dict[type, int] = {
-    kind: order for order, kind in enumerate((Reset, Level, Stall, Words, Beat, Access, Answer, Broken))
+    kind: order
+    for order, kind in enumerate((Reset, Level, Stall, Words, Offer, Beat, Access, Answer, Broken))
 }

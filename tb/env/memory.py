@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
-from pymodel.machine.memory import Section, Words
-from pymodel.machine.model import Machine
-from pymodel.machine.program import Layer, Out, decode
+from pymodel.machine.live import LiveStream
+from pymodel.machine.memory import Section, Words, columns
+from pymodel.machine.model import Machine, Waiting
+from pymodel.machine.program import Layer, Out
 from pymodel.machine.runs import ProgramRun
 
 Int8Array = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]
-
-PLANNED = ("PROGRAM", "TILE", "FILTER")  # the memories that decide which words a program sends and writes
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ExpectedPacket:
 class LayersRun:
     """A program with layers, and the contents of the memories when it was started in cycle `begin`.
 
-    It ended in cycle `end`, if it has ended.
+    It ended in cycle `end`, if it has ended. `live`: packets came while it ran.
     """
 
     start: int
@@ -49,6 +49,7 @@ class LayersRun:
     tables: dict[str, Words]
     begin: int
     end: int | None = None
+    live: bool = False
 
     def machine(self, config: ArrayConfig) -> Machine:
         """A separate model with these memories."""
@@ -56,15 +57,6 @@ class LayersRun:
         machine.features = self.features.copy()
         machine.memory = {name: table.copy() for name, table in self.tables.items()}
         return machine
-
-
-@dataclass(frozen=True)
-class PlannedRecord:
-    """A record of a program. For a LAYER, also the words [G, depth] that it writes."""
-
-    address: int
-    record: Layer | Out
-    writes: Mask | None
 
 
 class Memories:
@@ -82,8 +74,10 @@ class Memories:
         self.before: Int8Array = self.words().copy()
         self.written_before: Mask = self.written.copy()
         self.open_before: Mask = self.written.copy()
-        self.plans: dict[int, list[PlannedRecord]] = {}
+        self.times: npt.NDArray[np.int64] = np.zeros(shape, dtype=np.int64)  # that layers of it write a word
+        self.tables_before: dict[str, Words] = {}
         self.last: LayersRun | None = None
+        self.execution: Execution | None = None
 
     def words(self) -> Int8Array:
         """The feature memory as [G, depth, T], a view."""
@@ -91,15 +85,23 @@ class Memories:
             self.config.group, self.config.feature_depth, self.config.size
         )
 
-    def load(self, section: Section) -> None:
+    def load(self, section: Section, *, live: bool = False) -> None:
+        """Puts a section into the memories. `live`: it is a whole live packet, and a WAIT may take it."""
         tables, name = self.machine.memory, section.memory
         if name in tables and self.last is not None and tables[name] is self.last.tables[name]:
             tables[name] = tables[name].copy()  # the last run keeps what it ran with
-        self.machine.load([section])
-        if section.memory in PLANNED:
-            self.plans.clear()
-        if section.memory == "FEATURE":
-            self.certain((section.bank, slice(section.address, section.address + len(section.words))))
+        if live and self.last is not None:
+            self.last.live = True
+        if live and self.execution is not None and self.execution.waiting is not None:
+            self.execution.live.items.append(section)
+        else:
+            self.machine.load([section])
+        if name == "FEATURE":
+            where = section.bank, slice(section.address, section.address + len(section.words))
+            # whatever becomes of the run, the words have come
+            self.before[where] = columns("FEATURE", section.words).pixel.astype(np.int8)
+            self.written_before[where], self.open_before[where] = True, False
+            self.certain(where)
 
     def certain(self, where: Mask | tuple[int, slice]) -> None:
         """Marks these words as written; they hold what the model holds."""
@@ -107,64 +109,31 @@ class Memories:
         self.either[where] = False
         self.vague[where] = False
 
-    def run(self, start: int, cycle: int) -> tuple[ProgramRun | ProgramError, list[ExpectedPacket]]:
-        """Runs the program at `start`, begun in a cycle, in the model. Returns its result and the packets
-        that it sends.
-        """
+    def start(self, start: int, cycle: int) -> Execution:
+        """The program at `start`, begun in a cycle, run up to its end or to the first WAIT for packets."""
         self.before = self.words().copy()
         self.written_before = self.written.copy()
         self.open_before = self.either | self.vague
-        outcome: ProgramRun | ProgramError
-        try:
-            outcome = self.machine.run(start)
-            sent = outcome.packets
-        except ProgramError as error:
-            outcome = error
-            sent = error.run.packets
-        packets: list[ExpectedPacket] = []
-        for planned in self.plan(start):
-            if isinstance(outcome, ProgramError) and planned.address >= start + self.finished(outcome):
-                if planned.writes is not None:
-                    self.vague |= planned.writes
-                if not self.machine.followed(planned.address):
-                    break
-                continue
-            if planned.writes is not None:
-                self.certain(planned.writes)
-            if isinstance(planned.record, Out):
-                out = planned.record
-                packets.append(ExpectedPacket(planned.address, out.bank, out.base, sent[len(packets)][0]))
-        if any(planned.writes is not None for planned in self.plan(start)):
-            self.last = LayersRun(
-                start, self.before.reshape(self.machine.features.shape), dict(self.machine.memory), cycle
-            )
-        return outcome, packets
+        self.times[:] = 0
+        self.tables_before = dict(self.machine.memory)
+        self.execution = Execution(self, start, cycle)
+        self.execution.go_on()
+        return self.execution
 
-    def finished(self, error: ProgramError) -> int:
-        """The number of records that were complete, with their results, when a program ended in an error."""
-        layers = list(error.run.layers)
-        while layers and self.machine.followed(layers[-1].index):
-            layers.pop()
-        return len(layers) + len(error.run.packets)
-
-    def plan(self, start: int) -> list[PlannedRecord]:
-        """The records from `start` on, up to END or to a word that is not a record."""
-        if start not in self.plans:
-            records = []
-            for address in range(start, self.config.program_depth):
-                record = decode(self.machine.memory["PROGRAM"][address, 0])
-                if not isinstance(record, Layer | Out):
-                    break
-                writes = self.machine.writes(record) if isinstance(record, Layer) else None
-                records.append(PlannedRecord(address, record, writes))
-            self.plans[start] = records
-        return self.plans[start]
+    def ran_layers(self, start: int, cycle: int) -> None:
+        """The program that was started last has layers."""
+        features = self.before.reshape(self.machine.features.shape).copy()
+        self.last = LayersRun(start, features, self.tables_before, cycle)
 
     def abort(self) -> None:
-        """The last run was cut off. Each word that it would have changed may or may not have changed."""
+        """The last run was cut off. Each word that it would have changed may or may not have changed, and one
+        that it writes several times may hold anything in between.
+        """
+        if self.execution is not None:
+            self.execution.stop()
         changed = (self.words() != self.before).any(axis=2)
         closed = self.open_before & ~(self.either | self.vague)
-        self.vague |= closed | (self.written & ~self.written_before)
+        self.vague |= closed | (self.written & ~self.written_before) | (self.times > 1)
         self.written = self.written_before.copy()
         self.either |= changed & self.written & ~self.vague
         self.other[changed] = self.before[changed]
@@ -187,3 +156,79 @@ class Memories:
         self.written[where] |= vague
         self.either[where] = self.vague[where] = False
         return right, known
+
+
+class Execution:
+    """A program in the model, run as far as the packets go that have come.
+
+    `outcome` is None while it waits for more of them: then `waiting` says for how many. `packets` are those
+    that it sends, as far as it is known.
+    """
+
+    def __init__(self, memories: Memories, start: int, cycle: int) -> None:
+        self.memories, self.begin, self.cycle = memories, start, cycle
+        self.run = ProgramRun()
+        self.live = LiveStream(memories.machine)
+        self.steps = memories.machine.steps(start, self.run, self.live)
+        self.waiting: Waiting | None = None
+        self.outcome: ProgramRun | ProgramError | None = None
+        self.packets: list[ExpectedPacket] = []
+        self.noted = 0  # LAYERs and OUTs whose results are known
+
+    def go_on(self) -> None:
+        """Runs on, if the packets have come that it waits for."""
+        try:
+            self.waiting = next(self.steps, None)
+            if self.waiting is None:
+                self.outcome = self.run
+        except ProgramError as error:
+            self.waiting, self.outcome = None, error
+            self.live.rest()
+        self.note()
+
+    def deadlock(self) -> ProgramError:
+        """It can never go on."""
+        assert self.waiting is not None
+        what = "WAIT for packets that the stream cannot bring"
+        error = ProgramError(ErrorCode.DEADLOCK, self.waiting.pc, what, self.waiting.cycle)
+        error.run = self.run
+        self.stop()
+        self.outcome = error
+        return error
+
+    def stop(self) -> None:
+        """It does not go on. What has come is in the memories all the same."""
+        self.waiting = None
+        self.live.rest()
+
+    def note(self) -> None:
+        """Notes what the records have done that ran since the last time."""
+        memories = self.memories
+        every = [ran for ran in self.run.records if isinstance(ran.record, Layer | Out)]
+        done = self.finished() if isinstance(self.outcome, ProgramError) else len(every)
+        for number, ran in enumerate(every):
+            new = number >= self.noted
+            if isinstance(ran.record, Out):
+                if new and number < done:
+                    sent = self.run.packets[len(self.packets)][0]
+                    self.packets.append(ExpectedPacket(ran.pc, ran.record.bank, ran.record.base, sent))
+            elif isinstance(ran.record, Layer):
+                if memories.last is None or memories.last.begin != self.cycle:
+                    memories.ran_layers(self.begin, self.cycle)
+                writes = memories.machine.writes(ran.record)
+                memories.times[writes] += new
+                if number >= done:
+                    memories.vague |= writes
+                elif new:
+                    memories.certain(writes)
+        self.noted = len(every)
+
+    def finished(self) -> int:
+        """The number of LAYERs and OUTs that were complete, with their results, when the program ended in an
+        error.
+        """
+        layers = [ran.record for ran in self.run.records if isinstance(ran.record, Layer)]
+        layers = layers[: len(self.run.layers)]
+        while layers and layers[-1].gap > 0:
+            layers.pop()
+        return len(layers) + len(self.run.packets)

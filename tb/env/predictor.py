@@ -10,19 +10,23 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
+from pymodel.machine.memory import HOLD, LIVE, Hold
 from pymodel.machine.model import Machine
+from pymodel.machine.program import Layer, Wait
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
 from pymodel.machine.runs import ProgramRun
+from pymodel.machine.timing import RECORD_CYCLES
 from tb.common.loader import Loader, LoadPacket
-from tb.env.events import Access, Answer, Beat, Level
-from tb.env.memory import ExpectedPacket, Memories
+from tb.common.run_clock import Mark, RunClock
+from tb.env.events import Access, Answer, Beat, Level, Offer
+from tb.env.memory import Execution, ExpectedPacket, Memories
 from tb.env.progress import Progress
 from tb.plain.host import DONE, ERROR, SOFT_RESET, START
 
@@ -35,6 +39,8 @@ RUNNING = 2  # the program's first cycle: counters begin from zero
 CLEARED = 2  # a soft reset shows
 # Cycles after the last one of a run
 ENDED = 1
+# From the beat that is a load error to the end of the run that it stops
+STOPPED = 2
 
 # Effects of one cycle, in the order in which they take place. An event wins over a clear, and a reset wins
 # over everything.
@@ -44,8 +50,9 @@ CLEAR, SET, RESET = range(3)
 @dataclass(frozen=True)
 class ResetSeen:
     """A reset, for subscribers. `offset` is the cycle of the run in which it came; cycles in which a word
-    waited to be sent are not counted. `run` is what that run would have done. Both are None if no program was
-    running. `stopped`: an error had stopped the run before.
+    waited to be sent, or a WAIT for packets, are not counted. `run` is what that run would have done, if that
+    is known. Both are None if no program was running. `stopped`: an error had stopped the run before.
+    `waiting`: a WAIT waited for packets.
     """
 
     hard: bool
@@ -54,6 +61,7 @@ class ResetSeen:
     start: int
     loading: bool
     stopped: bool
+    waiting: bool = False
 
 
 class Subscriber:
@@ -64,6 +72,9 @@ class Subscriber:
 
     def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
         """A program was started and predicted. `machine` holds the memories after it."""
+
+    def waits(self, machine: Machine, start: int, run: ProgramRun) -> None:
+        """A program was predicted up to a WAIT whose packets have not come."""
 
     def register(self, access: Access, answer: Answer) -> None:
         """A register access and its answer."""
@@ -95,17 +106,35 @@ class Prediction:
 @dataclass
 class ActiveRun:
     """A run. `accepted` is the cycle in which START was taken, `end` the cycle in which its end is visible.
-    `read` collects the counters that were read after it.
+    `packets` are those that have not come yet, as far as they are known. `read` collects the counters that
+    were read after it.
     """
 
     start: int
     accepted: int
-    outcome: ProgramRun | ProgramError
-    packets: deque[ExpectedPacket]
+    execution: Execution
+    clock: RunClock
+    packets: deque[ExpectedPacket] = field(default_factory=deque)
+    told: int = 0  # packets and records that are known
+    known: int = 0
+    needed: int = 0  # live packets by all WAITs that are known
+    layers: list[int] = field(default_factory=list)  # their marks in `clock`
+    held: int = 0  # layers that HOLDs have taken
     found: bool = False  # the error shows
+    killed: int | None = None  # the cycle in which a load error ends it
     end: int | None = None
     progress: Progress | None = None  # once it has been asked for
     read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> ProgramRun | ProgramError | None:
+        """None while it waits for packets."""
+        return self.execution.outcome
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its END."""
+        return self.end is not None and self.end != self.killed and isinstance(self.outcome, ProgramRun)
 
     @property
     def over(self) -> bool:
@@ -114,7 +143,7 @@ class ActiveRun:
     @property
     def done(self) -> ProgramRun:
         """What was done up to the end, or up to the record that has the error."""
-        return self.outcome.run if isinstance(self.outcome, ProgramError) else self.outcome
+        return self.execution.run
 
 
 class Predictor:
@@ -134,6 +163,7 @@ class Predictor:
         self.answers: dict[bool, deque[Prediction]] = {True: deque(), False: deque()}
         self.edges: deque[Level] = deque()  # of the interrupt pin, not seen yet
         self.pin = False
+        self.offered: Offer | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -141,13 +171,13 @@ class Predictor:
         self.values = {"IRQ_ENABLE": 0, "PROGRAM_START": 0}
         self.status = 0  # IRQ_STATUS
         self.error = 0
+        self.error_cycle = -1
         self.busy = False
+        self.counts = False  # the packet that is being loaded began while a program ran
         self.run: ActiveRun | None = None
         self.ended: ActiveRun | None = None  # the run that the counters are of
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counting = False
-        self.stalls: list[tuple[int, int]] = []
-        self.waiting: int | None = None
         self.last_beat = -1
         self.closed = -1  # the cycle in which a soft reset closes the in stream
         self.want = False
@@ -160,6 +190,8 @@ class Predictor:
 
     def settle(self, cycle: int) -> None:
         """Applies all effects that are visible in `cycle`."""
+        if self.run is not None:
+            self.run.clock.follow(cycle)
         while True:
             end = self.run_shows(cycle)
             if end <= min(cycle, self.effects[0][0] if self.effects else NEVER):
@@ -185,26 +217,49 @@ class Predictor:
 
     # runs
 
-    def stalled(self, before: int) -> int:
-        """Cycles of this run, earlier than `before`, in which a word of the out stream waited."""
-        known = sum(end - begin for begin, end in self.stalls)
-        return known + (max(0, before - self.waiting) if self.waiting is not None else 0)
-
     def run_shows(self, cycle: int) -> int:
         """The next cycle in which the run changes what can be read, as far as this is known in `cycle`."""
         run = self.run
         if run is None:
             return NEVER
-        begin = run.accepted + RUNNING + self.stalled(cycle)
-        if isinstance(run.outcome, ProgramError) and not run.found:
-            return begin + run.outcome.cycle + ENDED
-        return begin + run.outcome.cycles - 1 + ENDED
+        end = NEVER
+        if run.outcome is None:
+            end = self.deadlock(run, cycle) + ENDED
+        elif isinstance(run.outcome, ProgramError) and not run.found:
+            end = run.clock.clock(run.outcome.cycle, cycle) + ENDED
+        else:
+            end = run.clock.clock(run.outcome.cycles - 1, cycle) + ENDED
+        return end if run.killed is None else min(end, run.killed)
+
+    def deadlock(self, run: ActiveRun, cycle: int) -> int:
+        """The cycle in which the program waits for packets and the stream for the program, if that is known
+        in `cycle`.
+        """
+        begun = run.clock.wait_begun(cycle)
+        if begun is None or self.offered is None or self.loader.inside or self.error:
+            return NEVER
+        data = self.offered.data
+        assert data is not None
+        if data & LIVE and (data & 0xFF != HOLD or run.held + (data >> 16 & 0xFFFF) <= len(run.layers)):
+            return NEVER
+        counted = [run.clock.reached[mark] + self.leaving + 1 for mark in run.layers]
+        return max(begun, self.offered.cycle, *counted, *run.clock.packets[-1:])
+
+    @property
+    def leaving(self) -> int:
+        """Cycles from the last one of a LAYER in the sequencer to the one in which it counts as passed."""
+        return 2 * self.config.size + 12
 
     def end_run(self) -> None:
         """Called when the run has ended, or its error is visible."""
         run = self.run
         assert run is not None
-        error = run.outcome if isinstance(run.outcome, ProgramError) else None
+        if self.cycle == run.killed:
+            self.counters = self.cycles(run, self.cycle) | self.progress(run, self.cycle)
+            self.abort()
+            return
+        outcome = run.outcome or run.execution.deadlock()
+        error = outcome if isinstance(outcome, ProgramError) else None
         if error is None:
             self.status |= DONE
         elif not run.found:
@@ -230,11 +285,14 @@ class Predictor:
             last.end = self.cycle
         self.busy = self.counting = False
         self.run, self.ended = None, run
-        self.stalls, self.waiting = [], None
 
     def cycles(self, run: ActiveRun, cycle: int) -> dict[str, int]:
         """The counters of cycles as read in `cycle`, while the run lasts."""
-        return {"CYCLES": cycle - run.accepted - RUNNING, "STALL_CYCLES": self.stalled(cycle)}
+        return {
+            "CYCLES": cycle - run.accepted - RUNNING,
+            "STALL_CYCLES": run.clock.stalled(cycle),
+            "LOAD_WAIT_CYCLES": run.clock.waited(cycle),
+        }
 
     @staticmethod
     def totals(run: ActiveRun) -> dict[str, int]:
@@ -242,14 +300,22 @@ class Predictor:
         return {"BUSY_CYCLES": run.done.busy_cycles, "SLOT_ROWS": run.done.slot_rows, "WORDS": run.done.words}
 
     def progress(self, run: ActiveRun, cycle: int) -> dict[str, int]:
-        """The other counters as read in `cycle`, while the run lasts.
+        """The other counters as read in `cycle`, while the run lasts."""
+        return self.followed(run).counts(run.clock.model(cycle))
 
-        During the run, no table that it uses can change.
-        """
+    def followed(self, run: ActiveRun) -> Progress:
+        """The progress of the records that are known."""
         if run.progress is None:
-            written = run.outcome.cycle + 1 if isinstance(run.outcome, ProgramError) else run.outcome.cycles
-            run.progress = Progress(self.memories.machine, run.start, run.outcome.cycles, written)
-        return run.progress.counts(cycle - run.accepted - RUNNING - self.stalled(cycle))
+            run.progress = Progress(self.memories.machine)
+        outcome, records = run.outcome, run.execution.run.records
+        if isinstance(outcome, ProgramError):
+            run.progress.follow(records, outcome.cycles, outcome.cycle + 1)
+        else:
+            run.progress.follow(records)
+        if run.killed is not None:
+            stop = run.clock.model(run.killed - STOPPED + WRITTEN)
+            run.progress.written = min(run.progress.written, stop)
+        return run.progress
 
     def counter(self, name: str, cycle: int) -> int:
         """A counter as read in `cycle`."""
@@ -261,13 +327,31 @@ class Predictor:
 
     def start_run(self, cycle: int) -> None:
         start = self.values["PROGRAM_START"]
-        outcome, packets = self.memories.run(start, cycle)
-        run = ActiveRun(start, cycle, outcome, deque(packets))
+        run = ActiveRun(start, cycle, self.memories.start(start, cycle), RunClock(cycle + RUNNING))
         self.later(cycle + WRITTEN, SET, self.set_busy)
         self.later(cycle + RUNNING, SET, self.count_from_zero)
         self.run, self.ended = run, None
+        self.learn(run)
+
+    def learn(self, run: ActiveRun) -> None:
+        """More of a run is known: its packets, and its cycles up to a WAIT for packets or to the end."""
+        execution = run.execution
+        run.packets.extend(execution.packets[run.told :])
+        run.told = len(execution.packets)
+        for ran in execution.run.records[run.known :]:
+            if isinstance(ran.record, Layer) and len(run.layers) < len(execution.run.layers):
+                last = ran.cycle + execution.run.layers[len(run.layers)].cycles - 1
+                run.layers.append(len(run.clock.marks))
+                run.clock.marks.append(Mark(last))
+            elif isinstance(ran.record, Wait):
+                run.needed += ran.record.packets
+                run.clock.marks.append(Mark(ran.cycle + RECORD_CYCLES, run.needed))
+        run.known = len(execution.run.records)
         for subscriber in self.subscribers:
-            subscriber.program(self.memories.machine, start, outcome)
+            if execution.outcome is None:
+                subscriber.waits(self.memories.machine, run.start, execution.run)
+            else:
+                subscriber.program(self.memories.machine, run.start, execution.outcome)
 
     def set_busy(self) -> None:
         self.busy = True
@@ -277,9 +361,10 @@ class Predictor:
         self.counting = True
 
     def set_error(self, code: ErrorCode, info: int) -> None:
-        """Sets an error. If there already is one, the first error stays."""
-        if not self.error:
+        """Sets an error. The first error stays, and of two in one cycle that of the higher code."""
+        if not self.error or (self.error_cycle == self.cycle and code > self.error & 0xFF):
             self.error = code | info << 8
+            self.error_cycle = self.cycle
             self.status |= ERROR
 
     # resets
@@ -292,6 +377,7 @@ class Predictor:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.ended = None
         self.cleared = True
+        self.counts = False
         self.loader.soft_reset()
         self.load()
 
@@ -320,10 +406,18 @@ class Predictor:
             counters = self.cycles(run, self.cycle)
         elif self.ended is not None and self.ended.end == self.cycle:
             run = self.ended  # the reset came in its last cycle
-        offset = None if run is None else counters["CYCLES"] - counters["STALL_CYCLES"] - 1
-        stopped = self.ended is not None and isinstance(self.ended.outcome, ProgramError)
+        delays = counters["STALL_CYCLES"] + counters["LOAD_WAIT_CYCLES"]
+        offset = None if run is None else counters["CYCLES"] - delays - 1
+        stopped = self.ended is not None and not self.ended.complete
+        waiting = self.run is not None and self.run.clock.wait_begun(self.cycle) is not None
         seen = ResetSeen(
-            hard, offset, run.outcome if run else None, run.start if run else 0, self.loader.inside, stopped
+            hard,
+            offset,
+            run.outcome if run else None,
+            run.start if run else 0,
+            self.loader.inside,
+            stopped,
+            waiting,
         )
         for subscriber in self.subscribers:
             subscriber.reset(seen)
@@ -334,36 +428,79 @@ class Predictor:
         """The reset pin is high in `cycle`."""
         self.later(cycle + 1, RESET, self.hard_reset)
 
+    def offer(self, event: Offer) -> None:
+        self.offered = event if event.data is not None else None
+        if event.data is None or self.loader.inside or self.error or event.cycle == self.closed:
+            return
+        run = self.run
+        free = run is not None and event.cycle > run.accepted + WRITTEN
+        if free and self.busy and event.data & LIVE and event.data & 0xFF != HOLD:
+            self.complain(event.cycle, "a live packet has to wait while a program runs")
+
     def beat(self, event: Beat) -> None:
-        if not self.loader.inside and (self.busy or self.error):
-            self.complain(
-                event.cycle, f"a packet began while {'a program runs' if self.busy else 'an error stands'}"
-            )
+        run = self.run
+        if not self.loader.inside:
+            free = run is not None and event.cycle > run.accepted + WRITTEN and event.data & LIVE
+            if self.error:
+                self.complain(event.cycle, "a packet began while an error stands")
+            elif self.busy and not free:
+                self.complain(event.cycle, "a packet began while a program runs")
+            self.counts = self.busy
         if event.cycle == self.closed:
             self.complain(event.cycle, "a beat was taken in the cycle of a soft reset")
         self.last_beat = event.cycle
+        begins = not self.loader.inside
         code = self.loader.beat(event.data, event.last)
         if code:
             self.later(event.cycle + WRITTEN, SET, partial(self.set_error, code, self.loader.destination))
+            if run is not None and self.busy:
+                run.killed = event.cycle + STOPPED
+        elif begins and self.loader.hold and self.busy and run is not None:
+            self.hold(run, event.cycle, self.loader.words)
         self.load()
+        packet = self.loader.packet
+        if packet is not None and self.counts and not code and not self.loader.hold and run is not None:
+            run.clock.packet(event.cycle)
+            if run.execution.waiting is not None:
+                before = run.execution.waiting.cycle
+                run.execution.go_on()
+                if run.execution.waiting is None or run.execution.waiting.cycle != before:
+                    self.learn(run)
+
+    def hold(self, run: ActiveRun, cycle: int, layers: int) -> None:
+        """A HOLD was taken in `cycle`."""
+        passed = sum(
+            run.clock.reached[mark] + self.leaving < cycle
+            for mark in run.layers
+            if mark < len(run.clock.reached)
+        )
+        if run.held + layers > passed:
+            self.complain(
+                cycle, f"a HOLD for {layers} layers was taken when {passed - run.held} had passed since"
+            )
+        run.held += layers
+        if run.execution.waiting is not None:
+            run.execution.live.items.append(Hold(layers))
 
     def load(self) -> None:
         """Puts what the loader has written into the memories."""
+        packet = self.loader.packet
+        in_run = self.counts and self.run is not None
         if self.loader.section is not None:
-            self.memories.load(self.loader.section)
-        if self.loader.packet is not None:
+            if in_run and self.run is not None:
+                self.followed(self.run)  # with the tables as they were
+            whole = in_run and packet is not None and packet.code == ErrorCode.NONE and not packet.cut
+            self.memories.load(self.loader.section, live=whole)
+        if packet is not None:
             for subscriber in self.subscribers:
-                subscriber.packet(self.loader.packet)
+                subscriber.packet(replace(packet, in_run=in_run))
 
     def loading(self, cycle: int) -> bool:
         return self.loader.inside or self.last_beat == cycle
 
     def stall(self, cycle: int, waiting: bool) -> None:
-        if waiting:
-            self.waiting = cycle
-        elif self.waiting is not None:
-            self.stalls.append((self.waiting, cycle))
-            self.waiting = None
+        if self.run is not None:
+            self.run.clock.stall(cycle, waiting)
 
     def access(self, access: Access) -> None:
         register = BY_ADDRESS.get(access.address)

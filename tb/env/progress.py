@@ -7,47 +7,55 @@ in the middle of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
 from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine
-from pymodel.machine.program import Layer, Out, decode
-from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
+from pymodel.machine.program import Layer, decode
+from pymodel.machine.runs import Ran
+from pymodel.machine.timing import RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 
 SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
+NEVER = 1 << 62
 
 
 class Progress:
-    """The progress of the program at `start`, which stops after `end` cycles. Cycles in which a word waits to
-    be sent are not counted. After an error no word is written: `written` is the first cycle without writes.
+    """The progress of a run. Cycles in which a word of the out stream or a WAIT waits are not counted.
+
+    `follow` must be called before the tables change that the records use which have run.
     """
 
-    def __init__(self, machine: Machine, start: int, end: int, written: int) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.end = end
+        self.end = self.written = NEVER
+        self.followed = 0  # records
         self.lanes: list[tuple[int, int]] = []  # first cycle of the lanes of a pass, and how many
         self.rows: list[tuple[int, int]] = []  # the same for its rows of slots
         self.words: list[int] = []  # cycles in which a word is written
-        begin = 0
-        for record in self.records(start):
-            if begin >= end:
-                break
-            begin += RECORD_CYCLES
-            if isinstance(record, Layer):
-                begin = self.layer(record, begin + TILE_CYCLES) + drain_cycles(machine.config, record.gap)
-            else:
-                begin += record.words + OUT_LATENCY
-        self.words = [cycle for cycle in self.words if cycle < written]
 
-    def records(self, start: int) -> Iterator[Layer | Out]:
-        """The records that take time, up to END or to a word that is not a record."""
-        for values in self.machine.memory["PROGRAM"][start:, 0].tolist():
-            record = decode(values)
-            if not isinstance(record, Layer | Out):
-                return
-            yield record
+    def follow(self, records: Sequence[Ran], end: int = NEVER, written: int = NEVER) -> None:
+        """Takes the records that have run since the last time. The run stops after `end` cycles; `written` is
+        the first cycle in which no word is written any more, because of an error.
+        """
+        self.end, self.written = end, written
+        for ran in records[self.followed :]:
+            begin = ran.cycle
+            pc = ran.pc
+            record = ran.record
+            while isinstance(record, Layer) and begin < end:
+                begin = self.layer(record, begin + RECORD_CYCLES + TILE_CYCLES)
+                begin += drain_cycles(self.machine.config, record.gap)
+                pc += 1
+                if end == NEVER or ran is not records[-1] or pc >= self.machine.config.program_depth:
+                    break
+                # when the error of the last record was found, layers behind it may have begun
+                following = decode(self.machine.memory["PROGRAM"][pc, 0])
+                if not isinstance(following, Layer):
+                    break
+                record = following
+        self.followed = len(records)
 
     def layer(self, layer: Layer, cycle: int) -> int:
         """A layer whose first lane is issued in `cycle`. Returns the cycle after its last cycle, or after the
@@ -102,5 +110,5 @@ class Progress:
         return {
             "BUSY_CYCLES": of(self.lanes),
             "SLOT_ROWS": of(self.rows),
-            "WORDS": sum(each < cycle for each in self.words),
+            "WORDS": sum(each < min(cycle, self.written) for each in self.words),
         }

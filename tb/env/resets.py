@@ -26,12 +26,17 @@ class ResetStates(Subscriber):
     def program(self, machine: Machine, start: int, outcome: ProgramRun | ProgramError) -> None:
         self.timeline = StateTimeline.of(machine, start, outcome)
 
+    def waits(self, machine: Machine, start: int, run: ProgramRun) -> None:
+        self.timeline = StateTimeline.of(machine, start, run)
+
     def reset(self, reset: ResetSeen) -> None:
         (self.hard if reset.hard else self.soft).append(self.state(reset))
 
     def state(self, reset: ResetSeen) -> str:
         if reset.offset is None:
             return "ERROR" if reset.stopped else "IDLE"
+        if reset.waiting:
+            return "WAIT"
         assert self.timeline is not None
         return self.timeline.at(1 + reset.offset)  # a timeline begins a cycle before its program
 

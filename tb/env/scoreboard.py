@@ -22,7 +22,7 @@ from tb.common.loader import LoadPacket
 from tb.debug import suspect
 from tb.env.config import EnvConfig
 from tb.env.event_queue import EventQueue
-from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Reset, Stall, Words
+from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Offer, Reset, Stall, Words
 from tb.env.memory import ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
 
@@ -33,7 +33,8 @@ SHOWN_BYTES = 4  # differing bytes of a packet that get a message
 @dataclass
 class Compared:
     """What was compared. `bytes` are those of the out stream. `errors` are the runs and packets that were
-    expected to end in an error. `late_writes` and `late_reads` are the answers that the host took late.
+    expected to end in an error. `live` are the packets that came while a program ran, `waited` the cycles in
+    which WAITs waited for them. `late_writes` and `late_reads` are the answers that the host took late.
     """
 
     bytes: int = 0
@@ -47,6 +48,8 @@ class Compared:
     mismatches: int = 0
     cycles: int = 0
     predicted_cycles: int = 0
+    live: int = 0
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Checker(Subscriber):
         self.take_kind: dict[type, Callable[..., None]] = {
             Reset: self.take_reset,
             Level: self.take_level,
+            Offer: self.predictor.offer,
             Beat: self.predictor.beat,
             Stall: self.take_stall,
             Words: self.take_words,
@@ -98,7 +102,7 @@ class Checker(Subscriber):
         value.
         """
         last = self.predictor.memories.last
-        if last is not None:
+        if last is not None and not last.live:  # a replay has no live packets
             end = last.end or cycle
             machine = last.machine(self.predictor.config)
             suspect.note(
@@ -179,11 +183,13 @@ class Checker(Subscriber):
         run = predicted.run
         if run is None or not run.over:
             return
-        whole = {"CYCLES", "STALL_CYCLES"}
+        whole = {"CYCLES", "STALL_CYCLES", "LOAD_WAIT_CYCLES"}
         had = whole <= run.read.keys()
         run.read[predicted.register.name] = value
-        if not had and whole <= run.read.keys() and run.done is run.outcome:
-            self.compared.cycles += run.read["CYCLES"] - run.read["STALL_CYCLES"]
+        if not had and whole <= run.read.keys() and run.complete:
+            read = run.read
+            self.compared.cycles += read["CYCLES"] - read["STALL_CYCLES"] - read["LOAD_WAIT_CYCLES"]
+            self.compared.waited += read["LOAD_WAIT_CYCLES"]
             self.compared.predicted_cycles += run.done.cycles
 
     # out stream
@@ -264,6 +270,7 @@ class Checker(Subscriber):
 
     def packet(self, packet: LoadPacket) -> None:
         self.compared.errors += packet.code != ErrorCode.NONE
+        self.compared.live += packet.in_run
 
     def reset(self, reset: ResetSeen) -> None:  # noqa: ARG002
         """What came of a packet that a reset has cut off must have been right."""

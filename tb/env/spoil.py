@@ -14,6 +14,8 @@ from pymodel.machine.faults import ProgramError, UndefinedReadError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
     BEAT_BITS,
+    HOLD,
+    LIVE,
     Memory,
     Packet,
     Section,
@@ -24,7 +26,7 @@ from pymodel.machine.memory import (
     parse_packet,
 )
 from pymodel.machine.model import Machine
-from pymodel.machine.program import OUT_FIELDS, Layer, Out, decode, encode_all
+from pymodel.machine.program import OUT_FIELDS, Jump, Layer, Legal, Out, Wait, decode, encode_all
 from pymodel.machine.slot_rows import row_length
 from tb.plain.stream import Beats
 
@@ -48,17 +50,24 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
     """
     cases: list[tuple[str, list[int]]] = []
     specs = memories(config)
-    for destination in (len(specs), 15, 16, 128, 255):
+    for destination in (len(specs), 15, 16, 127, len(specs) | LIVE, 255):
         cases.append(
             (
                 f"destination {destination}",
                 [header_beat(destination, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))],
             )
         )
-    cases.append(("a bad header alone", [header_beat(int(rng.integers(len(specs), 256)), 0, 1, 0)]))
+    cases.append(("a bad header alone", [header_beat(int(rng.integers(len(specs), LIVE)), 0, 1, 0)]))
+    cases += [
+        ("HOLD of no layers", [header_beat(HOLD, 0, 0, 0)]),
+        ("HOLD with a bank", [header_beat(HOLD, int(rng.integers(1, 256)), 1, 0)]),
+        ("HOLD with an address", [header_beat(HOLD, 0, 1, int(rng.integers(1, 2**32)))]),
+        ("HOLD that goes on", [header_beat(HOLD, 0, 1, 0), *map(int, rng.integers(0, 2**63, 3))]),
+    ]
     for memory in specs.values():
         last, one = memory.depth - 1, payload(rng, memory, 1)
-        bank, number = (int(rng.integers(memory.banks)) if memory.banks > 1 else 0), memory.destination
+        bank = int(rng.integers(memory.banks)) if memory.banks > 1 else 0
+        number = memory.destination | LIVE * int(rng.integers(2))
         for wrong in {memory.banks, 255}:
             cases.append((f"{memory.name} bank {wrong}", [header_beat(number, wrong, 1, last), *one]))
         cases.append((f"{memory.name} no words", [header_beat(number, bank, 0, last), *one]))
@@ -131,7 +140,7 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     column = int(rng.integers(config.size))
 
     program = [
-        *((layer, "opcode", v) for v in (0, 4, 65535)),
+        *((layer, "opcode", v) for v in (0, 6, 65535)),
         *((layer, field, 0) for field in ("words", "phases", "chunk_words", "tiles")),
         (layer, "words", 65535),
         (layer, "chunk_words", config.acc_words + 1),
@@ -189,6 +198,13 @@ def _bad_programs(rng: np.random.Generator, image: Image) -> Iterator[Spoiled]:
     end = config.program_depth - 1
     yield Spoiled("no END", [packet(specs["PROGRAM"], Section("PROGRAM", end, words))], [], end)
     yield Spoiled("a start beyond the program", [], [], 65535)
+    last: dict[str, Legal] = {
+        "WAIT for no packets": Wait(0),
+        "JUMP behind the program": Jump(config.program_depth),
+        "JUMP far behind the program": Jump(65535),
+    }
+    for name, only in last.items():
+        yield Spoiled(name, [packet(specs["PROGRAM"], Section("PROGRAM", end, encode_all([only])))], [], end)
 
 
 def bad_rows(image: Image, tile: int) -> Iterator[Spoiled]:

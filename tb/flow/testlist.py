@@ -176,6 +176,10 @@ TESTS = {
             "env_resets",
             "pyuvm environment: soft reset in every cycle of a program; both resets everywhere else",
         ),
+        env_test(
+            "env_live",
+            "pyuvm environment: loads while a program runs, deadlocks, bad packets and resets between them",
+        ),
         env_test("env_registers", "pyuvm environment: the register model's sequences"),
         env_test("env_metamorphic", "pyuvm environment: images that must give the same planes"),
         env_test(

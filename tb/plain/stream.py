@@ -101,6 +101,8 @@ class StreamSource:
                     for _ in self.gaps():
                         self.idle()
                         await self.edge
+                    if self.stopped or (self.ending and index == 0):
+                        return
                     self.valid.value = 1
                     self.data.value = beat
                     self.last.value = int(last and index == end)

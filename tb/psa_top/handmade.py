@@ -7,6 +7,7 @@ that run, cycles or faults: it is the independent computation with which model a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.config import HALO, ArrayConfig
-from pymodel.machine.memory import TABLE_WORDS, Section, Words, columns, memories
-from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Out, encode_all
+from pymodel.machine.memory import TABLE_WORDS, Hold, Live, Section, Words, columns, memories
+from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Out, Wait, encode_all
 from pymodel.machine.slot_rows import encode_tile
 from tb.common.block import chance, edgy
 
@@ -237,3 +238,29 @@ def result(entry: Any, total: Int64Array) -> Int64Array:
     rounded = ((total + entry.bias) * entry.multiplier + (1 << entry.shift) // 2) >> entry.shift
     value = rounded + entry.zero
     return np.where(value > entry.high, entry.high, np.where(value < entry.low, entry.low, value))
+
+
+def endless(
+    made: HandMade, inputs: Sequence[npt.NDArray[np.int8]], *, holds: bool
+) -> tuple[list[Section], list[Live]]:
+    """A program that runs a hand-made one again and again, and its stream: the banks of every run, and a
+    word of PROGRAM that says whether there is one. With `holds`, the banks wait until the layers that read
+    the ones before have passed.
+    """
+    body = made.start
+    first = body - 2
+    records = made.program()
+    records[-1] = encode_all([Jump(first)])[0]
+    banks = inputs[0].shape[0]
+    sections = [Section("PROGRAM", first, encode_all([Wait(banks + 1)])), Section("PROGRAM", body, records)]
+    stream: list[Live] = []
+    for number, features in enumerate([*inputs, inputs[-1]]):
+        if number and holds:
+            stream.append(Hold(len(made.records)))
+        stream += [
+            Section("FEATURE", 0, words[:, :, None].astype(np.int64), bank)
+            for bank, words in enumerate(features[:, :SOURCE])
+        ]
+        following = Jump(body) if number < len(inputs) else End()
+        stream.append(Section("PROGRAM", first + 1, encode_all([following])))
+    return sections, stream

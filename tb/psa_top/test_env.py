@@ -18,7 +18,9 @@ from cocotb.triggers import ReadOnly, RisingEdge
 from pymodel.compiler.compile import CapacityError, clip_weights, compile_network
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
+from pymodel.machine.memory import Section
 from pymodel.machine.model import Machine
+from pymodel.machine.program import MAXIMUM, SUM, Jump, Wait, encode_all
 from pymodel.network.integer import Conv, Network
 from pymodel.network.network_file import accuracy
 from pymodel.zoo import digits
@@ -30,6 +32,7 @@ from tb.env import faults, metamorphic
 from tb.env.base_test import BaseTest, run
 from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs
 from tb.env.corners import conv, corner_networks
+from tb.env.live import LiveProgram, LiveRuns
 from tb.env.predictor import Subscriber
 from tb.env.register_model import SEQUENCES, ClearedByOnes
 from tb.env.resets import ResetStates
@@ -49,6 +52,7 @@ from tb.env.sequences import (
 )
 from tb.env.spoil import bad_packets, bad_programs
 from tb.plain.check import Expected, Outcome, compare_tensor, expect
+from tb.psa_top.handmade import HandMade, endless
 from tb.psa_top.test_digits import SEED, flip_slot
 
 Int8Array = npt.NDArray[np.int8]
@@ -235,6 +239,29 @@ class ResetTest(BaseTest):
             self.inside.append(STATES[int(machine.sequencer.state_reg.value)])
 
 
+class LiveTest(BaseTest):
+    """Hand-made programs that are loaded while they run: input after input, with a HOLD before each, and all
+    tables behind a WAIT.
+    """
+
+    wanted = (*BaseTest.wanted, "live", "waited")
+
+    async def stimulus(self) -> None:
+        rng, array = self.config.rng("live"), self.config.array
+        programs = []
+        for modes in ((SUM, MAXIMUM), (MAXIMUM,)):
+            made = HandMade(array, rng, modes)
+            shape = array.group, made.end, array.size
+            inputs = [rng.integers(-128, 128, shape).astype(np.int8) for _ in range(3)]
+            tables = made.sections(inputs[0])
+            sections, stream = endless(made, inputs, holds=True)
+            programs.append(LiveProgram("input after input", [*tables, *sections], stream, made.start - 2))
+            behind = Section("PROGRAM", made.start - 2, encode_all([Wait(len(tables)), Jump(made.start)]))
+            order = [tables[i] for i in rng.permutation(len(tables))]
+            programs.append(LiveProgram("all memories", [behind], order, behind.address))
+        await LiveRuns(programs).run(self.env)
+
+
 class RegisterTest(BaseTest):
     """The register sequences: reset values, access policies, bit bash, reserved bits, strobes, addresses
     without a register, bits cleared by ones.
@@ -414,6 +441,11 @@ async def env_programs(_: Any) -> None:
 @cocotb.test()
 async def env_resets(_: Any) -> None:
     await run(ResetTest)
+
+
+@cocotb.test()
+async def env_live(_: Any) -> None:
+    await run(LiveTest)
 
 
 @cocotb.test()

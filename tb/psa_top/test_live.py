@@ -39,7 +39,7 @@ from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
 from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import START, MachineStoppedError, RegisterError
-from tb.psa_top.handmade import SOURCE, HandMade
+from tb.psa_top.handmade import HandMade, endless
 from tb.psa_top.test_errors import OUTCOME, LoadedMachine, beats_of, bench
 
 Int8Array = npt.NDArray[np.int8]
@@ -148,29 +148,6 @@ async def every_memory(dut: Any) -> None:
             seen = machine.read_feature(bank, 0, made.end)[0]
             assert (seen == wanted[bank]).all(), f"{name}: bank {bank}: the model differs"
     await restore(b)
-
-
-def endless(made: HandMade, inputs: Sequence[Int8Array], *, holds: bool) -> tuple[list[Section], list[Live]]:
-    """A program that runs a hand-made one again and again, and its stream: the banks of every run, and a
-    word of PROGRAM that says whether there is one. With `holds`, the banks wait until the layers that read
-    the ones before have passed.
-    """
-    body = made.start
-    first = body - 2
-    records = made.program()
-    records[-1] = encode_all([Jump(first)])[0]
-    banks = inputs[0].shape[0]
-    sections = [program(first, Wait(banks + 1)), Section("PROGRAM", body, records)]
-    stream: list[Live] = []
-    for number, features in enumerate([*inputs, inputs[-1]]):
-        if number and holds:
-            stream.append(Hold(len(made.records)))
-        stream += [
-            Section("FEATURE", 0, words[:, :, None].astype(np.int64), bank)
-            for bank, words in enumerate(features[:, :SOURCE])
-        ]
-        stream.append(program(first + 1, Jump(body) if number < len(inputs) else End()))
-    return sections, stream
 
 
 @cocotb.test()

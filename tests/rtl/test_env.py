@@ -15,9 +15,9 @@ from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.faults import ProgramError
-from pymodel.machine.memory import Section, columns, header_beat, memories, packet
+from pymodel.machine.memory import HOLD, LIVE, Section, columns, header_beat, memories, packet
 from pymodel.machine.model import Machine
-from pymodel.machine.program import End, Out, encode_all
+from pymodel.machine.program import End, Legal, Out, Wait, encode_all
 from pymodel.machine.registers import REGISTERS
 from pymodel.machine.timing import drain_cycles
 from pymodel.zoo.random_network import random_program
@@ -30,7 +30,7 @@ from tb.env import faults, metamorphic
 from tb.env.config import BACKPRESSURE, STREAMS, EnvConfig, RegisterKnobs, random_knobs
 from tb.env.corners import corner_networks
 from tb.env.event_queue import EventQueue
-from tb.env.events import Access, Answer, Beat, Event, Level, Reset, Words
+from tb.env.events import Access, Answer, Beat, Event, Level, Offer, Reset, Words
 from tb.env.predictor import ResetSeen
 from tb.env.progress import Progress
 from tb.env.resets import ResetStates
@@ -199,15 +199,23 @@ def written(cycle: int, name: str, value: int) -> list[Event]:
     return [Access(cycle, True, address(name), value, 0xF), Answer(cycle + 1, True, True)]
 
 
-def sends_a_word() -> list[Event]:
-    """The beats of a program that is one OUT record, and its start."""
+def runs(*records: Legal) -> list[Event]:
+    """The beats of a program, and its start in cycle 30."""
     spec = memories(CONFIG)["PROGRAM"]
-    words = encode_all([Out(0, 0, 1), End()])
-    beats = packet(spec, Section("PROGRAM", 0, words)).beats.tolist()
+    beats = packet(spec, Section("PROGRAM", 0, encode_all(records))).beats.tolist()
     return [
         *(Beat(10 + i, beat, i == len(beats) - 1) for i, beat in enumerate(beats)),
         *written(30, "CONTROL", START),
     ]
+
+
+def sends_a_word() -> list[Event]:
+    """A program that is one OUT record."""
+    return runs(Out(0, 0, 1), End())
+
+
+def read(cycle: int, name: str, value: int) -> list[Event]:
+    return [Access(cycle, False, address(name)), Answer(cycle + 1, False, True, value)]
 
 
 PART = Words(10, bytes(4), False)
@@ -237,6 +245,48 @@ def test_what_is_left_over_is_a_complaint(events: list[Event], message: str) -> 
     checker.finish(events[-1].cycle + 4)
     assert any(each.endswith(message) for each in checker.messages), checker.messages
     assert checker.verdict(())
+
+
+LIVE_WORD, HOLD_ONE = header_beat(LIVE, 0, 1, 0), header_beat(HOLD, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([Beat(40, HOLD_ONE, True)], "cycle 40: a HOLD for 1 layers was taken when 0 had passed since"),
+        ([Beat(31, LIVE_WORD, False)], "cycle 31: a packet began while a program runs"),
+        ([Beat(40, header_beat(0, 0, 1, 0), False)], "cycle 40: a packet began while a program runs"),
+        ([Offer(40, LIVE_WORD)], "cycle 40: a live packet has to wait while a program runs"),
+        ([Offer(40, header_beat(0, 0, 1, 0))], "irq did not rise"),  # a deadlock
+        ([Offer(40, HOLD_ONE)], "irq did not rise"),
+        ([Beat(40, LIVE_WORD, False), Beat(41, 0, True)], "irq did not rise"),  # the WAIT goes on to its END
+    ],
+)
+def test_what_a_waiting_program_must_not_do_is_a_complaint(events: list[Event], message: str) -> None:
+    checker = Checker(EnvConfig(None, CONFIG, four_state=False, seed=1))
+    before = [Reset(1, True), Reset(5, False), *written(7, "IRQ_ENABLE", 3), *runs(Wait(1), End())]
+    for event in (*before, *events, Access(60, False, address("STATUS"))):
+        checker.take(event)
+    assert any(message in each for each in checker.messages), checker.messages
+
+
+@pytest.mark.parametrize("offered", [header_beat(0, 0, 1, 0), HOLD_ONE])
+def test_a_deadlock_is_predicted(offered: int) -> None:
+    """The WAIT begins four cycles after START. The error shows a cycle after both wait for each other."""
+    for cycle in (20, 34, 35, 50):
+        checker = Checker(EnvConfig(None, CONFIG, four_state=False, seed=1))
+        events = [Reset(1, True), Reset(5, False), *written(7, "IRQ_ENABLE", 3), *runs(Wait(1), End())]
+        shows = max(cycle, 34) + 1
+        events += [
+            Offer(max(cycle, 31), offered),
+            Level(shows + 1, True),
+            *read(shows + 3, "ERROR", ErrorCode.DEADLOCK),
+            *read(shows + 5, "CYCLES", shows - 32),
+            *read(shows + 7, "LOAD_WAIT_CYCLES", shows - 34),
+        ]
+        for event in sorted(events, key=lambda each: each.cycle):
+            checker.take(event)
+        assert not checker.messages
 
 
 def test_an_unknown_fault_is_refused() -> None:
@@ -299,7 +349,8 @@ def test_progress_ends_where_the_model_does() -> None:
         machine = Machine(CONFIG)
         machine.load(image.sections)
         run = machine.run(image.run_start)
-        progress = Progress(machine, image.run_start, run.cycles, run.cycles)
+        progress = Progress(machine)
+        progress.follow(run.records, run.cycles, run.cycles)
         whole = {"BUSY_CYCLES": run.busy_cycles, "SLOT_ROWS": run.slot_rows, "WORDS": run.words}
         assert progress.counts(run.cycles) == whole
         assert progress.counts(0) == dict.fromkeys(whole, 0)
@@ -336,7 +387,7 @@ def test_a_state_without_a_soft_reset_is_named() -> None:
         states.check()
     states.reset(ResetSeen(True, 5, run, image.run_start, False, False))
     states.check()
-    assert set(states.soft) == set(STATES)
+    assert set(states.soft) == set(STATES) - {"WAIT"}
     states.check(states.soft)
     with pytest.raises(AssertionError, match=r"soft reset 1: the sequencer was in IDLE, the model in DECODE"):
         states.check(["IDLE" if number == 1 else state for number, state in enumerate(states.soft)])
