@@ -242,7 +242,7 @@ class Image:
         the network runs, and what is loaded meanwhile.
         """
         bits: dict[str, int] = {}
-        live = (item for item in self.run_stream if isinstance(item, Section))
+        live = [item for item in self.run_stream if isinstance(item, Section)]
         for name, spec in memories(self.config).items():
             words = [len(s.words) for s in (*self.sections, *live) if s.memory == name]
             if words:

@@ -321,4 +321,6 @@ def test_memories_of_a_share_of_the_network() -> None:
     assert config.group_depth == 17  # of a tile, and the empty one
     assert image.streamed
     assert image.stats["stream"]["segments"] == 32
+    assert image.bits()["SLOT"] == words["SLOT"] * 8 * 10  # all of them come, most while the network runs
+    assert set(image.bits()) == set(whole.bits())
     assert_agrees(network, image, random_images(np.random.default_rng(1), network, 2), "a tenth, ")
