@@ -324,3 +324,32 @@ def test_memories_of_a_share_of_the_network() -> None:
     assert image.bits()["SLOT"] == words["SLOT"] * 8 * 10  # all of them come, most while the network runs
     assert set(image.bits()) == set(whole.bits())
     assert_agrees(network, image, random_images(np.random.default_rng(1), network, 2), "a tenth, ")
+
+
+def test_a_group_that_was_overwritten_comes_again() -> None:
+    units = streaming._Units(4, 10, kept=1)
+
+    def place(numbers: list[int], segment: int) -> list[list[int]]:
+        return [found.tolist() for found in units.place(np.array(numbers), segment)]
+
+    assert place([1, 2], 0) == [[1, 2], [1, 2], [0, 0]]
+    assert place([2, 3], 1) == [[3], [3], [0]]  # the second is there
+    assert place([4], 2) == [[4], [1], [1]]  # where the first was, which no one has used since
+    assert place([1], 3) == [[1], [2], [2]]
+    assert place([3, 4], 4) == [[], [], []]
+    assert units.at[0] == 0
+
+
+def test_what_may_come_early_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packets of a segment are in the order in which their words are free."""
+    seen: list[list[int]] = []
+    stream = streaming._stream
+
+    def noted(steps: list[streaming._Step]) -> Iterator[Live]:
+        seen.extend([load.needs for load in step.loads] for step in steps if step.loads)
+        return stream(steps)
+
+    monkeypatch.setattr(streaming, "_stream", noted)
+    compile_network(wide(3), SMALL, streamed=True, limit=drawn_limit(5))
+    assert any(len(set(needs)) > 1 for needs in seen)
+    assert all(needs == sorted(needs) for needs in seen)
