@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.handle import LogicObject
@@ -33,7 +34,12 @@ class Bench:
     written in one cycle is visible in the next.
     """
 
+    running = False  # a cocotb test has begun and not come to its end
+
     def __init__(self, dut: Any, *inputs: str) -> None:
+        if Bench.running and settings.get().brief:
+            cocotb.pass_test("a test before has failed")
+        Bench.running = True
         self.dut = dut
         self.rng: np.random.Generator = numpy_rng("garbage")
         self.inputs = {name: getattr(dut, name) for name in inputs}
@@ -114,6 +120,7 @@ class Bench:
         """
         missing = [name for name, count in {"compared": self.compared, **counts}.items() if not count]
         assert not missing, f"nothing to count: {', '.join(missing)}"
+        Bench.running = False
         settings.report({"block_cycles": self.number, "compared": self.compared, **counts})
 
     def mask(self, name: str) -> int:

@@ -32,7 +32,8 @@ class Options(Fields):
     `images`: how many to run. `network`: the folder of a prepared network. `dense`: every weight has its own
     slot. `only`: a regular expression of the names of cocotb tests; the others are left out. `coverage`:
     functional coverage is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with
-    `flip` one bit of a slot is wrong in the image that the machine gets.
+    `flip` one bit of a slot is wrong in the image that the machine gets. `brief`: of a block test, nothing
+    runs behind the first cocotb test that fails.
     """
 
     images: int | None = Field(default=None, ge=1)
@@ -42,6 +43,7 @@ class Options(Fields):
     coverage: bool = False
     fault: str = ""
     flip: bool = False
+    brief: bool = False
 
     def given(self) -> dict[str, Any]:
         """The fields that do not have their default value."""

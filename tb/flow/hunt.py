@@ -182,8 +182,11 @@ def hunt_by_test(bug: Bug) -> Verdict:
 # by a block test
 
 
-def run_block(test: TestSpec, sim: str, sources: list[Path] | None = None) -> runner.RunResult:
-    return runner.run(test, sim, CONFIGS[DEFAULT_CONFIG], 1, sources=sources)
+def run_block(
+    test: TestSpec, sim: str, sources: list[Path] | None = None, *, brief: bool = False
+) -> runner.RunResult:
+    """A block test. With `brief`, what comes behind its first cocotb test that fails does not run."""
+    return runner.run(test, sim, CONFIGS[DEFAULT_CONFIG], 1, sources=sources, options=Options(brief=brief))
 
 
 @cache
@@ -197,18 +200,23 @@ def block_tests(block: str) -> list[TestSpec]:
     return [test for test in BLOCK_TESTS.values() if test.top == BLOCKS[block].top]
 
 
-def hunt_by_block(bug: Bug) -> Verdict:
-    """In the bug's size of the block, by a value that is not the model's."""
+def hunt_by_block(bug: Bug, *, clean_too: bool = True) -> Verdict:
+    """In the bug's size of the block, by a value that is not the model's. `clean_too`: without the bug the
+    test must pass, which tests/rtl/test_blocks.py sees for itself.
+    """
     sim, sources = simulator(bug), planted(bug)
     test = block_tests(bug.block)[bug.size - 1]
     patterns = bug.message or (BLOCK_DIFFERS,)
-    outcome = run_block(test, sim, sources)
+    outcome = run_block(test, sim, sources, brief=True)
     missing = unsaid(patterns, outcome.message)
+    if missing:  # a later test may say it
+        outcome = run_block(test, sim, sources)
+        missing = unsaid(patterns, outcome.message)
     if outcome.passed or missing:
         why = f"{test.name} does not say /{missing or patterns[0]}/: {outcome.message or 'passes'}"
         return Verdict(bug, False, 1, why, str(outcome.log))
-    clean = without_bugs(test.name, sim)
-    if not clean.passed:
+    clean = without_bugs(test.name, sim) if clean_too else None
+    if clean is not None and not clean.passed:
         return Verdict(bug, False, 1, f"fails without the bug, too: {clean.message}", str(clean.log))
     found = re.search(patterns[0], outcome.message)
     assert found
