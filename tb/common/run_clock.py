@@ -34,12 +34,15 @@ class RunClock:
         self.marks: list[Mark] = []
         self.reached: list[int] = []
         self.waits: list[tuple[int, int]] = []  # of every WAIT that is over, if it had to wait
+        self.late: list[bool] = []  # whether it had to, for each mark that was reached
 
     def stall(self, cycle: int, waiting: bool) -> None:
         """From this cycle on a word waits, or none any more."""
         if waiting:
             self.waiting = cycle
         elif self.waiting is not None:
+            if self.stalls and self.stalls[-1][1] == self.waiting:
+                self.waiting = self.stalls.pop()[0]
             self.stalls.append((self.waiting, cycle))
             self.waiting = None
 
@@ -77,6 +80,7 @@ class RunClock:
             if go > at:
                 self.waits.append((at, go))
             self.reached.append(go)
+            self.late.append(go > at)
 
     def model(self, cycle: int) -> int:
         """The cycle of the model that `cycle` is. While something waits, it stands still."""

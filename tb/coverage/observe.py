@@ -12,7 +12,7 @@ from pymodel.network.integer import Pair, Window
 
 # The sequencer's, as rtl/psa_sequencer.v names them.
 STATES = ("IDLE", "FETCH", "DECODE", "TILE", "TILE_WAIT", "RUN", "DRAIN", "OUT", "ERROR", "WAIT")
-RECORDS = ("LAYER", "OUT", "END")
+RECORDS = ("LAYER", "OUT", "END", "WAIT", "JUMP")
 # What moves a window. A depthwise convolution has a group for each channel.
 WINDOWS = ("convolution", "depthwise", "groups", "mean", "maximum")
 SIDES = ("top", "left", "bottom", "right")

@@ -17,6 +17,7 @@ from cocotb_coverage.coverage import CoverCross, CoverItem, CoverPoint
 
 from pymodel.machine.config import HALO, XOR_PATCHES, ArrayConfig
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import memories
 from pymodel.network.integer import KINDS as LAYER_TYPES
 from pymodel.network.integer import MAX_KERNEL, Computed, Pair, Requantised, View, Window
 from tb.coverage.observe import (
@@ -100,6 +101,10 @@ def select_row(config: ArrayConfig) -> Bins:
     return tuple((select, row) for select in range(config.group) for row in range(config.size))
 
 
+def live_memories(config: ArrayConfig) -> Bins:
+    return tuple(("live packet", how, memory) for how in ("runs", "waits") for memory in memories(config))
+
+
 def limits(value: int, low: int, high: int) -> str:
     """The position of a value in its range: at an end, or between."""
     if value in (low, high):
@@ -164,7 +169,7 @@ AMOUNTS = ("none", "some", "full")  # of padding
 PHASES = (1, 2, 3, 4, "more")  # of a tensor, in a direction
 ALL_PHASES = (1, 2, 3, 4, 16, "another")
 WORDS = ("first word", "middle word", "last word", "only word")
-PIPELINE = tuple(code.name for code in ErrorCode if code >= ErrorCode.GROUP_RANGE)
+PIPELINE = tuple(c.name for c in ErrorCode if ErrorCode.GROUP_RANGE <= c < ErrorCode.DEADLOCK)
 # A program error, and the states of the sequencer in which it can be found. Lanes are in the pipeline while
 # the sequencer runs or drains.
 ERROR_STATES: Bins = (
@@ -176,6 +181,7 @@ ERROR_STATES: Bins = (
     ("TILE_FIELD", "RUN"),
     *((code, state) for code in PIPELINE for state in ("RUN", "DRAIN")),
     ("FEATURE_WRITE", "HANDOVER"),  # the next layer is being fetched
+    ("DEADLOCK", "WAIT"),
 )
 LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
 LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
@@ -183,6 +189,8 @@ ACTIVITIES = ("IDLE", "busy", "ERROR")
 # Only the two streams can wait. Between the sequencer and the banks nothing waits (docs/machine.md,
 # "Invariants").
 STALLS = ("packet waits", "packet starves", "word waits")
+WAITS = ("WAIT went on", "WAIT waited")
+BEFORE_WAIT = ("START", *(record for record in RECORDS if record != "END"))
 ENDS = ("lowest", "negative", "positive", "highest")
 ALL = ("lowest", "negative", "zero", "positive", "highest")
 MODES = ("sum", "maximum")
@@ -388,7 +396,7 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         ProgramSeen,
         "cp_record_order",
         lambda s: s.order,
-        tuple((a, b) for a in ("START", *RECORDS[:2]) for b in RECORDS),
+        tuple((a, b) for a in ("START", *RECORDS) if a != "END" for b in RECORDS),
     ),
     Coverpoint(ProgramSeen, "cp_error_x_state", lambda s: s.error, ERROR_STATES),
     # events on the pins, with the state of the sequencer in the model
@@ -427,6 +435,34 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         "cp_in_gap",
         lambda s: (s.kind, s.where),
         (("gap", "inside a packet"), ("gap", "between packets")),
+    ),
+    # loads while a program runs
+    Coverpoint(
+        EventSeen,
+        "cp_wait_x_before",
+        lambda s: (s.kind, s.state),
+        # a packet takes longer than the two cycles from START to a WAIT that is the first record
+        tuple((k, r) for k in WAITS for r in BEFORE_WAIT if (k, r) != ("WAIT went on", "START")),
+    ),
+    Coverpoint(
+        EventSeen,
+        "cp_wait_x_after",
+        lambda s: (s.kind, s.where),
+        tuple((k, r) for k in WAITS for r in RECORDS),
+    ),
+    Coverpoint(EventSeen, "cp_hold", lambda s: (s.kind, s.where), (("HOLD", "blocked"), ("HOLD", "at once"))),
+    Coverpoint(
+        EventSeen,
+        "cp_live_memory",
+        lambda s: (s.kind, s.state, s.where),
+        live_memories,
+    ),
+    Coverpoint(EventSeen, "cp_beat_held", lambda s: (s.kind, s.where), (("beat held", "beside a result"),)),
+    Coverpoint(
+        EventSeen,
+        "cp_held_in_a_wait",
+        lambda s: (s.kind, s.where),
+        (("held in a WAIT", "HOLD"), ("held in a WAIT", "not live")),
     ),
     Coverpoint(EventSeen, "cp_out_stall", lambda s: (s.kind, s.where), tuple(("stall", w) for w in WORDS)),
     Coverpoint(

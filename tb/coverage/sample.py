@@ -125,14 +125,16 @@ class Passes:
 class StateTimeline:
     """States of the sequencer from the write of START on.
 
-    `ends[i]` is the first cycle after `states[i]`. `layers[i]` belongs to a RUN. `marks` are the WAITs. If
-    the program has been predicted up to a WAIT for packets, that is the last state.
+    `ends[i]` is the first cycle after `states[i]`. `layers[i]` belongs to a RUN. `marks` are the WAITs,
+    and `around` the records before and after each, "" if there is none. If the program has been predicted up
+    to a WAIT for packets, that is the last state.
     """
 
     states: tuple[str, ...]
     ends: IntArray
     layers: Mapping[int, Passes]
     marks: tuple[Mark, ...] = ()
+    around: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def of(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> StateTimeline:
@@ -160,7 +162,7 @@ class StateTimeline:
                 parts.append(("OUT", record.words + OUT_LATENCY))
             elif isinstance(record, Wait):
                 needed += record.packets
-                marks.append(Mark(sum(cycles for _, cycles in parts) - 1, needed))
+                marks.append(Mark(sum(cycles for _, cycles in parts), needed))
                 parts.append(("WAIT", WAIT_CYCLES))
         if isinstance(run_or_error, ProgramRun) and parts[-1][0] == "WAIT":
             parts[-1] = ("WAIT", NEVER)
@@ -171,7 +173,7 @@ class StateTimeline:
             stopped = max(run_or_error.cycles, run_or_error.cycle + 1)
             last = int(np.searchsorted(ends, stopped, side="right"))
             states, ends = [*states[: last + 1], "ERROR"], np.append(ends[:last], [stopped + 1, NEVER])
-        return StateTimeline(tuple(states), ends, layers, tuple(marks))
+        return StateTimeline(tuple(states), ends, layers, tuple(marks), _around(run))
 
     def at(self, cycle: int) -> str:
         """The state `cycle` cycles after START was taken. Cycles in which a word of the out stream waited are
@@ -211,6 +213,16 @@ def _records(machine: Machine, start: int, run_or_error: ProgramRun | ProgramErr
         if isinstance(record, End):
             return
     yield Unknown(0)
+
+
+def _around(run: ProgramRun) -> tuple[tuple[str, str], ...]:
+    """The records before and after each WAIT that ran."""
+    names = ["START", *(OPCODE_NAMES[type(ran.record)] for ran in run.records), ""]
+    return tuple(
+        (before, after)
+        for before, this, after in zip(names, names[1:], names[2:], strict=False)
+        if this == "WAIT"
+    )
 
 
 def _passes(machine: Machine, record: Layer) -> int:

@@ -13,9 +13,11 @@ import cocotb
 from cocotb.triggers import ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
+from pymodel.machine.memory import HOLD
 from pymodel.machine.registers import REGISTERS
 from tb.common import settings
 from tb.common.loader import Loader
+from tb.common.run_clock import RunClock
 from tb.coverage import collect
 from tb.coverage.points import WORDS
 from tb.coverage.sample import PROGRAMS, StateTimeline, sample_event
@@ -36,14 +38,10 @@ def watch(dut: Any, period_ns: int, *, programs_follow: bool = False) -> None:
 
 @dataclass
 class Started:
-    """A program whose START was taken in `cycle`.
-
-    `stalled` are the cycles since then in which a word waited to be sent.
-    """
+    """A program whose START was taken in `cycle`, the `begin` of its `clock`."""
 
     program: int
-    cycle: int
-    stalled: int = 0
+    clock: RunClock
 
     @property
     def timeline(self) -> StateTimeline | None:
@@ -60,7 +58,18 @@ class Started:
 
     def since(self, cycle: int) -> int:
         """Cycles as the timeline counts them."""
-        return cycle - self.cycle - self.stalled
+        self.follow(cycle)
+        return self.clock.model(cycle)
+
+    def follow(self, cycle: int) -> None:
+        """Counts the WAITs that have gone on by a cycle, and whether they had to wait."""
+        if self.timeline is None:
+            return
+        known = len(self.clock.reached)
+        self.clock.marks = list(self.timeline.marks)
+        self.clock.follow(cycle)
+        for late, around in list(zip(self.clock.late, self.timeline.around, strict=False))[known:]:
+            sample_event("WAIT waited" if late else "WAIT went on", state=around[0], where=around[1])
 
 
 class _Watch:
@@ -72,6 +81,7 @@ class _Watch:
         self.started: Started | None = None
         self.known = False  # what an earlier test left running is unknown before the first reset
         self.loader = Loader(settings.config())
+        self.live = False  # the packet that is being loaded is live, and began while a program ran
         for part in (self.writes(), self.resets(), self.in_stream(), self.out_stream()):
             cocotb.start_soon(part)
 
@@ -104,11 +114,12 @@ class _Watch:
                 if refused:
                     self.sample("start_refused")
                 else:
-                    self.started = Started(self.program_start, self.cycle())
+                    self.started = Started(self.program_start, RunClock(self.cycle()))
                     if self.programs_follow:
                         PROGRAMS.pop(self.program_start, None)  # of an earlier run
             elif address == REGISTERS["CONTROL"].address and data == SOFT_RESET:
                 self.reset("soft_reset")
+                self.live = False
                 self.loader.soft_reset()
 
     async def resets(self) -> None:
@@ -131,28 +142,61 @@ class _Watch:
             await RisingEdge(dut.s_axis_tvalid)
             if not self.loader.inside:
                 self.sample("packet")
+            waited = False
             await clock
             while dut.s_axis_tvalid.value == 1 or self.loader.inside:
                 if dut.s_axis_tvalid.value != 1:
                     sample_event("gap", where="inside a packet")
                     self.stall("packet starves")
                 elif dut.s_axis_tready.value == 1 and dut.rst.value != 1:
-                    self.beat()
+                    self.beat(waited)
+                    waited = False
                 else:
                     self.stall("packet waits")
+                    self.held()
+                    waited = True
                 await clock
             sample_event("gap", where="between packets")
 
-    def beat(self) -> None:
+    def beat(self, waited: bool) -> None:
         """A beat that was taken at this clock edge.
 
         The header alone determines how the packet must continue. No other data are used.
         """
         dut, loader = self.dut, self.loader
+        begins = not loader.inside
         place = "HEADER" if not loader.inside else "DROP" if loader.dropping else "PAYLOAD"
         error = loader.beat(0 if loader.inside else int(dut.s_axis_tdata.value), dut.s_axis_tlast.value == 1)
         if error:
             self.sample(error.name, before=1, where=place)
+        elif begins and self.running() and loader.hold:
+            sample_event("HOLD", where="blocked" if waited else "at once")
+        elif begins and self.running() and loader.live and loader.memory is not None:
+            self.live = True
+            state = "waits" if self.state() == "WAIT" else "runs"
+            sample_event("live packet", state=state, where=loader.memory.name)
+        if loader.packet is not None:
+            if self.live and not loader.packet.code and self.started is not None:
+                self.started.follow(self.cycle() - 1)
+                self.started.clock.packet(self.cycle() - 1)
+            self.live = False
+
+    def state(self) -> str | None:
+        """The state of the sequencer in the cycle that this clock edge ends, if it is known."""
+        return self.started.state(self.cycle() - 1) if self.started else None
+
+    def running(self) -> bool:
+        return self.state() not in (None, "IDLE", "ERROR")
+
+    def held(self) -> None:
+        """A beat that was not taken at this clock edge, while a program runs."""
+        loader, data = self.loader, int(self.dut.s_axis_tdata.value)
+        if not self.running():
+            return
+        if loader.inside:
+            sample_event("beat held", where="beside a result")
+        elif self.state() == "WAIT":
+            sample_event("held in a WAIT", where="HOLD" if data & 0xFF == HOLD else "not live")
 
     def stall(self, kind: str) -> None:
         """A cycle, ended by this clock edge, in which something waited. It counts if it was in a pass or
@@ -178,5 +222,7 @@ class _Watch:
             else:
                 self.stall("word waits")
                 if self.started is not None:
-                    self.started.stalled += 1
+                    self.started.follow(self.cycle() - 1)
+                    self.started.clock.stall(self.cycle() - 1, True)
+                    self.started.clock.stall(self.cycle(), False)
                 sample_event("stall", where=PLACES[first, last])

@@ -7,7 +7,7 @@ The array model gives the expected results, and `HandMade.planes` computes them 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle, pairwise, product
 from typing import Any
 
 import cocotb
@@ -20,6 +20,7 @@ from cocotb.utils import get_sim_time
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import LiveUseError, ProgramError
+from pymodel.machine.live import LiveStream
 from pymodel.machine.memory import (
     HOLD,
     LIVE,
@@ -34,12 +35,14 @@ from pymodel.machine.memory import (
 )
 from pymodel.machine.model import Machine
 from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Legal, Out, Wait, decode, encode_all
+from pymodel.machine.runs import ProgramRun
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
+from tb.coverage.sample import follow_program, sample_program
 from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import START, MachineStoppedError, RegisterError
-from tb.psa_top.handmade import HandMade, endless
+from tb.psa_top.handmade import SOURCE, HandMade, endless
 from tb.psa_top.test_errors import OUTCOME, LoadedMachine, beats_of, bench
 
 Int8Array = npt.NDArray[np.int8]
@@ -47,6 +50,7 @@ Int8Array = npt.NDArray[np.int8]
 MODES = ((SUM, MAXIMUM), (MAXIMUM, SUM), (SUM, SUM), (MAXIMUM,))
 FIRST_WAIT = 4  # cycles from the one in which START is taken to that of a WAIT at the program's first word
 VISIBLE = 2  # cycles from the last beat of a live packet to the one in which a WAIT sees it
+UNUSED = 100  # words at the end of a bank that no program here writes
 SPARE = 4  # words of the feature banks behind everything that a program uses
 
 
@@ -102,6 +106,7 @@ def use_stream(b: LoadedMachine, how: str) -> None:
 async def compare(b: LoadedMachine, machine: Machine, start: int, stream: Sequence[Live], what: str) -> None:
     """Runs a program on both while `stream` is loaded, and compares packets and counters."""
     wanted = machine.run(start, stream=stream)
+    sample_program(machine, start, wanted)
     run = await b.host.run((), start, live=packets_of(b.image.config, stream))
     outcome = Outcome()
     compare_counters(run, wanted, what, outcome)
@@ -123,26 +128,28 @@ async def restore(b: LoadedMachine) -> None:
 
 @cocotb.test()
 async def every_memory(dut: Any) -> None:
-    """Each memory in turn comes while the program waits for it, and then all of them in any order. Before,
-    it holds zeros where the program looks.
+    """Each memory in turn comes while the program waits for it, and then all of them in any order; or before,
+    while the program sends other words. Before, it holds zeros where the program looks.
     """
     b = await bench(dut)
     config = b.image.config
     streams = cycle(("full", "slow", "bursts"))
-    for name in (*memories(config), "all"):
+    for name, early in product((*memories(config), "all"), (False, True)):
         made, features = made_by_hand(b, MODES[int(b.rng.integers(len(MODES)))])
         sections = made.sections(features)
         fixed = [s for s in sections if name not in (s.memory, "all")]
         live = [s for s in sections if name in (s.memory, "all")]
         live = [live[i] for i in b.rng.permutation(len(live))]
-        prologue = program(made.start - 2, Wait(len(live)), Jump(made.start))
+        first: list[Legal] = [Out(0, config.feature_depth - UNUSED, UNUSED)] if early else []
+        start = made.start - 2 - len(first)
+        prologue = program(start, *first, Wait(len(live)), Jump(made.start))
         blank = [Section(s.memory, s.address, np.zeros_like(s.words), s.bank) for s in live]
         before = [*fixed, *blank, prologue]
         machine = model_of(b, before)
         use_stream(b, "full")
         await b.host.load(plain_packets(config, before))
-        use_stream(b, how := next(streams))
-        await compare(b, machine, made.start - 2, live, f"{name} comes live, stream {how}")
+        use_stream(b, how := "full" if early else next(streams))
+        await compare(b, machine, start, live, f"{name} comes live, early {early}, stream {how}")
         wanted = made.planes(features)
         for bank in range(config.group):
             seen = machine.read_feature(bank, 0, made.end)[0]
@@ -391,6 +398,7 @@ async def bad_waits_and_jumps(dut: Any) -> None:
         with pytest.raises(ProgramError) as caught:
             machine.run(at, stream=stream)
         assert (caught.value.code, caught.value.info) == (code, info), f"{name}: {caught.value}"
+        sample_program(machine, at, caught.value)
         await b.host.load(plain_packets(config, [*tables, *sections]))
         with pytest.raises(MachineStoppedError):
             await b.host.run((), at, live=packets_of(config, stream))
@@ -426,6 +434,10 @@ async def deadlocks(dut: Any) -> None:
         for offered in (hold_packet(Hold(layers + 1)), plain):
             taken = [live] if "packet" in name else []
             await b.host.load(plain_packets(config, [*tables, *sections, blank_end(config)]))
+            machine, ahead = model_of(b, [*tables, *sections]), ProgramRun()
+            live_stream = LiveStream(machine, [spare] * len(taken))
+            assert next(machine.steps(at, ahead, live_stream)).pc == at + layers
+            follow_program(machine, at, ahead)
             await b.host.start(at)
             sending = cocotb.start_soon(
                 b.host.source.send(*(p.beats for p in (*taken, offered, live)), patience=100_000)
@@ -441,6 +453,7 @@ async def deadlocks(dut: Any) -> None:
                     machine.run(at, stream=stream)
                 wanted = caught.value
                 assert wanted.code == ErrorCode.DEADLOCK
+                sample_program(machine, at, wanted)
                 waits = seen.cycles - seen.stall_cycles - seen.load_wait_cycles
                 assert waits == wanted.cycles, f"{name}: {waits} cycles less waits, expected {wanted.cycles}"
             await b.recover(ErrorCode.DEADLOCK, at + layers, waiting=True)
@@ -486,6 +499,34 @@ async def no_deadlock_while_layers_leave(dut: Any) -> None:
 
 
 @cocotb.test()
+async def a_hold_for_a_layer_that_has_passed(dut: Any) -> None:
+    """It is taken at once."""
+    b = await bench(dut)
+    config = b.image.config
+    made, features = made_by_hand(b, (SUM,))
+    at = made.start - 4
+    before = [
+        *made.sections(features),
+        Section("PROGRAM", at, made.program()[:1]),
+        program(at + 1, Wait(1), End()),
+    ]
+    machine = model_of(b, before)
+    stream: list[Live] = [Hold(1), at_the_end(b, 1)]
+    wanted = machine.run(at, stream=stream)
+    sample_program(machine, at, wanted)
+    await b.host.load(plain_packets(config, before))
+    await b.host.start(at)
+    await ClockCycles(dut.clk, wanted.cycles + 100)
+    hold, item = packets_of(config, stream)
+    await b.host.source.send(hold.beats, item.beats, patience=1)
+    await b.host.wait_done()
+    seen = await b.host.counters()
+    assert seen.cycles - seen.load_wait_cycles == wanted.cycles
+    assert seen.load_wait_cycles > 90
+    await restore(b)
+
+
+@cocotb.test()
 async def packets_that_are_not_live(dut: Any) -> None:
     """A packet that is not live waits for the end of a program, and live ones behind it wait with it."""
     b = await bench(dut)
@@ -498,6 +539,36 @@ async def packets_that_are_not_live(dut: Any) -> None:
     run = await b.host.run((), waits.address, live=stream)
     assert run.counters.load_wait_cycles > 0
     assert ((await b.features())[0][-3:] == words[:, :, 0]).all()
+    await restore(b)
+
+
+@cocotb.test()
+async def records_around_a_wait(dut: Any) -> None:
+    """Each record directly behind each other, with packets that come early or late for a WAIT among them."""
+    b = await bench(dut)
+    config = b.image.config
+    made, features = made_by_hand(b, (SUM,))
+    layer = decode(made.program()[0, 0])
+    assert isinstance(layer, Layer)
+    records: dict[str, Legal] = {"LAYER": layer, "OUT": Out(0, 0, 2), "WAIT": Wait(1)}
+    at = made.start - 12
+    short, long = at_the_end(b, 1), at_the_end(b, 8)
+    await b.host.load(plain_packets(config, made.sections(features)))
+    for first in (None, "LAYER", "OUT", "WAIT", "JUMP"):
+        for second in ("LAYER", "OUT", "END", "WAIT", "JUMP"):
+            for early in (False, True):
+                names = [name for name in (first, second) if name]
+                program_records: list[Legal] = [Out(0, 0, SOURCE)] if early else []
+                for name in names:
+                    here = at + len(program_records)
+                    program_records.append(Jump(here + 1) if name == "JUMP" else records.get(name, End()))
+                program_records.append(End())
+                waits = names.count("WAIT")
+                section = program(at, *program_records)
+                machine = model_of(b, [*made.sections(features), section])
+                await b.host.load(plain_packets(config, [section]))
+                what = f"{names}, packets {'early' if early else 'late'}"
+                await compare(b, machine, at, [short if early else long] * waits, what)
     await restore(b)
 
 

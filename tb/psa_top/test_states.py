@@ -18,14 +18,16 @@ from cocotb.utils import get_sim_time
 from pymodel.machine.config import HALO, XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
+from pymodel.machine.live import LiveStream
 from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
 from pymodel.machine.model import Machine
 from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Wait, encode_all
+from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
-from tb.coverage.sample import StateTimeline, sample_program
+from tb.coverage.sample import StateTimeline, follow_program, sample_program
 from tb.debug.suspect import Attempt, copy_of
 from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import MachineStoppedError, RegisterError
@@ -108,6 +110,10 @@ async def wait_for_ever(b: LoadedMachine) -> None:
     """Starts a program that waits for a packet that never comes, in the PROGRAM word after the network's."""
     at = len(b.image.section("PROGRAM").words)
     section = Section("PROGRAM", at, encode_all([Wait(1)]))
+    machine, run = model(b), ProgramRun()
+    machine.load([section])
+    assert next(machine.steps(at, run, LiveStream(machine))).pc == at
+    follow_program(machine, at, run)
     await b.host.load([packet(memories(b.image.config)["PROGRAM"], section)])
     await b.host.start(at)
     await ClockCycles(b.host.dut.clk, LEAD)

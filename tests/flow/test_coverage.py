@@ -21,10 +21,11 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.image import Image
+from pymodel.machine.live import LiveStream
 from pymodel.machine.memory import Section
 from pymodel.machine.memory import columns as fields
 from pymodel.machine.model import Machine
-from pymodel.machine.program import End, Out, encode_all
+from pymodel.machine.program import End, Out, Wait, encode_all
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
 from pymodel.network.integer import (
@@ -42,6 +43,7 @@ from pymodel.network.integer import (
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command
 from tb.common import settings
+from tb.common.run_clock import RunClock
 from tb.common.settings import Settings
 from tb.coverage import collect, operations, sample
 from tb.coverage.observe import (
@@ -234,13 +236,32 @@ def test_a_word_that_waits_holds_the_state(fresh: Path) -> None:  # noqa: ARG001
     timeline = sample.PROGRAMS[image.dump_start]
     sent = timeline.states.index("OUT")
     last = int(timeline.ends[sent]) - 1  # cycle of the first OUT record
-    started = Started(image.dump_start, 100)
+    started = Started(image.dump_start, RunClock(100))
     assert started.state(100 + last) == "OUT"
     assert started.state(100 + last + 1) == "FETCH"
-    started.stalled = 7
+    started.clock.stall(90 + last, True)
+    started.clock.stall(97 + last, False)
     assert started.state(100 + last + 7) == "OUT"
     assert started.state(100 + last + 8) == "FETCH"
-    assert Started(image.run_start, 100).state(101) is None
+    assert Started(image.run_start, RunClock(100)).state(101) is None
+
+
+def test_a_wait_holds_the_state(fresh: Path) -> None:  # noqa: ARG001
+    """From its first cycle until the second after the last beat of its packet."""
+    machine = Machine(CONFIG)
+    machine.load([Section("PROGRAM", 0, encode_all([Wait(1), End()]))])
+    run = ProgramRun()
+    next(machine.steps(0, run, LiveStream(machine)))
+    sample.follow_program(machine, 0, run)
+    started = Started(0, RunClock(100))
+    assert [started.state(cycle) for cycle in range(100, 104)] == ["IDLE", "FETCH", "DECODE", "WAIT"]
+    assert started.state(190) == "WAIT"
+    started.clock.packet(198)
+    machine = Machine(CONFIG)
+    machine.load([Section("PROGRAM", 0, encode_all([Wait(1), End()]))])
+    spare = Section("FEATURE", 0, np.zeros((1, CONFIG.size, 1), np.int64))
+    sample.sample_program(machine, 0, machine.run(0, stream=[spare]))
+    assert [started.state(cycle) for cycle in range(199, 204)] == ["WAIT", "WAIT", "FETCH", "DECODE", "IDLE"]
 
 
 def test_saturation_is_counted_at_both_ends() -> None:
@@ -625,4 +646,4 @@ def test_figures_round_down() -> None:
 def test_a_program_of_end_alone_has_no_layers() -> None:
     machine = Machine(CONFIG)
     machine.load([Section("PROGRAM", 0, encode_all([End()]))])
-    assert sample.observations(machine, 0, ProgramRun()) == {ProgramSeen(0, 0, 0, ("START", "END"))}
+    assert sample.observations(machine, 0, machine.run(0)) == {ProgramSeen(0, 0, 0, ("START", "END"))}
