@@ -33,6 +33,7 @@ from pymodel.training.schedule import Budget
 from pymodel.training.start import measure_start
 from pymodel.training.tasks import Task, get_task
 from pymodel.zoo import systems
+from pymodel.zoo.architectures import ARCHITECTURES
 from pymodel.zoo.random_resnet import SHAPE, random_resnet
 from pymodel.zoo.resnet import resnet20
 from pymodel.zoo.systems import SYSTEMS
@@ -202,6 +203,30 @@ def test_a_u_net(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert result["cycles"] == result["predicted_cycles"]
     assert result["matrix_compression"] >= 13.9  # the first layer keeps its weights
     assert result["speedup_over_dense"] > 10
+
+
+def test_a_network_in_memories_for_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The U-Net in memories for a fiftieth of its tables; the rest comes while it runs."""
+    monkeypatch.setitem(ARCHITECTURES, "unet", replace(ARCHITECTURES["unet"], share=0.02))
+    outcome = run("zoo_unet", "verilator", SMALL, 1, None)
+    assert outcome.passed, outcome.message
+    r = outcome.result
+    assert (r["images"], r["mismatches"]) == (1, 0)
+    assert r["cycles"] == r["predicted_cycles"]
+    assert r["segments"] > 2 * len(r["layers"])
+    assert r["load_wait_cycles"] >= r["predicted_load_wait"] > 0
+    with pytest.raises(TatamiError, match="FORMAT xor: the network of 'zoo_unet' is loaded while it runs"):
+        prepare("zoo_unet", SMALL, 1, 1, Source(xor=True))
+
+
+def test_image_after_image(sim: str) -> None:
+    """Every output, and hardly a cycle between two images."""
+    outcome = run("digits_back_to_back", sim, CONFIGS["16x16"], 3, None)
+    assert outcome.passed, outcome.message
+    r = outcome.result
+    assert (r["images"], r["mismatches"], r["compared_bytes"]) == (3, 0, 3 * 160)
+    assert r["cycles"] == r["predicted_cycles"] + r["load_wait_cycles"]
+    assert r["share"] > 0.97
 
 
 def test_several_networks_make_one_table() -> None:
