@@ -177,28 +177,28 @@ endgenerate
 
 localparam WORD = COLUMN + FEATURE_ADDR + 10;
 
-wire              word_valid, word_write, word_layer_last, before_valid;
+wire              word_valid, word_write, word_layer_last, early_valid;
 wire [COLUMN-1:0] word_column;
-wire [WORD-1:0]   before;
+wire [WORD-1:0]   early_data;
 
-psa_delay #(.WIDTH(WORD), .STAGES(T + 3)) delay_before (
+psa_delay #(.WIDTH(WORD), .STAGES(T + 3)) delay_early (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
     .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_table, layer_last_1,
                  filter_bank, filter_write && !write_bad && !table_bad}),
-    .out_valid (before_valid),
-    .out_data  (before)
+    .out_valid (early_valid),
+    .out_data  (early_data)
 );
 
-assign soon_valid = before_valid && before[0];
-assign soon_bank  = before[1 +: 4];
+assign soon_valid = early_valid && early_data[0];
+assign soon_bank  = early_data[1 +: 4];
 
 psa_delay #(.WIDTH(WORD), .STAGES(1)) delay_write (
     .clk       (clk),
     .rst       (rst),
-    .in_valid  (before_valid),
-    .in_data   (before),
+    .in_valid  (early_valid),
+    .in_data   (early_data),
     .out_valid (word_valid),
     .out_data  ({word_column, wr_word, wr_table, word_layer_last, wr_bank, word_write})
 );

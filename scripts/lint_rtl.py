@@ -57,10 +57,11 @@ def lint(top: str, files: Sequence[Path]) -> bool:
         ]
         if shutil.which("iverilog"):
             generics = [f"-P{top}.{name}={value}" for name, value in parameters]
-            commands.append(
+            # the build that writes waves is SystemVerilog, which has more keywords
+            commands += [
                 [
                     "iverilog",
-                    "-g2005",
+                    language,
                     *simulators.ICARUS_WARNINGS,
                     "-t",
                     "null",
@@ -69,7 +70,8 @@ def lint(top: str, files: Sequence[Path]) -> bool:
                     *generics,
                     *sources,
                 ]
-            )
+                for language in ("-g2005", "-g2012")
+            ]
         with simulators.environment(simulators.verilator_env()):
             for arguments in commands:
                 done = subprocess.run(arguments, cwd=runner.ROOT, capture_output=True, text=True, check=False)

@@ -64,7 +64,7 @@ def test_cycles_of_a_run() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "BENCH '' is unknown; valid: env, packing, joint, xor, speed"),
+        ([], "BENCH '' is unknown; valid: env, sim, packing, joint, xor, speed"),
         (["--bench=nonsense"], "BENCH 'nonsense' is unknown"),
         (
             ["--bench=xor", "--weights=w.pt"],

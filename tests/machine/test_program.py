@@ -12,7 +12,19 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.memory import Section, columns, memories
 from pymodel.machine.model import Machine
-from pymodel.machine.program import OUT_FIELDS, End, Layer, Out, Record, Unknown, decode, encode_all
+from pymodel.machine.program import (
+    OUT_FIELDS,
+    End,
+    Jump,
+    Layer,
+    Legal,
+    Out,
+    Record,
+    Unknown,
+    Wait,
+    decode,
+    encode_all,
+)
 
 CONFIG = CONFIGS["4x2"]
 LAYER = Layer(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -11, 1)
@@ -24,14 +36,16 @@ LAYER = Layer(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -11, 1)
         (LAYER, [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -11, 1]),
         (Out(bank=1, base=2, words=3), [2, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         (End(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (Wait(7), [4, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (Jump(8), [5, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ],
 )
-def test_a_record_is_its_word_and_back(record: Layer | Out | End, row: list[int]) -> None:
+def test_a_record_is_its_word_and_back(record: Legal, row: list[int]) -> None:
     assert record.encode().tolist() == row
     assert decode(row) == record
 
 
-@pytest.mark.parametrize("opcode", [0, 4, 65535])
+@pytest.mark.parametrize("opcode", [0, 6, 65535])
 def test_a_word_that_is_no_record(opcode: int) -> None:
     found: Record = decode([opcode, *range(1, 13)])
     assert found == Unknown(opcode)

@@ -206,7 +206,7 @@ def test_a_good_soft_reset_passes() -> None:
         (BitBash, CoupledBits(), "PROGRAM_START is 0x300 after a write of 0x100, expected 0x100"),
         (ReservedBits, Stores("IRQ_ENABLE"), "reserved bits of IRQ_ENABLE read as 0xfffffffc"),
         (Strobes, NoStrobes(), "with strobe 0x0"),
-        (Unmapped, NoHoles(), "a read at 0x54, which is no register, was granted"),
+        (Unmapped, NoHoles(), "a read at 0x58, which is no register, was granted"),
         (cleared_by_ones, NeverSet(), "IRQ_STATUS is 0x1 after the machine has set all of it, expected 0x3"),
         (cleared_by_ones, ClearedByAnything(), "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3"),
         (cleared_by_ones, ClearsAll(), "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3, expected 0x2"),

@@ -54,5 +54,7 @@ def test_sums_are_fitted_to_the_range_of_a_pixel() -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(TatamiError, match="architecture 'lenet' is unknown; valid: vgg16_32, resnet18_32"):
+    with pytest.raises(
+        TatamiError, match="architecture 'lenet' is unknown; valid: vgg16_32, vgg16_32_cut, resn"
+    ):
         architecture("lenet", np.random.default_rng(0))
