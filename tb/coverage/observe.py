@@ -18,6 +18,8 @@ WINDOWS = ("convolution", "depthwise", "groups", "mean", "maximum")
 SIDES = ("top", "left", "bottom", "right")
 # How a layer reads a tensor: a window of it, pixel by pixel as Linear does, to add it, or to name its pixels
 READERS = ("window", "pixels", "sum", "view")
+# Which layer writes words again: the one behind the last reader of what they held, or another
+REUSES = ("the next layer", "a later layer")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,14 @@ class ReaderSeen(Observation):
     group: ClassVar[str] = "reader"
     view: str
     reader: str
+
+
+@dataclass(frozen=True)
+class ReuseSeen(Observation):
+    """Words that two tensors share, and which layer writes them for the later one: one of `REUSES`."""
+
+    group: ClassVar[str] = "reuse"
+    by: str
 
 
 @dataclass(frozen=True)

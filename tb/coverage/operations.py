@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pymodel.compiler.lifetime import lifetimes
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns
 from pymodel.network.integer import (
@@ -25,11 +26,13 @@ from pymodel.network.integer import (
 )
 from tb.coverage import collect
 from tb.coverage.observe import (
+    REUSES,
     SIDES,
     GatherSeen,
     Observation,
     OperationSeen,
     ReaderSeen,
+    ReuseSeen,
     SideSeen,
     WindowSeen,
 )
@@ -66,7 +69,29 @@ def observations(network: Network, image: Image) -> set[Observation]:
             taken = {layer.sources[o] for o in layer.origin[layer.channel >= 0]}
             seen.add(GatherSeen(len(taken), bool((layer.channel < 0).any())))
         seen.update(reader_set(layer, network))
+    if image.reuse:
+        seen.update(reuse_set(network, image))
     return seen
+
+
+def reuse_set(network: Network, image: Image) -> Iterator[Observation]:
+    """Of every two tensors that share words, which layer writes them for the later one."""
+    spans, places = lifetimes(network), image.placements
+    words = {
+        name: {
+            (bank, base + word)
+            for bank, base in zip(place.bank, place.base, strict=True)
+            for word in range(place.channel_words)
+        }
+        for name, place in places.items()
+    }
+    numbers = [number for number, layer in enumerate(network.layers) if not isinstance(layer, View)]
+    for number in numbers:
+        name = network.layers[number].name
+        for other in places:
+            if spans[other].last < number and words[other] & words[name]:
+                behind = [one for one in numbers if one > spans[other].last]
+                yield ReuseSeen(REUSES[behind[0] != number])
 
 
 def window_set(layer: Windowed, channels: int) -> set[Observation]:

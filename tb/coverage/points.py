@@ -23,6 +23,7 @@ from pymodel.network.integer import MAX_KERNEL, Computed, Pair, Requantised, Vie
 from tb.coverage.observe import (
     READERS,
     RECORDS,
+    REUSES,
     SIDES,
     STATES,
     WINDOWS,
@@ -38,6 +39,7 @@ from tb.coverage.observe import (
     ReaderSeen,
     ReadSeen,
     RequantSeen,
+    ReuseSeen,
     RowSeen,
     SideSeen,
     SlotSeen,
@@ -311,6 +313,8 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
     Coverpoint(ReaderSeen, "cp_view", lambda s: s.view, VIEWS),
     Coverpoint(ReaderSeen, "cp_reader", lambda s: s.reader, READERS),
     Cross(ReaderSeen, "cp_view_x_reader", ("cp_view", "cp_reader")),
+    # lifetimes that meet
+    Coverpoint(ReuseSeen, "cp_reuse", lambda s: s.by, REUSES),
     # slots
     Coverpoint(SlotSeen, "cp_select_x_row", lambda s: (s.select, s.row), select_row),
     Coverpoint(SlotSeen, "cp_weight", lambda s: "" if s.digit else limits(s.weight, *WEIGHT), ENDS),

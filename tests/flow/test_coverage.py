@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,7 @@ from tb.coverage.observe import (
     OperationSeen,
     ProgramSeen,
     ReaderSeen,
+    ReuseSeen,
     SideSeen,
     SlotSeen,
     WindowSeen,
@@ -164,6 +165,27 @@ def test_the_layers_of_a_network_are_seen_as_they_are() -> None:
         ReaderSeen("Gather", "sum"),
         ReaderSeen("Gather", "pixels"),
     }
+
+
+def test_words_that_are_written_again_are_seen() -> None:
+    """By the layer behind their last reader, and by one behind that."""
+
+    def names(layers: int) -> list[str]:
+        return [INPUT, *(f"c{n}" for n in range(layers))]
+
+    def chain(layers: int) -> Network:
+        point, same = np.ones((2, 2, 1, 1), int), Requant.none(2)
+        made = tuple(Conv(name, source, point, same) for source, name in pairwise(names(layers)))
+        return Network("chain", (2, 5, 5), made)
+
+    def seen(network: Network, reuse: bool) -> set[Observation]:
+        found = operations.observations(network, compile_network(network, CONFIG, reuse=reuse))
+        return {one for one in found if isinstance(one, ReuseSeen)}
+
+    assert seen(chain(1), reuse=True) == seen(chain(4), reuse=False) == set()
+    # c1 has the words of the input, whose last reader is c0; c2 has those of c0
+    assert seen(chain(2), reuse=True) == {ReuseSeen("the next layer")}
+    assert seen(chain(4), reuse=True) == {ReuseSeen("the next layer"), ReuseSeen("a later layer")}
 
 
 def test_networks_are_made_that_have_every_operation() -> None:
