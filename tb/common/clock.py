@@ -1,3 +1,4 @@
 """The clock of every simulation."""
 
 PERIOD_NS = 10
+CLOCK_HZ = 1e9 / PERIOD_NS

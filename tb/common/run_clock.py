@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NEVER = 1 << 62  # a cycle that does not come
 LAST_BEAT_SEEN = 2  # cycles from the last beat of a live packet to the one in which a WAIT sees it
 
 
@@ -105,6 +106,3 @@ class RunClock:
     def _seen(self, mark: Mark) -> int:
         """The cycle in which the packets of a WAIT have come. Far away if they have not."""
         return self.packets[mark.packets - 1] if mark.packets <= len(self.packets) else NEVER
-
-
-NEVER = 1 << 62

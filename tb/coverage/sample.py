@@ -23,7 +23,7 @@ from pymodel.machine.program import MAXIMUM, End, Jump, Layer, Out, Record, Unkn
 from pymodel.machine.runs import LayerRun, ProgramRun
 from pymodel.machine.slot_rows import RAW
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, drain_cycles
-from tb.common.run_clock import Mark
+from tb.common.run_clock import NEVER, Mark
 from tb.coverage import collect
 from tb.coverage.observe import (
     ColumnSeen,
@@ -50,7 +50,6 @@ OPCODE_NAMES: dict[type[Record], str] = {
     Wait: "WAIT",
     Jump: "JUMP",
 }
-NEVER = 2**62
 HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 
 # The programs that were sampled last, by their start.

@@ -24,13 +24,12 @@ from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_value
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.timing import RECORD_CYCLES
 from tb.common.loader import Loader, LoadPacket
-from tb.common.run_clock import Mark, RunClock
+from tb.common.run_clock import NEVER, Mark, RunClock
 from tb.env.events import Access, Answer, Beat, Level, Offer
 from tb.env.memory import Execution, ExpectedPacket, Memories
 from tb.env.progress import Progress
 from tb.plain.host import DONE, ERROR, SOFT_RESET, START
 
-NEVER = 1 << 62
 BY_ADDRESS = {r.address: r for r in REGISTERS.values()}
 
 # Cycles after the one in which an access or a beat was taken

@@ -16,9 +16,9 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, decode
 from pymodel.machine.runs import Ran
 from pymodel.machine.timing import RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
+from tb.common.run_clock import NEVER
 
 SLOTS_STAGE = 5  # cycles from the issue of a lane to its slots at the PEs
-NEVER = 1 << 62
 
 
 class Progress:

@@ -7,7 +7,7 @@
 //   2 address              reads a register
 //   3                      waits for the interrupt
 //
-// Prints: cycles, seconds, bytes that came on the out stream and their FNV-1a sum, sum of the words read.
+// Prints: cycles, seconds, bytes that came on the out stream and their FNV-1a sum.
 
 #include <chrono>
 #include <cstdint>
@@ -19,7 +19,7 @@
 #include "verilated.h"
 
 static Vtop *top;
-static uint64_t cycles = 0, out_bytes = 0, out_sum = 14695981039346656037ull, read_sum = 0;
+static uint64_t cycles = 0, out_bytes = 0, out_sum = 14695981039346656037ull;
 
 static void tick() {
     top->clk = 0;
@@ -77,7 +77,6 @@ static void read_register(uint64_t address) {
     }
     tick();
     top->s_axil_arvalid = 0;
-    read_sum += top->s_axil_rdata;
     tick();
 }
 
@@ -131,8 +130,8 @@ int main(int argc, char **argv) {
         }
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    std::printf("%llu %.6f %llu %llu %llu\n", (unsigned long long)cycles, took.count(), (unsigned long long)out_bytes,
-                (unsigned long long)out_sum, (unsigned long long)read_sum);
+    std::printf("%llu %.6f %llu %llu\n", (unsigned long long)cycles, took.count(), (unsigned long long)out_bytes,
+                (unsigned long long)out_sum);
     top->final();
     delete top;
     return 0;

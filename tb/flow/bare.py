@@ -58,7 +58,7 @@ def run(config: ArrayConfig, top: str, optimise: str, lines: Words, folder: Path
     )
     if done.returncode:
         raise TatamiError(f"{top}, {optimise}: the bare loop failed: {done.stderr.strip()}")
-    cycles, wall_s, out_bytes, out_sum, _ = done.stdout.splitlines()[-1].split()
+    cycles, wall_s, out_bytes, out_sum = done.stdout.splitlines()[-1].split()
     return BareRun(int(cycles), float(wall_s), int(out_bytes), int(out_sum))
 
 

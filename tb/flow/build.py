@@ -231,9 +231,8 @@ def verilator_makeflags(flags: Mapping[str, bool], optimise: str, own_runtime: b
         "VERILATOR_ROOT": str(verilator_root()),
     }
     cache = runtime_cache(flags)
-    if (
-        cache.is_dir() and not own_runtime
-    ):  # link the objects of an earlier build instead of compiling the runtime again
+    # link the objects of an earlier build instead of compiling the runtime again
+    if cache.is_dir() and not own_runtime:
         values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{cache}/*.o"}
     return " ".join(f"{name}={value}" for name, value in values.items())
 

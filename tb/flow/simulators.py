@@ -41,8 +41,8 @@ VERILATOR_ARGS = (
 ICARUS_WARNINGS = ("-Wall", "-Wno-sensitivity-entire-array")
 ICARUS_LANGUAGE = "-g2005"
 ICARUS_ARGS = (ICARUS_LANGUAGE, *ICARUS_WARNINGS)
-# Of the C++ that Verilator writes. -O3 compiles two minutes longer, and a harness runs about a sixth faster
-# (`make bench BENCH=sim`), so it pays in very long runs.
+# Of the C++ that Verilator writes. -O3 compiles longer, and a harness runs little faster (`make bench
+# BENCH=sim`), so it pays in very long runs.
 OPT_FAST, OPT_LONG = "-O1", "-O3"
 LONG_CYCLES = 50_000_000
 

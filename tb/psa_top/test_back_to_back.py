@@ -18,13 +18,12 @@ from pymodel.machine.runs import ProgramRun
 from pymodel.network import network_file
 from pymodel.network.reference import evaluate
 from tb.common import settings
+from tb.common.clock import CLOCK_HZ
 from tb.common.seeding import numpy_rng
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.coverage.sample import sample_program
 from tb.plain.check import Outcome, compare_counters, loaded_model
 from tb.plain.host import Host, HostRun
-
-CLOCK = 1e8  # Hz, for images a second
 
 
 @cocotb.test()
@@ -92,7 +91,7 @@ def figures(
         "stall_cycles": seen.counters.stall_cycles,
         "load_wait_cycles": seen.counters.load_wait_cycles,
         "cycles_alone": alone.cycles,
-        "images_per_s_alone": round(CLOCK / alone.cycles, 1),
-        "images_per_s": round(CLOCK * outcome.images / cycles, 1),
+        "images_per_s_alone": round(CLOCK_HZ / alone.cycles, 1),
+        "images_per_s": round(CLOCK_HZ * outcome.images / cycles, 1),
         "share": round(alone.cycles * outcome.images / cycles, 4),
     }

@@ -18,12 +18,11 @@ from pymodel.network.integer import Weighted
 from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
+from tb.common.clock import CLOCK_HZ
 from tb.common.seeding import numpy_rng
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.plain.check import Expected, Outcome, expect, output_of, run_image
 from tb.plain.host import Host
-
-CLOCK = 1e8  # Hz, for images a second
 
 
 @cocotb.test()
@@ -122,7 +121,7 @@ def figures(
         "load_wait_cycles": outcome.load_wait_cycles,
         **predicted_loads(image, outcome.images),
         "dense_cycles": dense["cycles"] * outcome.images,
-        "images_per_s": round(CLOCK * outcome.images / (outcome.cycles + outcome.load_wait_cycles), 1),
+        "images_per_s": round(CLOCK_HZ * outcome.images / (outcome.cycles + outcome.load_wait_cycles), 1),
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),
         "speedup_over_compression": round(dense["cycles"] / cycles / compression, 3),
