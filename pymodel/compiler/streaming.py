@@ -30,6 +30,7 @@ from pymodel.machine.memory import (
     beats_of,
     columns,
     memories,
+    tables_of,
 )
 from pymodel.machine.program import Jump, Layer, Legal, Out, Wait, encode_all
 from pymodel.machine.timing import (
@@ -240,7 +241,7 @@ def _tile_words(config: ArrayConfig, contents: Mapping[str, Words], number: int)
     groups = np.unique(columns("LANE", contents["LANE"][lanes, 0]).group)
     shared = {"GROUP": frozenset(groups[groups > 0].tolist())}
     if config.tables:
-        shared["ACTIVATION"] = frozenset(_tables_of(contents["FILTER"][filters]).tolist())
+        shared["ACTIVATION"] = frozenset(tables_of(contents["FILTER"][filters][:, 0]).tolist())
     return _TileWords(own, shared)
 
 
@@ -258,12 +259,6 @@ def _tile_ranges(
         behind = int(tile.slot_base[end]) if end < len(tile.slot_base) else len(contents["SLOT"])
         slots = range(int(tile.slot_base[begin]), behind)
     return lanes, slots, range(int(tile.filter_base[begin]), int(tile.filter_base[last]) + config.size)
-
-
-def _tables_of(filters: Words) -> IntArray:
-    """The activation tables of filters, the first is 0."""
-    entries = columns("FILTER", filters[:, 0])
-    return np.unique(entries.table[(entries.write == 1) & (entries.table > 0)]) - 1
 
 
 def _tap_rows(record: Layer) -> int:
@@ -431,7 +426,7 @@ class _Placing:
         if "ACTIVATION" not in self.small:
             return
         entries = columns("FILTER", self.words["FILTER"][filters.start : filters.stop, 0])
-        new, places, needs = self.tables.place(_tables_of(self.given["FILTER"][filters]), self.number)
+        new, places, needs = self.tables.place(tables_of(self.given["FILTER"][filters][:, 0]), self.number)
         looked_up = (entries.write == 1) & (entries.table > 0)
         entries.table[looked_up] = self.tables.at[entries.table[looked_up] - 1] + 1
         for table, place, need in zip(new.tolist(), places.tolist(), needs.tolist(), strict=True):

@@ -18,11 +18,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Hold, Live, Section, Words, columns
-from pymodel.machine.planes import Placement
 from pymodel.machine.program import End, Jump, Layer, Legal, Out, Wait, decode_all, encode_all
 from pymodel.machine.state import MachineState
 
@@ -45,8 +43,7 @@ def back_to_back(image: Image, inputs: npt.NDArray[np.int8]) -> tuple[Words, lis
             f"image of '{image.network}': PROGRAM needs {len(program)} words to run back to back, config"
             f" '{image.config.name}' has {image.config.program_depth}"
         )
-    place, out = image.placements["input"], image.placements[image.output]
-    if (_words(image.config, place) & _words(image.config, out)).any():
+    if image.placements["input"].occupied() & image.placements[image.output].occupied():
         raise TatamiError(
             f"image of '{image.network}': the output lies in words of the input, so the next input cannot"
             " come before it is sent"
@@ -61,8 +58,8 @@ def last_use(image: Image, layers: list[Layer]) -> int:
     """How many layers must have passed until no word of the input is used any more."""
     state = MachineState(image.config)
     state.load(image.sections)
-    of_input = _words(image.config, image.placements["input"])
-    used = [number for number, layer in enumerate(layers, 1) if (touched(state, layer) & of_input).any()]
+    banks, words = zip(*image.placements["input"].occupied(), strict=True)
+    used = [number for number, layer in enumerate(layers, 1) if touched(state, layer)[banks, words].any()]
     return max(used, default=0)
 
 
@@ -72,14 +69,8 @@ def touched(state: MachineState, layer: Layer) -> BoolArray:
     """
     config, memory = state.config, state.memory
     mask = state.writes(layer)
-    tiles = columns("TILE", memory["TILE"][layer.tile_range, 0])
-    lanes = np.concatenate(
-        [
-            np.arange(first, first + passes * config.size)
-            for first, passes in zip(tiles.lane_base.tolist(), tiles.passes.tolist(), strict=True)
-        ]
-    )
-    member = columns("GROUP", memory["GROUP"][np.unique(columns("LANE", memory["LANE"][lanes, 0]).group)])
+    groups = np.unique(columns("LANE", memory["LANE"][state.lanes(layer), 0]).group)
+    member = columns("GROUP", memory["GROUP"][groups])
     rows = np.unique(layer.tap_row(np.arange(layer.total)))
     for group, bank in np.argwhere(member.valid == 1).tolist():
         base = int(member.base[group, bank])
@@ -87,14 +78,6 @@ def touched(state: MachineState, layer: Layer) -> BoolArray:
         first = base + int(offset.min()) // config.size
         last = base + layer.words + int(offset.max()) // config.size
         mask[bank, max(0, first) : last + 1] = True
-    return mask
-
-
-def _words(config: ArrayConfig, place: Placement) -> BoolArray:
-    """The words [G, depth] of a tensor."""
-    mask = np.zeros((config.group, config.feature_depth), dtype=bool)
-    for bank, base in zip(place.bank, place.base, strict=True):
-        mask[bank, base : base + place.channel_words] = True
     return mask
 
 
@@ -115,15 +98,12 @@ def _stream(image: Image, inputs: npt.NDArray[np.int8], layers: int, last: int, 
     """Of every input its planes, and the word at `slot` of PROGRAM. `layers` pass for each input, `last` of
     them until the next one may come.
     """
-    place = image.placements["input"]
     held = 0  # layers that the HOLDs so far have taken
     for number, tensor in enumerate(inputs):
         if number:
             yield from _hold((number - 1) * layers + last - held)
             held = max(held, (number - 1) * layers + last)
-        words = place.to_words(tensor).astype(np.int64)
-        for channel, (bank, base) in enumerate(zip(place.bank, place.base, strict=True)):
-            yield Section("FEATURE", base, words[channel][:, :, None], bank)
+        yield from image.tensor_sections("input", tensor)
         if number:  # the JUMP of the input before lies in the word until this one's first layer
             yield from _hold(number * layers + 1 - held)
             held = number * layers + 1

@@ -25,7 +25,6 @@ from pymodel.machine.memory import (
     Section,
     Words,
     check_section,
-    hold_packet,
     memories,
     packet,
 )
@@ -192,21 +191,19 @@ class Image:
                 part = Section(s.memory, s.address + start, s.words[start : start + MAX_PACKET_WORDS], s.bank)
                 yield packet(specs[s.memory], part)
 
-    def live_packets(self, stream: Iterable[Live]) -> Iterator[Packet]:
-        """Load packets of `run_stream` or `dump_stream`."""
-        specs = memories(self.config)
-        for item in stream:
-            yield hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
+    def tensor_sections(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Section]:
+        """The planes of an int8 map [C, H, W], where the network expects them."""
+        place = self.placements[name]
+        words = place.to_words(tensor).astype(np.int64)
+        return [
+            Section("FEATURE", place.base[c], words[c][:, :, None], place.bank[c])
+            for c in range(place.shape[0])
+        ]
 
     def tensor_packets(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Packet]:
         """Load packets that put an int8 map [C, H, W] where the network expects it."""
-        place = self.placements[name]
         memory = memories(self.config)["FEATURE"]
-        words = place.to_words(tensor).astype(np.int64)
-        return [
-            packet(memory, Section("FEATURE", place.base[c], words[c][:, :, None], place.bank[c]))
-            for c in range(place.shape[0])
-        ]
+        return [packet(memory, section) for section in self.tensor_sections(name, tensor)]
 
     def dump_packets(self, name: str, tensor: npt.NDArray[np.int8]) -> list[Packet]:
         """Load packets that the program at `dump_start` needs behind a run of the network: the input `name`

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import Faults, LiveUseError
-from pymodel.machine.memory import TABLE_WORDS, Hold, Live, Section, columns
+from pymodel.machine.memory import TABLE_WORDS, Hold, Live, Section, columns, tables_of
 from pymodel.machine.program import Layer, Out, Wait
-from pymodel.machine.state import MachineState
+from pymodel.machine.state import MachineState, ranges
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -87,13 +87,12 @@ class LiveStream:
 
     def _check_tables(self, layer: Layer) -> None:
         memory, size = self.state.memory, self.state.config.size
-        tiles = np.arange(layer.tile_base, layer.tile_base + layer.tiles)
-        self._check("TILE", tiles)
-        tile = columns("TILE", memory["TILE"][tiles[tiles < len(memory["TILE"])], 0])
-        lanes = _ranges(tile.lane_base, tile.passes * size, len(memory["LANE"]))
+        self._check("TILE", np.arange(layer.tile_base, layer.tile_base + layer.tiles))
+        tile = columns("TILE", memory["TILE"][layer.tile_range, 0])
+        lanes = self.state.lanes(layer)
         self._check("LANE", lanes)
         self._check("SLOT", _slots(self.state, layer) if self.state.config.xor_inputs else lanes)
-        filters = _ranges(tile.filter_base, np.full(len(tiles), size), len(memory["FILTER"]))
+        filters = ranges(tile.filter_base, np.full_like(tile.filter_base, size), len(memory["FILTER"]))
         self._check("FILTER", filters)
         words = np.arange(layer.total)
         self._check("EDGE", np.unique(layer.edge_word(words)))
@@ -104,8 +103,7 @@ class LiveStream:
         taps = np.unique(member.tap[member.valid == 1])
         self._check("TAP", np.unique(np.add.outer(np.unique(layer.tap_row(words)), taps)))
         if "ACTIVATION" in self.unsure:
-            entry = columns("FILTER", memory["FILTER"][filters, 0])
-            first = TABLE_WORDS * (np.unique(entry.table[(entry.write == 1) & (entry.table > 0)]) - 1)
+            first = TABLE_WORDS * tables_of(memory["FILTER"][filters, 0])
             self._check("ACTIVATION", np.add.outer(first, np.arange(TABLE_WORDS)).reshape(-1))
 
     def _check(self, memory: str, words: npt.NDArray[np.int64], bank: int = 0) -> None:
@@ -164,12 +162,6 @@ class LiveStream:
 
     def _packets(self, end: int) -> int:
         return sum(isinstance(item, Section) for item in self.items[self.taken : end])
-
-
-def _ranges(first: npt.NDArray[np.int64], count: npt.NDArray[np.int64], depth: int) -> npt.NDArray[np.int64]:
-    """All numbers of these ranges that are below `depth`."""
-    parts = [np.arange(a, min(a + n, depth)) for a, n in zip(first.tolist(), count.tolist(), strict=True)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _slots(state: MachineState, layer: Layer) -> npt.NDArray[np.int64]:

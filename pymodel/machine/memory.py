@@ -5,7 +5,7 @@ Layout of memory words and load packets: docs/formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -236,6 +236,14 @@ def columns(memory: str, words: Words) -> Columns:
     return Columns(_DIGIT_SLOT if digits else _NAMES[memory], words)
 
 
+def tables_of(filters: Words) -> Words:
+    """The activation tables that words [filters, fields] of FILTER look up, the first is 0. A column that
+    writes nothing looks nothing up.
+    """
+    entry = columns("FILTER", filters)
+    return np.unique(entry.table[(entry.write == 1) & (entry.table > 0)]) - 1
+
+
 def beyond(edges: Columns, dy: Words, dx: Words) -> dict[str, npt.NDArray[np.bool_]]:
     """For each edge, whether the pixel that a tap reads lies beyond that edge of the input plane. A pixel
     beyond any edge counts as 0.
@@ -290,7 +298,11 @@ def header_beat(destination: int, bank: int, words: int, address: int) -> int:
 
 
 def hold_packet(hold: Hold) -> Packet:
-    """The packet of a HOLD of at most 65535 layers: a header alone."""
+    """The packet of a HOLD: a header alone. Raises `TatamiError` for no layers, or for more than its field
+    holds.
+    """
+    if not 1 <= hold.layers <= MAX_PACKET_WORDS:
+        raise TatamiError(f"HOLD: layers is {hold.layers}, must be in 1..{MAX_PACKET_WORDS}")
     return Packet(np.array([header_beat(HOLD, 0, hold.layers, 0)], dtype=np.uint64))
 
 
@@ -304,21 +316,21 @@ def packet(memory: Memory, section: Section, where: str = "", *, live: bool = Fa
     return Packet(np.concatenate([np.array([header], dtype=np.uint64), padded.reshape(-1).view("<u8")]))
 
 
-def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> Iterator[Packet]:
+def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> list[Packet]:
     """The packets of a live stream. A section of more words than a packet can have is refused: it would be
     several, and a WAIT counts packets.
     """
-    specs = memories(config)
+    specs, packets = memories(config), []
     for item in stream:
-        if isinstance(item, Hold):
-            yield hold_packet(item)
-        elif len(item.words) > MAX_PACKET_WORDS:
+        if isinstance(item, Section) and len(item.words) > MAX_PACKET_WORDS:
             raise TatamiError(
                 f"live packet of {item.memory}: words is {len(item.words)}, must be at most"
                 f" {MAX_PACKET_WORDS}"
             )
-        else:
-            yield packet(specs[item.memory], item, live=True)
+        packets.append(
+            hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
+        )
+    return packets
 
 
 def beats_of(config: ArrayConfig, items: Iterable[Live]) -> int:

@@ -64,11 +64,6 @@ class Machine(MachineState):
             raise
         live.rest()
 
-    def followed(self, record: int) -> bool:
-        """Whether the next record begins before all results of a LAYER, a word of PROGRAM, are in memory."""
-        found = decode(self.memory["PROGRAM"][record, 0])
-        return isinstance(found, Layer) and found.gap > 0
-
     def _program(self, start: int, run: ProgramRun, live: LiveStream, trace: bool) -> Iterator[Waiting]:
         pc = start
         faults = Faults()

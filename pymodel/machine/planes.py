@@ -47,6 +47,14 @@ class Placement:
     def channel_words(self) -> int:
         return self.phases * self.words
 
+    def occupied(self) -> set[tuple[int, int]]:
+        """The words that it takes, each with its bank in front."""
+        return {
+            (bank, base + word)
+            for bank, base in zip(self.bank, self.base, strict=True)
+            for word in range(self.channel_words)
+        }
+
     def addresses(self) -> npt.NDArray[np.int64]:
         """Of each pixel [H, W], from the start of its channel's plane."""
         down, across = self.phase

@@ -17,6 +17,12 @@ Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 
 
+def ranges(first: Int64Array, count: Int64Array, depth: int) -> Int64Array:
+    """All numbers of these ranges that are below `depth`."""
+    parts = [np.arange(a, min(a + n, depth)) for a, n in zip(first.tolist(), count.tolist(), strict=True)]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+
 class MachineState:
     """All memories of the array.
 
@@ -83,6 +89,11 @@ class MachineState:
             for bank, base in zip(place.bank, place.base, strict=True)
         ]
         return np.stack(planes, axis=1)
+
+    def lanes(self, layer: Layer) -> Int64Array:
+        """The words of LANE that a LAYER record reads, as far as they are inside the memories."""
+        tile = columns("TILE", self.memory["TILE"][layer.tile_range, 0])
+        return ranges(tile.lane_base, tile.passes * self.config.size, self.config.lane_depth)
 
     def writes(self, layer: Layer) -> npt.NDArray[np.bool_]:
         """The words [G, depth] that a LAYER record writes, as far as they are inside their bank."""

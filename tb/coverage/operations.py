@@ -77,14 +77,7 @@ def observations(network: Network, image: Image) -> set[Observation]:
 def reuse_set(network: Network, image: Image) -> Iterator[Observation]:
     """Of every two tensors that share words, which layer writes them for the later one."""
     spans, places = lifetimes(network), image.placements
-    words = {
-        name: {
-            (bank, base + word)
-            for bank, base in zip(place.bank, place.base, strict=True)
-            for word in range(place.channel_words)
-        }
-        for name, place in places.items()
-    }
+    words = {name: place.occupied() for name, place in places.items()}
     numbers = [number for number, layer in enumerate(network.layers) if not isinstance(layer, View)]
     for number in numbers:
         name = network.layers[number].name

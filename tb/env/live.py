@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cocotb
 from cocotb.task import Task
 
-from pymodel.machine.memory import Hold, Live, Packet, Section, hold_packet, memories, packet
+from pymodel.machine.memory import Hold, Live, Packet, Section, hold_packet, live_packets, memories, packet
 from pymodel.machine.program import End, Wait, encode_all
 from pymodel.machine.registers import COUNTERS
 from tb.env.sequences import TIMEOUT_CYCLES, MachineSequence
@@ -55,13 +55,6 @@ class LiveRuns(MachineSequence):
             await self.stopped_by(Packet(bad[index][1]))
         await self.dump_banks()
 
-    def packets(self, stream: Sequence[Live]) -> list[Packet]:
-        specs = memories(self.config)
-        return [
-            hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
-            for item in stream
-        ]
-
     def spare(self, *, live: bool) -> Packet:
         """The last words of a bank."""
         words = self.rng.integers(-128, 128, (3, self.config.size, 1))
@@ -78,7 +71,7 @@ class LiveRuns(MachineSequence):
     async def to_the_end(self, program: LiveProgram) -> None:
         """The counters are read while it runs, too."""
         await self.begin(program.start)
-        sending = self.send_meanwhile(self.packets(program.stream))
+        sending = self.send_meanwhile(live_packets(self.config, program.stream))
         while not sending.done():
             await self.read(str(self.rng.choice(["STATUS", *COUNTERS])))
             await self.env.cycles(int(self.rng.integers(60)))
@@ -89,7 +82,7 @@ class LiveRuns(MachineSequence):
 
     async def cut_off(self, program: LiveProgram, hard: bool) -> None:
         """By a reset somewhere in the stream."""
-        packets = self.packets(program.stream)
+        packets = live_packets(self.config, program.stream)
         beats = sum(len(p.beats) for p in packets)
         await self.begin(program.start)
         sending = self.send_meanwhile(packets)

@@ -7,15 +7,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.image import Image
+from pymodel.machine.memory import live_packets
 from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
+from pymodel.network import network_file
 from pymodel.network.integer import Network
+from pymodel.network.network_file import StoredNetwork
 from pymodel.network.reference import evaluate
+from tb.common import settings
+from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.coverage.operations import sample_network
 from tb.coverage.sample import sample_program
 from tb.debug.suspect import Attempt
@@ -95,7 +101,7 @@ async def run_image(host: Host, image: Image, expected: Expected, index: int, ou
     inputs = expected.tensors["input"][index]
     before = len(outcome.messages)
     with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, inputs) as attempt:
-        live = image.live_packets(image.run_stream)
+        live = live_packets(image.config, image.run_stream)
         packets, patience = image.tensor_packets("input", inputs), timeout(expected.run)
         run = await host.run(packets, image.run_start, patience, live)
         attempt.ended()
@@ -124,7 +130,7 @@ async def send_and_compare(
     before = len(outcome.messages)
     again = Attempt(lambda: loaded_model(image, inputs[None]), image.dump_start, image, inputs)
     with again if image.reuse else nullcontext():
-        live = image.live_packets(image.dump_stream)
+        live = live_packets(image.config, image.dump_stream)
         packets, patience = image.dump_packets("input", inputs), timeout(expected.dump)
         dump = await host.run(packets, image.dump_start, patience, live)
         again.ended()
@@ -137,6 +143,13 @@ async def send_and_compare(
             sent, banks = [p for _, p in chosen], [b for b, _ in chosen]
             compare_tensor(image, name, sent, expected, index, outcome, banks)
         again.differs = len(outcome.messages) > before
+
+
+def prepared() -> tuple[StoredNetwork, Image]:
+    """The network that was compiled for this simulation before it began (tb/flow/prepare.py)."""
+    folder = Path(settings.get().network)
+    image = Image.load(folder / IMAGE_FILE, settings.config())
+    return network_file.load(folder / NETWORK_FILE), image
 
 
 def timeout(run: ProgramRun) -> int:

@@ -4,7 +4,6 @@ output is compared with the reference, and the cycles with the prediction.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -15,22 +14,19 @@ from pymodel.machine.image import Image
 from pymodel.machine.memory import live_packets
 from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
-from pymodel.network import network_file
 from pymodel.network.reference import evaluate
 from tb.common import settings
 from tb.common.clock import CLOCK_HZ
 from tb.common.seeding import numpy_rng
-from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.coverage.sample import sample_program
-from tb.plain.check import Outcome, compare_counters, loaded_model
+from tb.plain.check import Outcome, compare_counters, loaded_model, prepared
 from tb.plain.host import Host, HostRun
 
 
 @cocotb.test()
 async def image_after_image(dut: Any) -> None:
     config = settings.config()
-    folder = Path(settings.get().network)
-    data, image = network_file.load(folder / NETWORK_FILE), Image.load(folder / IMAGE_FILE, config)
+    data, image = prepared()
     inputs = data.images[: settings.images()]
     program, stream = back_to_back(image, inputs)
     looped = image.with_words(PROGRAM=program)

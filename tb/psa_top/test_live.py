@@ -30,6 +30,7 @@ from pymodel.machine.memory import (
     Section,
     header_beat,
     hold_packet,
+    live_packets,
     memories,
     packet,
 )
@@ -52,15 +53,6 @@ FIRST_WAIT = 4  # cycles from the one in which START is taken to that of a WAIT 
 VISIBLE = 2  # cycles from the last beat of a live packet to the one in which a WAIT sees it
 UNUSED = 100  # words at the end of a bank that no program here writes
 SPARE = 4  # words of the feature banks behind everything that a program uses
-
-
-def packets_of(config: ArrayConfig, stream: Sequence[Live]) -> list[Packet]:
-    """The packets of a live stream."""
-    specs = memories(config)
-    return [
-        hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
-        for item in stream
-    ]
 
 
 def plain_packets(config: ArrayConfig, sections: Sequence[Section]) -> list[Packet]:
@@ -107,7 +99,7 @@ async def compare(b: LoadedMachine, machine: Machine, start: int, stream: Sequen
     """Runs a program on both while `stream` is loaded, and compares packets and counters."""
     wanted = machine.run(start, stream=stream)
     sample_program(machine, start, wanted)
-    run = await b.host.run((), start, live=packets_of(b.image.config, stream))
+    run = await b.host.run((), start, live=live_packets(b.image.config, stream))
     outcome = Outcome()
     compare_counters(run, wanted, what, outcome)
     assert not outcome.messages, outcome.messages
@@ -251,7 +243,7 @@ async def cycles_of_a_wait(dut: Any) -> None:
     spare = Section(
         "FEATURE", config.feature_depth - SPARE, b.rng.integers(-128, 128, (SPARE, config.size, 1))
     )
-    (item,) = packets_of(config, [spare])
+    (item,) = live_packets(config, [spare])
     waited = set()
     for delay in (*range(12), 100):
         await b.host.load([item, hold_packet(Hold(3))])  # no program runs: nothing counts, nothing is held
@@ -290,7 +282,7 @@ async def bad_live_packets(dut: Any) -> None:
     b = await bench(dut)
     config = b.image.config
     depth, none = config.feature_depth, len(memories(config))
-    legal = packets_of(
+    legal = live_packets(
         config, [Section("FEATURE", depth - 2, b.rng.integers(-128, 128, (2, config.size, 1)))]
     )
     words = legal[0].beats
@@ -401,7 +393,7 @@ async def bad_waits_and_jumps(dut: Any) -> None:
         sample_program(machine, at, caught.value)
         await b.host.load(plain_packets(config, [*tables, *sections]))
         with pytest.raises(MachineStoppedError):
-            await b.host.run((), at, live=packets_of(config, stream))
+            await b.host.run((), at, live=live_packets(config, stream))
         seen = await b.host.counters()
         cycles = seen.cycles - seen.stall_cycles - seen.load_wait_cycles
         assert cycles == caught.value.cycles, f"{name}: {cycles} cycles, expected {caught.value.cycles}"
@@ -423,7 +415,7 @@ async def deadlocks(dut: Any) -> None:
     gapped[0, 0, memories(config)["PROGRAM"].index("gap")] = 1
     at = made.start - 8
     spare = at_the_end(b, 2)
-    live, plain = packets_of(config, [spare])[0], plain_packets(config, [spare])[0]
+    live, plain = live_packets(config, [spare])[0], plain_packets(config, [spare])[0]
     programs = {
         "at once": ([program(at, Wait(1), End())], 0),
         "behind a layer": ([Section("PROGRAM", at, layer), program(at + 1, Wait(1), End())], 1),
@@ -517,7 +509,7 @@ async def a_hold_for_a_layer_that_has_passed(dut: Any) -> None:
     await b.host.load(plain_packets(config, before))
     await b.host.start(at)
     await ClockCycles(dut.clk, wanted.cycles + 100)
-    hold, item = packets_of(config, stream)
+    hold, item = live_packets(config, stream)
     await b.host.source.send(hold.beats, item.beats, patience=1)
     await b.host.wait_done()
     seen = await b.host.counters()
@@ -535,7 +527,7 @@ async def packets_that_are_not_live(dut: Any) -> None:
     words = b.rng.integers(-128, 128, (3, config.size, 1))
     live, plain, last = (Section("FEATURE", config.feature_depth - 3 + i, words[i : i + 1]) for i in range(3))
     await b.host.load(plain_packets(config, [waits]))
-    stream = [*packets_of(config, [live]), *plain_packets(config, [plain]), *packets_of(config, [last])]
+    stream = [*live_packets(config, [live]), *plain_packets(config, [plain]), *live_packets(config, [last])]
     run = await b.host.run((), waits.address, live=stream)
     assert run.counters.load_wait_cycles > 0
     assert ((await b.features())[0][-3:] == words[:, :, 0]).all()
@@ -582,7 +574,7 @@ async def resets(dut: Any) -> None:
     spare = Section(
         "FEATURE", config.feature_depth - SPARE, b.rng.integers(-128, 128, (SPARE, config.size, 1))
     )
-    (item,) = packets_of(config, [spare])
+    (item,) = live_packets(config, [spare])
     half = 1 + (len(item.beats) - 1) // 2
     one = small_program(b, Wait(1), End())
     for hard in (False, True):

@@ -4,7 +4,6 @@ every counter, and the cycles of each layer.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -20,16 +19,14 @@ from pymodel.schemes.penni import BASIS
 from tb.common import settings
 from tb.common.clock import CLOCK_HZ
 from tb.common.seeding import numpy_rng
-from tb.common.settings import IMAGE_FILE, NETWORK_FILE
-from tb.plain.check import Expected, Outcome, expect, output_of, run_image
+from tb.plain.check import Expected, Outcome, expect, output_of, prepared, run_image
 from tb.plain.host import Host
 
 
 @cocotb.test()
 async def network_on_the_array(dut: Any) -> None:
     config = settings.config()
-    folder = Path(settings.get().network)
-    data, image = network_file.load(folder / NETWORK_FILE), Image.load(folder / IMAGE_FILE, config)
+    data, image = prepared()
     count = settings.images()
     expected = expect(image, data.network, data.images[:count])
     host = Host(dut, config, numpy_rng())

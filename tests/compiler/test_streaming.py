@@ -19,7 +19,7 @@ from pymodel.compiler.streaming import Limit
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.faults import LiveUseError, ProgramError, StarvedError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import Hold, Live, Section
+from pymodel.machine.memory import Hold, Live, Section, live_packets
 from pymodel.machine.program import Jump, Layer, Wait, decode_all
 from pymodel.network.integer import INPUT, Conv, Network, Requant, around
 from pymodel.zoo.random_network import random_images, random_network
@@ -156,6 +156,17 @@ def mutants(image: Image) -> Iterator[tuple[str, Image]]:
             yield "WAIT", image.with_words(PROGRAM=words)
 
 
+def refused(network: Network, image: Image) -> Counter[str]:
+    """Runs all mutants of an image, which the model must refuse. How many there were of each kind."""
+    tried: Counter[str] = Counter()
+    for what, mutant in mutants(image):
+        machine = loaded(mutant, random_images(np.random.default_rng(1), network, 1))
+        with pytest.raises((LiveUseError, ProgramError)):
+            machine.run(mutant.run_start, stream=mutant.run_stream)
+        tried[what] += 1
+    return tried
+
+
 @pytest.mark.parametrize("config", [SMALL, CONFIGS["8x4x"], CONFIGS["4x2t"]], ids=lambda c: c.name)
 def test_no_hold_and_no_wait_may_be_shorter(config: ArrayConfig) -> None:
     network = wide()
@@ -166,12 +177,7 @@ def test_no_hold_and_no_wait_may_be_shorter(config: ArrayConfig) -> None:
         # of TAP a tile may use a part alone
         limit=lambda memory, fewest, need: max(256 if memory in ("TAP", "PROGRAM") else fewest, need // 6),
     )
-    tried: Counter[str] = Counter()
-    for what, mutant in mutants(image):
-        machine = loaded(mutant, random_images(np.random.default_rng(1), network, 1))
-        with pytest.raises((LiveUseError, ProgramError)):
-            machine.run(mutant.run_start, stream=mutant.run_stream)
-        tried[what] += 1
+    tried = refused(network, image)
     assert tried["HOLD"] > 5
     assert tried["WAIT"] > 5
 
@@ -234,12 +240,7 @@ def test_a_page_that_comes_too_early_is_refused() -> None:
         limit=lambda memory, fewest, _need: fewest if memory == "PROGRAM" else 1 << 16,
     )
     assert {s.memory for s in image.run_stream if isinstance(s, Section)} == {"PROGRAM"}
-    tried: Counter[str] = Counter()
-    for what, mutant in mutants(image):
-        machine = loaded(mutant, random_images(np.random.default_rng(1), network, 1))
-        with pytest.raises((LiveUseError, ProgramError)):
-            machine.run(mutant.run_start, stream=mutant.run_stream)
-        tried[what] += 1
+    tried = refused(network, image)
     assert tried["HOLD"] > 3
 
 
@@ -294,7 +295,7 @@ def test_the_figures_of_a_stream_are_those_of_its_packets() -> None:
         compile_network(wide(), SMALL, streamed=True, limit=least),
         compile_cut(wide(2, 48), CONFIGS["16x16"], 0.3),
     ):
-        packets = list(image.live_packets(image.run_stream))
+        packets = live_packets(image.config, image.run_stream)
         assert len(packets) == len(image.run_stream)
         assert image.stats["stream"]["bytes"] == sum(packet.beats.nbytes for packet in packets)
         # the first segment at least has to come first, header and all

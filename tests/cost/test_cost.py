@@ -20,7 +20,7 @@ from pymodel.cost.energy import ENERGY_TABLE, ENTRIES, EnergyTable, energy, laye
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import columns
+from pymodel.machine.memory import columns, live_packets
 from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
@@ -401,7 +401,7 @@ def test_a_streamed_network_costs_what_the_whole_one_does(config: ArrayConfig) -
                 )
                 == one
             )
-        assert cost.stream_bytes == sum(p.beats.nbytes for p in image.live_packets(image.run_stream))
+        assert cost.stream_bytes == sum(p.beats.nbytes for p in live_packets(image.config, image.run_stream))
         assert cost.out_words == plain.out_words
         streamed += image.streamed
     assert streamed >= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pymodel.machine.memory import (
     Live,
     Section,
     hold_packet,
+    live_packets,
     memories,
     packet,
     parse_packet,
@@ -101,10 +103,8 @@ def test_a_hold_keeps_what_a_layer_still_reads(config: ArrayConfig) -> None:
     machine, _ = run(image, inputs, program, [Hold(1), *clear])
     agrees(machine, network, image, inputs)
     assert not machine.memory["TILE"][first.tile_range].any()
-    for wrong in (
-        [*clear],
-        [Hold(1), *clear[:0], Section("SLOT", 0, specs["SLOT"].zeros(config.lane_depth))],
-    ):
+    others: list[Live] = [Hold(1), Section("SLOT", 0, specs["SLOT"].zeros(config.lane_depth))]
+    for wrong in (clear, others):
         with pytest.raises(LiveUseError):
             run(image, inputs, program, wrong)
 
@@ -112,12 +112,8 @@ def test_a_hold_keeps_what_a_layer_still_reads(config: ArrayConfig) -> None:
 @pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
 def test_an_input_that_comes_late_and_one_that_comes_too_early(config: ArrayConfig) -> None:
     network, inputs, image = chain(config)
-    program, place = own_program(image), image.placements["input"]
-    words = place.to_words(inputs[0]).astype(np.int64)
-    planes: list[Live] = [
-        Section("FEATURE", base, words[c][:, :, None], bank)
-        for c, (bank, base) in enumerate(zip(place.bank, place.base, strict=True))
-    ]
+    program = own_program(image)
+    planes: list[Live] = [*image.tensor_sections("input", inputs[0])]
     empty = np.zeros_like(inputs)
     machine, _ = run(image, empty, [Wait(len(planes)), *program], planes)
     agrees(machine, network, image, inputs)
@@ -215,6 +211,16 @@ def test_packets_of_a_live_stream() -> None:
     assert int(live.beats[0]) == int(ordinary.beats[0]) | LIVE
     np.testing.assert_array_equal(parse_packet(config, live.beats).words, section.words)
     assert hold_packet(Hold(513)).beats.tolist() == [HOLD | 513 << 16]
+    assert [int(p.beats[0]) for p in live_packets(config, [Hold(65535), section])] == [
+        HOLD | 65535 << 16,
+        int(live.beats[0]),
+    ]
+    for layers in (0, 65536):
+        with pytest.raises(TatamiError, match=rf"HOLD: layers is {layers}, must be in 1\.\.65535"):
+            live_packets(config, [Hold(layers)])
+    long = Section("TILE", 0, np.zeros((65536, 1, 4), np.int64))
+    with pytest.raises(TatamiError, match="live packet of TILE: words is 65536, must be at most 65535"):
+        live_packets(config, [long])
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
@@ -225,14 +231,7 @@ def test_images_back_to_back(config: ArrayConfig) -> None:
         rng = np.random.default_rng(seed)
         network, image = random_program(rng, config, reused=0.5)
         inputs = random_images(rng, network, 3)
-        of_input, of_output = (
-            {
-                (bank, base + w)
-                for bank, base in zip(p.bank, p.base, strict=True)
-                for w in range(p.channel_words)
-            }
-            for p in (image.placements[name] for name in ("input", image.output))
-        )
+        of_input, of_output = (image.placements[name].occupied() for name in ("input", image.output))
         if of_input & of_output:
             with pytest.raises(TatamiError, match="the output lies in words of the input"):
                 back_to_back(image, inputs)
@@ -250,6 +249,19 @@ def test_images_back_to_back(config: ArrayConfig) -> None:
         assert found.cycles == sum(run.cycles for run in alone) + 3 * 6
         ran += 1
     assert ran >= 5
+
+
+def test_what_cannot_run_back_to_back() -> None:
+    _, inputs, image = chain(CONFIGS["8x4"])
+    program, _ = back_to_back(image, inputs)
+    alone = image.with_words(PROGRAM=image.section("PROGRAM").words[: image.dump_start])
+    back_to_back(replace(alone, config=replace(image.config, program_depth=len(program))), inputs)
+    shallow = replace(alone, config=replace(image.config, program_depth=len(program) - 1))
+    with pytest.raises(TatamiError, match=f"PROGRAM needs {len(program)} words to run back to back"):
+        back_to_back(shallow, inputs)
+    pieces = image.with_words(PROGRAM=encode_all([Wait(1), *own_program(image)]))
+    with pytest.raises(TatamiError, match="is loaded piece by piece, so it cannot run back to back"):
+        back_to_back(pieces, inputs)
 
 
 def test_an_input_that_comes_a_layer_too_early_is_refused() -> None:
