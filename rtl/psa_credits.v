@@ -26,14 +26,12 @@ module psa_credits #(
     input  wire [15:0] wait_packets,
     output wire        wait_go,
 
-    // the stream offers a HOLD; while `hold_go` is high too, it may be taken
-    input  wire        hold_valid,
+    // a HOLD for so many layers may be taken while `hold_go` is high, and is taken in this cycle
     input  wire [15:0] hold_layers,
     output wire        hold_go,
-    // ... and it is taken in this cycle
     input  wire        hold_taken,
 
-    // the stream offers what it may not take now
+    // the stream offers what it may not take now; a HOLD that may be taken is not blocked
     input  wire        blocked,
     output wire        deadlock
 );
@@ -60,7 +58,7 @@ assign hold_go = layers_reg >= hold_layers;
 
 wire wait_taken = wait_valid && wait_go;
 
-assign deadlock = wait_valid && !wait_go && blocked && !(hold_valid && hold_go) && leaving_reg == 4'd0 && !packet_done;
+assign deadlock = wait_valid && !wait_go && blocked && leaving_reg == 4'd0 && !packet_done;
 
 wire [15:0] packets_left = wait_taken ? packets_reg - wait_packets : packets_reg;
 wire [15:0] layers_left  = hold_taken ? layers_reg - hold_layers : layers_reg;

@@ -60,8 +60,7 @@ module psa_load #(
     output wire [15:0]             ld_addr,
     output wire [MAX_BEATS*64-1:0] ld_data,
 
-    // a HOLD is offered while a program runs, for so many layers; it may be taken; it is taken in this cycle
-    output wire                    hold_valid,
+    // the layers of a HOLD that is offered while a program runs; it may be taken; it is taken in this cycle
     output wire [15:0]             hold_layers,
     input  wire                    hold_go,
     output wire                    hold_taken,
@@ -144,7 +143,8 @@ wire last_word   = word_done && words_reg == 16'd1;
 
 wire at_header = state_reg == STATE_HEADER;
 
-assign hold_valid  = at_header && s_axis_tvalid && busy && header_hold && !bad_dest && !bad_range;
+wire hold_valid = at_header && s_axis_tvalid && busy && header_hold && !bad_dest && !bad_range;
+
 assign hold_layers = header_words;
 
 // While a program runs, ready waits for valid: which packet is offered decides.

@@ -187,7 +187,7 @@ wire [MAX_BEATS*64-1:0] ld_data;
 
 wire        soon_valid;
 wire [3:0]  soon_bank;
-wire        hold_valid, hold_go, hold_taken, blocked, packet_done;
+wire        hold_go, hold_taken, blocked, packet_done;
 wire [15:0] hold_layers;
 
 wire        load_err_valid, sequencer_err_valid, fetch_err_valid, slots_err_valid, writeback_err_valid, table_err_valid;
@@ -233,7 +233,6 @@ psa_load #(
     .ld_bank       (ld_bank),
     .ld_addr       (ld_addr),
     .ld_data       (ld_data),
-    .hold_valid    (hold_valid),
     .hold_layers   (hold_layers),
     .hold_go       (hold_go),
     .hold_taken    (hold_taken),
@@ -270,7 +269,6 @@ psa_credits #(
     .wait_valid   (wait_valid),
     .wait_packets (wait_packets),
     .wait_go      (wait_go),
-    .hold_valid   (hold_valid),
     .hold_layers  (hold_layers),
     .hold_go      (hold_go),
     .hold_taken   (hold_taken),
