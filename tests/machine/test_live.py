@@ -91,6 +91,17 @@ def test_every_table_may_come_while_the_program_waits(config: ArrayConfig, memor
         run(image, inputs, program, [section], without=memory)
 
 
+@pytest.mark.parametrize("memory", TABLES)
+@pytest.mark.parametrize("config", [CONFIGS["4x2"], CONFIGS["8x4x"]], ids=lambda c: c.name)
+def test_every_word_that_a_layer_uses_is_watched(config: ArrayConfig, memory: str) -> None:
+    """Each word of each table alone: the compiler writes none that no layer uses, but for the empty group."""
+    _, inputs, image = chain(config, layers=2)
+    section, program = image.section(memory), own_program(image)
+    for word in range(memory == "GROUP", len(section.words)):
+        with pytest.raises(LiveUseError, match=f"word {word} of {memory} is used"):
+            run(image, inputs, program, [Section(memory, word, section.words[word : word + 1])])
+
+
 @pytest.mark.parametrize("config", ALL, ids=lambda c: c.name)
 def test_a_hold_keeps_what_a_layer_still_reads(config: ArrayConfig) -> None:
     """The words of the first layer's tables are cleared behind it, while the others run."""
