@@ -39,6 +39,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import check_name
+from pymodel.network.activations import RELU
 from pymodel.network.float import (
     FloatConv,
     FloatLayer,
@@ -50,7 +51,7 @@ from pymodel.network.float import (
     evaluate_float,
     fold_batch_norm,
 )
-from pymodel.network.integer import INPUT, IntArray, Shape
+from pymodel.network.integer import INPUT, IntArray, Shape, around
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -418,9 +419,8 @@ class _Importer:
             self._plane(node).tensor,
             weight,
             bias,
-            conv.stride[0],
-            padding[0],
-            relu=False,
+            tuple(conv.stride),
+            around(padding[0]),
         )
         self.groups[layer.name] = conv.groups
         return self._weighted(node, layer)
@@ -435,7 +435,7 @@ class _Importer:
             )
         weight = self._numbers(node, linear, "weight")
         bias = self._numbers(node, linear, "bias") if linear.bias is not None else np.zeros(len(weight))
-        layer = FloatLinear(self._new_name(node), source.tensor, weight, bias, relu=False)
+        layer = FloatLinear(self._new_name(node), source.tensor, weight, bias)
         self.groups[layer.name] = 1
         return replace(self._weighted(node, layer), flat=True)
 
@@ -448,7 +448,9 @@ class _Importer:
     def _batch_norm(self, node: fx.Node) -> _Value:
         norm, value = self._module(node), self._plane(node)
         layer = self.layers.get(value.tensor)
-        if not (value.open and isinstance(layer, FloatConv) and not layer.relu and layer.residual is None):
+        if not (
+            value.open and isinstance(layer, FloatConv) and not layer.activation and layer.residual is None
+        ):
             self._fail(
                 node,
                 f"reads '{value.tensor}', must come directly after a convolution whose output nothing else"
@@ -477,7 +479,7 @@ class _Importer:
             self._fail(
                 node, f"reads '{value.tensor}', must come after a convolution, a linear layer or an addition"
             )
-        if layer.relu:
+        if layer.activation == RELU:
             return value  # no value is negative
         if not value.open:
             also = "; it is in place, so they read its result" if in_place else ""
@@ -486,7 +488,7 @@ class _Importer:
                 f"reads '{value.tensor}', which others read too{also}: a layer's output must be read either"
                 " before its ReLU or after it",
             )
-        self.layers[layer.name] = replace(layer, relu=True)
+        self.layers[layer.name] = replace(layer, activation=RELU)
         return value
 
     def _add(self, node: fx.Node, in_place: bool = False) -> _Value:
@@ -516,7 +518,9 @@ class _Importer:
         channel = np.arange(len(layer.weight), dtype=np.int16) if other.channel is None else other.channel
         if other.tensor in order[order.index(host.tensor) :]:
             del self.layers[host.tensor]  # it runs last now; nothing has read it yet
-        self.layers[host.tensor] = replace(layer, residual=FloatResidual(other.tensor, channel, other.stride))
+        self.layers[host.tensor] = replace(
+            layer, residual=FloatResidual(other.tensor, channel, (other.stride, other.stride))
+        )
         if in_place and other is first:
             self.overwritten[other.tensor] = node
         return replace(host, open=True)
@@ -527,7 +531,7 @@ class _Importer:
             value.open
             and not value.is_view
             and isinstance(layer, FloatConv)
-            and not layer.relu
+            and layer.activation is None
             and layer.residual is None
         )
 

@@ -9,6 +9,9 @@ residual are in steps of `s_in * s_w[f]`. The multiplier is `s_in * s_w[f] / s_o
 A residual from a tensor of scale s_res enters the sum with the integer weight `s_res / (s_in * s_w[f])`.
 `s_w[f]` is enlarged until that is a whole number. This costs a part of one bit in the filter's weights and
 makes the residual exact.
+
+A clamp is one of the output's pixels. A curve is a table: the sums become pixels of a scale of their own,
+`s_sum`, and the table has the output's pixel for each of them.
 """
 
 from __future__ import annotations
@@ -21,28 +24,37 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
+from pymodel.network.activations import Clamp, Curve
 from pymodel.network.float import (
+    FloatAdd,
     FloatArray,
+    FloatComputed,
     FloatConv,
     FloatMean,
     FloatNetwork,
     FloatResidual,
     FloatWeighted,
     evaluate_float,
+    sums_of,
 )
 from pymodel.network.integer import (
+    HIGHEST,
     INPUT,
     LOWEST,
     MAX_RESIDUAL,
     MAX_SHIFT,
+    Add,
+    AveragePool,
     Conv,
     GlobalPool,
     IntArray,
     Layer,
+    MaxPool,
     Network,
     Requant,
     Residual,
     Shape,
+    View,
     Weighted,
 )
 
@@ -82,16 +94,37 @@ def quantise_tensor(values: npt.NDArray[np.floating], scale: float) -> npt.NDArr
 
 
 def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
-    """The scale of every tensor. The largest magnitude of the tensor on these images becomes 127.
+    """The scale of every tensor. The largest magnitude of the tensor on these images becomes 127. Tensors
+    whose pixels others have (`one_scale`) share the scale of the largest. The sums that a curve is taken of
+    have a scale too, under the name that `sums_of` gives.
 
     A tensor that is zero throughout gets scale 1. The images have the format of `evaluate_float`. They must
     not be those that accuracy is measured on.
     """
-    peaks = dict.fromkeys((INPUT, *network.shapes), 0.0)
+    curves = _curves(network)
+    peaks = dict.fromkeys((INPUT, *network.shapes, *curves), 0.0)
     for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
-        for name, values in evaluate_float(network, images[first : first + CALIBRATED_AT_A_TIME]).items():
+        some = images[first : first + CALIBRATED_AT_A_TIME]
+        for name, values in evaluate_float(network, some, sums=True).items():
             peaks[name] = max(peaks[name], float(np.abs(values).max(initial=0)))
+    for name, curve in curves.items():
+        peaks[name] = min(peaks[name], curve.reach)
+    for together in one_scale(network):
+        peaks |= dict.fromkeys(together, max(peaks[name] for name in together))
     return {name: peak / PEAK if peak else 1.0 for name, peak in peaks.items()}
+
+
+def one_scale(network: FloatNetwork) -> list[set[str]]:
+    """Sets of tensors that must have the same scale: a layer that only moves pixels, or takes the largest of
+    them, changes none.
+    """
+    found: list[set[str]] = []
+    for layer in network.layers:
+        if isinstance(layer, View | MaxPool):
+            linked = {layer.name, *layer.reads()}
+            found, others = [s for s in found if not s & linked], [s for s in found if s & linked]
+            found.append(linked.union(*others))
+    return found
 
 
 NO_STEPS: Mapping[str, FloatArray] = {}
@@ -103,31 +136,58 @@ def quantise(
     residual_limit: int = PEAK,
     steps: Mapping[str, FloatArray] = NO_STEPS,
 ) -> Network:
-    """The integer network, given the scale of every tensor (`calibrate`).
+    """The integer network, given the scale of every tensor and of the sums below every curve (`calibrate`).
 
-    `residual_limit` bounds the integer weight of a residual. Up to 127 it takes one slot of the array. A
-    larger limit allows finer weights in filters whose weights are all small compared with 1, but takes more
-    slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are already multiples of a step.
-    For these layers the residual's integer weight is rounded, and a step is enlarged only if that weight
-    would be more than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or not positive, and for
-    numbers that the formats cannot hold.
+    `residual_limit` bounds the integer weight of a residual and of an addition. Up to 127 it takes one slot
+    of the array. A larger limit allows finer weights in filters whose weights are all small compared with 1,
+    but takes more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are already
+    multiples of a step. For these layers the residual's integer weight is rounded, and a step is enlarged
+    only if that weight would be more than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or
+    not positive, for tensors that must have one scale and do not, and for numbers that the formats cannot
+    hold.
     """
-    for name in network.shapes:
+    for name in (*network.shapes, *_curves(network)):
         if not 0 < scales.get(name, 0) < math.inf:
             raise TatamiError(
                 f"network '{network.name}': scale of tensor '{name}' is {scales.get(name)}, must be a"
                 " positive number"
             )
+    for together in one_scale(network):
+        first, *others = sorted(together)
+        for name in others:
+            if scales[name] != scales[first]:
+                raise TatamiError(
+                    f"network '{network.name}': scale of tensor '{name}' is {scales[name]:g}, must be that of"
+                    f" '{first}', {scales[first]:g}: they have pixels in common"
+                )
     layers: list[Layer] = []
     for layer, blank in zip(network.layers, network.skeleton.layers, strict=True):
         try:
             if isinstance(layer, FloatWeighted):
                 layers.append(_quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name)))
-            else:
+            elif isinstance(layer, FloatMean):
                 layers.append(_quantise_mean(layer, blank, network.shapes[layer.source], scales))
+            elif isinstance(layer, FloatAdd):
+                layers.append(_quantise_sum(layer, blank, scales, residual_limit))
+            else:
+                layers.append(layer)
         except TatamiError as error:
             raise TatamiError(f"network '{network.name}', layer '{layer.name}': {error}") from None
     return Network(network.name, network.input_shape, tuple(layers))
+
+
+def _curves(network: FloatNetwork) -> dict[str, Curve]:
+    """All curves, under the names of the sums that they are taken of."""
+    return {
+        sums_of(layer.name): layer.activation
+        for layer in network.layers
+        if isinstance(layer, FloatComputed) and isinstance(layer.activation, Curve)
+    }
+
+
+def _sum_scale(layer: FloatComputed, scales: Mapping[str, float]) -> float:
+    """The scale that the sums of a layer are brought to."""
+    return scales[sums_of(layer.name) if isinstance(layer.activation, Curve) else layer.name]
 
 
 def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mapping[str, float]) -> Layer:
@@ -135,8 +195,28 @@ def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mappin
     numbers.
     """
     step = np.full(source[0], scales[layer.source] / layer.pixels(source))
-    assert isinstance(blank, GlobalPool)  # as the layer is
-    return replace(blank, requant=_requant(np.zeros(source[0]), step, scales[layer.name], relu=False))
+    assert isinstance(blank, GlobalPool | AveragePool)  # as the layer is
+    return replace(blank, requant=_requant(layer, np.zeros(source[0]), step, scales))
+
+
+def _quantise_sum(layer: FloatAdd, blank: Layer, scales: Mapping[str, float], limit: int) -> Layer:
+    """The integer weights of a channel are those up to `limit` whose ratios are nearest to the real ones."""
+    real = layer.weight * np.array([scales[source] for source in layer.sources])[:, None]
+    largest = np.abs(real).max(axis=0)
+    part = real / np.where(largest > 0, largest, 1)
+    peaks = np.arange(limit, limit // 2, -1)  # the finest steps first
+    error = np.square(np.rint(part * peaks[:, None, None]) / peaks[:, None, None] - part).sum(axis=1)
+    peak = peaks[error.argmin(axis=0)]
+    step = np.maximum.reduce(
+        [
+            largest / peak,
+            np.full(len(peak), _sum_scale(layer, scales) * FINEST_STEP),
+            np.abs(layer.bias) / BIAS_LIMIT,
+        ]
+    )
+    assert isinstance(blank, Add)  # as the layer is
+    weight = np.rint(real / step).astype(np.int32)
+    return replace(blank, weight=weight, requant=_requant(layer, layer.bias, step, scales))
 
 
 def _quantise_weights(
@@ -146,11 +226,11 @@ def _quantise_weights(
     residual_limit: int,
     given: FloatArray | None,
 ) -> Layer:
-    s_in, s_out = scales[layer.source], scales[layer.name]
+    s_in, s_sum = scales[layer.source], _sum_scale(layer, scales)
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
     free = peak / PEAK if given is None else given
     step = np.maximum.reduce(
-        [s_in * free, np.full(len(peak), s_out * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
+        [s_in * free, np.full(len(peak), s_sum * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
     )
     if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual and blank.residual:
         step, weight = _residual_weight(
@@ -160,7 +240,7 @@ def _quantise_weights(
         blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
     weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
-    requant = _requant(layer.bias, step, s_out, layer.relu)
+    requant = _requant(layer, layer.bias, step, scales)
     assert isinstance(blank, Weighted)  # as the layer is
     return replace(blank, weight=weight, requant=requant)
 
@@ -182,9 +262,21 @@ def _residual_weight(
     return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
 
 
-def _requant(bias: FloatArray, step: FloatArray, s_out: float, relu: bool) -> Requant:
+def _requant(
+    layer: FloatComputed, bias: FloatArray, step: FloatArray, scales: Mapping[str, float]
+) -> Requant:
     """`bias` in real units [F], `step` the real value of one step of each filter's sum [F]."""
-    pairs = np.array([quantise_multiplier(float(real)) for real in step / s_out], dtype=np.int32).reshape(
+    s_out, s_sum = scales[layer.name], _sum_scale(layer, scales)
+    pairs = np.array([quantise_multiplier(float(real)) for real in step / s_sum], dtype=np.int32).reshape(
         -1, 2
     )
-    return Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1], low=0 if relu else LOWEST)
+    plain = Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1])
+    match layer.activation:
+        case None:
+            return plain
+        case Clamp(low, high):
+            low, high = (float(np.rint(limit / s_out).clip(LOWEST, HIGHEST)) for limit in (low, high))
+            return replace(plain, low=int(low), high=int(high))
+        case Curve() as curve:
+            sums = np.arange(LOWEST, HIGHEST + 1, dtype=np.float64) * s_sum
+            return replace(plain, table=quantise_tensor(curve(sums), s_out))

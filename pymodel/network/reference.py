@@ -122,8 +122,8 @@ def layer_sum(layer: Computed, tensors: Mapping[str, Int8Array]) -> Int64Array:
             )
 
 
-def rearranged(layer: View, tensors: Mapping[str, Int8Array]) -> Int8Array:
-    """The tensor of a layer that only names pixels: int8 [B, C, H, W]."""
+def rearranged(layer: View, tensors: Mapping[str, npt.NDArray[Pixel]]) -> npt.NDArray[Pixel]:
+    """The tensor of a layer that only names pixels, of any type: [B, C, H, W]."""
     match layer:
         case Gather():
             channels = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pymodel.network.float import FloatConv
+from pymodel.network.float import FloatWeighted
 from pymodel.network.from_torch import import_torch
 from pymodel.training.tasks import Task
 
@@ -98,18 +99,24 @@ def _weights(task: Task) -> str:
 
 
 def _layers(task: Task) -> str:
-    """Digest of what a state_dict does not contain: order, strides, paddings, ReLUs, residuals; and of the
-    layers in `keep`.
+    """Digest of what a state_dict does not contain: order, strides, paddings, activations, residuals; and of
+    the layers in `keep`.
     """
-    imported = import_torch(task.module, task.input_shape, task.name)
-    said: list[Any] = [task.input_shape, sorted(task.keep), imported.groups]
-    for layer in imported.network.layers:
-        said.append((type(layer).__name__, layer.name, layer.source, getattr(layer, "relu", None)))
-        if isinstance(layer, FloatConv):
-            residual = layer.residual
-            added = residual and (residual.source, residual.channel.tolist(), residual.stride)
-            said.append((layer.stride, layer.padding, added))
+    network = import_torch(task.module, task.input_shape, task.name).network
+    said = [task.input_shape, sorted(task.keep), [_said(layer) for layer in network.layers]]
     return _digest([repr(said).encode()])
+
+
+def _said(value: Any) -> Any:
+    """A layer, or a field of one, without the weights that come from a state_dict."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if not is_dataclass(value):
+        return value
+    names = [field.name for field in fields(value) if field.compare]
+    if isinstance(value, FloatWeighted):
+        names = [name for name in names if name not in ("weight", "bias")]
+    return type(value).__name__, [(name, _said(getattr(value, name))) for name in names]
 
 
 def _images(task: Task) -> str:

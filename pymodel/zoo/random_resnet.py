@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pymodel.network.activations import RELU
 from pymodel.network.float import FloatConv, FloatLayer, FloatLinear, FloatNetwork, FloatPool, FloatResidual
-from pymodel.network.integer import INPUT
+from pymodel.network.integer import INPUT, around
 
 SHAPE = (3, 32, 32)
 WIDTHS = (16, 32, 64)
@@ -26,7 +27,16 @@ def random_resnet(blocks: int, rng: np.random.Generator) -> FloatNetwork:
         residual: FloatResidual | None = None,
     ) -> FloatConv:
         weight = rng.normal(0, np.sqrt(2 / (9 * inputs)), (width, inputs, 3, 3))
-        return FloatConv(name, source, weight, rng.normal(0, 0.1, width), stride, 1, True, residual)
+        return FloatConv(
+            name,
+            source,
+            weight,
+            rng.normal(0, 0.1, width),
+            (stride, stride),
+            around(1),
+            residual,
+            activation=RELU,
+        )
 
     layers: list[FloatLayer] = [conv("conv1", INPUT, SHAPE[0], WIDTHS[0])]
     inputs, source = WIDTHS[0], "conv1"
@@ -38,7 +48,9 @@ def random_resnet(blocks: int, rng: np.random.Generator) -> FloatNetwork:
             channel = np.where((channel >= 0) & (channel < inputs), channel, -1)
             first, second = f"layer{stage}.{block}.conv1", f"layer{stage}.{block}.conv2"
             layers.append(conv(first, source, inputs, width, stride))
-            layers.append(conv(second, first, width, width, 1, FloatResidual(source, channel, stride)))
+            layers.append(
+                conv(second, first, width, width, 1, FloatResidual(source, channel, (stride, stride)))
+            )
             inputs, source = width, second
     layers.append(FloatPool("pool", source))
     layers.append(

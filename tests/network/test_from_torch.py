@@ -16,7 +16,9 @@ from torch.nn import functional
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.network.accuracy import FLOAT32_WHOLE, accuracy_int8, logits_int8, tensors_int8
+from pymodel.network.activations import RELU
 from pymodel.network.float import (
+    FloatAdd,
     FloatConv,
     FloatLinear,
     FloatWeighted,
@@ -24,7 +26,7 @@ from pymodel.network.float import (
     fold_batch_norm,
 )
 from pymodel.network.from_torch import from_torch, import_torch
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network, Requant
+from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network, Requant, View, around
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.network.reference import evaluate
 from pymodel.training.train_digits import DigitsNet, fold
@@ -99,7 +101,14 @@ def test_digits_net_is_what_folding_by_hand_gives() -> None:
     net = randomised(DigitsNet())
     layers = dict(zip(("c1", "c2", "c3", "c4", "pool", "fc"), fold(net).layers, strict=True))
     assert [layer.name for layer in layers.values()] == list(layers)
-    assert [layer.source for layer in layers.values()] == [INPUT, "c1", "c2", "c3", "c4", "pool"]
+    assert [layer.source for layer in layers.values() if not isinstance(layer, View | FloatAdd)] == [
+        INPUT,
+        "c1",
+        "c2",
+        "c3",
+        "c4",
+        "pool",
+    ]
     for i in range(1, 5):
         c, n, layer = getattr(net, f"c{i}"), getattr(net, f"n{i}"), layers[f"c{i}"]
         kernel, mean, variance, gamma, beta = (
@@ -110,13 +119,17 @@ def test_digits_net_is_what_folding_by_hand_gives() -> None:
         assert isinstance(layer, FloatConv)
         np.testing.assert_array_equal(layer.weight, weight)
         np.testing.assert_array_equal(layer.bias, bias)
-        assert (layer.stride, layer.padding, layer.relu) == (2 if i == 2 else 1, 1, True)
+        assert (layer.stride, layer.padding, layer.activation) == (
+            (2, 2) if i == 2 else (1, 1),
+            around(1),
+            RELU,
+        )
         assert (layer.residual is not None) == (i == 4)
     assert layers["c4"].residual.source == "c2"  # type: ignore[union-attr]
     assert layers["c4"].residual.channel.tolist() == list(range(32))  # type: ignore[union-attr]
     assert layers["c4"].residual.channel.dtype == np.int16  # type: ignore[union-attr]  # as in the kept file
     assert isinstance(layers["fc"], FloatLinear)
-    assert not layers["fc"].relu
+    assert layers["fc"].activation is None
     np.testing.assert_array_equal(layers["fc"].weight, net.fc.weight.detach().numpy())
 
 
@@ -135,12 +148,12 @@ def test_resnet_folds_with_its_shortcuts() -> None:
         if isinstance(layer, FloatConv) and layer.residual is not None
     }
     assert {name: (r.source, r.stride) for name, r in shortcuts.items()} == {
-        "layer1.0.conv2": ("conv1", 1),
-        "layer2.0.conv2": ("layer1.0.conv2", 2),
-        "layer3.0.conv2": ("layer2.0.conv2", 2),
+        "layer1.0.conv2": ("conv1", (1, 1)),
+        "layer2.0.conv2": ("layer1.0.conv2", (2, 2)),
+        "layer3.0.conv2": ("layer2.0.conv2", (2, 2)),
     }
     assert shortcuts["layer2.0.conv2"].channel.tolist() == [-1, -1, 0, 1, 2, 3, -1, -1]
-    assert all(layer.relu for layer in layers.values() if isinstance(layer, FloatConv))
+    assert all(layer.activation == RELU for layer in layers.values() if isinstance(layer, FloatConv))
 
 
 def test_weights_are_found_again() -> None:
@@ -202,8 +215,8 @@ def test_projection_shortcut_is_a_layer_that_takes_the_sum() -> None:
     }
     layers = agrees(randomised(Net(projection, **parts)), (3, 9, 9))
     assert [layer.name for layer in layers] == ["c1", "c2", "short"]
-    assert (layers[1].relu, layers[1].residual) == (False, None)
-    assert (layers[2].source, layers[2].residual.source, layers[2].relu) == ("c1", "c2", True)
+    assert (layers[1].activation, layers[1].residual) == (None, None)
+    assert (layers[2].source, layers[2].residual.source, layers[2].activation) == ("c1", "c2", RELU)
 
 
 def test_convolution_moves_behind_what_is_added_to_it() -> None:

@@ -5,6 +5,7 @@ float one.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymodel.machine.errors import TatamiError
+from pymodel.network.accuracy import tensors_int8
+from pymodel.network.activations import (
+    GELU,
+    HARD_SWISH,
+    RELU,
+    SIGMOID,
+    TANH,
+    Activation,
+    Clamp,
+    leaky_relu,
+    softplus,
+)
 from pymodel.network.float import (
+    FloatAdd,
+    FloatAveragePool,
     FloatConv,
     FloatLinear,
     FloatNetwork,
@@ -23,7 +38,19 @@ from pymodel.network.float import (
     evaluate_float,
     fold_batch_norm,
 )
-from pymodel.network.integer import INPUT, Conv, GlobalPool, Linear, Network
+from pymodel.network.integer import (
+    INPUT,
+    Conv,
+    DepthToSpace,
+    Gather,
+    GlobalPool,
+    Linear,
+    MaxPool,
+    Network,
+    SpaceToDepth,
+    Upsample,
+    around,
+)
 from pymodel.network.quantise import (
     CALIBRATED_AT_A_TIME,
     calibrate,
@@ -52,15 +79,16 @@ def small_network(rng: np.random.Generator, density: float = 1.0) -> FloatNetwor
         "small",
         (2, 8, 8),
         (
-            FloatConv("s1", INPUT, weight(4, 2, 3, 3), bias[:4], padding=1),
+            FloatConv("s1", INPUT, weight(4, 2, 3, 3), bias[:4], padding=around(1), activation=RELU),
             FloatConv(
                 "s2",
                 "s1",
                 weight(8, 4, 3, 3),
                 bias[:8],
-                stride=2,
-                padding=1,
-                residual=FloatResidual("s1", option_a, stride=2),
+                stride=(2, 2),
+                padding=around(1),
+                residual=FloatResidual("s1", option_a, stride=(2, 2)),
+                activation=RELU,
             ),
             FloatConv(
                 "s3",
@@ -68,7 +96,6 @@ def small_network(rng: np.random.Generator, density: float = 1.0) -> FloatNetwor
                 weight(8, 8, 1, 1),
                 bias[:8],
                 residual=FloatResidual("s2", np.arange(8)),
-                relu=False,
             ),
             FloatPool("pool", "s3"),
             FloatLinear("fc", "pool", weight(5, 8), bias[:5]),
@@ -131,6 +158,85 @@ def test_quantised_network_is_close_to_float(seed: int, density: float) -> None:
         assert error.mean() <= 1.5 * scales[name], name
 
 
+def mixed_network(rng: np.random.Generator) -> FloatNetwork:
+    """Every kind of layer that `small_network` has not, and every kind of activation."""
+
+    def conv(name: str, source: str, filters: int, inputs: int, side: int, **options: Any) -> FloatConv:
+        weight = rng.normal(size=(filters, inputs, side, side)) / np.sqrt(inputs * side * side)
+        return FloatConv(name, source, weight, rng.normal(size=filters) * 0.1, **options)
+
+    def add(name: str, *sources: str, activation: Activation | None = None) -> FloatAdd:
+        weight = rng.normal(size=(len(sources), 8)) * 2
+        return FloatAdd(name, sources, weight, rng.normal(size=8) * 0.1, activation)
+
+    shuffled = np.arange(8).reshape(2, 4).T.reshape(-1)
+    return FloatNetwork(
+        "mixed",
+        (4, 8, 8),
+        (
+            conv("stem", INPUT, 8, 4, 3, padding=(2, 1, 0, 3), dilation=(1, 2), activation=Clamp(0, 1)),
+            conv("depthwise", "stem", 8, 1, 3, padding=around(1), groups=8, activation=HARD_SWISH),
+            conv("grouped", "depthwise", 8, 4, 1, groups=2, activation=leaky_relu(0.1)),
+            FloatAdd("norm", ("grouped",), rng.normal(size=(1, 8)), rng.normal(size=8), RELU),
+            FloatAdd("sum", ("norm", "stem", "norm"), rng.normal(size=(3, 8)), np.zeros(8), SIGMOID),
+            Gather("shuffled", ("sum",), np.zeros(8, int), shuffled),
+            FloatAveragePool("mean", "shuffled", (2, 2), (2, 2), activation=TANH),
+            MaxPool("most", "grouped", (3, 3), (2, 2), around(1)),
+            Gather.concat("both", ("mean", "most"), (8, 8)),
+            DepthToSpace("blocks", "both", (2, 2)),
+            SpaceToDepth("channels", "blocks", (2, 2)),
+            conv("last", "channels", 8, 16, 1),
+            Upsample("larger", "last", (2, 2)),
+            add("end", "larger", "norm", activation=softplus()),
+            FloatPool("pool", "end", activation=GELU),
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_kind_of_layer_is_close_to_float(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    network = mixed_network(rng)
+    images = rng.normal(size=(24, 4, 8, 8))
+    scales = calibrate(network, images)
+    exact = evaluate_float(network, images)
+    quantised = quantise(network, scales)
+    got = evaluate(quantised, quantise_tensor(images, scales[INPUT]))
+    fast = tensors_int8(quantised, quantise_tensor(images, scales[INPUT]))
+    for name, values in exact.items():
+        error = np.abs(got[name] * scales[name] - values)
+        assert error.mean() <= 3 * scales[name], name
+        assert error.mean() <= 0.15 * max(values.std(), scales[name]), name
+        np.testing.assert_array_equal(fast[name], got[name])
+
+
+def test_tensors_that_share_pixels_share_a_scale() -> None:
+    rng = np.random.default_rng(1)
+    network = mixed_network(rng)
+    scales = calibrate(network, rng.normal(size=(8, 4, 8, 8)))
+    shared = {"sum": "shuffled", "last": "larger", "channels": "grouped", "blocks": "mean", "both": "most"}
+    for one, other in shared.items():
+        assert scales[one] == scales[other]
+    assert len({scales[name] for name in ("stem", "depthwise", "grouped", "sum", "last")}) == 5
+    message = "scale of tensor 'last' is [0-9.]+, must be that of 'larger', 2: they have pixels in common"
+    with pytest.raises(TatamiError, match=message):
+        quantise(network, scales | {"larger": 2.0})
+    with pytest.raises(TatamiError, match="scale of tensor 'sum:sums' is None"):
+        quantise(network, {name: scale for name, scale in scales.items() if name != "sum:sums"})
+
+
+def test_additions_of_equal_scales_are_exact() -> None:
+    """Weights of 1, -2 and 0.5 have whole multiples, and the sum of pixels is that of the real numbers."""
+    weight = np.array([[1.0, 3.0], [-2.0, 1.0], [0.5, 0.0]])
+    layer = FloatAdd("a", (INPUT, "p", INPUT), weight, np.array([0.25, -1.0]))
+    pool = FloatAdd("p", (INPUT,), np.array([[-1.0, 1.0]]), np.zeros(2))
+    network = quantise(FloatNetwork("t", (2, 3, 3), (pool, layer)), {INPUT: 0.25, "p": 0.25, "a": 0.125})
+    images = np.random.default_rng(0).integers(-4, 5, (6, 2, 3, 3)).astype(np.int8)
+    exact = 2 * (images * 3.5 + np.array([1, -4])[:, None, None])
+    exact[:, 1] = 2 * (images[:, 1] * 4 - 4)
+    np.testing.assert_array_equal(evaluate(network, images)["a"], exact)
+
+
 @pytest.mark.parametrize("largest", [0, -1])
 def test_calibration_reaches_the_full_range(largest: int) -> None:
     """Wherever among the images the largest values are."""
@@ -183,7 +289,7 @@ def test_steps_that_are_given_are_taken() -> None:
     weight = whole * step[:, None, None, None]
     residual = FloatResidual(INPUT, np.array([0, 1, 1, -1]))
     network = FloatNetwork(
-        "t", (2, 5, 5), (FloatConv("c", INPUT, weight, np.ones(4), padding=1, residual=residual),)
+        "t", (2, 5, 5), (FloatConv("c", INPUT, weight, np.ones(4), padding=around(1), residual=residual),)
     )
     quantised = quantise(network, {INPUT: 0.1, "c": 0.4}, steps={"c": step}).layers[0]
     assert isinstance(quantised, Conv)
@@ -200,7 +306,6 @@ def test_residual_of_an_identity_is_kept_bit_for_bit() -> None:
         INPUT,
         np.zeros((2, 2, 1, 1)),
         np.zeros(2),
-        relu=False,
         residual=FloatResidual(INPUT, np.arange(2)),
     )
     network = quantise(FloatNetwork("t", (2, 3, 3), (layer,)), {INPUT: 0.01, "c": 0.01})
@@ -232,7 +337,7 @@ def test_empty_filters_give_their_bias(relu: bool) -> None:
         "t",
         (3, 4, 4),
         (
-            FloatConv("c", INPUT, weight, bias, padding=1, relu=relu),
+            FloatConv("c", INPUT, weight, bias, padding=around(1), activation=RELU if relu else None),
             FloatLinear("fc", "c", np.zeros((2, 96)), np.zeros(2)),
         ),
     )
@@ -274,9 +379,7 @@ def test_batch_norm_is_folded_exactly() -> None:
         part.detach().numpy()
         for part in (conv.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )
-    folded = FloatConv(
-        "c", INPUT, *fold_batch_norm(weight, mean, variance, gamma, beta, norm.eps), relu=False
-    )
+    folded = FloatConv("c", INPUT, *fold_batch_norm(weight, mean, variance, gamma, beta, norm.eps))
     got = evaluate_float(FloatNetwork("t", (3, 5, 5), (folded,)), images.numpy())["c"]
     np.testing.assert_allclose(got, norm(conv(images)).detach().numpy(), atol=1e-12)
 
@@ -303,7 +406,7 @@ def test_bad_float_networks_are_refused() -> None:
     good = FloatConv("c", INPUT, np.zeros((2, 1, 3, 3)), np.zeros(2))
     for bad, message in [
         (replace(good, source="x"), "source 'x' is not an earlier tensor"),
-        (replace(good, padding=3), "padding at the top is 3, must be in 0..2"),
+        (replace(good, padding=around(3)), "padding at the top is 3, must be in 0..2"),
         (replace(good, bias=np.zeros(3)), r"bias has shape \(3,\), needs \(2,\)"),
         (replace(good, weight=np.zeros((2, 2, 3, 3))), "needs 4 dimensions and 1 inputs"),
         (replace(good, weight=np.full((2, 1, 3, 3), np.nan)), "weight holds a value that is not finite"),

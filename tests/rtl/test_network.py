@@ -297,12 +297,12 @@ def test_the_random_resnet_has_the_layers_of_the_trained_one() -> None:
     for one, other in zip(ours.layers, theirs.layers, strict=True):
         assert type(one) is type(other)
         if isinstance(one, FloatConv) and isinstance(other, FloatConv):
-            assert (one.name, one.source, one.stride, one.padding, one.relu) == (
+            assert (one.name, one.source, one.stride, one.padding, one.activation) == (
                 other.name,
                 other.source,
                 other.stride,
                 other.padding,
-                other.relu,
+                other.activation,
             )
             assert one.weight.shape == other.weight.shape
             if one.residual is not None and other.residual is not None:
