@@ -23,9 +23,18 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import ROOT
+from pymodel.machine.progress import shown_by
 from scripts.supervise import INTERRUPTED, imported
 from tb.flow import simulators
 
@@ -57,14 +66,32 @@ def console(width: int = WIDTH, *, stderr: bool = False) -> Console:
 
 @contextmanager
 def working(on: Console) -> Iterator[Callable[[str], None]]:
-    """A line on a terminal that says what the command is doing. Yields the function that changes the line.
-    Prints nothing in a pipe.
+    """A line on a terminal that says what the command is doing, and how much of it is done where that is
+    known. Yields the function that changes the line. Prints nothing in a pipe.
     """
     if not on.is_terminal:
         yield lambda _: None
         return
-    with on.status("") as status:
-        yield status.update
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=on, transient=True) as bars:
+        line = bars.add_task("", total=None, visible=False)
+        part = bars.add_task("", visible=False)
+
+        def say(what: str) -> None:
+            bars.reset(line, description=what, visible=True)
+            bars.update(part, visible=False)
+
+        def count(what: str, done: int, whole: int) -> None:
+            bars.update(part, description=what, completed=done, total=whole, visible=done < whole)
+
+        with shown_by(count):
+            yield say
 
 
 def need(*packages: str) -> None:

@@ -11,6 +11,7 @@ from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pymodel.machine.progress import shown_by
 from pymodel.report.record import Report
 from pymodel.schemes.penni import BASIS
 from scripts.command import console
@@ -63,9 +64,15 @@ def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
         bar = progress.add_task(what, total=None, loss=math.nan, ratio=1.0)
-        yield lambda now: progress.update(
-            bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio
-        )
+
+        def count(doing: str, done: int, whole: int) -> None:
+            part = f", {doing} {done / whole:.0%}" if done < whole else ""
+            progress.update(bar, description=what + part)
+
+        with shown_by(count):
+            yield lambda now: progress.update(
+                bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio
+            )
 
 
 def show_report(found: Report) -> None:

@@ -24,6 +24,7 @@ from pymodel.machine.config import DEPTHS, MAX_DEPTH, MIN_DEPTH, ArrayConfig, cl
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.program import Layer as LayerRecord
+from pymodel.machine.progress import tracked
 from pymodel.network.integer import INPUT, Computed, Network, Requant, Requantised, View, Weighted
 from pymodel.packing.pack import (
     MAX_DIGITS,
@@ -121,9 +122,9 @@ def compile_network(
     tables = Tables(config, min(chunk_words or config.acc_words, config.acc_words))
     layers: dict[str, LayerRecord] = {}
     stats: dict[str, Any] = {"layers": []}
-    for layer in network.layers:
-        if isinstance(layer, View):
-            continue
+    computed = [layer for layer in network.layers if not isinstance(layer, View)]
+    sizes = [layer.weight.size if isinstance(layer, Weighted) else 1 for layer in computed]
+    for layer in tracked(computed, "compiling", sizes):
         _check_weights(layer, config)
         matrix = lower(layer, tensors.planes, tensors.layouts[layer.name], max_weight(config))
         plan = (plans or {}).get(layer.name)

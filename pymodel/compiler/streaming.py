@@ -33,6 +33,7 @@ from pymodel.machine.memory import (
     tables_of,
 )
 from pymodel.machine.program import Jump, Layer, Legal, Out, Wait, encode_all
+from pymodel.machine.progress import tracked
 from pymodel.machine.timing import (
     OUT_LATENCY,
     RECORD_CYCLES,
@@ -150,7 +151,8 @@ def link(
         for name, record in layers.items()
     }
     placing = _Placing(config, contents, small, room)
-    segments = [placing.segment(part) for parts in cut.values() for part in parts]
+    every = [part for parts in cut.values() for part in parts]
+    segments = [placing.segment(part) for part in tracked(every, "placing segments", [1] * len(every))]
     parts = {layers[name]: parts for name, parts in cut.items()}
     first, *others = (_steps(config, contents, program, parts, segments) for program in (run, *dumps))
     second = next((one for one in others if len(first) + len(one) <= room["PROGRAM"]), others[-1])

@@ -238,8 +238,8 @@ def refill_blocks(packed: PackedMatrix, blocks: Sequence[Block]) -> PackedMatrix
         column = np.searchsorted(block.inputs, member).clip(0, max(0, len(block.inputs) - 1))
         full = (tile.weight != 0) & (block.inputs[column] == member)
         position = 0 if tile.position is None else tile.position
-        parts = _parts(block.weight, 8 if tile.position is None else DIGIT_BITS)
-        value = np.where(full, parts[row[tile.filters][None, :], column, position], 0)
+        parts = _parts(block.weight[row[tile.filters]], 8 if tile.position is None else DIGIT_BITS)
+        value = np.where(full, parts[np.arange(len(tile.filters))[None, :], column, position], 0)
         value = value.astype(np.int8)
         kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
         tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))

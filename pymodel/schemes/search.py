@@ -16,6 +16,7 @@ import numpy as np
 
 from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.planes import ceil_div
+from pymodel.machine.progress import tracked
 from pymodel.packing.permute import MOVES, Array, Permutation, Table, permute
 from pymodel.packing.plan import LayerWeights
 
@@ -29,12 +30,14 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 
-def each(function: Callable[[Given], Found], items: Sequence[Given]) -> list[Found]:
+def each(
+    function: Callable[[Given], Found], items: Sequence[Given], what: str, sizes: Sequence[int]
+) -> list[Found]:
     """Calls `function` for every item and returns the results in order. Runs as many in parallel as there are
-    cores.
+    cores. `what` it does is tracked; `sizes` says how much each item counts.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+        return list(tracked(pool.map(function, items), what, sizes))
 
 
 def permute_all(
@@ -66,7 +69,7 @@ def permute_all(
             slots=None if slots is None else slots[index],
         )
 
-    return each(one, range(len(matrices)))
+    return each(one, range(len(matrices)), "permuting", [weight.size for weight, _ in matrices])
 
 
 def most_that_fit(try_out: Callable[[int, int], tuple[int, Found]], budget: int, high: int) -> Found:

@@ -20,6 +20,7 @@ On a public ResNet-20 at 14x and G = 16 the search ends within half a percent of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -39,10 +40,15 @@ from pymodel.schemes.unstructured import most_salient
 # a tile. Tuned on a public ResNet-20 (CIFAR-10) at 14x.
 HOT, COLD = 0.1, 0.003
 MOVES = 1000
+# The most moves of a network: some minutes of both cores. VGG-16 with its fully connected layers would take
+# nine times as many. It has these, 116 an input, and its tiles keep 99.9% of their bound in place of 99.98%.
+MOST_MOVES = 1_000_000_000
 
 
 class TightJoint(Scheme):
-    """`moves`: moves of the search for every input of a tile."""
+    """`moves`: moves of the search for every input of a tile, and fewer where a network would have more than
+    `MOST_MOVES`.
+    """
 
     name: ClassVar[str] = "tight_joint"
     summary: ClassVar[str] = "number of lanes set first, then pruned and packed for the most saliency"
@@ -60,13 +66,22 @@ class TightJoint(Scheme):
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
         shares = self.share_out(layers, tiles, lanes, config)
         seed = int(rng.integers(2**32))
+        whole = self.moves * sum(layer.inputs * len(tiles[layer.name]) for layer in layers)
+        share = min(1.0, MOST_MOVES / max(1, whole))
         # one tile at a time, because the sizes of the layers differ widely
         jobs = [
-            _Job(layer, filters, int(count), config, self.moves, (seed, number, index))
+            _Job(
+                layer,
+                filters,
+                int(count),
+                config,
+                math.floor(share * self.moves * layer.inputs),
+                (seed, number, index),
+            )
             for number, layer in enumerate(layers)
             for index, (filters, count) in enumerate(zip(tiles[layer.name], shares[layer.name], strict=True))
         ]
-        found = iter(each(_fill, jobs))
+        found = iter(each(_fill, jobs, "packing", [job.moves for job in jobs]))
         return {
             layer.name: LayerPlan.of(
                 _join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)
@@ -128,7 +143,7 @@ class TightCycle(TightPass):
 
 @dataclass(frozen=True)
 class _Job:
-    """One tile of one layer: `filters` int64 [C], and the lanes that it has."""
+    """One tile of one layer: `filters` int64 [C], the lanes that it has, and the moves of its search."""
 
     layer: LayerWeights
     filters: Array
@@ -146,7 +161,7 @@ def _fill(job: _Job) -> tuple[Array, Tile]:
     scale = layer.saliency[job.filters].max(initial=0)
     saliency[:-1, : len(job.filters)] = layer.saliency[job.filters].T / (scale or 1)
     table = _first_table(saliency[:-1].max(axis=1), layer.bank, job.lanes, group, rng)
-    _anneal(saliency, layer.bank.astype(np.int64), table, job.moves * layer.inputs, HOT, COLD, rng)
+    _anneal(saliency, layer.bank.astype(np.int64), table, job.moves, HOT, COLD, rng)
     value = np.where(table >= 0, layer.saliency[job.filters][:, table], -1)  # [C, lanes, G]
     select = value.argmax(axis=2).T
     full = value.max(axis=2).T > 0  # a weight that is already zero needs no slot
@@ -209,36 +224,41 @@ def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.rand
     return table
 
 
+# The two loops over the filters of a tile are written without a branch, and over rows, so that they become
+# vector instructions: a move takes 120 to 200 ns, less than half of what it took with branches.
+
+
 @njit(cache=True, nogil=True)
-def _survey(saliency: Array, table: Array, lane: int, top: Array, second: Array, holder: Array) -> None:
+def _survey(saliency: Array, members: Array, top: Array, second: Array, holder: Array) -> None:
     """Notes for every filter the largest and the second largest saliency in a lane, and the bank that holds
-    the largest (-1: none).
+    the largest (-1: none). `members` [G] are the lane's inputs; the others are the lane's rows, [C].
     """
-    for f in range(saliency.shape[1]):
-        top[lane, f] = 0
-        second[lane, f] = 0
-        holder[lane, f] = -1
-    for b in range(table.shape[1]):
-        k = table[lane, b]
-        if k < 0:
+    for f in range(len(top)):
+        top[f] = 0
+        second[f] = 0
+        holder[f] = -1
+    for b in range(len(members)):
+        if members[b] < 0:
             continue
-        for f in range(saliency.shape[1]):
-            v = saliency[k, f]
-            if v > top[lane, f]:
-                second[lane, f] = top[lane, f]
-                top[lane, f] = v
-                holder[lane, f] = b
-            elif v > second[lane, f]:
-                second[lane, f] = v
+        row = saliency[members[b]]
+        for f in range(len(top)):
+            value, most, next_most, bank = row[f], top[f], second[f], holder[f]
+            more = value > most
+            lower = value if value > next_most else next_most
+            top[f] = value if more else most
+            second[f] = most if more else lower
+            holder[f] = b if more else bank
 
 
 @njit(cache=True, nogil=True)
-def _change(saliency: Array, lane: int, bank: int, new: int, top: Array, second: Array, holder: Array) -> Any:
-    """The gain of the filters if `bank` gives the lane the input `new` instead of its present input."""
+def _change(new: Array, bank: int, top: Array, second: Array, holder: Array) -> Any:
+    """The gain of the filters if `bank` gives the lane an input of saliency `new` [C] instead of its present
+    input. The others are the lane's rows, [C].
+    """
     gain = np.float32(0)
-    for f in range(saliency.shape[1]):
-        others = second[lane, f] if holder[lane, f] == bank else top[lane, f]
-        gain += max(others, saliency[new, f]) - top[lane, f]
+    for f in range(len(top)):
+        others = second[f] if holder[f] == bank else top[f]
+        gain += (others if others > new[f] else new[f]) - top[f]
     return gain
 
 
@@ -255,10 +275,10 @@ def _anneal(
     none = saliency.shape[0] - 1
     top = np.zeros((lanes, saliency.shape[1]), np.float32)
     second = np.zeros_like(top)
-    holder = np.zeros(top.shape, np.int64)
+    holder = np.zeros(top.shape, np.int32)
     lane_of = np.full(none + 1, -1, np.int64)
     for lane in range(lanes):
-        _survey(saliency, table, lane, top, second, holder)
+        _survey(saliency, table[lane], top[lane], second[lane], holder[lane])
         for b in range(group):
             if table[lane, b] >= 0:
                 lane_of[table[lane, b]] = lane
@@ -276,16 +296,16 @@ def _anneal(
             continue
         b = bank[a]
         k = table[q, b]
-        gain = _change(saliency, q, b, a, top, second, holder)
+        gain = _change(saliency[a], b, top[q], second[q], holder[q])
         if p >= 0:
-            gain += _change(saliency, p, b, k if k >= 0 else none, top, second, holder)
+            gain += _change(saliency[k if k >= 0 else none], b, top[p], second[p], holder[p])
         if gain < 0 and rng.random() >= np.exp(gain / temperature):
             continue
         table[q, b] = a
         lane_of[a] = q
-        _survey(saliency, table, q, top, second, holder)
+        _survey(saliency, table[q], top[q], second[q], holder[q])
         if k >= 0:
             lane_of[k] = p
         if p >= 0:
             table[p, b] = k
-            _survey(saliency, table, p, top, second, holder)
+            _survey(saliency, table[p], top[p], second[p], holder[p])

@@ -22,8 +22,13 @@ def most_salient(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
     stays.
     """
     saliency = np.concatenate([layer.saliency.ravel() for layer in layers])
-    kept = np.zeros(len(saliency), bool)
-    kept[np.argsort(-saliency, kind="stable")[:keep]] = True
+    if keep >= len(saliency):
+        kept = np.ones(len(saliency), bool)
+    else:
+        # without sorting: those above the largest that goes, and the first of those that equal it
+        least = np.partition(saliency, len(saliency) - keep - 1)[len(saliency) - keep - 1]
+        kept = saliency > least
+        kept[np.flatnonzero(saliency == least)[: keep - np.count_nonzero(kept)]] = True
     ends = np.cumsum([layer.saliency.size for layer in layers])
     return {
         layer.name: part.reshape(layer.weight.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.places import ROOT
-from scripts.command import Integer, command, said, variable
+from pymodel.machine.progress import tracked
+from scripts.command import Integer, command, said, variable, working
 from tests.support import gone, state_of, within
 
 
@@ -43,6 +46,19 @@ def test_a_bad_variable_is_named(text: str, said: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("SEED", text)
     with pytest.raises(TatamiError, match=said):
         chosen([])
+
+
+def test_what_is_being_done_and_how_much_of_it_is_shown_on_a_terminal_only() -> None:
+    """Sizes are those of the parts, so three of four is a bar that is three quarters full."""
+    for terminal in (True, False):
+        out = io.StringIO()
+        with working(Console(file=out, force_terminal=terminal, width=80)) as say:
+            say("compiling x")
+            for _ in tracked("ab", "packing", [3, 1]):
+                time.sleep(0.3)  # the line is drawn ten times a second
+        shown = out.getvalue()
+        assert ("compiling x" in shown) == terminal
+        assert ("packing" in shown and "75%" in shown) == terminal
 
 
 def test_what_make_test_was_given_is_not_for_the_commands_that_tests_call(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from pymodel.schemes import (
     get_scheme,
     occupancy,
     saliency_kept,
+    tight_joint,
 )
 from pymodel.schemes.search import hand_out_lanes
 from pymodel.schemes.tight_joint import TightJoint, best_of_filters, lane_limit, sort_into_tiles
@@ -210,7 +211,41 @@ def test_bad_layers_are_refused(change: dict[str, Any], message: str) -> None:
         LayerWeights("x", **(good | change))
 
 
+@pytest.mark.parametrize("keep", [0, 1, 5, 11, 12, 13])
+def test_the_most_salient_weights_stay_and_of_equals_the_first(keep: int) -> None:
+    rng = np.random.default_rng(keep)
+    layers = [
+        LayerWeights.by_magnitude(name, rng.integers(-2, 3, shape), np.zeros(shape[1], np.int64))
+        for name, shape in (("a", (2, 3)), ("b", (3, 2)))
+    ]
+    worth = [*layers[0].saliency.ravel().tolist(), *layers[1].saliency.ravel().tolist()]
+    best = sorted(range(12), key=lambda n: (-worth[n], n))[:keep]
+    masks = most_salient(layers, keep)
+    found = [*masks["a"].ravel().tolist(), *masks["b"].ravel().tolist()]
+    assert [n for n in range(12) if found[n]] == sorted(best)
+
+
 # tight_joint
+
+
+def test_a_large_network_shares_the_moves_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CONFIGS["16x16"]
+    rng = np.random.default_rng(1)
+    layers = [
+        LayerWeights.by_magnitude(name, rng.standard_t(4, (32, inputs)), np.arange(inputs) % 16)
+        for name, inputs in (("a", 160), ("b", 320))
+    ]
+
+    def masks(moves: int) -> list[Array]:
+        plans = TightJoint(moves=moves).plan(layers, 10.0, config, np.random.default_rng(2))
+        return [plan.mask for plan in plans.values()]
+
+    ten, hundred = masks(10), masks(100)
+    assert any((a != b).any() for a, b in zip(ten, hundred, strict=True))
+    monkeypatch.setattr(tight_joint, "MOST_MOVES", 10 * 2 * (160 + 320))  # two tiles each
+    np.testing.assert_equal(masks(100), ten)
+    monkeypatch.setattr(tight_joint, "MOST_MOVES", 100 * 2 * (160 + 320))
+    np.testing.assert_equal(masks(100), hundred)
 
 
 def test_joint_fills_every_slot_and_comes_close_to_its_bound() -> None:
