@@ -21,6 +21,16 @@ import numpy.typing as npt
 import tflite
 
 from pymodel.machine.errors import TatamiError
+from pymodel.network.activations import (
+    HARD_SWISH,
+    RELU,
+    SIGMOID,
+    TANH,
+    Clamp,
+    Curve,
+    elu,
+    leaky_relu,
+)
 from pymodel.network.integer import (
     INPUT,
     NOTHING,
@@ -34,7 +44,7 @@ from pymodel.network.integer import (
     Window,
 )
 from pymodel.network.model_file import ModelFile, Refusals, legal_name, parsed
-from pymodel.network.quantised import FREE, RELU, RELU6, Clamp, Draft, FloatArray, Scale
+from pymodel.network.quantised import FREE, RELU6, Draft, FloatArray, Scale
 
 KIND = "TensorFlow Lite"
 IDENTIFIER = b"TFL3"  # bytes 4 to 7 of a file
@@ -297,6 +307,7 @@ class _Importer:
             {name: self.draft.scales[name] for name in (INPUT, *left)},
             {name: self.origin[name] for name in left if name in self.origin},
             tuple(self.notes),
+            self.graph.tensors[self.graph.inputs[0]].type.removesuffix("32"),
         )
 
     def _begin(self) -> Draft:
@@ -603,12 +614,13 @@ class _Importer:
         if constant:
             self._by_channel(operator, constant[0])
             return
-        if operator.kind != "ADD":
+        if operator.kind == "MUL":
             raise TatamiError("of two tensors is not supported; one must be constant")
         values = [self._value(operator, place) for place in (0, 1)]
         _, name, scale = self._out(operator)
         sources = [value.name for value in values]
-        self._done(operator, self.draft.sum(name, sources, scale, self._clamp(operator)))
+        signs = (1, 1 if operator.kind == "ADD" else -1)
+        self._done(operator, self.draft.sum(name, sources, scale, self._clamp(operator), signs))
 
     def _by_channel(self, operator: _Operator, place: int) -> None:
         """A tensor and a constant for each channel, or one for all."""
@@ -622,19 +634,16 @@ class _Importer:
                 f"constant {constant.label} has shape {data.shape}, must be one value or {channels}, one a"
                 " channel"
             )
-        steps = np.broadcast_to(data.reshape(-1).astype(np.int64) - scale.zero, channels)
+        real = scale.step * np.broadcast_to(data.reshape(-1).astype(np.float64) - scale.zero, channels)
         _, name, out = self._out(operator)
-        clamp, zeros = self._clamp(operator), np.zeros(channels)
-        if operator.kind == "MUL":
-            found = self.draft.scaled(name, value.name, steps, scale.step, zeros, out, clamp)
+        ones, zeros, clamp = np.ones(channels), np.zeros(channels), self._clamp(operator)
+        if operator.kind == "SUB":
+            sign = 1 if place == 1 else -1
+            found = self.draft.scaled(name, value.name, sign * ones, -sign * real, out, clamp)
+        elif operator.kind == "ADD":
+            found = self.draft.scaled(name, value.name, ones, real, out, clamp)
         else:
-            if operator.kind == "SUB" and place == 0:
-                raise TatamiError("a tensor taken from a constant is not supported")
-            sign = 1 if operator.kind == "ADD" else -1
-            ones = np.full(channels, 127)  # so that the constant is rounded to less than a step
-            found = self.draft.scaled(
-                name, value.name, ones, 1 / 127, np.asarray(sign * scale.step * steps, np.float64), out, clamp
-            )
+            found = self.draft.scaled(name, value.name, real, zeros, out, clamp)
         self._done(operator, found)
 
     def concat(self, operator: _Operator) -> None:
@@ -830,17 +839,12 @@ def _fits(window: Window) -> bool:
     return all(pixels < most for pixels, most in zip(window.padding, (*reach, *reach), strict=True))
 
 
-def _leaky(options: Mapping[str, int | float]) -> Callable[[FloatArray], FloatArray]:
-    slope = float(options.get("Alpha", 0.0))
-    return lambda x: np.where(x < 0, slope * x, x)
-
-
-_FUNCTIONS: dict[str, Callable[[Mapping[str, int | float]], Callable[[FloatArray], FloatArray]]] = {
-    "LEAKY_RELU": _leaky,
-    "HARD_SWISH": lambda _: lambda x: x * np.clip(x + 3, 0, 6) / 6,
-    "LOGISTIC": lambda _: lambda x: 1 / (1 + np.exp(-x)),
-    "TANH": lambda _: np.tanh,
-    "ELU": lambda _: lambda x: np.where(x < 0, np.expm1(x), x),
+_FUNCTIONS: dict[str, Callable[[Mapping[str, int | float]], Curve]] = {
+    "LEAKY_RELU": lambda options: leaky_relu(float(options.get("Alpha", 0.0))),
+    "HARD_SWISH": lambda _: HARD_SWISH,
+    "LOGISTIC": lambda _: SIGMOID,
+    "TANH": lambda _: TANH,
+    "ELU": lambda _: elu(),
 }
 _RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _HOST = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "DEQUANTIZE", "ARG_MAX", *_RESHAPES)

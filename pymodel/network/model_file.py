@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import LONGEST
+from pymodel.network.float import FloatNetwork
 from pymodel.network.integer import Network
 from pymodel.network.quantised import Scale
 
@@ -23,12 +24,23 @@ class ModelFile:
 
     `scales` has the scale of every tensor of the network. `origin`: the file's name (or number) of the tensor
     that a layer computes, by layer name; a layer that was added has none. `notes`: lines about what is not as
-    in the file.
+    in the file. `input_type`: what the file takes: INT8, UINT8 (values 128 larger) or FLOAT (real values).
     """
 
     path: Path
     network: Network
     scales: Mapping[str, Scale]
+    origin: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    input_type: str = "INT8"
+
+
+@dataclass(frozen=True)
+class FloatFile:
+    """An imported network in real numbers; `origin` and `notes` as of a `ModelFile`."""
+
+    path: Path
+    network: FloatNetwork
     origin: Mapping[str, str]
     notes: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import TatamiError
+from pymodel.network.activations import Clamp
 from pymodel.network.integer import (
     HIGHEST,
     INPUT,
@@ -81,21 +82,14 @@ class Scale:
         return self.step * (values.astype(np.float64) - self.zero)
 
 
-@dataclass(frozen=True)
-class Clamp:
-    """Real bounds of an activation: ReLU is (0, inf)."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def limits(self, scale: Scale) -> tuple[int, int]:
-        """The bounds as values of a tensor of this scale."""
-        low = LOWEST if math.isinf(self.low) else scale.value(self.low)
-        high = HIGHEST if math.isinf(self.high) else scale.value(self.high)
-        return low, high
+FREE, RELU6 = Clamp(), Clamp(0.0, 6.0)
 
 
-FREE, RELU, RELU6 = Clamp(), Clamp(0.0), Clamp(0.0, 6.0)
+def limits(clamp: Clamp, scale: Scale) -> tuple[int, int]:
+    """The bounds of an activation as values of a tensor of this scale."""
+    low = LOWEST if math.isinf(clamp.low) else scale.value(clamp.low)
+    high = HIGHEST if math.isinf(clamp.high) else scale.value(clamp.high)
+    return low, high
 
 
 def multipliers(real: FloatArray) -> tuple[IntArray, IntArray]:
@@ -242,11 +236,20 @@ class Draft:
                 f"with the input's zero point, a bias is {bias[np.abs(bias).argmax()]}: no int32"
             )
         multiplier, shift = multipliers(real)
-        return Requant(bias.astype(np.int32), multiplier, shift, scale.zero, *clamp.limits(scale))
+        return Requant(bias.astype(np.int32), multiplier, shift, scale.zero, *limits(clamp, scale))
 
-    def sum(self, name: str, sources: Sequence[str], scale: Scale, clamp: Clamp = FREE) -> str:
-        """Tensors of one shape and of any scales, added."""
+    def sum(
+        self,
+        name: str,
+        sources: Sequence[str],
+        scale: Scale,
+        clamp: Clamp = FREE,
+        signs: Sequence[int] | None = None,
+    ) -> str:
+        """Tensors of one shape and of any scales, added, or with a sign of -1 taken off."""
         whole, unit = sum_weights([self.scales[one].step for one in sources], scale.step)
+        if signs is not None:
+            whole = whole * np.array(signs)
         channels = self.shapes[sources[0]][0]
         zeros = sum(int(w) * self.scales[one].zero for w, one in zip(whole, sources, strict=True))
         requant = self._requant(np.full(channels, -zeros), np.full(channels, unit / scale.step), scale, clamp)
@@ -257,24 +260,25 @@ class Draft:
         self,
         name: str,
         source: str,
-        weight: IntArray,
-        step: float,
+        factor: FloatArray,
         offset: FloatArray,
         scale: Scale,
         clamp: Clamp = FREE,
     ) -> str:
-        """Each channel times `step * weight` [C], and the real `offset` [C] added."""
-        given, whole = self.scales[source], weight.astype(np.int64)
-        unit = given.step * step
+        """Each channel times the real `factor` [C], and the real `offset` [C] added."""
+        given = self.scales[source]
+        # the largest weight of a slot, so that the offset is rounded to a small part of a step
+        whole = SLOT * np.sign(factor).astype(np.int64)
+        unit = np.where(factor == 0, scale.step, given.step * np.abs(factor)) / SLOT
         bias = np.rint(offset / unit).astype(np.int64) - given.zero * whole
-        requant = self._requant(bias, np.full(len(whole), unit / scale.step), scale, clamp)
+        requant = self._requant(bias, unit / scale.step, scale, clamp)
         return self.add(Add(name, (source,), whole[None], requant), scale)
 
     def rescaled(self, name: str, source: str, scale: Scale, clamp: Clamp = FREE) -> str:
         """The same real values in another scale, or clamped."""
         if scale == self.scales[source]:  # no rounding at all
             channels = self.shapes[source][0]
-            low, high = clamp.limits(scale)
+            low, high = limits(clamp, scale)
             requant = replace(Requant.none(channels), low=low, high=high)
             return self.add(Add(name, (source,), np.ones((1, channels), np.int64), requant), scale)
         return self.sum(name, (source,), scale, clamp)
@@ -300,7 +304,7 @@ class Draft:
         if given == scale:
             multiplier, shift = mean_multiplier(pixels)
             every = np.full(channels, 1, np.int32)
-            return Requant(0 * every, multiplier * every, shift * every, 0, *clamp.limits(scale))
+            return Requant(0 * every, multiplier * every, shift * every, 0, *limits(clamp, scale))
         bias = np.full(channels, -given.zero * pixels)
         return self._requant(bias, np.full(channels, given.step / scale.step / pixels), scale, clamp)
 
@@ -312,7 +316,7 @@ class Draft:
     def clamped(self, source: str, clamp: Clamp) -> str:
         """The tensor itself where the clamp changes no value, else a layer more."""
         scale = self.scales[source]
-        if clamp.limits(scale) == FREE.limits(scale):
+        if limits(clamp, scale) == limits(FREE, scale):
             return source
         return self.rescaled(self.fresh(f"{source}.clamp"), source, scale, clamp)
 

@@ -30,11 +30,13 @@ KERNELS = {
     "reference": "BUILTIN_REF",
 }
 DEFAULT = "default"
+RUNTIMES = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime"}
 
 
 def installed(path: Path) -> bool:
     """Whether the runtime of this kind of file is installed."""
-    return importlib.util.find_spec("ai_edge_litert") is not None and path.suffix == ".tflite"
+    package = RUNTIMES.get(path.suffix)
+    return package is not None and importlib.util.find_spec(package) is not None
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,73 @@ def run_litert(model: ModelFile, images: Int8Array, kernels: str = DEFAULT, keep
     return Answer(tensors, np.stack(outputs))
 
 
+def run_file(model: ModelFile, images: Int8Array, kernels: str = DEFAULT, keep: bool = True) -> Answer:
+    """Images int8 [N, C, H, W], as the network takes them, through the file's own runtime. `kernels`: of
+    LiteRT. Without `keep`, only the output is kept. Raises `TatamiError` if the runtime refuses the file.
+    """
+    if model.path.suffix == ".tflite":
+        return run_litert(model, images, kernels, keep)
+    given: npt.NDArray[Any] = model.scales[INPUT].real(images)
+    if model.input_type != "FLOAT":
+        given = images.astype(np.int16) + (128 if model.input_type == "UINT8" else 0)
+    found, output = run_onnxruntime(model.path, model.origin, given, keep)
+    tensors = {INPUT: images}
+    for name, values in found.items():
+        if values.dtype.itemsize == 1:  # the others are real numbers, as at the end
+            shape = (len(images), *model.network.shapes[name])
+            tensors[name] = (
+                (values.astype(np.int16) - (128 if values.dtype == np.uint8 else 0))
+                .astype(np.int8)
+                .reshape(shape)
+            )
+    return Answer(tensors, output)
+
+
 def _typed(image: Int8Array, kind: npt.DTypeLike, scale: Scale) -> npt.NDArray[Any]:
     """The values of an int8 image in the type of the file's input."""
     if kind == np.uint8:
         return (image.astype(np.int16) + 128).astype(np.uint8)
     return image if kind == np.int8 else scale.real(image).astype(kind)
+
+
+def run_onnxruntime(
+    path: Path, origin: Mapping[str, str], images: npt.NDArray[Any], keep: bool = True
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Images [N, channels, rows, columns], in the file's type of numbers, through an ONNX file: the tensors
+    that `origin` names, as the file has them and by our names, and the file's output. All are [N, ...].
+    Without `keep`, there is only the output. Raises `TatamiError` if onnxruntime refuses the file.
+    """
+    import onnx
+    import onnxruntime
+
+    try:
+        model = onnx.load(str(path))
+        output, given = model.graph.output[0].name, origin[INPUT]
+        inner = [name for name in set(origin.values()) if keep and name not in (given, output)]
+        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        run = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        first = run.get_inputs()[0]
+        each = []
+        for image in images:
+            shaped = image if len(first.shape) == 4 else image.reshape(-1)
+            if len(first.shape) == 4 and first.shape[1] != len(image) == first.shape[3]:
+                shaped = image.transpose(1, 2, 0)  # the file has channels last
+            found = run.run([output, *inner], {first.name: shaped[None].astype(_KINDS[first.type])})
+            each.append([one[0] for one in found])
+    except Exception as error:  # of the runtime's own kinds, which it does not export
+        raise TatamiError(f"{path}: onnxruntime does not run it: {' '.join(str(error).split())}") from None
+    whole = dict(zip([output, *inner], map(np.stack, zip(*each, strict=True)), strict=True))
+    return {ours: whole[name] for ours, name in origin.items() if name in whole}, whole[output]
+
+
+_KINDS = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+}
 
 
 def layer_differences(network: Network, theirs: Mapping[str, Int8Array]) -> dict[str, dict[int, int]]:

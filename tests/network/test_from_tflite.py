@@ -109,6 +109,12 @@ OPERATORS: dict[str, Build] = {
     "add": lambda m, x: m.op(
         "ADD", [x, m.conv(x, a(m, *X), 8)], [a(m, *X, step=0.33, zero=2)], table="AddOptions"
     ),
+    "sub": lambda m, x: m.op(
+        "SUB", [x, m.conv(x, a(m, *X), 8)], [a(m, *X, step=0.33, zero=2)], table="SubOptions"
+    ),
+    "sub from a constant": lambda m, x: m.op(
+        "SUB", [m.tensor([], 0.02, 3, data=44), x], [a(m, *X, step=0.09)], table="SubOptions"
+    ),
     "add of a constant": lambda m, x: m.op(
         "ADD",
         [x, m.tensor([8], 0.02, 3, data=m.rng.integers(-128, 128, 8))],
