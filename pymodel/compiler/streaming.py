@@ -19,6 +19,7 @@ from pymodel.compiler.layout import IntArray
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.gaps import set_gaps
+from pymodel.machine.load_clock import clocked
 from pymodel.machine.memory import (
     BEAT_BITS,
     MAX_PACKET_WORDS,
@@ -32,15 +33,13 @@ from pymodel.machine.memory import (
     memories,
     tables_of,
 )
-from pymodel.machine.program import Jump, Layer, Legal, Out, Wait, encode_all
+from pymodel.machine.program import Jump, Layer, Legal, Wait, encode_all
 from pymodel.machine.progress import tracked
 from pymodel.machine.timing import (
-    OUT_LATENCY,
     RECORD_CYCLES,
     TILE_CYCLES,
     WAIT_CYCLES,
     drain_cycles,
-    word_stage,
 )
 
 SHARE = 3  # segments that a memory should hold: one that runs, one that comes, and some room for the ends
@@ -167,7 +166,7 @@ def link(
         stats={
             "segments": len(segments),
             "bytes": beats_of(config, run_stream) * BEAT_BITS // 8,
-            "load_wait": _load_wait(config, programs[0]),
+            "load_wait": _load_wait(config, programs[0], run_stream),
         },
     )
 
@@ -568,26 +567,13 @@ def _stream(steps: Iterable[_Step]) -> Iterator[Live]:
             yield load.section
 
 
-def _load_wait(config: ArrayConfig, steps: Iterable[_Step]) -> int:
-    """The cycles that the WAITs of a program take longer where the stream brings a beat in every cycle. On
-    the machine it is not less.
-    """
-    clock = stream = waited = held = 0
-    passed: list[int] = []  # the cycle in which each layer has passed
-    for step in steps:
-        clock += RECORD_CYCLES
-        for load in step.loads:
-            if load.needs > held:
-                held, stream = load.needs, max(stream, passed[load.needs - 1]) + 1
-            stream += beats_of(config, [load.section])
-        match step.record:
-            case Layer() as layer:
-                clock += step.cycles - RECORD_CYCLES + drain_cycles(config, layer.gap)
-                passed.append(clock + word_stage(config))
-            case Wait():
-                clock += WAIT_CYCLES
-                waited += max(0, stream - clock)
-                clock = max(clock, stream)
-            case Out() as out:
-                clock += out.words + OUT_LATENCY
-    return waited
+def _load_wait(config: ArrayConfig, steps: Iterable[_Step], stream: Iterable[Live]) -> int:
+    """The cycles that the WAITs of a program take longer where the stream brings a beat in every cycle."""
+    records = [
+        (
+            step.record,
+            step.cycles + drain_cycles(config, step.record.gap) if isinstance(step.record, Layer) else 0,
+        )
+        for step in steps
+    ]
+    return clocked(config, records, stream).waited

@@ -191,8 +191,8 @@ class LayerExecution:
         if self.trace:
             products = np.einsum("rcg,brgn->rbcn", matrix, bundles.astype(np.int64))
             self._trace_pass(tile, number, np.cumsum(products, axis=0), bundles, keep)
-        # Exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24. Word by word, since
-        # a library that divides so small a product among threads spends more time on that than on the sums.
+        # Exact in single precision: 16 products below 2**14 + 1 sum up to less than 2**24. Word by word:
+        # products of many words would be divided among threads, which takes longer than the sums.
         words = bundles.reshape(self.state.batch, t * group, -1, t).transpose(0, 2, 1, 3).astype(np.float32)
         sums = matrix.transpose(1, 0, 2).reshape(t, -1).astype(np.float32) @ words  # [B, words, C, T]
         return sums.transpose(0, 2, 1, 3).reshape(self.state.batch, t, -1).astype(np.int64)

@@ -52,6 +52,7 @@ ZOO_COLUMNS = {
     "feature": "feature_over_bound",
     "load_wait": "load_wait_cycles",
     "images_s": "images_per_s",
+    "in_a_row": "images_per_s_back_to_back",
     "mismatches": "mismatches",
     "compared": "compared_bytes",
     "wall_s": "wall_s",

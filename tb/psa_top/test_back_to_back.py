@@ -9,8 +9,11 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from pymodel.cost.counts import image_cost
+from pymodel.cost.throughput import clocked_images
 from pymodel.machine.back_to_back import back_to_back
 from pymodel.machine.image import Image
+from pymodel.machine.load_clock import Clocked
 from pymodel.machine.memory import live_packets
 from pymodel.machine.model import Machine
 from pymodel.machine.runs import ProgramRun
@@ -44,7 +47,8 @@ async def image_after_image(dut: Any) -> None:
     outcome = Outcome(images=len(inputs))
     compare_counters(seen, predicted, f"{len(inputs)} images", outcome)
     compare_outputs(image, seen, evaluate(data.network, inputs)[image.output], outcome)
-    settings.report(figures(image, seen, predicted, alone, outcome))
+    expected = clocked_images(image, image_cost(image), len(inputs))
+    settings.report(figures(image, seen, predicted, alone, expected, outcome))
     outcome.check()
 
 
@@ -72,9 +76,16 @@ def compare_outputs(
 
 
 def figures(
-    image: Image, seen: HostRun, predicted: ProgramRun, alone: ProgramRun, outcome: Outcome
+    image: Image,
+    seen: HostRun,
+    predicted: ProgramRun,
+    alone: ProgramRun,
+    expected: Clocked,
+    outcome: Outcome,
 ) -> dict[str, Any]:
-    """Figures for the RESULT line. `share`: images a second, of what the run of one image alone allows."""
+    """Figures for the RESULT line. `share`: images a second, of what the run of one image alone allows.
+    `expected`: of a stream that brings a beat in every cycle.
+    """
     cycles = seen.counters.cycles
     return {
         "network": image.network,
@@ -86,6 +97,7 @@ def figures(
         "predicted_cycles": predicted.cycles,
         "stall_cycles": seen.counters.stall_cycles,
         "load_wait_cycles": seen.counters.load_wait_cycles,
+        "predicted_load_wait": expected.waited,
         "cycles_alone": alone.cycles,
         "images_per_s_alone": round(CLOCK_HZ / alone.cycles, 1),
         "images_per_s": round(CLOCK_HZ * outcome.images / cycles, 1),

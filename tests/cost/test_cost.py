@@ -17,19 +17,45 @@ import yaml
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.cost.counts import ImageCost, fewest_cycles, image_cost
 from pymodel.cost.energy import ENERGY_TABLE, ENTRIES, EnergyTable, energy, layer_energy, load_energy
+from pymodel.cost.throughput import clocked_images, cycles_back_to_back
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import columns, live_packets
 from pymodel.machine.model import Machine
+from pymodel.machine.program import Wait, encode_all
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
-from pymodel.network.integer import INPUT, Conv, Network, Requant
+from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_program
 
 ALL = list(CONFIGS.values())
 SEEDS = 12
+
+
+def test_images_in_a_row_take_the_records_of_the_loop_more() -> None:
+    """The digits network hides the load of an input: two WAITs and a JUMP, and no END."""
+    image = compile_network(digits.load().network, CONFIGS["16x8"])
+    cost = image_cost(image)
+    assert cycles_back_to_back(image, cost) == cost.cycles + 3 + 3 + 2 - 2
+    long = clocked_images(image, cost, 5)
+    assert long.cycles - clocked_images(image, cost, 4).cycles == cycles_back_to_back(image, cost)
+
+
+def test_images_in_a_row_wait_for_an_input_that_is_read_to_the_end() -> None:
+    network = Network("pool", (16, 8, 8), (GlobalPool("pool", INPUT, Requant.none(16)),))
+    image = compile_network(network, CONFIGS["16x8"])
+    cost = image_cost(image)
+    # 2T + 11 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
+    # beats; of each channel a header and four words of two beats
+    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 43 + 1 + 4 + 16 * (1 + 4 * 2)
+
+
+def test_a_network_that_cannot_run_in_a_row_has_no_figure() -> None:
+    image = compile_network(digits.load().network, CONFIGS["16x8"])
+    pieces = image.with_words(PROGRAM=np.concatenate([encode_all([Wait(1)]), image.section("PROGRAM").words]))
+    assert cycles_back_to_back(pieces, image_cost(image)) is None
 
 
 def run(image: Image, *, trace: bool = False) -> tuple[Machine, ProgramRun]:
