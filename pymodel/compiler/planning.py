@@ -1,7 +1,12 @@
-"""The weights of a network as schemes see them, and the plans that they make."""
+"""The weights of a network as schemes see them, and the plans that they make.
+
+A scheme sees a convolution in groups block by block. A block has whole groups: as few as fill whole tiles,
+and no zeros but those between its own groups.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +19,13 @@ from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.machine.config import ArrayConfig
 from pymodel.network.integer import Conv, Network, Weighted
 from pymodel.packing.pack import Block, join
-from pymodel.packing.plan import LayerPlan, LayerWeights, Plans, Scheme
+from pymodel.packing.plan import LayerPlan, LayerWeights, Part, Plans, Scheme
 
 
 @dataclass(frozen=True)
 class Parts:
     """A layer's weights, one `LayerWeights` for each block of its matrix. Only a convolution in groups has
-    more than one: a scheme sees the inputs of its own groups, and no zeros between them but for those of
-    groups that share a tile.
+    more than one.
     """
 
     blocks: tuple[Block, ...]
@@ -53,10 +57,17 @@ class Parts:
 
 
 def parts_of(
-    network: Network, config: ArrayConfig, weights: Mapping[str, npt.NDArray[Any]]
+    network: Network,
+    config: ArrayConfig,
+    weights: Mapping[str, npt.NDArray[Any]],
+    saliency: Mapping[str, npt.NDArray[np.floating]] | None = None,
+    whole_tiles: bool = True,
 ) -> dict[str, Parts]:
     """The layers of a network whose `weights` are given, integers or not, [F, inputs of a group] in any shape
-    by layer. Saliency is their squares.
+    by layer. `saliency` has the same shapes; by default it is their squares.
+
+    Without `whole_tiles`, a block has no more groups than fit into one tile, as those of the compiler. Then
+    some columns of its last tile are empty, but no tile has the inputs of more groups than it must.
     """
     banks, residuals = input_banks(network, config), residual_banks(network, config)
     words = output_words(network, config)
@@ -66,17 +77,21 @@ def parts_of(
             continue
         name, groups = layer.name, layer.groups if isinstance(layer, Conv) else 1
         matrix = weights[name].reshape(len(layer.weight), -1)
-        worth = np.square(matrix, dtype=np.float64)
+        worth = (
+            np.square(matrix, dtype=np.float64) if saliency is None else saliency[name].reshape(matrix.shape)
+        )
         residual = residuals.get(name)
         if groups == 1:
             every = Block(np.arange(len(matrix)), np.arange(matrix.shape[1]), matrix)
             whole = LayerWeights(name, matrix, banks[name], worth, residual, words[name])
             found[name] = Parts((every,), (whole,), matrix.shape[1], 1)
             continue
-        blocks = list(diagonal(matrix.reshape(groups, len(matrix) // groups, -1), config.size))
+        filters = len(matrix) // groups
+        together = math.lcm(filters, config.size) if whole_tiles else config.size
+        blocks = list(diagonal(matrix.reshape(groups, filters, -1), together))
         parts = []
         for number, block in enumerate(blocks):
-            own = _own(len(matrix) // groups, matrix.shape[1], block)
+            own = _own(filters, matrix.shape[1], block)
             spread = np.zeros(own.shape)
             spread[own] = worth[block.filters].reshape(-1)
             parts.append(
@@ -88,6 +103,7 @@ def parts_of(
                     None if residual is None else residual[block.filters],
                     words[name],
                     own,
+                    Part(name, block.filters),
                 )
             )
         found[name] = Parts(tuple(blocks), tuple(parts), matrix.shape[1] * groups, groups)
@@ -115,13 +131,17 @@ def plan_network(
     rng: np.random.Generator,
 ) -> dict[str, LayerPlan]:
     """Plans by magnitude for the layers of a network whose `weights` are given, as in `parts_of`."""
-    parts = parts_of(network, config, weights)
-    plans = scheme.plan([one for part in parts.values() for one in part.weights], ratio, config, rng)
-    found = {}
-    for name, part in parts.items():
-        own = {
-            one.name: plans[one.name] if one.own is None else plans[one.name].within(one.own)
-            for one in part.weights
-        }
-        found[name] = part.plan(own)
-    return found
+    parts = parts_of(network, config, weights, whole_tiles=scheme.prunes)
+    plans = plan_parts(parts, scheme, ratio, config, rng)
+    return {name: part.plan(plans) for name, part in parts.items()}
+
+
+def plan_parts(
+    parts: Mapping[str, Parts], scheme: Scheme, ratio: float, config: ArrayConfig, rng: np.random.Generator
+) -> dict[str, LayerPlan]:
+    """The plans of all parts, by their names. None has a slot where there is no weight."""
+    layers = [one for part in parts.values() for one in part.weights]
+    plans = scheme.plan(layers, ratio, config, rng)
+    return {
+        one.name: plans[one.name] if one.own is None else plans[one.name].within(one.own) for one in layers
+    }

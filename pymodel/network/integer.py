@@ -494,6 +494,12 @@ class Network:
         object.__setattr__(self, "shapes", shapes)
 
 
+def groups_of(network: Network) -> dict[str, int]:
+    """The groups of each layer with weights: 1 but for convolutions."""
+    weighted = [layer for layer in network.layers if isinstance(layer, Weighted)]
+    return {layer.name: layer.groups if isinstance(layer, Conv) else 1 for layer in weighted}
+
+
 def _check_weight(where: str, weight: IntArray, dims: int, inputs: int) -> None:
     if weight.ndim != dims or weight.shape[0] < 1 or weight.shape[1] != inputs:
         raise TatamiError(

@@ -34,9 +34,9 @@ __all__ = [
     "pack_dense",
     "refill",
     "refill_blocks",
-    "slotted",
     "split_digits",
     "unpack",
+    "unpack_own",
 ]
 
 WEIGHT_BITS = 8
@@ -222,25 +222,24 @@ def refill(packed: PackedMatrix, weight: Array) -> PackedMatrix:
 def refill_blocks(packed: PackedMatrix, blocks: Sequence[Block]) -> PackedMatrix:
     """As `refill`, with a matrix of which only the blocks are held. Every filter is in one block.
 
-    A slot for an input that is not in its filter's block stays empty. Also raises `TatamiError` if a tile has
-    filters of several blocks.
+    A slot for an input that is not in its filter's block stays empty.
     """
     of_filter = np.zeros(packed.filters, np.int64)
     row = np.zeros(packed.filters, np.int64)
     for number, block in enumerate(blocks):
         of_filter[block.filters], row[block.filters] = number, np.arange(len(block.filters))
     tiles = []
-    for index, tile in enumerate(packed.tiles):
-        if len(set(of_filter[tile.filters].tolist())) > 1:
-            raise TatamiError(f"refill: tile {index} has filters of several blocks of the matrix")
-        block = blocks[of_filter[tile.filters[0]]]
+    for tile in packed.tiles:
         member = packed.groups[tile.lanes[:, None], tile.select]
-        column = np.searchsorted(block.inputs, member).clip(0, max(0, len(block.inputs) - 1))
-        full = (tile.weight != 0) & (block.inputs[column] == member)
-        position = 0 if tile.position is None else tile.position
-        parts = _parts(block.weight[row[tile.filters]], 8 if tile.position is None else DIGIT_BITS)
-        value = np.where(full, parts[np.arange(len(tile.filters))[None, :], column, position], 0)
-        value = value.astype(np.int8)
+        value = np.zeros(tile.weight.shape, np.int8)
+        for number in np.unique(of_filter[tile.filters]):
+            block, mine = blocks[number], np.flatnonzero(of_filter[tile.filters] == number)
+            column = np.searchsorted(block.inputs, member[:, mine]).clip(0, max(0, len(block.inputs) - 1))
+            full = (tile.weight[:, mine] != 0) & (block.inputs[column] == member[:, mine])
+            position = 0 if tile.position is None else tile.position[:, mine]
+            rows = block.weight[row[tile.filters[mine]]]
+            parts = _parts(rows, 8 if tile.position is None else DIGIT_BITS)
+            value[:, mine] = np.where(full, parts[np.arange(len(mine))[None, :], column, position], 0)
         kept = None if tile.position is None else np.where(value != 0, tile.position, 0)
         tiles.append(Tile(tile.filters, tile.lanes, np.where(value != 0, tile.select, 0), value, kept))
     filled = PackedMatrix(packed.groups, tuple(tiles), packed.size, packed.inputs)
@@ -334,11 +333,24 @@ def unpack(packed: PackedMatrix, filters: int, inputs: int) -> Array:
     return weight.reshape(filters, inputs)
 
 
-def slotted(packed: PackedMatrix) -> Array:
-    """The weights that have a slot, as places `filter * inputs + input` in the matrix, ascending. Errors as
-    in `unpack`.
+def unpack_own(packed: PackedMatrix, groups: int = 1) -> Array:
+    """As `unpack`, but with the inputs of each filter's own of so many `groups` alone: int8 [F, K / groups].
+
+    Also raises `TatamiError` if the groups do not divide the matrix, or if a slot holds the weight of another
+    group.
     """
-    return _weights(packed, packed.filters, packed.inputs)[0]
+    filters, inputs = packed.filters, packed.inputs
+    if filters % groups or inputs % groups:
+        raise TatamiError(f"plan: {groups} groups do not divide {filters} filters and {inputs} inputs")
+    own = inputs // groups
+    cell, value = _weights(packed, filters, inputs)
+    row, column = np.divmod(cell, inputs)
+    place = column - row // (filters // groups) * own
+    for n in np.flatnonzero((place < 0) | (place >= own))[:1]:
+        raise TatamiError(f"plan: filter {row[n]} has a slot for input {column[n]} of another group")
+    weight = np.zeros((filters, own), np.int8)
+    weight[row, place] = value
+    return weight
 
 
 def _weights(packed: PackedMatrix, filters: int, inputs: int) -> tuple[Array, Array]:

@@ -24,15 +24,23 @@ import numpy.typing as npt
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.planes import ceil_div
-from pymodel.packing.pack import WEIGHT_BITS, PackedMatrix, Tile, slotted
+from pymodel.packing.pack import WEIGHT_BITS, PackedMatrix, Tile, unpack_own
 from pymodel.packing.permute import Array
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which filters of which layer a block of a convolution in groups has."""
+
+    layer: str
+    filters: Array
+
+
+@dataclass(frozen=True)
 class LayerWeights:
-    """One layer as a scheme sees it.
+    """One layer as a scheme sees it, or a block of a convolution in groups.
 
     `weight` [F, K], float or integer. `bank` int64 [K]: the feature bank of each input. `saliency` float [F,
     K], at least 0: what is lost without the weight. It is the square of the weight (magnitude), or the square
@@ -41,8 +49,9 @@ class LayerWeights:
     slot of the filter. `words`: words of the layer's output; a lane takes a cycle for each word. Raises
     `TatamiError`, naming the layer, for shapes that do not match and for values that are not finite.
 
-    `own` bool [F, K], for a convolution in groups: the inputs of each filter's own group. All other places
-    hold no weight, only a zero without saliency. A ratio counts the weights that exist, over the slots.
+    `own` bool [F, K], for a block of a convolution in groups: the inputs of each filter's own group. All
+    other places hold no weight, only a zero without saliency. A ratio counts the weights that exist, over the
+    slots. `part` says which block it is.
     """
 
     name: str
@@ -52,6 +61,7 @@ class LayerWeights:
     residual: Array | None = None
     words: int = 1
     own: Mask | None = None
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
@@ -87,6 +97,11 @@ class LayerWeights:
     def by_magnitude(name: str, weight: npt.NDArray[Any], bank: Array) -> LayerWeights:
         """With the squared weights as saliency."""
         return LayerWeights(name, weight, bank, np.square(weight, dtype=np.float64))
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that it is, or is a part of."""
+        return self.name if self.part is None else self.part.layer
 
     @property
     def weights(self) -> int:
@@ -130,17 +145,7 @@ class LayerPlan:
         """The plan that keeps the weights which have a slot. With `groups`, the mask has the inputs of each
         filter's own group alone: [F, K / groups]. Raises `TatamiError` if a slot holds another.
         """
-        filters, inputs = packed.filters, packed.inputs
-        if filters % groups or inputs % groups:
-            raise TatamiError(f"plan: {groups} groups do not divide {filters} filters and {inputs} inputs")
-        own = inputs // groups
-        row, column = np.divmod(slotted(packed), inputs)
-        place = column - row // (filters // groups) * own
-        for n in np.flatnonzero((place < 0) | (place >= own))[:1]:
-            raise TatamiError(f"plan: filter {row[n]} has a slot for input {column[n]} of another group")
-        mask = np.zeros((filters, own), dtype=bool)
-        mask[row, place] = True
-        return LayerPlan(mask, packed)
+        return LayerPlan(unpack_own(packed, groups) != 0, packed)
 
     def within(self, own: Mask) -> LayerPlan:
         """The plan without slots in places that hold no weight: `own` as in `LayerWeights`. Its lanes

@@ -109,27 +109,26 @@ def original_weights(layers: Sequence[LayerWeights]) -> int:
 
     Raises `TatamiError` for a basis without its coefficients, and for shapes that do not belong together.
     """
-    by_name = {layer.name: layer for layer in layers}
+    by_name = {layer.layer: layer for layer in layers}
+    planes: dict[str, int] = {}
     total = 0
     for layer in layers:
-        if not layer.name.endswith(BASIS):
-            total += (
-                0
-                if layer.name.endswith(COEFFICIENTS) and _stem(layer.name) + BASIS in by_name
-                else layer.weights
-            )
+        name = layer.layer
+        if not name.endswith(BASIS):
+            decomposed = name.endswith(COEFFICIENTS) and _stem(name) + BASIS in by_name
+            total += 0 if decomposed else layer.weights
             continue
-        partner = by_name.get(_stem(layer.name) + COEFFICIENTS)
+        partner = by_name.get(_stem(name) + COEFFICIENTS)
         if partner is None:
-            raise TatamiError(
-                f"layer '{layer.name}': there is no layer '{_stem(layer.name) + COEFFICIENTS}' beside it"
-            )
-        if partner.inputs != layer.filters:
-            raise TatamiError(
-                f"layer '{layer.name}': has {layer.filters} planes, but '{partner.name}' reads"
-                f" {partner.inputs}"
-            )
+            raise TatamiError(f"layer '{name}': there is no layer '{_stem(name) + COEFFICIENTS}' beside it")
+        planes[name] = planes.get(name, 0) + layer.filters  # a basis comes in blocks of its groups
         total += partner.filters * layer.inputs
+    for name, count in planes.items():
+        partner = by_name[_stem(name) + COEFFICIENTS]
+        if partner.inputs != count:
+            raise TatamiError(
+                f"layer '{name}': has {count} planes, but '{partner.name}' reads {partner.inputs}"
+            )
     return total
 
 
@@ -148,13 +147,14 @@ def _masks(layers: Sequence[LayerWeights], keep: int) -> dict[str, Mask]:
     """The `keep` most salient weights of all layers except the basis ones, and the planes of the basis ones
     that these weights need.
     """
-    pruned = [layer for layer in layers if not layer.name.endswith(BASIS)]
+    pruned = [layer for layer in layers if not layer.layer.endswith(BASIS)]
     kept = most_salient(pruned, keep) if pruned else {}
     masks = {layer.name: kept[layer.name] & (layer.saliency > 0) for layer in pruned}
     for layer in layers:
-        if layer.name.endswith(BASIS):
-            needed: Mask = np.any(masks[_stem(layer.name) + COEFFICIENTS], axis=0, keepdims=True)
-            masks[layer.name] = (layer.weight != 0) & needed.T
+        if layer.layer.endswith(BASIS):
+            needed: Mask = np.any(masks[_stem(layer.layer) + COEFFICIENTS], axis=0)
+            mine = needed if layer.part is None else needed[layer.part.filters]
+            masks[layer.name] = (layer.weight != 0) & mine[:, None]
     return masks
 
 

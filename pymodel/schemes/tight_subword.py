@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack
+from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, PackedMatrix, pack, split_digits, unpack_own
 from pymodel.packing.permute import Array, Permutation, lane_count
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Plans, Scheme, slot_budget
 from pymodel.schemes.search import most_that_fit, permute_all
@@ -116,9 +116,10 @@ def by_digit(layer: LayerWeights) -> LayerWeights:
 
 def project(packed: PackedMatrix, weight: Array) -> Array:
     """The nearest int8 weights to `weight`, integers [F, ...], that have digits only where `packed` (a plan
-    with placeholders) has slots for them.
+    with placeholders) has slots for them. Of a convolution in groups, the weights of each filter's own group.
     """
-    slots = unpack(packed, packed.filters, packed.inputs).reshape(weight.shape)
+    groups = packed.inputs // max(1, weight[0].size)
+    slots = unpack_own(packed, groups).reshape(weight.shape)
     low, high = slots & 1 == 1, slots >> DIGIT_BITS == 1
     sixteens = np.clip(np.rint(weight / 16), -8, 7) * 16
     nearest = np.select(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pymodel.compiler.compile import compile_fitted
+from pymodel.compiler.lower import diagonal
 from pymodel.cost.counts import LayerCost, image_cost
 from pymodel.cost.energy import energy, load_energy
 from pymodel.machine.config import ArrayConfig
@@ -18,7 +19,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
 from pymodel.machine.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.network import network_file
-from pymodel.network.integer import INPUT, Network, Weighted
+from pymodel.network.integer import INPUT, Conv, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
@@ -269,5 +270,7 @@ def picture(network: Network, plans: Mapping[str, LayerPlan], path: Path, title:
     chosen = next((name for name, p in packed.items() if len(p.tiles) > 1), next(iter(packed)))
     layer = next(layer for layer in network.layers if layer.name == chosen)
     assert isinstance(layer, Weighted)  # only these are planned
-    weight = layer.weight.reshape(len(layer.weight), -1)
-    matrix_picture(weight, refill(packed[chosen], weight), path, title=f"{title}: {chosen}")
+    groups = layer.groups if isinstance(layer, Conv) else 1
+    filters = len(layer.weight)
+    (whole,) = diagonal(layer.weight.reshape(groups, filters // groups, -1), filters)
+    matrix_picture(whole.weight, refill(packed[chosen], whole.weight), path, title=f"{title}: {chosen}")

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pymodel.network.float import FloatConv, FloatLinear
+from pymodel.network.float import FloatArray, FloatConv, FloatWeighted
 from pymodel.network.from_torch import Imported, import_torch
-from pymodel.schemes import LayerWeights
 from pymodel.schemes.penni import BASIS, COEFFICIENTS, original_weights, penni_counts
 from pymodel.training.decomposed import Decomposed, decompose_module, l1, plain, train_part
 from pymodel.training.trainer import Trainer
@@ -48,16 +47,15 @@ class PenniTrainer(Trainer):
                 found[name] = path
         return found
 
-    def layers(self) -> list[LayerWeights]:
+    def matrices(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        weights, saliencies = super().matrices()
         whole = import_torch(plain(self.module, whole=True), self.task.input_shape, self.task.name)
-        stages = {layer.name: layer for layer in whole.network.layers}
-        basis = []
-        for name, layer in stages.items():
-            if name.endswith(BASIS) and isinstance(layer, FloatConv):
+        for layer in whole.network.layers:
+            if layer.name.endswith(BASIS) and isinstance(layer, FloatConv):
                 matrix = layer.weight.reshape(len(layer.weight), -1)
                 # no saliency: it stays or is pruned with the coefficients, whose saliency decides
-                basis.append(LayerWeights(name, matrix, self.banks[name], np.zeros(matrix.shape)))
-        return [*basis, *super().layers()]
+                weights[layer.name], saliencies[layer.name] = matrix, np.zeros(matrix.shape)
+        return weights, saliencies
 
     def turn(self) -> Literal["coefficients", "basis", "both"]:
         """The part that learns in the next step."""
@@ -74,7 +72,7 @@ class PenniTrainer(Trainer):
 
     @property
     def weights(self) -> int:
-        return original_weights(self.layers())
+        return original_weights([one for part in self.parts().values() for one in part.weights])
 
     def figures(self) -> dict[str, float]:
         """Shares of parameters and operations that are pruned, of all convolutions and linear layers, counted
@@ -93,8 +91,8 @@ class PenniTrainer(Trainer):
                     all_parameters + count.original_parameters,
                     all_flops + count.original_flops,
                 )
-            elif isinstance(layer, FloatConv | FloatLinear) and not layer.name.endswith(BASIS):
-                kept, whole = int((layer.weight != 0).sum()), layer.weight.size // imported.groups[layer.name]
+            elif isinstance(layer, FloatWeighted) and not layer.name.endswith(BASIS):
+                kept, whole = int((layer.weight != 0).sum()), layer.weight.size
                 parameters, flops = parameters + kept, flops + kept * rows * columns
                 all_parameters, all_flops = (
                     all_parameters + whole,

@@ -123,10 +123,6 @@ def measured_of(task: Task, config: ArrayConfig) -> dict[str, str]:
 
 
 def _weights(task: Task) -> int:
-    """Number of weights in all layers, without the zeros between the blocks of a grouped convolution."""
+    """Number of weights in all layers."""
     imported = import_torch(task.module, task.input_shape, task.name)
-    return sum(
-        layer.weight.size // imported.groups[layer.name]
-        for layer in imported.network.layers
-        if isinstance(layer, FloatWeighted)
-    )
+    return sum(layer.weight.size for layer in imported.network.layers if isinstance(layer, FloatWeighted))

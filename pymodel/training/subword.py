@@ -11,7 +11,9 @@ import torch
 
 from pymodel.network.float import FloatArray, FloatWeighted
 from pymodel.network.from_torch import import_torch
-from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, unpack
+from pymodel.network.integer import groups_of
+from pymodel.packing.pack import DIGIT_BITS, MAX_DIGITS, unpack_own
+from pymodel.schemes import LayerWeights, Plans
 from pymodel.schemes.tight_subword import digit_saliency_kept
 from pymodel.training.trainer import Trainer
 
@@ -27,10 +29,8 @@ class SubwordTrainer(Trainer):
     is rounded twice.
     """
 
-    def plan(self, ratio: float) -> None:
-        layers = self.layers()
-        super().plan(ratio)
-        self.kept = digit_saliency_kept(layers, self.plans)
+    def saliency_kept(self, layers: list[LayerWeights], plans: Plans) -> float:
+        return digit_saliency_kept(layers, plans)
 
     def load(self, path: Path) -> None:
         super().load(path)
@@ -57,7 +57,8 @@ class SubwordTrainer(Trainer):
             return every, every
         packed = self.plans[name].packed
         assert packed is not None
-        ones = self.of_matrix(name, unpack(packed, packed.filters, packed.inputs))
+        own = unpack_own(packed, groups_of(self.skeleton)[name])
+        ones = torch.from_numpy(own).reshape(self.dense[name].shape)
         return ones & 1 == 1, ones >> DIGIT_BITS == 1
 
     def step_of(self, name: str) -> torch.Tensor:

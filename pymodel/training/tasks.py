@@ -20,8 +20,9 @@ from torch import nn
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import check_name
-from pymodel.network.from_torch import checked_shape, import_torch, plain_module
+from pymodel.network.from_torch import checked_shape, import_torch
 from pymodel.network.integer import Shape
+from pymodel.network.plain_module import plain_module
 from pymodel.training import train_digits
 from pymodel.zoo import cifar, resnet
 

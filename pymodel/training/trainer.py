@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pymodel.compiler.planes import input_banks, output_words, residual_banks
+from pymodel.compiler.planning import Parts, parts_of, plan_parts
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import Imported, import_torch
-from pymodel.schemes import LayerPlan, LayerWeights, Scheme, saliency_kept
+from pymodel.network.integer import groups_of
+from pymodel.schemes import LayerPlan, LayerWeights, Plans, Scheme, saliency_kept
 from pymodel.training.identity import TRAINING, identity
 from pymodel.training.schedule import Budget
 from pymodel.training.tasks import Task, told
@@ -68,15 +68,7 @@ class Trainer:
         self.dense = {name: weight.detach().clone().requires_grad_() for name, weight in self.seen.items()}
         self.masks = {name: torch.ones_like(weight) for name, weight in self.seen.items()}
         self.score: dict[str, torch.Tensor] = {}
-        # for layers in groups: the place of each of a filter's weights in the matrix that the array sees
-        self.columns = {
-            name: _own_columns(weight, imported.groups[name])
-            for name, weight in self.seen.items()
-            if imported.groups[name] > 1
-        }
         self.skeleton = imported.network.skeleton
-        self.banks, self.residuals = input_banks(self.skeleton, config), residual_banks(self.skeleton, config)
-        self.words = output_words(self.skeleton, config)
         self.steps = budget.steps(len(task.train_images))
         self.step, self.ratio, self.kept, self.seconds = 0, 1.0, 1.0, 0.0
         self.plans: dict[str, LayerPlan] = {}
@@ -136,50 +128,37 @@ class Trainer:
         """
         return {}
 
-    def layers(self) -> list[LayerWeights]:
-        """The layers that the scheme has to plan.
+    def matrices(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        """The weights and the saliencies of the layers that the scheme has to plan, [F, inputs of a group].
 
         Taylor saliencies count from the second plan on, because before the first step there is no gradient.
         """
-        layers = []
+        weights, saliencies = {}, {}
         for name, weight in self.dense.items():
-            matrix = self.matrix(name, weight)
-            saliency = self.matrix(name, self.score.get(name, weight.detach().square()))
-            own = self.matrix(name, torch.ones_like(weight)) > 0 if name in self.columns else None
-            layers.append(
-                LayerWeights(
-                    name, matrix, self.banks[name], saliency, self.residuals.get(name), self.words[name], own
-                )
-            )
-        return layers
+            weights[name] = _matrix(weight)
+            saliencies[name] = _matrix(self.score.get(name, weight.detach().square()))
+        return weights, saliencies
 
-    def matrix(self, name: str, weight: torch.Tensor) -> npt.NDArray[np.float64]:
-        """A layer as the array sees it, float64 [F, K], with zeros between the blocks of its groups."""
-        flat = weight.detach().reshape(len(weight), -1).double().numpy()
-        if name not in self.columns:
-            return flat
-        whole = np.zeros((len(flat), len(self.banks[name])))
-        np.put_along_axis(whole, self.columns[name], flat, axis=1)
-        return whole
+    def parts(self) -> dict[str, Parts]:
+        """The layers that the scheme has to plan, convolutions in groups block by block."""
+        return parts_of(self.skeleton, self.config, *self.matrices(), whole_tiles=self.scheme.prunes)
 
-    def of_matrix(self, name: str, matrix: npt.NDArray[Any]) -> torch.Tensor:
-        """The inverse of `matrix`, for any values: in the shape of the layer's parameter."""
-        own = np.take_along_axis(matrix, self.columns[name], axis=1) if name in self.columns else matrix
-        return torch.from_numpy(np.ascontiguousarray(own)).reshape(self.dense[name].shape)
+    def saliency_kept(self, layers: list[LayerWeights], plans: Plans) -> float:
+        """The share of the saliency that the plans keep."""
+        return saliency_kept(layers, plans)
 
     def plan(self, ratio: float) -> None:
         """Asks the scheme for a new plan and prunes."""
-        layers = self.layers()
+        parts = self.parts()
         # the same arrangement for the same weights, at whatever step the run was continued
-        self.plans = self.scheme.plan(
-            layers, ratio, self.config, np.random.default_rng([self.seed, self.step])
-        )
-        for layer in layers:
-            if layer.own is not None:
-                self.plans[layer.name] = self.plans[layer.name].within(layer.own)
-        self.ratio, self.kept = ratio, saliency_kept(layers, self.plans)
-        for name in self.seen:
-            self.masks[name] = self.of_matrix(name, self.plans[name].mask).to(self.dense[name].dtype)
+        rng = np.random.default_rng([self.seed, self.step])
+        plans = plan_parts(parts, self.scheme, ratio, self.config, rng)
+        self.plans = {name: part.plan(plans) for name, part in parts.items()}
+        self.ratio = ratio
+        self.kept = self.saliency_kept([one for part in parts.values() for one in part.weights], plans)
+        for name, weight in self.dense.items():
+            mask = torch.from_numpy(np.ascontiguousarray(self.plans[name].mask))
+            self.masks[name] = mask.reshape(weight.shape).to(weight.dtype)
         self.apply()
 
     def apply(self) -> None:
@@ -261,7 +240,11 @@ class Trainer:
                     there = arguments.get(name, "not said")
                     raise TatamiError(f"{path}: {name} is {there} there and {value} here; {ANEW}")
             run = {name: state["run"][name] for name in RUN}
-            plans = {name: LayerPlan.from_arrays(_to_arrays(plan)) for name, plan in state["plans"].items()}
+            groups = groups_of(self.skeleton)
+            plans = {
+                name: LayerPlan.from_arrays(_to_arrays(plan), groups[name])
+                for name, plan in state["plans"].items()
+            }
             with torch.no_grad():
                 for name, weight in state["tensors"]["dense"].items():
                     self.dense[name].copy_(weight)
@@ -328,13 +311,10 @@ def accuracy(task: Task, module: nn.Module) -> float:
     return right / len(task.test_labels)
 
 
-def _own_columns(weight: torch.Tensor, groups: int) -> npt.NDArray[np.int64]:
-    """For a weight [F, C / groups, k, k], the column of each of its elements in the matrix [F, C * k * k]:
-    int64 [F, own].
-    """
-    own, each = weight[0].numel(), len(weight) // groups
-    first = np.arange(len(weight)) // each * own
-    return first[:, None] + np.arange(own)
+def _matrix(weight: torch.Tensor) -> FloatArray:
+    """[F, ...] as float64 [F, K]."""
+    matrix: FloatArray = weight.detach().reshape(len(weight), -1).double().numpy()
+    return matrix
 
 
 def _generator(*seed: int) -> torch.Generator:

@@ -19,8 +19,9 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.names import LONGEST, check_name
 from pymodel.network.float import FloatWeighted, evaluate_float
-from pymodel.network.from_torch import from_torch, import_torch, plain_module
+from pymodel.network.from_torch import from_torch, import_torch
 from pymodel.network.integer import INPUT, GlobalPool, Network, Requant
+from pymodel.network.plain_module import plain_module
 
 SHAPE = (2, 5, 5)
 
@@ -133,25 +134,29 @@ def test_a_shape_may_be_any_sequence_of_three() -> None:
 
 def test_all_that_is_not_supported_is_in_one_line() -> None:
     module = nn.Sequential(
-        nn.Conv2d(2, 4, 7, padding=3),
-        nn.ReLU6(),
-        nn.MaxPool2d(2, padding=1),
-        nn.Conv2d(4, 4, 3, dilation=2, padding=2),
-        *(nn.ReLU6() for _ in range(4)),
-        nn.Sigmoid(),
+        nn.Conv2d(2, 4, 13, padding=6),
+        nn.Softmax(dim=1),
+        nn.InstanceNorm2d(4),
+        nn.Conv2d(4, 4, 3, stride=5, padding=2),
+        *(nn.Softmax(dim=1) for _ in range(4)),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.MaxPool2d(12, stride=1, padding=6),
+        nn.LPPool2d(2, 1),
         nn.Flatten(),
-        nn.Linear(36, 3),
+        nn.Linear(100, 3),
     )
     with pytest.raises(TatamiError) as caught:
         from_torch(module, SHAPE, "net")
     text = str(caught.value)
     assert "\n" not in text
     for part in (
-        "module '0' (Conv2d) has kernel size 7 x 7, must be 1 x 1, 3 x 3 or 5 x 5",
-        "module '3' (Conv2d) has dilation 2 x 2, must be 1",
-        "modules '1', '4', '5' and 2 more (ReLU6) are not supported",
-        "module '2' (MaxPool2d) is not supported",
-        "module '8' (Sigmoid) is not supported; supported: Conv2d",
+        "module '0' (Conv2d): kernel is 13 x 13, must be in 1..11",
+        "module '3' (Conv2d): stride is 5 x 5, must be in 1..4",
+        "modules '1', '4', '5' and 2 more (Softmax) are not supported",
+        "module '2' (InstanceNorm2d) is not supported",
+        "module '8' (Upsample) has mode 'bilinear', must be 'nearest'",
+        "module '9' (MaxPool2d): kernel is 12 x 12, must be in 1..11",
+        "module '10' (LPPool2d) is not supported; supported: Conv2d",
     ):
         assert part in text
     assert text.count("supported: ") == 1

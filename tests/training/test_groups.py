@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pymodel.machine.config import CONFIGS
 from pymodel.network import network_file
+from pymodel.network.integer import Conv
 from pymodel.schemes import SCHEMES, array_for, get_scheme
 from pymodel.training.compress import Recipe, compress
 from pymodel.training.loop import trainer_of
@@ -49,15 +49,11 @@ def test_they_train(name: str, tmp_path: Path) -> None:
     found = compress(mine, Recipe(scheme, ratio, CONFIG, BUDGET), tmp_path, start)
     assert found.mismatches == 0
     assert start.dense_weights == 8 * 2 * 9 + sum(OWN.values())
-    network = network_file.load(tmp_path / "network.npz").network
-    for layer in network.layers:
-        if layer.name in ("2", "5"):
-            groups = 8 if layer.name == "2" else 4
-            each, channels = len(layer.weight) // groups, 8 // groups  # type: ignore[union-attr]
-            for f, kernels in enumerate(layer.weight):  # type: ignore[union-attr]
-                assert not np.delete(
-                    kernels, range(f // each * channels, (f // each + 1) * channels), 0
-                ).any()
+    layers = {layer.name: layer for layer in network_file.load(tmp_path / "network.npz").network.layers}
+    for layer_name, shape, groups in (("2", (8, 1, 3, 3), 8), ("5", (12, 2, 3, 3), 4)):
+        layer = layers[layer_name]
+        assert isinstance(layer, Conv)
+        assert (layer.weight.shape, layer.groups) == (shape, groups)
     if scheme.stages == 1:
         assert found.layers is not None
         weights = {row.name: row.kept for row in found.layers if row.kept is not None}
@@ -78,12 +74,12 @@ def test_a_trainer_says_which_weights_there_are() -> None:
         trainer = trainer_of(scheme)(mine, scheme, 2.0, config, replace(BUDGET, saliency="taylor"), 1)
         trainer.plan(2.0)
         trainer.learn()
-        layers = {layer.name: layer for layer in trainer.layers()}
-        assert {name: layer.weights for name, layer in layers.items()} == OWN
-        for layer in layers.values():
-            if layer.own is not None:
-                assert not layer.weight[~layer.own].any()
-                assert not layer.saliency[~layer.own].any()
-                assert not trainer.plans[layer.name].mask[~layer.own].any()
-            found = trainer.of_matrix(layer.name, layer.weight)
-            assert torch.equal(found.float(), trainer.dense[layer.name].detach())
+        weights, saliencies = trainer.matrices()
+        assert {layer: weight.size for layer, weight in weights.items()} == OWN
+        for layer, part in trainer.parts().items():
+            assert sum(one.weights for one in part.weights) == OWN[layer]
+            assert sum(one.saliency.sum() for one in part.weights) == pytest.approx(saliencies[layer].sum())
+            plan, mask = trainer.plans[layer], trainer.masks[layer]
+            assert plan.mask.shape == weights[layer].shape
+            assert mask.shape == trainer.dense[layer].shape
+            assert torch.equal(mask.flatten(1) > 0, torch.from_numpy(plan.mask))

@@ -287,7 +287,7 @@ def test_schemes_are_told_what_a_lane_costs_and_what_residuals_take() -> None:
         data="none",
     )
     trainer = trainer_of(get_scheme("tight_cycle"))(cifar, get_scheme("tight_cycle"), 4.0, CONFIG, BUDGET, 1)
-    layers = {one.name: one for one in trainer.layers()}
+    layers = {name: part.weights[0] for name, part in trainer.parts().items()}
     words = {
         "layer1.0.conv1": 128,
         "layer1.0.conv2": 128,
