@@ -315,6 +315,7 @@ reg [23:0] err_info_next;
 integer b;
 
 always @* begin
+    b              = 0; // no latch where no bank is bad
     err_valid_next = 1'b1;
     err_code_next  = ERR_FEATURE_READ;
     err_info_next  = 24'd0;

@@ -22,6 +22,7 @@ BENCHES = {
     "xor": ("pymodel.bench.xor", "run"),
     "speed": ("pymodel.bench.speed", "run"),
     "windows": ("pymodel.bench.windows", "run"),
+    "pe": ("tb.flow.synthesis", "pe"),
 }
 # Those that measure on the weights of a file, if one is given.
 WEIGHED = ("packing", "joint", "speed")

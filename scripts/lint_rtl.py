@@ -1,5 +1,5 @@
 """Lint the RTL, with and without its checkers, with Verilator's -Wall, once for each configuration, and with
-Icarus if it is installed.
+Icarus if it is installed. Then yosys synthesises it, for any technology and for ECP5.
 
 Part of `make lint`.
 """
@@ -12,23 +12,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pymodel.machine.config import CONFIGS
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
 from scripts.command import command
-from tb.flow import runner, simulators
+from tb.flow import runner, simulators, synthesis
 from tb.flow.sources import checker_sources, rtl_sources
 from tb.flow.testlist import CHECKED_TOP
 
 WAIVERS = "rtl/psa.vlt"
+# the smallest, the default, and one that has all that a build may have
+SYNTHESISED = ("4x2", DEFAULT_CONFIG, "8x4x")
 
 
 @command("lint")
 def main() -> int:
     rtl, checkers = rtl_sources(), checker_sources()
-    clean = all([lint("psa_top", rtl), lint(CHECKED_TOP, rtl + checkers)])
+    clean = all([lint("psa_top", rtl), lint(CHECKED_TOP, rtl + checkers), *map(synthesise, SYNTHESISED)])
     if clean:
         print(
             f"RTL lint clean: {len(rtl)} files and {len(checkers)} of checkers, configurations"
-            f" {', '.join(CONFIGS)}"
+            f" {', '.join(CONFIGS)}; synthesised: {', '.join(SYNTHESISED)}"
         )
     return 0 if clean else 1
 
@@ -80,6 +82,14 @@ def lint(top: str, files: Sequence[Path]) -> bool:
                     print(f"{arguments[0]}, {top}, configuration {config.name}:\n{output}", file=sys.stderr)
                     clean = False
     return clean
+
+
+def synthesise(name: str) -> bool:
+    """Whether the machine synthesises as it is meant in a configuration. Prints what does not."""
+    found = synthesis.problems("psa_top", CONFIGS[name].rtl_parameters())
+    for line in found:
+        print(f"yosys, psa_top, configuration {name}: {line}", file=sys.stderr)
+    return not found
 
 
 if __name__ == "__main__":

