@@ -5,8 +5,9 @@
 //
 // Promises: everything moves one step a cycle. A slot that is written while the current pass runs takes effect with the pixel that
 // carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
-// previous `first` passes here. With a pixel that carries `maximum`, a slot of a negative weight gives the pixel in place of the sum
-// where the sum with its product is negative; for a weight of -1 this is the maximum of both. Other slots pass the sum on.
+// previous `first` passes here. With a pixel that carries `maximum`, what comes from above is a pixel, too, and a slot of a negative
+// weight gives its own in place of it where the sum with its product is negative; for a weight of -1 this is the maximum of both. Other
+// slots pass on what comes from above.
 
 `resetall
 `default_nettype none
@@ -81,6 +82,7 @@ endgenerate
 
 wire signed [PSUM_BITS-1:0] sum     = psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
 wire                        greater = weight[WEIGHT_BITS-1] && sum[PSUM_BITS-1];
+wire signed [7:0]           maximum = greater ? x : psum[7:0];
 
 always @(posedge clk) begin
     if (slot_load) begin
@@ -92,7 +94,7 @@ always @(posedge clk) begin
         first_reg   <= x_first;
         maximum_reg <= x_maximum;
         bundle_reg  <= x_bundle;
-        psum_reg    <= !x_maximum ? sum : greater ? {{PSUM_BITS-8{x[7]}}, x} : psum;
+        psum_reg    <= x_maximum ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
         if (x_first) begin
             active_reg <= shadow_reg;
         end

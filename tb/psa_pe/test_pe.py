@@ -59,7 +59,7 @@ async def sums_and_slots(dut: Any) -> None:
         maximum = chance(rng, 0.4)
         if maximum and valid:
             chosen = bundle[(shadow if first else active or slot)[2]]  # type: ignore[index]
-            near = chosen + int(rng.integers(-1, 2))
+            near = min(127, max(-128, chosen + int(rng.integers(-1, 2))))
             psum = near if chance(rng, 0.5) else edgy(rng, -128, 127)
         inputs: dict[str, int] = {"rst": rst, "slot_load": load, "x_valid": valid}
         if load:
