@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -25,6 +25,7 @@ help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
 	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
+	@echo '             TEST=network  WEIGHTS=model.tflite|model.onnx  DATA=images.npy|images.npz|cifar-10-batches-py (random without)  SCHEME=tight_pass RATIO=4  SHAPE=3,224,224 (of an open input)'
 	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
 	@echo 'make list    list the tests, the configurations and the compression schemes'
 	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
@@ -47,8 +48,11 @@ help:
 	@echo 'BUILD=folder with any command: write there instead of below build/'
 	@echo 'make clean   remove what was built; the installed packages in .venv stay'
 
-# Only a state_dict needs torch. Networks that were compressed here are read without it.
-sim: $(VENV)/.base $(if $(WEIGHTS),$(if $(filter %.npz,$(lastword $(WEIGHTS))),,$(VENV)/.train))
+# What reads WEIGHTS, by the end of its name: only a state_dict needs torch, and a network.npz needs nothing more.
+KIND  := $(suffix $(lastword $(WEIGHTS)))
+READS := $(if $(WEIGHTS),$(if $(filter .npz,$(KIND)),,$(if $(filter .tflite .onnx,$(KIND)),$(VENV)/$(KIND),$(VENV)/.train)))
+
+sim: $(VENV)/.base $(READS)
 	@$(PY) -m scripts.sim
 
 replay: $(VENV)/.base
@@ -123,7 +127,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@$(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac

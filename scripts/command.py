@@ -40,6 +40,7 @@ from tb.flow import simulators
 
 JOBS = len(os.sched_getaffinity(0))  # cores that this process may use
 MAX_JOBS = 1024
+MAX_SIDE = 65536  # of an image
 WIDTH = 140  # of tables in a pipe
 
 # `make` puts the variables of its command line here. Each must be read. Empty if make had several goals.
@@ -165,6 +166,14 @@ def _there(name: str, text: str) -> Path:
     return Path(text).resolve()
 
 
+def _shape(name: str, text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise TatamiError(f"{name} '{text}' must be channels,rows,columns")
+    channels, rows, columns = (integer(name, part, 1, MAX_SIDE) for part in parts)
+    return (channels, rows, columns)
+
+
 def Integer(low: int, high: int) -> Kind:  # noqa: N802
     """An integer in low..high."""
     return Kind("integer", lambda name, text: integer(name, text, low, high))
@@ -178,6 +187,7 @@ def Choice(names: Iterable[str]) -> Kind:  # noqa: N802
 
 TEXT = Kind("text", lambda _, text: text)
 NUMBER = Kind("number", _number)
+SHAPE = Kind("channels,rows,columns", _shape)
 SWITCH = Kind("0|1", lambda name, text: bool(integer(name, text, 0, 1)))
 THERE = Kind("path", _there)  # a file or folder that is there, absolute
 WRITTEN = Kind("path", lambda _, text: Path(text))  # one to write

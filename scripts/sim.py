@@ -14,8 +14,11 @@ from rich.console import Console
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.slot_rows import FORMATS
+from pymodel.network.integer import Shape
 from pymodel.schemes import SCHEMES
 from scripts.command import (
+    NUMBER,
+    SHAPE,
     SWITCH,
     THERE,
     Choice,
@@ -45,8 +48,11 @@ WIDTH = 160
 @variable("SEED", Integer(0, runner.MAX_SEED), 1, "seed of all random numbers")
 @variable("IMAGES", what="number of images to run")
 @variable("WAVES", SWITCH, False, "1 keeps a wave file")
-@variable("WEIGHTS", THERE, what="network.npz or state_dict, for tests that run a given network")
-@variable("DATA", THERE, what="folder cifar-10-batches-py, for resnet20")
+@variable("WEIGHTS", THERE, what="network.npz, .tflite, .onnx or state_dict, for tests of a given network")
+@variable("DATA", THERE, what="images: folder cifar-10-batches-py; for .tflite and .onnx also .npy or .npz")
+@variable("SCHEME", Choice(SCHEMES), what="prunes a .tflite or .onnx network (default: none)")
+@variable("RATIO", NUMBER, what="the matrix compression that SCHEME prunes to")
+@variable("SHAPE", SHAPE, what="of the input of a .tflite or .onnx file that leaves it open")
 @variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
 def main(
     listed: bool,
@@ -58,6 +64,9 @@ def main(
     waves: bool,
     weights: Path | None,
     data: Path | None,
+    scheme: str | None,
+    ratio: float | None,
+    shape: Shape | None,
     format: str | None,
 ) -> int:
     on = console(WIDTH)
@@ -67,11 +76,18 @@ def main(
     spec = get_test(test)
     array = get_config(config or (DEFAULT_CONFIG if spec.network is None else NETWORK_CONFIG))
     count = image_count(spec, sim, images)
-    for name, given in (("WEIGHTS", weights), ("DATA", data), ("FORMAT", format)):
-        if given and spec.network is None:
+    for name, given in (
+        ("WEIGHTS", weights),
+        ("DATA", data),
+        ("SCHEME", scheme),
+        ("RATIO", ratio),
+        ("SHAPE", shape),
+        ("FORMAT", format),
+    ):
+        if given is not None and spec.network is None:
             raise TatamiError(f"{name}: test '{spec.name}' takes none")
     simulator(sim)
-    source = prepare.Source(weights, data, xor=format == "xor", exact=bool(images))
+    source = prepare.Source(weights, data, format == "xor", bool(images), scheme, ratio, shape)
     several = SEVERAL.get(spec.name)
     with working(on) as progress:
         done = [
@@ -84,6 +100,8 @@ def main(
             on.print(rows_table(name, rows))
     on.print(summary_table({name: value for name, value in summary.items() if not is_table(value)}))
     for each in done:
+        for note in each.notes:
+            print(f"note: {note}")
         for line in each.failure_lines():
             print(line)
         if each.outcome.waves:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from pymodel.machine.image import Image
 from pymodel.machine.slot_rows import image_tiles, with_decoder
 from pymodel.network import network_file
 from pymodel.network.float import FloatNetwork
-from pymodel.network.integer import INPUT
+from pymodel.network.integer import INPUT, Shape
+from pymodel.network.load_model import GROUPS
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.schemes import LayerPlan, array_for, get_scheme
+from pymodel.training.from_file import DENSE, Imported, import_file
 from pymodel.training.one_shot import prune_once
 from pymodel.zoo import cifar, systems
 from pymodel.zoo.architectures import ARCHITECTURES
@@ -38,6 +41,7 @@ from tb.flow import runner
 FOLDER = runner.BUILD / "networks"
 
 ZOO_SCHEME = "tight_cycle"
+FILE = "file"
 RESNET, BLOCKS, SCHEME, RATIO = "resnet20", 3, "tight_pass", 14.13
 CALIBRATED = 256  # images for the scales: of the training set, or drawn
 
@@ -45,25 +49,31 @@ CALIBRATED = 256  # images for the scales: of the training set, or drawn
 @dataclass(frozen=True)
 class Prepared:
     """What the runner needs: the array with memories deep enough, what the test module is told, and the
-    cycles of the network on all images.
+    cycles of the network on all images. Of a network from a file of another tool also `figures` for the
+    result, and `notes` for the user.
     """
 
     config: ArrayConfig
     options: Options
     cycles: int
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
     """What the user gives: files, and whether rows of slots are to be stored encoded, behind the XOR decoder
     that suits the network best. `exact`: the number of images is the user's too; else it is the most, and a
-    network that brings fewer runs these.
+    network that brings fewer runs these. `scheme`, `ratio` and `shape` are for files of other tools.
     """
 
     weights: Path | None = None
     data: Path | None = None
     xor: bool = False
     exact: bool = True
+    scheme: str | None = None
+    ratio: float | None = None
+    shape: Shape | None = None
 
 
 def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
@@ -71,12 +81,23 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
 
     `zoo_...`: one of `ARCHITECTURES`, drawn from `seed`. One of `SYSTEMS`: the digits network as it is kept,
     in an array with slots as its scheme needs them. `file`: what `weights` names, a network.npz of `make
-    compress`. `resnet20`: such a file, or a state_dict pruned in one shot, on images of `data`; without both
-    random weights on random images, drawn from `seed`. The meta data of what is kept for the test also has
-    `dense`, the network with nothing skipped, and `plain`, the image without an XOR decoder. Raises
-    `TatamiError` for files that are missing or do not fit.
+    compress`, or a .tflite or .onnx file (`pymodel.training.from_file`). `resnet20`: a network.npz, or a
+    state_dict pruned in one shot, on images of `data`; without both random weights on random images, drawn
+    from `seed`. The meta data of what is kept for the test also has `dense`, the network with nothing
+    skipped, and `plain`, the image without an XOR decoder. Raises `TatamiError` for files that are missing or
+    do not fit.
     """
-    found = _network(name, config, seed, images, source)
+    figures: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if name == FILE and source.weights is not None and source.weights.suffix in GROUPS:
+        config = array_for(get_scheme(source.scheme or DENSE), config)
+        imported = _imported(source.weights, config, seed, images, source)
+        found, figures, notes = imported.stored, imported.figures, imported.notes
+    else:
+        for given, what in ((source.scheme, "SCHEME"), (source.ratio, "RATIO"), (source.shape, "SHAPE")):
+            if given is not None:
+                raise TatamiError(f"{what} is given: only for a WEIGHTS that ends in {' or '.join(GROUPS)}")
+        found = _network(name, config, seed, images, source)
     if name in SYSTEMS:
         config = array_for(get_scheme(SYSTEMS[name].scheme), config)
     if not source.exact:
@@ -95,7 +116,14 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
     folder = _folder(whole, image, config.name)
     cycles = image_cost(image).cycles * images
-    return Prepared(image.config, Options(images=images, network=str(folder)), cycles)
+    return Prepared(image.config, Options(images=images, network=str(folder)), cycles, figures, notes)
+
+
+def _imported(weights: Path, config: ArrayConfig, seed: int, images: int, source: Source) -> Imported:
+    scheme, ratio = source.scheme or DENSE, source.ratio
+    if (ratio is None) != (scheme == DENSE):
+        raise TatamiError(f"RATIO is {'not ' if ratio is None else ''}given, SCHEME is '{scheme}'")
+    return import_file(weights, source.data, config, seed, images, scheme, ratio or 1.0, source.shape)
 
 
 def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:
@@ -114,7 +142,9 @@ def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Sou
     if data is not None:
         raise TatamiError(f"DATA '{data}': the network of this test brings its own images")
     if weights is None:
-        raise TatamiError("WEIGHTS is not given: a network.npz that `make compress` wrote")
+        raise TatamiError(
+            "WEIGHTS is not given: a network.npz that `make compress` wrote, a .tflite or an .onnx file"
+        )
     return network_file.load(weights)
 
 
@@ -126,11 +156,11 @@ def _check_fits(found: StoredNetwork, config: ArrayConfig, images: int) -> None:
         raise TatamiError(f"network '{found.network.name}' brings no images, must bring at least 1")
     if images > len(found.images):
         raise TatamiError(f"IMAGES {images} is outside 1..{len(found.images)}: the network brings no more")
-    for field in ("size", "group", "weight_bits"):
-        if found.plans and found.meta.get(field, getattr(config, field)) != getattr(config, field):
+    for part in ("size", "group", "weight_bits"):
+        if found.plans and found.meta.get(part, getattr(config, part)) != getattr(config, part):
             raise TatamiError(
-                f"CONFIG '{config.name}' has {field} {getattr(config, field)}, the network is planned for"
-                f" {found.meta[field]}"
+                f"CONFIG '{config.name}' has {part} {getattr(config, part)}, the network is planned for"
+                f" {found.meta[part]}"
             )
 
 

@@ -77,12 +77,13 @@ MESSAGE_LINES = 20
 
 @dataclass(frozen=True)
 class Simulated:
-    """One run; `failed` and `replayed` are None where it passed."""
+    """One run; `failed` and `replayed` are None where it passed. `notes`: lines about what ran."""
 
     outcome: runner.RunResult
     summary: dict[str, Any]
     failed: failure.Failure | None
     replayed: Replay | None
+    notes: tuple[str, ...] = ()
 
     def failure_lines(self) -> list[str]:
         """What went wrong, where it began, and how to see it again; empty for a run that passed."""
@@ -114,10 +115,13 @@ def simulate(
     replays it.
     """
     options, optimise = Options(images=images), simulators.OPT_FAST
+    figures: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
         prepared = prepare.prepare(test.network, config, seed, images, source)
         config, options = prepared.config, options | prepared.options
+        figures, notes = prepared.figures, prepared.notes
         optimise = simulators.optimised_for(prepared.cycles)
     outcome = runner.run(
         test, sim, config, seed, options=options, waves=waves, optimise=optimise, progress=progress
@@ -128,13 +132,13 @@ def simulate(
         **dict.fromkeys(MEASURED),
         **{key: value for key, value in outcome.result.items() if not is_table(value)},
     }
-    summary = {**head, **numbers, "wall_s": outcome.wall_s}
+    summary = {**head, **numbers, **figures, "wall_s": outcome.wall_s}
     if not outcome.passed:
         failed = failure.keep(outcome, test, sim, config, seed, options=options)
         summary["failure"] = failure.shown(failed.folder)
         if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
             replayed = replay(failed, progress)
-    return Simulated(outcome, summary, failed, replayed)
+    return Simulated(outcome, summary, failed, replayed, notes)
 
 
 def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:

@@ -229,7 +229,7 @@ TESTS = {
         TestSpec(
             "network",
             NETWORK_MODULE,
-            "WEIGHTS: a network.npz that `make compress` wrote, under any scheme",
+            "WEIGHTS: a network.npz that `make compress` wrote, or a .tflite or .onnx file",
             images=10,
             icarus_images=1,
             max_images=100,

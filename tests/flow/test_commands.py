@@ -185,12 +185,22 @@ def test_jobs_is_set_by_the_user_alone(given: tuple[str, ...], jobs: str) -> Non
     assert done.stdout == f"[{jobs}]\n"
 
 
-@pytest.mark.parametrize(("weights", "torch"), [("a network.npz", False), ("a state.pt", True), ("", False)])
-def test_only_a_state_dict_needs_torch(weights: str, torch: bool) -> None:
-    """A space in the path changes nothing."""
+@pytest.mark.parametrize(
+    ("weights", "group"),
+    [
+        ("a network.npz", ""),
+        ("a state.pt", "train"),
+        ("", ""),
+        ("a.b/x.tflite", "tflite"),
+        ("x y.onnx", "onnx"),
+    ],
+)
+def test_a_file_needs_what_reads_it(weights: str, group: str) -> None:
+    """Only a state_dict needs torch. A space in the path changes nothing."""
     done = make("-n", "-W", "pyproject.toml", "sim", f"WEIGHTS={weights}")
     assert done.returncode == 0
-    assert ("packages (train)" in done.stdout) == torch
+    groups = {name for name in ("train", "tflite", "onnx") if f"packages ({name})" in done.stdout}
+    assert groups == ({group} if group else set())
 
 
 def test_build_puts_elsewhere_what_is_written(tmp_path: Path) -> None:

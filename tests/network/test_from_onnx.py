@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from pymodel.compiler.compile import compile_fitted
@@ -23,26 +22,8 @@ from pymodel.network.model_file import FloatFile, ModelFile
 from pymodel.network.quantise import calibrate, quantise
 from pymodel.network.quantised import Scale
 from pymodel.network.runtime import layer_differences, run_file, run_onnxruntime
+from tests.network.onnx_models import RNG, cnn, drawn, written
 from tests.support import assert_agrees
-
-RNG = np.random.default_rng(7)
-
-
-def drawn(*shape: int) -> np.ndarray:
-    return RNG.normal(0, 0.3, shape).astype(np.float32)
-
-
-def written(
-    path: Path, body: str, opset: int = 17, given: str = "float[1,4,6,8] x", **constants: Any
-) -> Path:
-    """A model whose graph is `body`, in ONNX's own text, of x to y; constants are numpy arrays."""
-    text = f"""<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>
-        g ({given}) => (float[N] y) {{ {body} }}"""
-    model = parser.parse_model(text)
-    for name, value in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 def floats(path: Path) -> FloatFile:
@@ -96,6 +77,10 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "max pool": ("y = MaxPool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]>(x)", {}),
     "max pool, ceil_mode": ("y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)", {}),
+    "max pool, ceil_mode without a window behind the end": (
+        "y = MaxPool<kernel_shape=[1,1], strides=[3,3], ceil_mode=1>(x)",
+        {},
+    ),
     "max pool, dilation": ("y = MaxPool<kernel_shape=[2,2], dilations=[2,3]>(x)", {}),
     "global max": ("y = GlobalMaxPool(x)", {}),
     "average pool": ("y = AveragePool<kernel_shape=[2,4], strides=[2,4]>(x)", {}),
@@ -238,19 +223,6 @@ def test_a_shape_that_is_left_open(tmp_path: Path) -> None:
 
 
 # Quantised models
-
-CNN = """a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1, b1) c = Relu(a)
-    d = Conv<pads=[1,1,1,1], group=8>(c, w2) e = Add(d, c) f = Clip(e, low, high)
-    p = Conv(f, w4) q = Concat<axis=1>(p, f) g2 = MaxPool<kernel_shape=[2,2]>(q)
-    k = AveragePool<kernel_shape=[1,3]>(g2) h = Flatten(k) z = Gemm<transB=1>(h, w3, b3) y = Softmax(z)"""
-
-
-def cnn(path: Path) -> Path:
-    constants: dict[str, Any] = {
-        "w1": drawn(8, 4, 3, 3), "b1": drawn(8), "w2": drawn(8, 1, 3, 3), "low": np.float32(0),
-        "high": np.float32(4), "w4": drawn(4, 8, 1, 1), "w3": drawn(5, 24), "b3": drawn(5),
-    }  # fmt: skip
-    return written(path, CNN, **constants)
 
 
 class Reader(CalibrationDataReader):

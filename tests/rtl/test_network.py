@@ -43,6 +43,8 @@ from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.simulate import SEVERAL, Simulated, together
 from tb.flow.testlist import TESTS
+from tests.network.onnx_models import cnn
+from tests.network.tflite_models import small_network
 from tests.support import assert_refused
 
 SMALL = CONFIGS["8x4"]
@@ -276,6 +278,28 @@ def test_all_systems_in_one_table(
     }
 
 
+@pytest.mark.parametrize(("kind", "scheme"), [("tflite", "dense"), ("onnx", "tight")])
+def test_a_file_of_another_tool(
+    kind: str,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """From the file to every plane on the RTL, and held against its runtime: one command."""
+    path = small_network(tmp_path / "x.tflite") if kind == "tflite" else cnn(tmp_path / "x.onnx")
+    options = ["--config=8x4", "--images=2", f"--weights={path}", f"--scheme={scheme}"]
+    options += [] if scheme == "dense" else ["--ratio=2"]
+    monkeypatch.setattr(sys, "argv", ["sim", "--test=network", *options])
+    assert sim_script.main() == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last.removeprefix("RESULT "))
+    assert (result["mismatches"], result["images"], result["scheme"]) == (0, 2, scheme)
+    assert result["cycles"] == result["predicted_cycles"] > 0
+    assert result["runtime_same_class"] >= (0.9 if scheme == "dense" else 0)
+    assert "note: images are drawn at random, seed 1" in lines
+
+
 def test_a_missing_system_says_what_writes_it(tmp_path: Path) -> None:
     with pytest.raises(TatamiError, match=r"dense.npz: no such file; `make train NET=systems` writes it"):
         systems.load("dense", tmp_path)
@@ -334,7 +358,7 @@ def test_one_shot_prunes_what_the_plans_leave_out() -> None:
 def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
     found = compressed(task, "tight_joint", tmp_path)
     bad: list[tuple[dict[str, Any], str]] = [
-        ({"weights": None}, "WEIGHTS is not given: a network.npz that `make compress` wrote"),
+        ({"weights": None}, "WEIGHTS is not given: a network.npz that `make compress` wrote, a .tflite or"),
         ({"data": tmp_path}, r"DATA '.*': the network of this test brings its own images"),
         ({"images": 101}, r"IMAGES 101 is outside 1..100"),
         ({"config": CONFIGS["4x2"]}, "CONFIG '4x2' has size 4, the network is planned for 8"),
@@ -372,6 +396,9 @@ def test_what_does_not_fit_is_named(task: Task, tmp_path: Path) -> None:
         (["--test=tight", "--format=gzip"], "FORMAT 'gzip' is unknown; valid: plain, xor"),
         (["--test=network", "--weights=no/such.npz"], "WEIGHTS 'no/such.npz': no such file or folder"),
         (["--test=network"], "WEIGHTS is not given"),
+        (["--test=digits", "--shape=1,2,3"], "SHAPE: test 'digits' takes none"),
+        (["--test=network", "--shape=1,2"], "SHAPE '1,2' must be channels,rows,columns"),
+        (["--test=tight", "--ratio=3"], "RATIO is given: only for a WEIGHTS that ends in .tflite or .onnx"),
     ],
 )
 def test_a_bad_variable_is_one_line_and_status_2(options: list[str], message: str) -> None:

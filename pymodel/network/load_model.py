@@ -1,0 +1,38 @@
+"""Reads a file of a trained network, whatever its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pymodel.machine.errors import TatamiError
+from pymodel.network.integer import Shape
+from pymodel.network.model_file import FloatFile, ModelFile, legal_name
+
+GROUPS = {
+    ".tflite": "tflite",
+    ".onnx": "onnx",
+}  # of packages in pyproject.toml, by what a file's name ends in
+
+
+def load_model(path: Path, shape: Shape | None = None) -> ModelFile | FloatFile:
+    """The network of a .tflite or .onnx file, named as the file is. `shape` (channels, rows, columns) is that
+    of its input, for a file that leaves it open. Raises `TatamiError`, one line, for a file of another kind,
+    for a package that is not installed, and as the readers do.
+    """
+    if path.suffix not in GROUPS:
+        raise TatamiError(f"{path}: must end in {' or '.join(GROUPS)}")
+    if not path.is_file():
+        raise TatamiError(f"{path}: no such file")
+    name = legal_name(path.stem, "network")
+    try:
+        if path.suffix == ".tflite":
+            from pymodel.network.from_tflite import from_tflite
+
+            return from_tflite(path, name, shape)
+        from pymodel.network.from_onnx import from_onnx
+
+        return from_onnx(path, name, shape)
+    except ModuleNotFoundError as error:
+        raise TatamiError(
+            f"{path}: needs the package '{error.name}'; `make .venv/.{GROUPS[path.suffix]}` installs it"
+        ) from None

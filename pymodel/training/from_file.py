@@ -1,0 +1,214 @@
+"""A network from a file of another tool, as a test runs it: on images that are given or drawn, pruned by a
+scheme if asked for, and held against the file's own runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pymodel.compiler.planning import plan_network, weights_of
+from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
+from pymodel.network import runtime
+from pymodel.network.float import FloatConv, FloatWeighted, evaluate_float
+from pymodel.network.integer import INPUT, Conv, Layer, Network, Shape, Weighted
+from pymodel.network.load_model import load_model
+from pymodel.network.model_file import FloatFile, ModelFile
+from pymodel.network.network_file import StoredNetwork
+from pymodel.network.quantise import calibrate, quantise
+from pymodel.network.quantised import Scale
+from pymodel.network.reference import Int8Array, evaluate
+from pymodel.packing.plan import LayerPlan
+from pymodel.schemes import get_scheme
+from pymodel.training.one_shot import prune_once
+from pymodel.zoo.given_images import load_images
+from pymodel.zoo.random_network import pruned
+
+DENSE = "dense"
+CALIBRATED = 64  # images for the scales of a float network
+COMPARED = 20  # images for the file's own runtime
+
+
+@dataclass(frozen=True)
+class Imported:
+    """`stored` is the network with its images; `figures` say how it agrees with the file's own runtime, and
+    `notes` are lines for the user.
+    """
+
+    stored: StoredNetwork
+    figures: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def import_file(
+    path: Path,
+    data: Path | None,
+    config: ArrayConfig,
+    seed: int,
+    images: int,
+    scheme: str = DENSE,
+    ratio: float = 1.0,
+    shape: Shape | None = None,
+) -> Imported:
+    """The network of a .tflite or .onnx file and `images` images: those of `data`, or drawn from `seed`.
+
+    With a scheme other than `dense`, its weights are pruned to `ratio` by magnitude, without training. The
+    first layer with weights and depthwise convolutions keep theirs. A float network is quantised with scales
+    of images of `data` behind those that run, or of drawn ones. Raises `TatamiError` as `load_model` and
+    `load_images` do.
+    """
+    file = load_model(path, shape)
+    rng = np.random.default_rng(seed)
+    given, labels = (
+        (None, np.zeros(0, np.uint8)) if data is None else load_images(data, file.network.input_shape)
+    )
+    if given is not None and not 0 < images <= len(given):
+        raise TatamiError(f"IMAGES {images} is outside 1..{len(given)}: {data} has no more")
+    notes = list(file.notes)
+    if isinstance(file, FloatFile):
+        model, plans = _quantised(file, given, images, scheme, ratio, config, rng, notes)
+    else:
+        model, plans = file, {}
+    if isinstance(file, ModelFile) and scheme != DENSE:
+        model, plans = _pruned(file, scheme, ratio, config, rng)
+    scale = model.scales[INPUT]
+    count = max(images, COMPARED)
+    if given is None:
+        pixels = rng.integers(-128, 128, (count, *model.network.input_shape)).astype(np.int8)
+        notes.append(f"images are drawn at random, seed {seed}")
+    else:
+        pixels = _pixels(given[:count], scale)
+    meta = {
+        "scheme": scheme,
+        "ratio": ratio,
+        "start": path.name,
+        "size": config.size,
+        "group": config.group,
+        "weight_bits": config.weight_bits,
+        "scales": {name: one.step for name, one in model.scales.items()},
+        "zero_points": {name: one.zero for name, one in model.scales.items()},
+    }
+    stored = StoredNetwork(model.network, pixels[:images], labels[:images], meta, plans)
+    figures = _agreement(model, file, pixels, exact=scheme == DENSE)
+    if not figures:
+        notes.append(f"the runtime of {path.suffix} files is not installed: not held against it")
+    return Imported(stored, figures, tuple(notes))
+
+
+def _pixels(images: npt.NDArray[Any], scale: Scale) -> Int8Array:
+    if images.dtype == np.int8:
+        return images
+    return scale.values(images.astype(np.float64))
+
+
+def _kept(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
+    """Layers that no scheme prunes."""
+    weighted = [layer for layer in layers if isinstance(layer, kinds)]
+    depthwise = [
+        layer
+        for layer in weighted
+        if isinstance(layer, Conv | FloatConv) and layer.groups > 1 and layer.weight.shape[1] == 1
+    ]
+    return tuple(layer.name for layer in (*weighted[:1], *depthwise))
+
+
+def _quantised(
+    file: FloatFile,
+    given: npt.NDArray[Any] | None,
+    images: int,
+    scheme: str,
+    ratio: float,
+    config: ArrayConfig,
+    rng: np.random.Generator,
+    notes: list[str],
+) -> tuple[ModelFile, dict[str, LayerPlan]]:
+    network, plans = file.network, dict[str, LayerPlan]()
+    if scheme != DENSE:
+        keep = _kept(network.layers, FloatWeighted)
+        network, plans = prune_once(network, get_scheme(scheme), ratio, config, rng, keep)
+    if given is None:
+        calibrating = rng.normal(0, 1, (CALIBRATED, *network.input_shape))
+        notes.append(f"scales are those of {CALIBRATED} random images")
+    else:
+        if given.dtype == np.int8:
+            raise TatamiError(f"{file.path}: a float network needs images of real values, DATA has int8")
+        calibrating = given[images:][:CALIBRATED]
+        if not len(calibrating):
+            calibrating = given[:CALIBRATED]
+            notes.append("scales are those of the images that run: there are no others")
+        calibrating = calibrating.astype(np.float64)
+    scales = calibrate(network, calibrating)
+    made = quantise(network, scales)
+    found = {name: Scale(scales[name]) for name in (INPUT, *made.shapes)}
+    return ModelFile(file.path, made, found, file.origin, file.notes, "FLOAT"), plans
+
+
+def _pruned(
+    file: ModelFile, scheme: str, ratio: float, config: ArrayConfig, rng: np.random.Generator
+) -> tuple[ModelFile, dict[str, LayerPlan]]:
+    network = file.network
+    keep = _kept(network.layers, Weighted)
+    plans = plan_network(network, weights_of(network, keep), get_scheme(scheme), ratio, config, rng)
+    layers = tuple(_without(layer, plans.get(layer.name), file.scales) for layer in network.layers)
+    return replace(file, network=Network(network.name, network.input_shape, layers)), plans
+
+
+def _without(layer: Layer, plan: LayerPlan | None, scales: Mapping[str, Scale]) -> Layer:
+    """The layer without the weights that its plan leaves out. What those gave for zero points is in the bias
+    and goes with them.
+    """
+    fewer = pruned(layer, plan)
+    if not isinstance(layer, Weighted) or not isinstance(fewer, Weighted):
+        return fewer
+    gone = (layer.weight.astype(np.int64) - fewer.weight).reshape(len(layer.weight), -1).sum(axis=1)
+    bias = layer.requant.bias + scales[layer.source].zero * gone
+    return replace(fewer, requant=replace(fewer.requant, bias=bias.astype(np.int32)))
+
+
+def _agreement(
+    model: ModelFile, file: ModelFile | FloatFile, pixels: Int8Array, exact: bool
+) -> dict[str, Any]:
+    """How the network agrees with the file in its own runtime, if that is installed: on how many images the
+    class is the same. Of a network that is not pruned (`exact`) also, if the file is quantised, the largest
+    share of a layer's values that differ, given the runtime's own inputs, and by how many steps at most; if
+    it is float, the largest gap of a tensor of the float network, as a part of its largest value.
+    """
+    if not runtime.installed(model.path):
+        return {}
+    tensors = evaluate(model.network, pixels)
+    ours = tensors[model.network.layers[-1].name].reshape(len(pixels), -1)
+    if isinstance(file, FloatFile):
+        real = model.scales[INPUT].real(pixels)
+        theirs, output = runtime.run_onnxruntime(file.path, file.origin, real, keep=exact)
+        gap = None
+        if exact:
+            floats = evaluate_float(file.network, real)
+            gap = max(
+                float(np.abs(values.reshape(floats[name].shape) - floats[name]).max() / np.abs(values).max())
+                for name, values in theirs.items()
+            )
+        found: dict[str, Any] = {"runtime_gap": gap}
+    else:
+        answer = runtime.run_file(model, pixels, keep=exact)
+        output = answer.output
+        found = {}
+        if exact:
+            counts = runtime.layer_differences(model.network, answer.tensors).values()
+            found = {
+                "runtime_off": max(1 - steps.get(0, 0) / sum(steps.values()) for steps in counts),
+                "runtime_steps": max(abs(step) for steps in counts for step in steps),
+            }
+    flat = output.reshape(len(pixels), -1)
+    same = float((flat.argmax(axis=1) == ours.argmax(axis=1)).mean()) if flat.shape[1] > 1 else None
+    return {
+        "runtime": runtime.RUNTIMES[model.path.suffix],
+        "runtime_images": len(pixels),
+        "runtime_same_class": same,
+        **found,
+    }
