@@ -19,13 +19,15 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim replay list check test regress bugs testplan coverage bench compress results docs lint train clean
+.PHONY: help sim inspect replay list check test regress bugs testplan coverage bench compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
 	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
 	@echo '             TEST=network  WEIGHTS=model.tflite|model.onnx  DATA=images.npy|images.npz|cifar-10-batches-py (random without)  SCHEME=tight_pass RATIO=4  SHAPE=3,224,224 (of an open input)'
+	@echo 'make inspect  a .tflite, .onnx or network.npz file layer by layer: shapes, scales, lanes and cycles, and what is not supported; runs nothing; ends with INSPECT {json}'
+	@echo '             WEIGHTS=file  CONFIG=16x16  SCHEME=tight_pass RATIO=4 (default: each weight in a slot of its own)  SHAPE=3,224,224'
 	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
 	@echo 'make list    list the tests, the configurations and the compression schemes'
 	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
@@ -54,6 +56,9 @@ READS := $(if $(WEIGHTS),$(if $(filter .npz,$(KIND)),,$(if $(filter .tflite .onn
 
 sim: $(VENV)/.base $(READS)
 	@$(PY) -m scripts.sim
+
+inspect: $(VENV)/.base $(READS)
+	@$(PY) -m scripts.inspect_file
 
 replay: $(VENV)/.base
 	@$(PY) -m scripts.replay

@@ -58,7 +58,15 @@ from pymodel.network.integer import (
     View,
     Window,
 )
-from pymodel.network.model_file import FloatFile, ModelFile, Refusals, legal_name, parsed
+from pymodel.network.model_file import (
+    NOT_SUPPORTED,
+    FloatFile,
+    ModelFile,
+    Refusals,
+    RefusedError,
+    legal_name,
+    parsed,
+)
 from pymodel.network.quantised import FREE, MOST_CHANNELS, MOST_PIXELS, Draft, Scale
 
 Array = npt.NDArray[Any]
@@ -154,7 +162,7 @@ class _Importer:
     notes: list[str] = field(default_factory=list)
 
     def run(self) -> FloatFile | ModelFile:
-        self.refusals = Refusals(self.path)
+        self.refusals = Refusals(self.path, SUPPORTED)
         graph = self.model.graph
         self.opset = {one.domain: one.version for one in self.model.opset_import}
         version = self.opset.get("", self.opset.get("ai.onnx", 0))
@@ -185,9 +193,10 @@ class _Importer:
             raise TatamiError(f"{self.path}: no node computes '{graph.output[0].name}' from the input")
         try:
             return self._finish(self.values[graph.output[0].name])
+        except RefusedError:
+            raise
         except TatamiError as error:
-            said = str(error).removeprefix(f"{self.path}: ")
-            raise TatamiError(f"{self.path}: {' '.join(said.split())}") from None
+            raise TatamiError(f"{self.path}: {' '.join(str(error).split())}") from None
 
     def _begin(self) -> None:
         """The network's input."""
@@ -254,7 +263,7 @@ class _Importer:
                 return
             handler = _HANDLERS.get(node.op_type)
             if handler is None:
-                raise TatamiError(f"not supported; supported: {SUPPORTED}")
+                raise TatamiError(NOT_SUPPORTED)
             handler(self, node, self._attributes(node))
         except _Skip:
             return

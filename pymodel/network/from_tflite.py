@@ -43,7 +43,7 @@ from pymodel.network.integer import (
     Upsample,
     Window,
 )
-from pymodel.network.model_file import ModelFile, Refusals, legal_name, parsed
+from pymodel.network.model_file import NOT_SUPPORTED, ModelFile, Refusals, legal_name, parsed
 from pymodel.network.quantised import FREE, RELU6, Draft, FloatArray, Scale
 
 KIND = "TensorFlow Lite"
@@ -270,7 +270,7 @@ class _Importer:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.refusals = Refusals(self.path)
+        self.refusals = Refusals(self.path, SUPPORTED)
         self.readers: dict[int, list[_Operator]] = {}
         for operator in self.graph.operators:
             for number in operator.inputs:
@@ -352,7 +352,7 @@ class _Importer:
         handler = _HANDLERS.get(operator.kind)
         try:
             if handler is None:
-                self.refusals.add(f"not supported; supported: {SUPPORTED}", node)
+                self.refusals.add(NOT_SUPPORTED, node)
                 return
             if len(outputs) != len(operator.outputs) or not outputs:
                 raise TatamiError("it has no result")

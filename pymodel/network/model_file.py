@@ -15,6 +15,7 @@ from pymodel.network.integer import Network
 from pymodel.network.quantised import Scale
 
 Result = TypeVar("Result")
+NOT_SUPPORTED = "not supported"  # an operator
 NAMED = 3  # nodes of one kind that a message names
 
 
@@ -45,20 +46,32 @@ class FloatFile:
     notes: tuple[str, ...] = ()
 
 
+class RefusedError(TatamiError):
+    """Parts of a file are not supported: `nodes` has each one and the reason."""
+
+    def __init__(self, message: str, nodes: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(message)
+        self.nodes = nodes
+
+
 @dataclass
 class Refusals:
     """What is wrong with a file, collected, so that all of it is said at once."""
 
     path: Path
+    supported: str  # operators
     found: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, node: str) -> None:
         self.found.setdefault(_line(reason), []).append(_line(node))
 
     def check(self) -> None:
-        """Raises `TatamiError`, one line, if there is anything."""
+        """Raises `RefusedError`, one line, if there is anything."""
         if self.found:
-            raise TatamiError(f"{self.path}: " + "; ".join(map(self._said, self.found)))
+            every = tuple((node, reason) for reason, nodes in self.found.items() for node in nodes)
+            said = "; ".join(map(self._said, self.found))
+            more = f"; supported: {self.supported}" if NOT_SUPPORTED in self.found else ""
+            raise RefusedError(f"{self.path}: {said}{more}", every)
 
     def _said(self, reason: str) -> str:
         nodes = self.found[reason]

@@ -72,11 +72,10 @@ def import_file(
         raise TatamiError(f"IMAGES {images} is outside 1..{len(given)}: {data} has no more")
     notes = list(file.notes)
     if isinstance(file, FloatFile):
-        model, plans = _quantised(file, given, images, scheme, ratio, config, rng, notes)
+        calibrating = _calibrating(file, given, images, rng, notes)
+        model, plans = quantised(file, calibrating, scheme, ratio, config, rng)
     else:
-        model, plans = file, {}
-    if isinstance(file, ModelFile) and scheme != DENSE:
-        model, plans = _pruned(file, scheme, ratio, config, rng)
+        model, plans = pruned_file(file, scheme, ratio, config, rng)
     scale = model.scales[INPUT]
     count = max(images, COMPARED)
     if given is None:
@@ -118,40 +117,47 @@ def _kept(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
     return tuple(layer.name for layer in (*weighted[:1], *depthwise))
 
 
-def _quantised(
+def _calibrating(
+    file: FloatFile, given: npt.NDArray[Any] | None, images: int, rng: np.random.Generator, notes: list[str]
+) -> npt.NDArray[np.float64]:
+    """The images that the scales are taken of: not those that run, if there are others."""
+    if given is None:
+        notes.append(f"scales are those of {CALIBRATED} random images")
+        return rng.normal(0, 1, (CALIBRATED, *file.network.input_shape))
+    if given.dtype == np.int8:
+        raise TatamiError(f"{file.path}: a float network needs images of real values, DATA has int8")
+    rest = given[images:][:CALIBRATED]
+    if not len(rest):
+        notes.append("scales are those of the images that run: there are no others")
+        rest = given[:CALIBRATED]
+    return rest.astype(np.float64)
+
+
+def quantised(
     file: FloatFile,
-    given: npt.NDArray[Any] | None,
-    images: int,
+    images: npt.NDArray[np.float64],
     scheme: str,
     ratio: float,
     config: ArrayConfig,
     rng: np.random.Generator,
-    notes: list[str],
 ) -> tuple[ModelFile, dict[str, LayerPlan]]:
+    """A float network, pruned by a scheme if that is not `dense`, with scales of `images`; and its plans."""
     network, plans = file.network, dict[str, LayerPlan]()
     if scheme != DENSE:
         keep = _kept(network.layers, FloatWeighted)
         network, plans = prune_once(network, get_scheme(scheme), ratio, config, rng, keep)
-    if given is None:
-        calibrating = rng.normal(0, 1, (CALIBRATED, *network.input_shape))
-        notes.append(f"scales are those of {CALIBRATED} random images")
-    else:
-        if given.dtype == np.int8:
-            raise TatamiError(f"{file.path}: a float network needs images of real values, DATA has int8")
-        calibrating = given[images:][:CALIBRATED]
-        if not len(calibrating):
-            calibrating = given[:CALIBRATED]
-            notes.append("scales are those of the images that run: there are no others")
-        calibrating = calibrating.astype(np.float64)
-    scales = calibrate(network, calibrating)
+    scales = calibrate(network, images)
     made = quantise(network, scales)
     found = {name: Scale(scales[name]) for name in (INPUT, *made.shapes)}
     return ModelFile(file.path, made, found, file.origin, file.notes, "FLOAT"), plans
 
 
-def _pruned(
+def pruned_file(
     file: ModelFile, scheme: str, ratio: float, config: ArrayConfig, rng: np.random.Generator
 ) -> tuple[ModelFile, dict[str, LayerPlan]]:
+    """A quantised network, pruned by a scheme if that is not `dense`, and its plans."""
+    if scheme == DENSE:
+        return file, {}
     network = file.network
     keep = _kept(network.layers, Weighted)
     plans = plan_network(network, weights_of(network, keep), get_scheme(scheme), ratio, config, rng)
