@@ -1,4 +1,5 @@
-// Load stream: turns packets into memory writes (docs/formats.md, "Load packets").
+// Load stream: turns packets into memory writes (docs/formats.md, "Load packets"). Header and memory words each begin at a beat, so a
+// beat holds bits of one word, whatever the width of the stream.
 //
 // Promises: a word is written only when all its beats have come and its packet's header was legal. After an error, the rest of the
 // packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet; while a
@@ -21,7 +22,9 @@ module psa_load #(
     parameter [31:0] FILTER_DEPTH  = 512,
     // activation tables; without any there is no memory for them
     parameter [31:0] TABLES        = 0,
-    // 64-bit beats that a word of each memory takes
+    // bits of a beat
+    parameter [31:0] STREAM_BITS   = 64,
+    // beats that a word of each memory takes
     parameter [31:0] FEATURE_BEATS = 2,
     parameter [31:0] PROGRAM_BEATS = 3,
     parameter [31:0] TILE_BEATS    = 1,
@@ -34,44 +37,44 @@ module psa_load #(
     // the largest of them
     parameter [31:0] MAX_BEATS     = 4
 ) (
-    input  wire                    clk,
-    input  wire                    rst,
-    input  wire                    soft_reset,
+    input  wire                             clk,
+    input  wire                             rst,
+    input  wire                             soft_reset,
 
-    input  wire [63:0]             s_axis_tdata,
-    input  wire                    s_axis_tvalid,
-    output wire                    s_axis_tready,
-    input  wire                    s_axis_tlast,
+    input  wire [STREAM_BITS-1:0]           s_axis_tdata,
+    input  wire                             s_axis_tvalid,
+    output wire                             s_axis_tready,
+    input  wire                             s_axis_tlast,
 
     // no packet may begin
-    input  wire                    hold,
+    input  wire                             hold,
     // a program runs: only a live packet may begin
-    input  wire                    busy,
+    input  wire                             busy,
     // the array writes a word of this bank in the next cycle
-    input  wire                    soon_valid,
-    input  wire [3:0]              soon_bank,
+    input  wire                             soon_valid,
+    input  wire [3:0]                       soon_bank,
     // inside a packet, or entering one in this cycle
-    output wire                    loading,
+    output wire                             loading,
 
     // one memory word; valid for one cycle
-    output wire                    ld_valid,
-    output wire [3:0]              ld_dest,
-    output wire [3:0]              ld_bank,
-    output wire [15:0]             ld_addr,
-    output wire [MAX_BEATS*64-1:0] ld_data,
+    output wire                             ld_valid,
+    output wire [3:0]                       ld_dest,
+    output wire [3:0]                       ld_bank,
+    output wire [15:0]                      ld_addr,
+    output wire [MAX_BEATS*STREAM_BITS-1:0] ld_data,
 
     // the layers of a HOLD that is offered while a program runs; it may be taken; it is taken in this cycle
-    output wire [15:0]             hold_layers,
-    input  wire                    hold_go,
-    output wire                    hold_taken,
+    output wire [15:0]                      hold_layers,
+    input  wire                             hold_go,
+    output wire                             hold_taken,
     // a packet is offered that may not begin
-    output wire                    blocked,
+    output wire                             blocked,
     // the last word of a live packet is written
-    output wire                    packet_done,
+    output wire                             packet_done,
 
-    output wire                    err_valid,
-    output wire [7:0]              err_code,
-    output wire [23:0]             err_info
+    output wire                             err_valid,
+    output wire [7:0]                       err_code,
+    output wire [23:0]                      err_info
 );
 
 localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2;
@@ -84,16 +87,17 @@ localparam [7:0]  HOLD             = 8'h8F;
 localparam [7:0]  DESTINATIONS     = TABLES == 0 ? 8'd9 : 8'd10;
 localparam [31:0] ACTIVATION_DEPTH = 256 * TABLES;
 
-reg [1:0]              state_reg, state_next;
-reg [3:0]              dest_reg, bank_reg;
-reg [15:0]             addr_reg, words_reg;
-reg [3:0]              beat_reg;
-reg [MAX_BEATS*64-1:0] data_reg;
-reg                    write_reg, write_next;
+reg [1:0]                       state_reg, state_next;
+reg [3:0]                       dest_reg, bank_reg;
+reg [15:0]                      addr_reg, words_reg;
+reg [3:0]                       beat_reg;
+reg [MAX_BEATS*STREAM_BITS-1:0] data_reg;
+reg                             write_reg, write_next;
 // bit LIVE of the header; the packet began while a program ran, so a WAIT may take it; its last word is written
-reg                    live_reg, counts_reg, done_reg;
-reg [15:0]             write_addr_reg;
+reg                             live_reg, counts_reg, done_reg;
+reg [15:0]                      write_addr_reg;
 
+// the header is the lowest 64 bits of the first beat
 wire [7:0]  header_dest  = s_axis_tdata[7:0];
 wire [7:0]  header_bank  = s_axis_tdata[15:8];
 wire [15:0] header_words = s_axis_tdata[31:16];
@@ -241,7 +245,7 @@ always @(posedge clk) begin
     end else if (beat && state_reg == STATE_PAYLOAD) begin
         for (i = 0; i < MAX_BEATS; i = i + 1) begin
             if (beat_reg == i[3:0]) begin
-                data_reg[i*64 +: 64] <= s_axis_tdata;
+                data_reg[i*STREAM_BITS +: STREAM_BITS] <= s_axis_tdata;
             end
         end
         write_addr_reg <= addr_reg;

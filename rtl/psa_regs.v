@@ -24,6 +24,7 @@ module psa_regs #(
     parameter XOR_HISTORY   = 0,
     parameter XOR_SEED      = 1,
     parameter TABLES        = 0,
+    parameter STREAM_BITS   = 64,
     // sources of errors; if two come in one cycle, the lowest wins
     parameter SOURCES       = 6
 ) (
@@ -97,6 +98,9 @@ function [15:0] less_one(input integer depth);
     end
 endfunction
 
+// the load stream is 64 << STREAM bits wide
+localparam [31:0] STREAM = $clog2(STREAM_BITS / 64);
+
 localparam [31:0] SHAPE = (WEIGHT_BITS << 24) | (GROUP << 16) | (COLS << 8) | ROWS;
 
 reg        bvalid_reg, rvalid_reg;
@@ -166,7 +170,7 @@ always @* begin
         ADDR_DEPTH1:        rd_value = {less_one(TILE_DEPTH), less_one(PROGRAM_DEPTH)};
         ADDR_DEPTH2:        rd_value = {less_one(GROUP_DEPTH), less_one(LANE_DEPTH)};
         ADDR_DEPTH3:        rd_value = {less_one(EDGE_DEPTH), less_one(TAP_DEPTH)};
-        ADDR_DEPTH4:        rd_value = (TABLES << 16) | {16'd0, less_one(FILTER_DEPTH)};
+        ADDR_DEPTH4:        rd_value = (STREAM << 20) | (TABLES << 16) | {16'd0, less_one(FILTER_DEPTH)};
         ADDR_CONTROL:       rd_value = 32'd0;
         ADDR_STATUS:        rd_value = {29'd0, error_reg, loading, busy || start_reg};
         ADDR_ERROR:         rd_value = {error_info_reg, error_code_reg};

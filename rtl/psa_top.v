@@ -28,41 +28,43 @@ module psa_top #(
     parameter XOR_HISTORY   = 0,
     parameter XOR_SEED      = 1,
     // activation tables: 0 to 15
-    parameter TABLES        = 0
+    parameter TABLES        = 0,
+    // bits of a beat of the load stream: 64, 128 or 256
+    parameter STREAM_BITS   = 64
 ) (
-    input  wire              clk,
+    input  wire                   clk,
     // synchronous, active high
-    input  wire              rst,
+    input  wire                   rst,
 
-    input  wire [7:0]        s_axil_awaddr,
-    input  wire              s_axil_awvalid,
-    output wire              s_axil_awready,
-    input  wire [31:0]       s_axil_wdata,
-    input  wire [3:0]        s_axil_wstrb,
-    input  wire              s_axil_wvalid,
-    output wire              s_axil_wready,
-    output wire [1:0]        s_axil_bresp,
-    output wire              s_axil_bvalid,
-    input  wire              s_axil_bready,
-    input  wire [7:0]        s_axil_araddr,
-    input  wire              s_axil_arvalid,
-    output wire              s_axil_arready,
-    output wire [31:0]       s_axil_rdata,
-    output wire [1:0]        s_axil_rresp,
-    output wire              s_axil_rvalid,
-    input  wire              s_axil_rready,
+    input  wire [7:0]             s_axil_awaddr,
+    input  wire                   s_axil_awvalid,
+    output wire                   s_axil_awready,
+    input  wire [31:0]            s_axil_wdata,
+    input  wire [3:0]             s_axil_wstrb,
+    input  wire                   s_axil_wvalid,
+    output wire                   s_axil_wready,
+    output wire [1:0]             s_axil_bresp,
+    output wire                   s_axil_bvalid,
+    input  wire                   s_axil_bready,
+    input  wire [7:0]             s_axil_araddr,
+    input  wire                   s_axil_arvalid,
+    output wire                   s_axil_arready,
+    output wire [31:0]            s_axil_rdata,
+    output wire [1:0]             s_axil_rresp,
+    output wire                   s_axil_rvalid,
+    input  wire                   s_axil_rready,
 
-    input  wire [63:0]       s_axis_tdata,
-    input  wire              s_axis_tvalid,
-    output wire              s_axis_tready,
-    input  wire              s_axis_tlast,
+    input  wire [STREAM_BITS-1:0] s_axis_tdata,
+    input  wire                   s_axis_tvalid,
+    output wire                   s_axis_tready,
+    input  wire                   s_axis_tlast,
 
-    output wire [ROWS*8-1:0] m_axis_tdata,
-    output wire              m_axis_tvalid,
-    input  wire              m_axis_tready,
-    output wire              m_axis_tlast,
+    output wire [ROWS*8-1:0]      m_axis_tdata,
+    output wire                   m_axis_tvalid,
+    input  wire                   m_axis_tready,
+    output wire                   m_axis_tlast,
 
-    output wire              irq
+    output wire                   irq
 );
 
 // A module of this name does not exist, so an illegal parameter ends elaboration in every tool, with a message that names it.
@@ -109,6 +111,9 @@ end
 if (TABLES < 0 || TABLES > 15) begin : gen_bad_tables
     psa_illegal_parameter_TABLES_must_be_in_0_to_15 stop ();
 end
+if (STREAM_BITS != 64 && STREAM_BITS != 128 && STREAM_BITS != 256) begin : gen_bad_stream_bits
+    psa_illegal_parameter_STREAM_BITS_must_be_64_128_or_256 stop ();
+end
 endgenerate
 
 localparam T            = ROWS;
@@ -143,15 +148,16 @@ localparam TAP_BITS     = OFFSET_BITS + 2 * (REACH + 1);
 localparam EDGE_BITS    = T * (1 + 4 * REACH);
 localparam FILTER_BITS  = 83 + FEATURE_ADDR + (TABLES == 0 ? 0 : 4);
 
-localparam PROGRAM_BEATS = (PROGRAM_BITS + 63) / 64;
-localparam FEATURE_BEATS = (T * 8 + 63) / 64;
-localparam TILE_BEATS    = (TILE_BITS + 63) / 64;
-localparam LANE_BEATS    = (GROUP_ADDR + 63) / 64;
-localparam SLOT_BEATS    = (SLOT_WORD + 63) / 64;
-localparam GROUP_BEATS   = (GROUP_BITS + 63) / 64;
-localparam TAP_BEATS     = (TAP_BITS + 63) / 64;
-localparam EDGE_BEATS    = (EDGE_BITS + 63) / 64;
-localparam FILTER_BEATS  = (FILTER_BITS + 63) / 64;
+// beats of the load stream that a word takes
+localparam PROGRAM_BEATS = (PROGRAM_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam FEATURE_BEATS = (T * 8 + STREAM_BITS - 1) / STREAM_BITS;
+localparam TILE_BEATS    = (TILE_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam LANE_BEATS    = (GROUP_ADDR + STREAM_BITS - 1) / STREAM_BITS;
+localparam SLOT_BEATS    = (SLOT_WORD + STREAM_BITS - 1) / STREAM_BITS;
+localparam GROUP_BEATS   = (GROUP_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam TAP_BEATS     = (TAP_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam EDGE_BEATS    = (EDGE_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam FILTER_BEATS  = (FILTER_BITS + STREAM_BITS - 1) / STREAM_BITS;
 // the other memories are never wider than these
 localparam MAX_A         = PROGRAM_BEATS > SLOT_BEATS ? PROGRAM_BEATS : SLOT_BEATS;
 localparam MAX_B         = GROUP_BEATS > EDGE_BEATS ? GROUP_BEATS : EDGE_BEATS;
@@ -180,10 +186,10 @@ wire core_rst = rst || soft_reset;
 
 // load stream
 
-wire                    ld_valid;
-wire [3:0]              ld_dest, ld_bank;
-wire [15:0]             ld_addr;
-wire [MAX_BEATS*64-1:0] ld_data;
+wire                             ld_valid;
+wire [3:0]                       ld_dest, ld_bank;
+wire [15:0]                      ld_addr;
+wire [MAX_BEATS*STREAM_BITS-1:0] ld_data;
 
 wire        soon_valid;
 wire [3:0]  soon_bank;
@@ -205,6 +211,7 @@ psa_load #(
     .EDGE_DEPTH    (EDGE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
     .TABLES        (TABLES),
+    .STREAM_BITS   (STREAM_BITS),
     .FEATURE_BEATS (FEATURE_BEATS),
     .PROGRAM_BEATS (PROGRAM_BEATS),
     .TILE_BEATS    (TILE_BEATS),
@@ -759,6 +766,7 @@ psa_regs #(
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
+    .STREAM_BITS   (STREAM_BITS),
     .SOURCES       (SOURCES)
 ) regs (
     .clk             (clk),

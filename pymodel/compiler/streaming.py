@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pymodel.compiler.layout import IntArray
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import STREAMS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.gaps import set_gaps
 from pymodel.machine.load_clock import clocked
 from pymodel.machine.memory import (
-    BEAT_BITS,
     MAX_PACKET_WORDS,
     TABLE_WORDS,
     Hold,
@@ -52,7 +52,8 @@ class Linked:
     """A network in memories that are too small for it.
 
     `layers`: the layer of each LAYER record of a run. `starts` and `streams`: of the program of the network,
-    and of the one that sends its tensors; `again`: that one runs the layers again.
+    and of the one that sends its tensors; `again`: that one runs the layers again. `stats` has `bytes` and
+    `load_wait` for each width of the load stream.
     """
 
     sections: tuple[Section, ...]
@@ -60,7 +61,7 @@ class Linked:
     starts: tuple[int, int]
     streams: tuple[tuple[Live, ...], tuple[Live, ...]]
     again: bool
-    stats: dict[str, int]
+    stats: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def link(
     second = next((one for one in others if len(first) + len(one) <= room["PROGRAM"]), others[-1])
     programs, sections, starts = _paged((first, second), room["PROGRAM"], placing.sections())
     run_stream, dump_stream = (tuple(_stream(steps)) for steps in programs)
+    widths = {str(bits): replace(config, stream_bits=bits) for bits in STREAMS}
     return Linked(
         sections=sections,
         layers=tuple(name for name, parts in cut.items() for _ in parts),
@@ -165,8 +167,8 @@ def link(
         again=any(isinstance(step.record, Layer) for step in second),
         stats={
             "segments": len(segments),
-            "bytes": beats_of(config, run_stream) * BEAT_BITS // 8,
-            "load_wait": _load_wait(config, programs[0], run_stream),
+            "bytes": {bits: beats_of(c, run_stream) * c.stream_bits // 8 for bits, c in widths.items()},
+            "load_wait": {bits: _load_wait(c, programs[0], run_stream) for bits, c in widths.items()},
         },
     )
 

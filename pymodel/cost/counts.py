@@ -19,7 +19,7 @@ import numpy as np
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import BEAT_BITS, MAX_PACKET_WORDS, Section, Words, beats_of, columns, memories
+from pymodel.machine.memory import MAX_PACKET_WORDS, Memory, Section, Words, beats_of, columns, memories
 from pymodel.machine.planes import ceil_div
 from pymodel.machine.program import End, Jump, Layer, Out, Wait, decode
 from pymodel.machine.slot_rows import tile_rows
@@ -190,7 +190,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         pc += 1
     else:
         raise TatamiError(f"image of '{image.network}': the program has no END")
-    place = image.placements[INPUT]
+    place, specs = image.placements[INPUT], memories(config)
     input_words = place.shape[0] * place.channel_words
     return ImageCost(
         config=config,
@@ -202,9 +202,9 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         records=records,
         input_words=input_words,
         out_words=out_words,
-        load_bytes=sum(section_bytes(len(s.words), memories(config)[s.memory].width) for s in image.sections),
-        stream_bytes=beats_of(config, image.run_stream) * BEAT_BITS // 8,
-        input_bytes=place.shape[0] * section_bytes(place.channel_words, config.size * 8),
+        load_bytes=sum(section_bytes(len(s.words), specs[s.memory]) for s in image.sections),
+        stream_bytes=beats_of(config, image.run_stream) * config.stream_bits // 8,
+        input_bytes=place.shape[0] * section_bytes(place.channel_words, specs["FEATURE"]),
         out_bytes=out_words * config.size,
         stored_bits=image.bits(),
     )
@@ -234,9 +234,9 @@ def _joined(parts: Sequence[LayerCost], size: int) -> LayerCost:
     return replace(whole, bound_cycles=ceil_div(whole.lanes * whole.pixels, size))
 
 
-def section_bytes(words: int, width: int) -> int:
-    """Bytes of the load packets that bring so many words of so many bits."""
-    return (ceil_div(words, MAX_PACKET_WORDS) + words * ceil_div(width, BEAT_BITS)) * BEAT_BITS // 8
+def section_bytes(words: int, memory: Memory) -> int:
+    """Bytes of the load packets that bring so many words."""
+    return (ceil_div(words, MAX_PACKET_WORDS) + words * memory.beats) * memory.stream_bits // 8
 
 
 @dataclass

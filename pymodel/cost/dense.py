@@ -84,14 +84,14 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
         lane_depth=_deep(config.lane_depth, words["LANE"]),
         group_depth=_deep(config.group_depth, words["GROUP"]),
     )
-    widths = {name: memory.width for name, memory in memories(fitted).items()}
+    specs = memories(fitted)
     cost = replace(
         short,
         config=fitted,
         layers=tuple(layers),
         cycles=short.cycles + sum(layer.cycles for layer in layers) - short.total("cycles"),
-        load_bytes=sum(section_bytes(count, widths[name]) for name, count in words.items()),
-        stored_bits={name: count * widths[name] for name, count in words.items()},
+        load_bytes=sum(section_bytes(count, specs[name]) for name, count in words.items()),
+        stored_bits={name: count * specs[name].width for name, count in words.items()},
     )
     return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in layers]))
 

@@ -5,7 +5,8 @@ RTL generics, the model, the tests and the image file all take their sizes from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import re
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from pymodel.machine.errors import TatamiError
 
 SIZES = (4, 8, 16)
 GROUPS = (1, 2, 4, 8, 16)
+STREAMS = (64, 128, 256)
 MIN_DEPTH = 4  # words of any memory
 MAX_DEPTH = 65536  # program fields that point into a memory have 16 bits
 XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patches
@@ -33,7 +35,8 @@ class Legal:
     """What a parameter may be: one of `values`, or `low` to `high`. `verilog`: its names in rtl/psa_top.v.
 
     `what` is its row in docs/parameters.md. `later`: it came after files of images did. It is not in the file
-    where it has its default, so that these files stay as they are.
+    where it has its default, so that these files stay as they are. `in_image`: an image is for one value of
+    it.
     """
 
     what: str
@@ -42,6 +45,7 @@ class Legal:
     low: int = 0
     high: int = 0
     later: bool = False
+    in_image: bool = True
 
     def __contains__(self, value: int) -> bool:
         return value in self.values if self.values else self.low <= value <= self.high
@@ -114,6 +118,9 @@ class ArrayConfig:
             high=15,
             later=True,
         ),
+    )
+    stream_bits: int = parameter(
+        64, Legal("bits of a beat of the load stream", ("STREAM_BITS",), STREAMS, in_image=False)
     )
 
     def __post_init__(self) -> None:
@@ -200,8 +207,8 @@ class ArrayConfig:
         }
 
     def fingerprint(self) -> dict[str, int]:
-        """What an image must share with the machine it is loaded into: all but the name."""
-        return {name: getattr(self, name) for name in PARAMETERS}
+        """What an image must share with the machine it is loaded into."""
+        return {name: getattr(self, name) for name, legal in PARAMETERS.items() if legal.in_image}
 
     def stored(self) -> dict[str, int]:
         """`fingerprint` as files have it: without a later parameter that has its default."""
@@ -262,13 +269,32 @@ CONFIGS = {
             tile_depth=512,
             tables=3,
         ),
+        ArrayConfig(
+            "8x4s128",
+            size=8,
+            group=4,
+            feature_depth=1024,
+            acc_words=32,
+            lane_depth=8192,
+            tile_depth=256,
+            stream_bits=128,
+        ),
     )
 }
 DEFAULT_CONFIG = "16x8"
+WIDER = re.compile(rf"([^s]+)s({'|'.join(map(str, STREAMS[1:]))})")
 
 
 def get_config(name: str) -> ArrayConfig:
-    """The named configuration, or a `TatamiError` that lists the names there are."""
-    if name not in CONFIGS:
-        raise TatamiError(f"CONFIG {name!r} is unknown; valid: {', '.join(CONFIGS)}")
-    return CONFIGS[name]
+    """The named configuration, or a `TatamiError` that lists the names there are. `s128` or `s256` behind the
+    name of one gives it a load stream of that width.
+    """
+    if name in CONFIGS:
+        return CONFIGS[name]
+    wider = WIDER.fullmatch(name)
+    if wider and wider[1] in CONFIGS:
+        return replace(CONFIGS[wider[1]], name=name, stream_bits=int(wider[2]))
+    raise TatamiError(
+        f"CONFIG {name!r} is unknown; valid: {', '.join(CONFIGS)}; s128 or s256 behind a name: with a load"
+        " stream of that width"
+    )

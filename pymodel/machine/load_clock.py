@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pymodel.machine.config import ArrayConfig
-from pymodel.machine.memory import Hold, Live, beats_of
+from pymodel.machine.memory import Hold, Live, memories, packet_beats
 from pymodel.machine.program import Layer, Legal, Out, Wait
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, word_stage
 
@@ -50,10 +50,11 @@ def clocked(config: ArrayConfig, records: Iterable[tuple[Legal, int]], stream: I
 def _arrivals(config: ArrayConfig, stream: Iterable[Live], passed: list[int]) -> Iterator[int]:
     """The cycle in which each packet has come, as far as layers have `passed`."""
     clock = held = 0
+    specs = memories(config)
     for item in stream:
         if isinstance(item, Hold):
             held += item.layers
             clock = max(clock, passed[held - 1])
-        clock += beats_of(config, [item])
+        clock += packet_beats(specs, item)
         if not isinstance(item, Hold):
             yield clock

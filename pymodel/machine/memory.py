@@ -5,8 +5,8 @@ Layout of memory words and load packets: docs/formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.program import PROGRAM_FIELDS
 
 Words = npt.NDArray[np.int64]
-BEAT_BITS = 64
+Beats = npt.NDArray[np.uint64]  # [beats, stream_bits / 64], the lowest bits of a beat first
+UNIT_BITS = 64  # a header, and the part of a beat that a number of `Beats` holds
 MAX_PACKET_WORDS = 65535
 LIVE = 0x80  # in the destination of a header: may be taken while a program runs
 HOLD = 0x8F  # the destination of a HOLD
@@ -62,6 +63,7 @@ class Columns:
 @dataclass(frozen=True)
 class Memory:
     """One of the machine's memories. A word has the same fields `repeat` times, the first in the lowest bits.
+    `stream_bits` is the width of the load stream.
 
     Contents are int64 [words, repeat, fields].
     """
@@ -72,11 +74,17 @@ class Memory:
     repeat: int
     fields: tuple[WordField, ...]
     banks: int = 1
+    stream_bits: int = UNIT_BITS
 
     @property
     def width(self) -> int:
         """Bits of a word."""
         return self.repeat * sum(f.bits for f in self.fields)
+
+    @property
+    def beats(self) -> int:
+        """Beats of the load stream that a word takes."""
+        return -(-self.width // self.stream_bits)
 
     def index(self, field_name: str) -> int:
         return [f.name for f in self.fields].index(field_name)
@@ -194,7 +202,7 @@ def memories(config: ArrayConfig) -> dict[str, Memory]:
         ),
         *((activation_memory(config),) if config.tables else ()),
     )
-    return {m.name: m for m in table}
+    return {m.name: replace(m, stream_bits=config.stream_bits) for m in table}
 
 
 def activation_memory(config: ArrayConfig) -> Memory:
@@ -288,32 +296,47 @@ Live = Section | Hold  # what a stream has that is loaded while a program runs
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet of the load stream; `beats` are uint64, the header first."""
+    """One packet of the load stream; the header is the first of its `beats`."""
 
-    beats: npt.NDArray[np.uint64]
+    beats: Beats
 
 
 def header_beat(destination: int, bank: int, words: int, address: int) -> int:
     return destination | bank << 8 | words << 16 | address << 32
 
 
-def hold_packet(hold: Hold) -> Packet:
+def to_beats(values: Iterable[int], stream_bits: int) -> Beats:
+    """Beats with these numbers."""
+    data = b"".join(value.to_bytes(stream_bits // 8, "little") for value in values)
+    return np.frombuffer(data, dtype="<u8").reshape(-1, stream_bits // UNIT_BITS).copy()
+
+
+def from_beats(beats: Beats) -> list[int]:
+    """The number that each beat is."""
+    found: list[int] = beats[:, 0].tolist()
+    for place in range(1, beats.shape[1]):
+        high: list[int] = beats[:, place].tolist()
+        found = [low | unit << place * UNIT_BITS for low, unit in zip(found, high, strict=True)]
+    return found
+
+
+def hold_packet(config: ArrayConfig, hold: Hold) -> Packet:
     """The packet of a HOLD: a header alone. Raises `TatamiError` for no layers, or for more than its field
     holds.
     """
     if not 1 <= hold.layers <= MAX_PACKET_WORDS:
         raise TatamiError(f"HOLD: layers is {hold.layers}, must be in 1..{MAX_PACKET_WORDS}")
-    return Packet(np.array([header_beat(HOLD, 0, hold.layers, 0)], dtype=np.uint64))
+    return Packet(to_beats([header_beat(HOLD, 0, hold.layers, 0)], config.stream_bits))
 
 
 def packet(memory: Memory, section: Section, where: str = "", *, live: bool = False) -> Packet:
     """The load packet of a section of at most 65535 words; `live`: it may be taken while a program runs."""
     data = memory.encode(section.words, where)
-    beats = -(-memory.width // BEAT_BITS)
-    padded = np.zeros((len(data), beats * BEAT_BITS // 8), dtype=np.uint8)
+    padded = np.zeros((len(data), memory.beats * memory.stream_bits // 8), dtype=np.uint8)
     padded[:, : data.shape[1]] = data
     header = header_beat(memory.destination | LIVE * live, section.bank, len(data), section.address)
-    return Packet(np.concatenate([np.array([header], dtype=np.uint64), padded.reshape(-1).view("<u8")]))
+    first = to_beats([header], memory.stream_bits)
+    return Packet(np.concatenate([first, padded.reshape(-1).view("<u8").reshape(-1, first.shape[1])]))
 
 
 def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> list[Packet]:
@@ -328,22 +351,26 @@ def live_packets(config: ArrayConfig, stream: Iterable[Live]) -> list[Packet]:
                 f" {MAX_PACKET_WORDS}"
             )
         packets.append(
-            hold_packet(item) if isinstance(item, Hold) else packet(specs[item.memory], item, live=True)
+            hold_packet(config, item)
+            if isinstance(item, Hold)
+            else packet(specs[item.memory], item, live=True)
         )
     return packets
 
 
 def beats_of(config: ArrayConfig, items: Iterable[Live]) -> int:
     """The beats of a packet for each of these items, headers included."""
-    beats = {name: -(-spec.width // BEAT_BITS) for name, spec in memories(config).items()}
-    return sum(
-        1 + (len(item.words) * beats[item.memory] if isinstance(item, Section) else 0) for item in items
-    )
+    specs = memories(config)
+    return sum(packet_beats(specs, item) for item in items)
 
 
-def parse_packet(config: ArrayConfig, beats: npt.NDArray[np.uint64]) -> Section:
+def packet_beats(specs: Mapping[str, Memory], item: Live) -> int:
+    return 1 + (len(item.words) * specs[item.memory].beats if isinstance(item, Section) else 0)
+
+
+def parse_packet(config: ArrayConfig, beats: Beats) -> Section:
     """A complete, legal packet other than a HOLD -> its section (the inverse of `packet`)."""
-    header = int(beats[0]) & ~LIVE
+    header = int(beats[0, 0]) & ~LIVE
     destination, bank, words, address = header & 0xFF, header >> 8 & 0xFF, header >> 16 & 0xFFFF, header >> 32
     memory = next(m for m in memories(config).values() if m.destination == destination)
     data = np.ascontiguousarray(beats[1:]).view(np.uint8).reshape(words, -1)[:, : -(-memory.width // 8)]

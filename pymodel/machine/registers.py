@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import STREAMS, ArrayConfig, clog2
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,10 @@ REGISTERS = {
             0x1C,
             "RO",
             None,
-            "words of FILTER less 1; activation tables",
+            "words of FILTER less 1; activation tables; the load stream is 64 << STREAM bits wide",
             FILTER_DEPTH=(15, 0),
             TABLES=(19, 16),
+            STREAM=(21, 20),
         ),
         _register(
             "CONTROL",
@@ -216,7 +217,7 @@ def build_values(config: ArrayConfig) -> dict[str, int]:
         name: value - (name.endswith("_DEPTH") or name == "ACC_WORDS")
         for name, value in config.rtl_parameters().items()
     }
-    sizes["WEIGHT_BITS"] = config.weight_bits
+    sizes["STREAM"] = clog2(config.stream_bits // STREAMS[0])
     return {
         r.name: sum(part.put(sizes[name]) for name, part in r.fields.items())
         for r in REGISTERS.values()

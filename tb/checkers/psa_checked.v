@@ -27,41 +27,42 @@ module psa_checked #(
     parameter XOR_INPUTS    = 0,
     parameter XOR_HISTORY   = 0,
     parameter XOR_SEED      = 1,
-    parameter TABLES        = 0
+    parameter TABLES        = 0,
+    parameter STREAM_BITS   = 64
 ) (
-    input  wire              clk,
+    input  wire                   clk,
     // synchronous, active high
-    input  wire              rst,
+    input  wire                   rst,
 
-    input  wire [7:0]        s_axil_awaddr,
-    input  wire              s_axil_awvalid,
-    output wire              s_axil_awready,
-    input  wire [31:0]       s_axil_wdata,
-    input  wire [3:0]        s_axil_wstrb,
-    input  wire              s_axil_wvalid,
-    output wire              s_axil_wready,
-    output wire [1:0]        s_axil_bresp,
-    output wire              s_axil_bvalid,
-    input  wire              s_axil_bready,
-    input  wire [7:0]        s_axil_araddr,
-    input  wire              s_axil_arvalid,
-    output wire              s_axil_arready,
-    output wire [31:0]       s_axil_rdata,
-    output wire [1:0]        s_axil_rresp,
-    output wire              s_axil_rvalid,
-    input  wire              s_axil_rready,
+    input  wire [7:0]             s_axil_awaddr,
+    input  wire                   s_axil_awvalid,
+    output wire                   s_axil_awready,
+    input  wire [31:0]            s_axil_wdata,
+    input  wire [3:0]             s_axil_wstrb,
+    input  wire                   s_axil_wvalid,
+    output wire                   s_axil_wready,
+    output wire [1:0]             s_axil_bresp,
+    output wire                   s_axil_bvalid,
+    input  wire                   s_axil_bready,
+    input  wire [7:0]             s_axil_araddr,
+    input  wire                   s_axil_arvalid,
+    output wire                   s_axil_arready,
+    output wire [31:0]            s_axil_rdata,
+    output wire [1:0]             s_axil_rresp,
+    output wire                   s_axil_rvalid,
+    input  wire                   s_axil_rready,
 
-    input  wire [63:0]       s_axis_tdata,
-    input  wire              s_axis_tvalid,
-    output wire              s_axis_tready,
-    input  wire              s_axis_tlast,
+    input  wire [STREAM_BITS-1:0] s_axis_tdata,
+    input  wire                   s_axis_tvalid,
+    output wire                   s_axis_tready,
+    input  wire                   s_axis_tlast,
 
-    output wire [ROWS*8-1:0] m_axis_tdata,
-    output wire              m_axis_tvalid,
-    input  wire              m_axis_tready,
-    output wire              m_axis_tlast,
+    output wire [ROWS*8-1:0]      m_axis_tdata,
+    output wire                   m_axis_tvalid,
+    input  wire                   m_axis_tready,
+    output wire                   m_axis_tlast,
 
-    output wire              irq
+    output wire                   irq
 );
 
 psa_top #(
@@ -81,7 +82,8 @@ psa_top #(
     .XOR_INPUTS    (XOR_INPUTS),
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
-    .TABLES        (TABLES)
+    .TABLES        (TABLES),
+    .STREAM_BITS   (STREAM_BITS)
 ) dut (
     .clk            (clk),
     .rst            (rst),
@@ -151,7 +153,7 @@ psa_check_axil #(.ADDR_WIDTH(8)) axil (
 
 psa_check_axis #(
     .NAME          ("s_axis"),
-    .WIDTH         (64),
+    .WIDTH         (STREAM_BITS),
     .RESETS_DRIVER (0),
     .FRAMED        (0)
 ) s_axis (

@@ -19,13 +19,14 @@ from pymodel.compiler.compile import compile_network
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
-    BEAT_BITS,
+    Beats,
     Hold,
     Section,
     header_beat,
     hold_packet,
     memories,
     packet,
+    to_beats,
 )
 from pymodel.machine.registers import REGISTERS
 from pymodel.network.integer import (
@@ -39,7 +40,7 @@ from tb.checkers.mutants import HELD_PACKETS, MUTANTS, Spoil, Stimulus
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.common.seeding import numpy_rng
-from tb.plain.stream import Beats, StreamSource, StreamStalledError
+from tb.plain.stream import StreamSource, StreamStalledError
 
 RUN_CYCLES = 6000  # longer than any run that ends
 START = 1
@@ -85,9 +86,9 @@ class AnyPins:
 
     def one_word(self, destination: int, bank: int, address: int) -> Beats:
         """A packet of one word, zero."""
-        widths = [m.width for m in memories(self.config).values()]
-        beats = -(-widths[min(destination, len(widths) - 1)] // BEAT_BITS)
-        return np.array([header_beat(destination, bank, 1, address), *[0] * beats], dtype=np.uint64)
+        beats = [m.beats for m in memories(self.config).values()]
+        payload = [0] * beats[min(destination, len(beats) - 1)]
+        return to_beats([header_beat(destination, bank, 1, address), *payload], self.config.stream_bits)
 
     def zeros(self, bank: int, words: int, *, live: bool = False) -> Beats:
         """A packet of zeros into words of a bank that the network does not use."""
@@ -103,7 +104,7 @@ class AnyPins:
         if use == "live while busy":
             return [self.zeros(bank, words, live=True) for bank in banks]
         if use == "live behind HOLDs":
-            hold = hold_packet(Hold(1)).beats
+            hold = hold_packet(self.config, Hold(1)).beats
             return [beats for _ in range(HELD_PACKETS) for beats in (hold, self.zeros(0, 4, live=True))]
         return []
 

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.memory import BEAT_BITS, HOLD, LIVE, Memory, Section, header_beat, memories, parse_packet
+from pymodel.machine.memory import HOLD, LIVE, Memory, Section, header_beat, memories, parse_packet, to_beats
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Loader:
 
     @property
     def address(self) -> int:
-        return self.beats[0] >> 32
+        return self.beats[0] >> 32 & 0xFFFFFFFF
 
     @property
     def memory(self) -> Memory | None:
@@ -118,7 +116,7 @@ class Loader:
     def per_word(self) -> int:
         """Beats of a word."""
         assert self.memory is not None
-        return -(-self.memory.width // BEAT_BITS)
+        return self.memory.beats
 
     def soft_reset(self) -> None:
         """Drops the rest of a packet. The rest is still in flight."""
@@ -148,6 +146,6 @@ class Loader:
         whole = (len(self.beats) - 1) // self.per_word
         if whole:
             header = header_beat(self.destination, self.bank, whole, self.address)
-            beats = np.array([header, *self.beats[1 : 1 + whole * self.per_word]], dtype=np.uint64)
-            self.section = parse_packet(self.config, beats)
+            payload = self.beats[1 : 1 + whole * self.per_word]
+            self.section = parse_packet(self.config, to_beats([header, *payload], self.config.stream_bits))
         return whole

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pymodel.machine.config import ArrayConfig, clog2
-from pymodel.machine.memory import BEAT_BITS, memories
+from pymodel.machine.memory import memories
 
 Parameters = Mapping[str, int]
 
@@ -67,6 +67,10 @@ ONE_TABLE = replace(EVEN, name="one_table", tables=1)
 MOST_TABLES = replace(EVEN, name="most_tables", tables=15)
 
 
+# Machines with a wider load stream: words of one to four beats, and of one and two.
+LARGEST_128 = replace(LARGEST, name="largest_128", stream_bits=128)
+LARGEST_256 = replace(LARGEST, name="largest_256", stream_bits=256)
+
 # Machines with an XOR decoder: with history, without, and with digits in its slots.
 XOR = replace(EVEN, name="xor", lane_depth=50, xor_inputs=36, xor_history=2, xor_seed=5)
 XOR_SHORT = replace(ODD, name="xor_short", xor_inputs=8)
@@ -77,7 +81,7 @@ XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_input
 def machine_parameters(config: ArrayConfig) -> Parameters:
     """The parameters that `psa_top` passes to its blocks, by the names that they have there."""
     memory = memories(config)
-    beats = {f"{m.name}_BEATS": -(-m.width // BEAT_BITS) for m in memory.values()}
+    beats = {f"{m.name}_BEATS": m.beats for m in memory.values()}
     return {
         **config.rtl_parameters(),
         "T": config.size,

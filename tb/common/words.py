@@ -1,4 +1,4 @@
-"""Memory words as single numbers, for tests that drive a block's load port themselves."""
+"""Memory words and beats as single numbers, for tests that drive a load port themselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pymodel.machine.config import DEPTHS, SIZES, ArrayConfig
-from pymodel.machine.memory import Memory
+from pymodel.machine.memory import UNIT_BITS, Memory, from_beats
 
 
 def word(memory: Memory, *entries: Sequence[int]) -> int:
@@ -21,6 +21,12 @@ def word(memory: Memory, *entries: Sequence[int]) -> int:
     return int.from_bytes(memory.encode(contents)[0].tobytes(), "little")
 
 
+def random_beats(rng: np.random.Generator, count: int, stream_bits: int) -> list[int]:
+    """Beats of the load stream, all bits random."""
+    shape = count, stream_bits // UNIT_BITS
+    return from_beats(rng.integers(0, 2**64 - 1, shape, dtype=np.uint64, endpoint=True))
+
+
 def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
     """The configuration that a block's Verilog parameters belong to. Depths that they do not give are the
     default's. Without a T it is the smallest, which goes with any depth.
@@ -28,4 +34,5 @@ def config_of(parameters: Mapping[str, int]) -> ArrayConfig:
     depths = {name: parameters[name.upper()] for name in DEPTHS if name.upper() in parameters}
     size = parameters.get("ROWS") or parameters.get("T") or SIZES[0]
     group, tables = parameters.get("GROUP", ArrayConfig.group), parameters.get("TABLES", 0)
-    return ArrayConfig("block", size=size, group=group, tables=tables, **depths)
+    stream_bits = parameters.get("STREAM_BITS", ArrayConfig.stream_bits)
+    return ArrayConfig("block", size=size, group=group, tables=tables, stream_bits=stream_bits, **depths)

@@ -20,6 +20,7 @@ from pyuvm import (
     uvm_sequencer,
 )
 
+from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
 from tb.env.bus import (
     IrqMonitor,
@@ -33,7 +34,7 @@ from tb.env.bus import (
     UnknownMonitor,
 )
 from tb.env.config import EnvConfig, RegisterKnobs
-from tb.plain.stream import Beats, StreamStalledError
+from tb.plain.stream import StreamStalledError
 
 # cycles for the answer to a register access: it takes a few, and waits for the host at most some dozens
 PATIENCE = 2000

@@ -22,10 +22,11 @@ from cocotb.types import Logic
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
+from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Reset, Stall, Words
-from tb.plain.stream import HIGH, Beats, StreamSource
+from tb.plain.stream import HIGH, StreamSource
 
 OKAY = 0
 LOW = Logic("0")

@@ -48,7 +48,7 @@ class LiveRuns(MachineSequence):
                 await self.load_before(program)
                 await self.cut_off(program, hard)
                 await self.dump_banks()
-        for offered in (hold_packet(Hold(1)), self.spare(live=False)):
+        for offered in (hold_packet(self.config, Hold(1)), self.spare(live=False)):
             await self.stuck(offered)
         bad = bad_packets(self.rng, self.config)
         for index in self.rng.permutation(len(bad))[:6].tolist():

@@ -14,7 +14,7 @@ import numpy as np
 from pyuvm import uvm_sequence
 
 from pymodel.machine.image import Image
-from pymodel.machine.memory import Packet, Section, memories, packet
+from pymodel.machine.memory import Beats, Packet, Section, memories, packet, to_beats
 from pymodel.machine.program import End, Out, encode_all
 from pymodel.machine.registers import COUNTERS, REGISTERS
 from pymodel.network.integer import Network
@@ -26,7 +26,6 @@ from tb.env.env import Environment
 from tb.env.register_model import SoftResetValues
 from tb.env.spoil import Spoiled
 from tb.plain.host import DONE, ERROR, SOFT_RESET, START
-from tb.plain.stream import Beats
 
 TIMEOUT_CYCLES = 200_000
 LOAD_POLLS = 20
@@ -111,7 +110,7 @@ class MachineSequence(uvm_sequence):
 
     async def bad_packet(self) -> None:
         """A packet with a destination that does not exist."""
-        await self.send([np.array([0xFF, 1, 2], dtype=np.uint64)])
+        await self.send([to_beats([0xFF, 1, 2], self.config.stream_bits)])
 
     # running
 

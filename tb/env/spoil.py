@@ -13,9 +13,10 @@ from pymodel.machine.config import XOR_COUNT_BITS, XOR_PATCHES, ArrayConfig
 from pymodel.machine.faults import ProgramError, UndefinedReadError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
-    BEAT_BITS,
     HOLD,
     LIVE,
+    UNIT_BITS,
+    Beats,
     Memory,
     Packet,
     Section,
@@ -24,21 +25,17 @@ from pymodel.machine.memory import (
     memories,
     packet,
     parse_packet,
+    to_beats,
 )
 from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, Jump, Layer, Legal, Out, Wait, decode, encode_all
 from pymodel.machine.slot_rows import row_length
-from tb.plain.stream import Beats
+from tb.common.words import random_beats
 
 
 def payload(rng: np.random.Generator, memory: Memory, words: int) -> list[int]:
     """Random beats of `words` words."""
-    return [
-        int(v)
-        for v in rng.integers(
-            0, 2**64 - 1, words * -(-memory.width // BEAT_BITS), dtype=np.uint64, endpoint=True
-        )
-    ]
+    return random_beats(rng, words * memory.beats, memory.stream_bits)
 
 
 def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str, Beats]]:
@@ -86,8 +83,12 @@ def bad_packets(rng: np.random.Generator, config: ArrayConfig) -> list[tuple[str
         cases.append(
             (f"{sent} of {words} words", [header_beat(0, bank, words, address), *payload(rng, feature, sent)])
         )
-    beats = [(name, np.array(values, dtype=np.uint64)) for name, values in cases]
-    return [beats[i] for i in rng.permutation(len(beats))]
+    order = rng.permutation(len(cases))
+    bits = config.stream_bits
+    for _, values in cases:  # what is above a header counts for nothing
+        values[0] |= random_beats(rng, 1, bits)[0] >> UNIT_BITS << UNIT_BITS
+    beats = [(name, to_beats(values, bits)) for name, values in cases]
+    return [beats[i] for i in order]
 
 
 @dataclass(frozen=True)

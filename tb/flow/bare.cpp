@@ -2,7 +2,7 @@
 // are compared with (`make bench BENCH=sim`; tb/flow/bare.py writes the script).
 //
 // The script, little endian 64-bit words: an operation, then its operands.
-//   0 n {beat, last} x n   sends beats
+//   0 n {beat, last} x n   sends beats, each of STREAM_WORDS words, the lowest bits first
 //   1 address data         writes a register
 //   2 address              reads a register
 //   3                      waits for the interrupt
@@ -46,8 +46,9 @@ static bool ready_seen(CData &ready) {  // as the clock edge of this cycle sees 
 static void send(const uint64_t *beats, uint64_t count) {
     for (uint64_t i = 0; i < count; ++i) {
         top->s_axis_tvalid = 1;
-        top->s_axis_tdata = beats[2 * i];
-        top->s_axis_tlast = beats[2 * i + 1] != 0;
+        const uint64_t *beat = beats + i * (STREAM_WORDS + 1);
+        std::memcpy(&top->s_axis_tdata, beat, 8 * STREAM_WORDS);  // a number, or an array of 32-bit words
+        top->s_axis_tlast = beat[STREAM_WORDS] != 0;
         while (!ready_seen(top->s_axis_tready)) {
             tick();
         }
@@ -108,7 +109,7 @@ int main(int argc, char **argv) {
         switch (script[at]) {
             case 0:
                 send(&script[at + 2], script[at + 1]);
-                at += 2 + 2 * script[at + 1];
+                at += 2 + (STREAM_WORDS + 1) * script[at + 1];
                 break;
             case 1:
                 write_register(script[at + 1], script[at + 2]);

@@ -74,13 +74,14 @@ def byte_sum(packets: Iterable[bytes]) -> int:
 def _sent(packets: Iterable[Packet]) -> Words:
     def beats() -> Iterator[Words]:
         for packet in packets:
-            lasts = np.zeros(len(packet.beats), np.uint64)
+            lasts = np.zeros((len(packet.beats), 1), np.uint64)
             lasts[-1] = 1
-            yield np.stack([packet.beats, lasts], axis=1).reshape(-1)
+            yield np.concatenate([packet.beats, lasts], axis=1)
 
     flat = list(beats())
-    sent = np.concatenate(flat) if flat else np.zeros(0, np.uint64)
-    return np.concatenate([np.array([0, len(sent) // 2], np.uint64), sent])
+    return np.concatenate(
+        [np.array([0, sum(map(len, flat))], np.uint64), *(part.reshape(-1) for part in flat)]
+    )
 
 
 def _written(name: str, value: int) -> Words:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import UNIT_BITS
 from pymodel.machine.places import BUILD
 from tb.flow.simulators import (
     ICARUS_ARGS,
@@ -207,6 +208,7 @@ def compile_bare(directory: Path, wanted: Build, log: Path) -> None:
         *wanted.arguments(),
         *(f"-G{name}={value}" for name, value in wanted.parameters.items()),
         *("-CFLAGS", f"-DWORD_BYTES={wanted.parameters['ROWS']}"),
+        *("-CFLAGS", f"-DSTREAM_WORDS={wanted.parameters['STREAM_BITS'] // UNIT_BITS}"),
         *map(str, (*wanted.files, BARE_SOURCE)),
     ]
     with environment(wanted.variables()), log.open("w") as output:

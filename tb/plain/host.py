@@ -14,11 +14,12 @@ from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
+from pymodel.machine.memory import Beats
 from pymodel.machine.registers import COUNTERS, REGISTERS
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.watch import watch
-from tb.plain.stream import Beats, StreamSink, StreamSource, StreamStalledError
+from tb.plain.stream import StreamSink, StreamSource, StreamStalledError
 
 LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
 DONE, ERROR = 1, 2  # bits of IRQ_ENABLE and IRQ_STATUS
@@ -26,7 +27,7 @@ START, SOFT_RESET = 1, 2  # bits of CONTROL
 
 
 class HasBeats(Protocol):
-    """A load packet: header and payload as 64-bit beats."""
+    """A load packet: the beats of header and payload."""
 
     @property
     def beats(self) -> Beats: ...

@@ -11,12 +11,13 @@ from typing import Any
 
 import cocotb
 import numpy as np
-import numpy.typing as npt
 from cocotb.queue import Queue
 from cocotb.triggers import RisingEdge
 from cocotb.types import Logic, LogicArray
 
-Beats = npt.NDArray[np.uint64]
+from pymodel.machine.memory import Beats, from_beats
+from tb.common.words import random_beats
+
 HIGH = Logic("1")  # comparing with it is cheaper than with an integer
 
 
@@ -29,7 +30,7 @@ class StreamRuleError(Exception):
 
 
 class StreamSource:
-    """Drives packets of 64-bit beats into `<name>_t*`.
+    """Drives packets into `<name>_t*`.
 
     `rate` is the probability that a free cycle carries a beat; 1.0 sends without gaps. While tvalid is low,
     the payload is X if the simulator knows X (`four_state`), else random. `patience`: how many cycles a beat
@@ -53,7 +54,8 @@ class StreamSource:
         self.last = getattr(dut, f"{name}_tlast")
         self.edge = RisingEdge(clock)
         self.rng = rng
-        self.unknown = (LogicArray("X" * 64), Logic("X")) if four_state else None
+        self.width = len(self.data)
+        self.unknown = (LogicArray("X" * self.width), Logic("X")) if four_state else None
         self.rate = rate
         self.patience = patience
         self.stopped = self.ending = False
@@ -63,7 +65,7 @@ class StreamSource:
         """Drives no beat, with garbage as payload."""
         self.valid.value = 0
         garbage = self.unknown or (
-            int(self.rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True)),
+            random_beats(self.rng, 1, self.width)[0],
             int(self.rng.integers(2)),
         )
         self.data.value, self.last.value = garbage
@@ -95,7 +97,7 @@ class StreamSource:
         await self.edge
         try:
             for packet in packets:
-                beats = packet.tolist()  # Python's own integers: no conversion per beat
+                beats = from_beats(packet)  # Python's own integers: no conversion per beat
                 end = len(beats) - 1
                 for index, beat in enumerate(beats):
                     for _ in self.gaps():

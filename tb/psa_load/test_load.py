@@ -14,7 +14,7 @@ Corners:
   group, and a bank for a memory without banks
 - no words; one word past the end; an address of more than 16 bits, and one that wraps in 32
 - a header with tlast, payloads cut at any beat, one beat too long and many
-- random bits above a word's own bits
+- random bits above a word's own bits, and above a header's where the stream is wider than 64 bits
 - gaps, with garbage in them
 - hold at the start of a packet (it waits) and inside (it continues)
 - live packets and others, with `busy` from their first beat to their last, at the start alone (it counts),
@@ -39,11 +39,11 @@ import cocotb
 import numpy as np
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.memory import BEAT_BITS, HOLD, LIVE, header_beat, memories
+from pymodel.machine.memory import HOLD, LIVE, UNIT_BITS, header_beat, memories
 from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
-from tb.common.words import config_of
+from tb.common.words import config_of, random_beats
 
 HEADER_BEATS = 1
 FEATURE = 0
@@ -116,13 +116,27 @@ def targets() -> dict[int, Target]:
     }
 
 
+def stream_bits() -> int:
+    return settings.parameters()["STREAM_BITS"]
+
+
+def payload_of(rng: np.random.Generator, beats: int) -> list[int]:
+    return random_beats(rng, beats, stream_bits())
+
+
+def header(rng: np.random.Generator, destination: int, bank: int, words: int, address: int) -> int:
+    """The first beat of a packet, with random bits above the header."""
+    above = payload_of(rng, 1)[0] >> UNIT_BITS << UNIT_BITS
+    return above | header_beat(destination, bank, words, address)
+
+
 def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
     """The packet as docs/formats.md describes it. `beats` end with tlast."""
     destination, bank, words, address = (
         beats[0] & 0xFF,
         beats[0] >> 8 & 0xFF,
         beats[0] >> 16 & 0xFFFF,
-        beats[0] >> 32,
+        beats[0] >> 32 & 0xFFFFFFFF,
     )
     live = bool(destination & LIVE)
     if destination == HOLD:
@@ -142,7 +156,8 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
     verdict = PacketVerdict(destination, live, last=words * target.beats if whole == words else None)
     for n in range(whole):
         data = sum(
-            beat << BEAT_BITS * i for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats])
+            beat << stream_bits() * i
+            for i, beat in enumerate(payload[n * target.beats : (n + 1) * target.beats])
         )
         verdict.writes[(n + 1) * target.beats] = Write(target.destination, bank, address + n, data)
     if len(payload) < words * target.beats:
@@ -163,7 +178,7 @@ def random_packet(
         bank = edgy(rng, 1, 255, 0.5) if kind == "hold_bank" else 0
         address = 1 << int(rng.integers(32)) if kind == "hold_address" else 0
         tail = int(rng.integers(1, 3)) if kind == "hold_long" or (chance(rng, 0.2) and kind != "hold") else 0
-        return [header_beat(HOLD, bank, layers, address), *rng.integers(0, 2**63, tail).tolist()]
+        return [header(rng, HOLD, bank, layers, address), *payload_of(rng, tail)]
     target = known[FEATURE if chance(rng, 0.2) else int(rng.choice(list(known)))]
     destination, bank = target.destination, edgy(rng, 0, target.banks - 1)
     words = edgy(rng, 1, min(4, target.depth))
@@ -187,12 +202,12 @@ def random_packet(
         length = int(rng.integers(length))
     elif kind == "long":
         length += int(rng.choice([1, 1, target.beats, 2 * target.beats + 1]))
-    payload = rng.integers(0, 2**64 - 1, size=length, dtype=np.uint64, endpoint=True).tolist()
+    payload = payload_of(rng, length)
     for place in np.flatnonzero(rng.random(length) < 0.1).tolist():
-        payload[place] = header_beat(HOLD, 0, int(rng.integers(1, 4)), 0)  # as a HOLD looks, but is none
+        payload[place] = header(rng, HOLD, 0, int(rng.integers(1, 4)), 0)  # as a HOLD looks, but is none
     if live or (live is None and chance(rng, 0.6)):
         destination |= LIVE
-    return [header_beat(destination, bank, words, address), *payload]
+    return [header(rng, destination, bank, words, address), *payload]
 
 
 class LoaderBench:
@@ -343,7 +358,7 @@ class LoaderBench:
         if self.due is not None:
             target = self.targets[self.due.destination]
             bench.expect(ld_dest=self.due.destination, ld_bank=self.due.bank, ld_addr=self.due.address)
-            bench.expect_parts("ld_data", target.beats * BEAT_BITS, {0: self.due.data})
+            bench.expect_parts("ld_data", target.beats * stream_bits(), {0: self.due.data})
             self.destinations.add(target.destination)
             if self.due.address == target.depth - 1:
                 self.ends.add(target.destination)
@@ -388,9 +403,8 @@ async def packets_of_every_kind(dut: Any) -> None:
         await loader.send(random_packet(rng, loader.targets, kind), rng=rng if index % 3 else None)
     for target in loader.targets.values():
         words = min(2, target.depth)
-        header = header_beat(target.destination, target.banks - 1, words, target.depth - words)
-        payload = rng.integers(0, 2**64 - 1, size=words * target.beats, dtype=np.uint64).tolist()
-        await loader.send([header, *payload])
+        first = header(rng, target.destination, target.banks - 1, words, target.depth - words)
+        await loader.send([first, *payload_of(rng, words * target.beats)])
     await loader.cycle()
     assert loader.destinations == loader.ends == set(loader.targets)
     loader.bench.done(**loader.errors, **loader.seen)
@@ -479,8 +493,8 @@ async def words_of_a_bank_that_the_array_writes(dut: Any) -> None:
             for bank in range(target.banks):
                 words = min(2, target.depth)
                 length = words * target.beats + {"good": 0, "short": -1, "long": 2}[kind]
-                payload = rng.integers(0, 2**63, length).tolist()
-                packet = [header_beat(target.destination | LIVE, bank, words, 0), *payload]
+                first = header(rng, target.destination | LIVE, bank, words, 0)
+                packet = [first, *payload_of(rng, length)]
                 for _ in packet:
                     stopped = target.destination == FEATURE and loader.place in loader.verdict.writes
                     for soon in range(loader.targets[FEATURE].banks):
@@ -520,15 +534,14 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     await loader.reset()
     for target in loader.targets.values():
         for address in landmarks(target.depth - 1):
-            header = header_beat(target.destination, target.banks - 1, 1, address)
-            payload = rng.integers(0, 2**64 - 1, size=target.beats, dtype=np.uint64).tolist()
-            await loader.send([header, *payload])
+            first = header(rng, target.destination, target.banks - 1, 1, address)
+            await loader.send([first, *payload_of(rng, target.beats)])
     await loader.cycle()
     begun = 0
     target = next(target for target in loader.targets.values() if target.beats == 1 and target.banks == 1)
     most = min(target.depth, 65535)
     for words in sorted({min(most, (1 << power) + 1) for power in range(1, 17)}):
-        packet = [header_beat(target.destination, 0, words, target.depth - words), *[0] * words]
+        packet = [header(rng, target.destination, 0, words, target.depth - words), *[0] * words]
         await loader.send(packet, min(4, len(packet)))
         begun += loader.inside
         await loader.reset()

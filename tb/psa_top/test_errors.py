@@ -21,7 +21,17 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError, UndefinedReadError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import Packet, Section, columns, header_beat, memories, packet
+from pymodel.machine.memory import (
+    Beats,
+    Packet,
+    Section,
+    columns,
+    from_beats,
+    header_beat,
+    memories,
+    packet,
+    to_beats,
+)
 from pymodel.machine.model import Machine
 from pymodel.machine.program import OUT_FIELDS, End, Out, encode_all
 from pymodel.machine.registers import REGISTERS, build_values
@@ -33,8 +43,6 @@ from tb.coverage.sample import StateTimeline, sample_program
 from tb.plain.check import Expected, Outcome, expect, run_image
 from tb.plain.host import Host, MachineStoppedError, RegisterError
 from tb.psa_top.collisions import APART, OF_SEQUENCER, Tables, collisions
-
-Beats = npt.NDArray[np.uint64]
 
 OUTCOME = Outcome()  # of all tests of this module: each is to run the network once more
 
@@ -160,7 +168,7 @@ def suitable(network: Network) -> bool:
 
 
 def beats_of(*values: int) -> Beats:
-    return np.array(values, dtype=np.uint64)
+    return to_beats(values, settings.config().stream_bits)
 
 
 @cocotb.test()
@@ -203,7 +211,7 @@ async def bad_packets(dut: Any) -> None:
     b = await bench(dut)
     await b.healthy()
     config = b.image.config
-    depth, beats_per_word = config.feature_depth, max(1, config.size * 8 // 64)
+    depth, beats_per_word = config.feature_depth, memories(config)["FEATURE"].beats
     bank = int(b.rng.integers(config.group))
     payload = [int(v) for v in b.rng.integers(0, 2**63, 4 * beats_per_word)]
     none = len(memories(config))
@@ -229,7 +237,7 @@ async def bad_packets(dut: Any) -> None:
             "a bank where there is none",
             ErrorCode.LOAD_DESTINATION,
             5,
-            beats_of(header_beat(5, 1, 1, 0), *group_beats[1:].tolist()),
+            beats_of(header_beat(5, 1, 1, 0), *from_beats(group_beats[1:])),
         ),
         ("no words", ErrorCode.LOAD_RANGE, 0, beats_of(header_beat(0, bank, 0, 0), *payload)),
         (
@@ -262,7 +270,7 @@ async def bad_packets(dut: Any) -> None:
                     f"part of a {memory.name} word",
                     ErrorCode.LOAD_SHORT,
                     memory.destination,
-                    beats_of(header, *words[1:-1].tolist()),
+                    beats_of(header, *from_beats(words[1:-1])),
                 )
             )
         end = header_beat(memory.destination, 0, 1, memory.depth)
@@ -271,7 +279,7 @@ async def bad_packets(dut: Any) -> None:
                 f"{memory.name} past its end",
                 ErrorCode.LOAD_RANGE,
                 memory.destination,
-                beats_of(end, *words[1:].tolist()),
+                beats_of(end, *from_beats(words[1:])),
             )
         )
 
@@ -296,7 +304,7 @@ async def short_and_long_packets(dut: Any) -> None:
     """
     b = await bench(dut)
     config = b.image.config
-    per_word = max(1, config.size * 8 // 64)
+    per_word = memories(config)["FEATURE"].beats
     for words, sent, code in (
         (5, 3, ErrorCode.LOAD_SHORT),
         (5, 1, ErrorCode.LOAD_SHORT),
@@ -306,7 +314,7 @@ async def short_and_long_packets(dut: Any) -> None:
         before = await b.features()
         beats, pixels = b.feature_packet(bank, address, max(words, sent))
         beats = beats[: 1 + sent * per_word].copy()
-        beats[0] = header_beat(0, bank, words, address)
+        beats[0, 0] = header_beat(0, bank, words, address)
         with pytest.raises(MachineStoppedError):
             await b.host.load([Packet(beats)])
         await b.recover(code, 0)
@@ -344,7 +352,7 @@ async def soft_reset_inside_a_packet(dut: Any) -> None:
     b = await bench(dut)
     before = await b.features()
     beats, pixels = b.feature_packet(0, 4, 6)
-    half = 1 + 2 * max(1, b.image.config.size * 8 // 64)
+    half = 1 + 2 * memories(b.image.config)["FEATURE"].beats
     await b.host.source.send(beats[:half], last=False)
     assert REGISTERS["STATUS"].decode(await b.host.read("STATUS"))["LOADING"] == 1
     with pytest.raises(RegisterError):

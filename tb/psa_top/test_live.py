@@ -28,6 +28,7 @@ from pymodel.machine.memory import (
     Live,
     Packet,
     Section,
+    from_beats,
     header_beat,
     hold_packet,
     live_packets,
@@ -246,7 +247,8 @@ async def cycles_of_a_wait(dut: Any) -> None:
     (item,) = live_packets(config, [spare])
     waited = set()
     for delay in (*range(12), 100):
-        await b.host.load([item, hold_packet(Hold(3))])  # no program runs: nothing counts, nothing is held
+        # no program runs: nothing counts, nothing is held
+        await b.host.load([item, hold_packet(config, Hold(3))])
         seen, wanted = await wait_for_one(b, waits.address, delay, item)
         assert seen == wanted, f"delay {delay}: LOAD_WAIT_CYCLES is {seen}, expected {wanted}"
         waited.add(wanted)
@@ -306,7 +308,7 @@ async def bad_live_packets(dut: Any) -> None:
         "no bank": (
             ErrorCode.LOAD_DESTINATION,
             LIVE,
-            beats_of(header_beat(LIVE, config.group, 1, 0), *words[1:].tolist()),
+            beats_of(header_beat(LIVE, config.group, 1, 0), *from_beats(words[1:])),
         ),
         "no words": (ErrorCode.LOAD_RANGE, LIVE, beats_of(header_beat(LIVE, 0, 0, 0), 1)),
         "past the end": (ErrorCode.LOAD_RANGE, LIVE, beats_of(header_beat(LIVE, 0, 2, depth - 1), 1)),
@@ -423,7 +425,7 @@ async def deadlocks(dut: Any) -> None:
         "behind another packet": ([program(at, Wait(2), End())], 0),
     }
     for name, (sections, layers) in programs.items():
-        for offered in (hold_packet(Hold(layers + 1)), plain):
+        for offered in (hold_packet(config, Hold(layers + 1)), plain):
             taken = [live] if "packet" in name else []
             await b.host.load(plain_packets(config, [*tables, *sections, blank_end(config)]))
             machine, ahead = model_of(b, [*tables, *sections]), ProgramRun()
@@ -456,7 +458,7 @@ async def deadlocks(dut: Any) -> None:
 
 
 def is_hold(offered: Packet) -> bool:
-    return int(offered.beats[0]) & 0xFF == HOLD
+    return from_beats(offered.beats)[0] & 0xFF == HOLD
 
 
 @cocotb.test()
@@ -600,7 +602,8 @@ async def resets(dut: Any) -> None:
                 await host.source.send(item.beats)
             else:
                 await host.start(made.start)  # its layers run, and the HOLD is for more of them
-                sending = cocotb.start_soon(host.source.send(hold_packet(Hold(3)).beats, patience=100_000))
+                held = hold_packet(config, Hold(3)).beats
+                sending = cocotb.start_soon(host.source.send(held, patience=100_000))
                 await ClockCycles(dut.clk, 30)
                 assert not sending.done()
             if hard:

@@ -46,11 +46,14 @@ def predicted_loads(image: Image, images: int) -> dict[str, int]:
     """What the compiler says of a network that is streamed."""
     if not image.streamed:
         return {}
-    stream = image.stats["stream"]
+    stream, bits = image.stats["stream"], str(image.config.stream_bits)
     return {
-        "predicted_load_wait": stream["load_wait"] * images,
+        "predicted_load_wait": stream["load_wait"][bits] * images,
+        # what a stream of each width would make of it
+        **{f"load_wait_at_{width}": wait * images for width, wait in stream["load_wait"].items()},
         "segments": stream["segments"],
-        "stream_bytes": stream["bytes"],
+        "stream_bits": image.config.stream_bits,
+        "stream_bytes": stream["bytes"][bits],
     }
 
 

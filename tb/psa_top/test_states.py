@@ -19,7 +19,7 @@ from pymodel.machine.config import HALO, XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
 from pymodel.machine.live import LiveStream
-from pymodel.machine.memory import Section, Words, columns, memories, packet, slot_row
+from pymodel.machine.memory import Section, Words, columns, from_beats, memories, packet, slot_row
 from pymodel.machine.model import Machine
 from pymodel.machine.program import MAXIMUM, SUM, End, Layer, Wait, encode_all
 from pymodel.machine.runs import ProgramRun
@@ -210,7 +210,7 @@ async def a_packet_in_the_cycle_of_start(dut: Any) -> None:
     starting = cocotb.start_soon(b.host.start(b.image.run_start))
     for _ in range(2):  # PROGRAM_START, then CONTROL, which is answered in the cycle of START
         await RisingEdge(dut.s_axil_bvalid)
-    source.valid.value, source.data.value, source.last.value = 1, int(beats[0]), 0
+    source.valid.value, source.data.value, source.last.value = 1, from_beats(beats)[0], 0
     await RisingEdge(dut.clk)
     assert source.ready.value == 0, "a packet begins in the cycle of START"
     sending = cocotb.start_soon(source.send(beats))

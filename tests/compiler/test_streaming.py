@@ -16,7 +16,7 @@ import pytest
 from pymodel.compiler import streaming
 from pymodel.compiler.compile import PACKINGS, CapacityError, compile_cut, compile_fitted, compile_network
 from pymodel.compiler.streaming import Limit
-from pymodel.machine.config import CONFIGS, ArrayConfig
+from pymodel.machine.config import CONFIGS, STREAMS, ArrayConfig
 from pymodel.machine.faults import LiveUseError, ProgramError, StarvedError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Hold, Live, Section, live_packets
@@ -295,11 +295,15 @@ def test_the_figures_of_a_stream_are_those_of_its_packets() -> None:
         compile_network(wide(), SMALL, streamed=True, limit=least),
         compile_cut(wide(2, 48), CONFIGS["16x16"], 0.3),
     ):
-        packets = live_packets(image.config, image.run_stream)
-        assert len(packets) == len(image.run_stream)
-        assert image.stats["stream"]["bytes"] == sum(packet.beats.nbytes for packet in packets)
+        stream, waits = image.stats["stream"], []
+        for bits in STREAMS:
+            packets = live_packets(replace(image.config, stream_bits=bits), image.run_stream)
+            assert len(packets) == len(image.run_stream)
+            assert stream["bytes"][str(bits)] == sum(packet.beats.nbytes for packet in packets)
+            waits.append(stream["load_wait"][str(bits)])
         # the first segment at least has to come first, header and all
-        assert image.stats["stream"]["load_wait"] > 0
+        assert waits[0] >= waits[1] >= waits[2] > 0
+    assert waits[0] > waits[1] > waits[2], "words of 16 x 16 take fewer beats"
 
 
 def test_blocks_take_the_place_that_was_used_longest_ago() -> None:

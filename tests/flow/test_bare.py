@@ -5,35 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pymodel.compiler.compile import clip_weights, compile_network
-from pymodel.machine.config import CONFIGS
+from pymodel.machine.config import CONFIGS, ArrayConfig, get_config
 from pymodel.machine.image import Image
 from pymodel.zoo import digits
 from tb.flow import bare
 from tb.flow.simulators import LONG_CYCLES, OPT_FAST, OPT_LONG, optimised_for
 from tb.plain.check import loaded_model
 
-CONFIG = CONFIGS["4x2"]
 IMAGES = 2
 
 
-def digits_image() -> tuple[Image, np.ndarray]:
+def digits_image(config: ArrayConfig) -> tuple[Image, np.ndarray]:
     data = digits.load()
-    network = clip_weights(data.network, CONFIG)
-    return compile_network(network, CONFIG, seed=1), data.images[:IMAGES]
+    network = clip_weights(data.network, config)
+    return compile_network(network, config, seed=1), data.images[:IMAGES]
 
 
-def test_the_loop_sends_what_the_model_sends(tmp_path: Path) -> None:
-    image, inputs = digits_image()
+@pytest.mark.parametrize("config", [CONFIGS["4x2"], get_config("4x2s256")], ids=lambda c: c.name)
+def test_the_loop_sends_what_the_model_sends(config: ArrayConfig, tmp_path: Path) -> None:
+    image, inputs = digits_image(config)
     model = loaded_model(image, inputs)
     runs = [model.run(image.run_start), model.run(image.dump_start)]
     packets = [p[i].tobytes() for i in range(IMAGES) for run in runs for p in run.packets]
-    found = bare.run(CONFIG, "psa_top", OPT_FAST, bare.script(image, inputs), tmp_path)
+    found = bare.run(config, "psa_top", OPT_FAST, bare.script(image, inputs), tmp_path)
     assert found.out_bytes == sum(map(len, packets))
     assert found.out_sum == bare.byte_sum(packets)
     assert found.cycles > IMAGES * sum(run.cycles for run in runs)
-    other = bare.run(CONFIG, "psa_top", OPT_FAST, bare.script(image, inputs[::-1]), tmp_path)
+    other = bare.run(config, "psa_top", OPT_FAST, bare.script(image, inputs[::-1]), tmp_path)
     assert other.out_sum != found.out_sum
 
 

@@ -48,7 +48,7 @@ def row(**changes: object) -> Callable[[dict[str, object]], None]:
         (row(test=""), "must have one of test, block and checker"),
         (row(test="", block="regs", seeds=2), "seeds goes with test only"),
         (row(size=1), "size goes with block only"),
-        (row(test="", block="regs", size=3), "size is 3, must be in 1..2 for block 'regs'"),
+        (row(test="", block="regs", size=4), "size is 4, must be in 1..3 for block 'regs'"),
         (row(config="3x3"), "config '3x3' is unknown"),
         (row(message="("), r"field 'message.0' is '\(': '\(' is no regular expression"),
         (row(seeds=0), "field 'seeds' is 0: input should be greater than or equal to 1"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pymodel.machine.config import CONFIGS, ArrayConfig, get_config
@@ -25,6 +27,8 @@ def test_named_configurations_cover_the_sizes() -> None:
         ("tap_depth", 0),
         ("lane_depth", 8),
         ("filter_depth", 31),
+        ("stream_bits", 96),
+        ("stream_bits", 512),
     ],
 )
 def test_illegal_sizes_are_refused_by_name(field: str, value: int) -> None:
@@ -51,6 +55,18 @@ def test_an_xor_decoder_that_cannot_be_is_refused(field: str, value: int, limit:
 def test_unknown_name_lists_the_valid_ones() -> None:
     with pytest.raises(TatamiError, match=r"CONFIG 'huge' is unknown; valid: 16x8, 16x16, 8x4, 4x2"):
         get_config("huge")
+    for name in ("8x4s", "8x4s96", "huges128", "8x4s128s128"):
+        with pytest.raises(TatamiError, match=rf"CONFIG '{name}' is unknown; .*; s128 or s256 behind a name"):
+            get_config(name)
+
+
+def test_a_name_with_a_width_has_a_wider_stream() -> None:
+    for name, bits in (("16x16s256", 256), ("4x2ts128", 128)):
+        config = get_config(name)
+        assert config.name == name
+        assert config == replace(CONFIGS[name.removesuffix(f"s{bits}")], name=name, stream_bits=bits)
+    assert get_config("8x4s128") is CONFIGS["8x4s128"]
+    assert CONFIGS["8x4s128"] == replace(CONFIGS["8x4"], name="8x4s128", stream_bits=128)
 
 
 def test_the_page_of_parameters_is_the_table() -> None:

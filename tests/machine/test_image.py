@@ -12,10 +12,21 @@ import numpy as np
 import pytest
 
 from pymodel.compiler.compile import compile_network
-from pymodel.machine.config import CONFIGS, ArrayConfig
+from pymodel.machine.config import CONFIGS, STREAMS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.memory import Memory, Section, header_beat, memories, packet, parse_packet
+from pymodel.machine.memory import (
+    Hold,
+    Memory,
+    Section,
+    from_beats,
+    header_beat,
+    hold_packet,
+    memories,
+    packet,
+    parse_packet,
+    to_beats,
+)
 from pymodel.zoo import digits
 
 ALL = list(CONFIGS.values())
@@ -42,11 +53,30 @@ def test_every_memory_word_survives_bytes_and_packets(config: ArrayConfig) -> No
         np.testing.assert_array_equal(memory.decode(data), words)
         address = memory.depth - 7
         beats = packet(memory, Section(memory.name, address, words, memory.banks - 1)).beats
-        assert beats[0] == header_beat(memory.destination, memory.banks - 1, 7, address)
-        assert len(beats) == 1 + 7 * -(-memory.width // 64)
+        assert from_beats(beats)[0] == header_beat(memory.destination, memory.banks - 1, 7, address)
+        assert len(beats) == 1 + 7 * -(-memory.width // config.stream_bits)
         back = parse_packet(config, beats)
         assert (back.memory, back.address, back.bank) == (memory.name, address, memory.banks - 1)
         np.testing.assert_array_equal(back.words, words)
+
+
+@pytest.mark.parametrize("bits", STREAMS)
+def test_beats_are_the_documented_ones(bits: int) -> None:
+    """Header and words each begin at a beat, least significant bits first."""
+    config = replace(CONFIGS["16x8"], stream_bits=bits)
+    rng = np.random.default_rng(bits)
+    for name in ("LANE", "SLOT", "EDGE"):  # 11, 176 and 272 bits
+        spec = memories(config)[name]
+        words = random_words(spec, rng, 3)
+        wanted = [header_beat(spec.destination, 0, 3, 5)]
+        for row in spec.encode(words):
+            value = int.from_bytes(row.tobytes(), "little")
+            wanted += [value >> low & (1 << bits) - 1 for low in range(0, spec.width, bits)]
+        beats = packet(spec, Section(name, 5, words)).beats
+        assert beats.nbytes == len(wanted) * bits // 8
+        assert from_beats(beats) == wanted
+        np.testing.assert_array_equal(to_beats(wanted, bits), beats)
+    assert from_beats(hold_packet(config, Hold(3)).beats) == [header_beat(0x8F, 0, 3, 0)]
 
 
 def test_layout_is_the_documented_one() -> None:
@@ -114,6 +144,21 @@ def test_file_round_trip(image: Image, tmp_path: Path) -> None:
         "stats",
     ):
         assert getattr(back, name) == getattr(image, name), name
+
+
+def test_a_file_is_for_every_width_of_the_load_stream(image: Image, tmp_path: Path) -> None:
+    path = tmp_path / "digits.tatami"
+    image.save(path)
+    for bits in STREAMS:
+        wide = replace(image.config, stream_bits=bits)
+        back = Image.load(path, wide)
+        assert back.config == wide
+        again = tmp_path / "again"
+        back.save(again)
+        assert again.read_bytes() == path.read_bytes()
+        for mine, one in zip(back.packets(), image.packets(), strict=True):
+            section, other = parse_packet(wide, mine.beats), parse_packet(image.config, one.beats)
+            np.testing.assert_array_equal(section.words, other.words)
 
 
 def refused(path: Path, config: ArrayConfig, what: str) -> None:

@@ -21,6 +21,7 @@ from pymodel.machine.memory import (
     Hold,
     Live,
     Section,
+    from_beats,
     hold_packet,
     live_packets,
     memories,
@@ -219,13 +220,12 @@ def test_packets_of_a_live_stream() -> None:
     config = CONFIGS["8x4"]
     section = Section("TILE", 3, np.arange(8).reshape(2, 1, 4))
     ordinary, live = (packet(memories(config)["TILE"], section, live=on) for on in (False, True))
-    assert int(live.beats[0]) == int(ordinary.beats[0]) | LIVE
+    (opens,), (opens_live,) = (from_beats(p.beats[:1]) for p in (ordinary, live))
+    assert opens_live == opens | LIVE
     np.testing.assert_array_equal(parse_packet(config, live.beats).words, section.words)
-    assert hold_packet(Hold(513)).beats.tolist() == [HOLD | 513 << 16]
-    assert [int(p.beats[0]) for p in live_packets(config, [Hold(65535), section])] == [
-        HOLD | 65535 << 16,
-        int(live.beats[0]),
-    ]
+    assert hold_packet(config, Hold(513)).beats.tolist() == [[HOLD | 513 << 16]]
+    both = live_packets(config, [Hold(65535), section])
+    assert [from_beats(p.beats)[0] for p in both] == [HOLD | 65535 << 16, opens_live]
     for layers in (0, 65536):
         with pytest.raises(TatamiError, match=rf"HOLD: layers is {layers}, must be in 1\.\.65535"):
             live_packets(config, [Hold(layers)])

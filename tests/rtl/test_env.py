@@ -5,6 +5,7 @@ must.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
 from pymodel.machine.faults import ProgramError
-from pymodel.machine.memory import HOLD, LIVE, Section, columns, header_beat, memories, packet
+from pymodel.machine.memory import HOLD, LIVE, Section, columns, from_beats, header_beat, memories, packet
 from pymodel.machine.model import Machine
 from pymodel.machine.program import End, Layer, Legal, Out, Wait, encode_all
 from pymodel.machine.registers import REGISTERS
@@ -202,7 +203,7 @@ def written(cycle: int, name: str, value: int) -> list[Event]:
 def runs(*records: Legal) -> list[Event]:
     """The beats of a program, and its start in cycle 30."""
     spec = memories(CONFIG)["PROGRAM"]
-    beats = packet(spec, Section("PROGRAM", 0, encode_all(records))).beats.tolist()
+    beats = from_beats(packet(spec, Section("PROGRAM", 0, encode_all(records))).beats)
     return [
         *(Beat(10 + i, beat, i == len(beats) - 1) for i, beat in enumerate(beats)),
         *written(30, "CONTROL", START),
@@ -420,6 +421,20 @@ def test_loader_keeps_the_whole_words_of_a_short_packet() -> None:
     assert loader.section.address == 7
     assert loader.section.words[:, :, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert not loader.inside
+
+
+def test_loader_takes_wide_beats() -> None:
+    """What is above a header or a word counts for nothing."""
+    loader = Loader(replace(CONFIG, stream_bits=256))
+    above = 0xA5 << 240
+    assert loader.beat(header_beat(0, 1, 2, 7) | above, False) == ErrorCode.NONE
+    assert loader.beat(0x04030201 | above, False) == ErrorCode.NONE
+    assert loader.beat(0x08070605 | above, True) == ErrorCode.NONE
+    assert loader.section is not None
+    assert (loader.section.address, loader.section.bank) == (7, 1)
+    assert loader.section.words[:, :, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert loader.beat(header_beat(HOLD, 0, 3, 0) | above, True) == ErrorCode.NONE
+    assert loader.hold
 
 
 @pytest.mark.parametrize(

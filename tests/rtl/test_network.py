@@ -208,15 +208,24 @@ def test_a_u_net(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 def test_a_network_in_memories_for_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The U-Net in memories for a fiftieth of its tables; the rest comes while it runs."""
+    """The U-Net in memories for a fiftieth of its tables; the rest comes while it runs, over a stream of 64
+    bits and over one of 128.
+    """
     monkeypatch.setitem(ARCHITECTURES, "unet", replace(ARCHITECTURES["unet"], share=0.02))
-    outcome = run("zoo_unet", "verilator", SMALL, 1, None)
-    assert outcome.passed, outcome.message
-    r = outcome.result
-    assert (r["images"], r["mismatches"]) == (1, 0)
-    assert r["cycles"] == r["predicted_cycles"]
-    assert r["segments"] > 2 * len(r["layers"])
-    assert r["load_wait_cycles"] >= r["predicted_load_wait"] > 0
+    waited = []
+    for config in (SMALL, CONFIGS["8x4s128"]):
+        outcome = run("zoo_unet", "verilator", config, 1, None)
+        assert outcome.passed, outcome.message
+        r = outcome.result
+        assert (r["images"], r["mismatches"]) == (1, 0)
+        assert r["cycles"] == r["predicted_cycles"]
+        assert r["segments"] > 2 * len(r["layers"])
+        assert r["stream_bits"] == config.stream_bits
+        assert r["predicted_load_wait"] == r[f"load_wait_at_{config.stream_bits}"]
+        assert r["load_wait_cycles"] >= r["predicted_load_wait"] > 0
+        waited.append(r["load_wait_cycles"])
+    assert waited[1] < waited[0]
+    assert r["load_wait_at_64"] > r["load_wait_at_128"] >= r["load_wait_at_256"]
     with pytest.raises(TatamiError, match="FORMAT xor: the network of 'zoo_unet' is loaded while it runs"):
         prepare("zoo_unet", SMALL, 1, 1, Source(xor=True))
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from tb.common.settings import Options
 from tb.flow import build, runner
 from tb.flow.testlist import TESTS
@@ -108,6 +108,7 @@ ILLEGAL = [
     ({"FILTER_DEPTH": 4}, "FILTER_DEPTH_must_be_in_2_COLS_to_65536"),
     ({"WEIGHT_BITS": 5}, "WEIGHT_BITS_must_be_4_or_8"),
     ({"TABLES": 16}, "TABLES_must_be_in_0_to_15"),
+    ({"STREAM_BITS": 96}, "STREAM_BITS_must_be_64_128_or_256"),
     ({"XOR_INPUTS": 9}, "XOR_INPUTS_leave_no_room_for_patches_in_a_row"),
     ({"XOR_HISTORY": 1}, "XOR_HISTORY_must_make_a_window_of_at_most_1024"),
     ({"XOR_SEED": 0}, "XOR_SEED_must_be_in_1_to_2147483647"),
@@ -151,6 +152,12 @@ def test_depths_that_are_no_powers_of_two(test: str, config: str) -> None:
     depths |= {"group_depth": 1501, "tap_depth": 701, "edge_depth": 91, "filter_depth": 333}
     odd = replace(CONFIGS[config], name=f"{config}odd", **cast(Any, depths))
     check(runner.run(TESTS[test], "verilator", odd, seed=1))
+
+
+@pytest.mark.parametrize("test", ["errors", "env_live"])
+def test_a_stream_of_256_bits(test: str) -> None:
+    """Every word of every memory is one beat."""
+    check(runner.run(TESTS[test], "verilator", get_config("4x2s256"), seed=1))
 
 
 def test_deep_memories() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from pymodel.machine.config import ArrayConfig, get_config
+from pymodel.machine.config import PARAMETERS, ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked_list, read_yaml
 from tb.common.settings import Options
@@ -75,8 +75,8 @@ def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
 def changed(config: ArrayConfig, change: dict[str, int]) -> ArrayConfig:
     """With other values in some fields. Raises `TatamiError` for a field that it does not have."""
     for name in change:
-        if name not in config.fingerprint():
-            raise TatamiError(f"change: field '{name}' is unknown; valid: {', '.join(config.fingerprint())}")
+        if name not in PARAMETERS:
+            raise TatamiError(f"change: field '{name}' is unknown; valid: {', '.join(PARAMETERS)}")
     return replace(config, **change)  # type: ignore[arg-type]  # none of them is the name
 
 
