@@ -1464,10 +1464,13 @@ def _array(tensor: Any) -> Array:
             f"tensor '{tensor.name}' has shape {list(tensor.dims)}: more than {MOST_PIXELS} values"
         )
     try:
-        return np.asarray(numpy_helper.to_array(tensor))
+        found = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # whatever the package raises for a type or bytes that do not fit
         said = " ".join(str(error).split())[:120]
         raise TatamiError(f"tensor '{tensor.name}' cannot be read ({said})") from None
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        raise TatamiError(f"tensor '{tensor.name}' holds a value that is no number")
+    return found
 
 
 def _product(value: Array) -> float:

@@ -378,6 +378,15 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
         ({"body": 'y = Resize<mode="linear">(x, , n)', "n": TWICE}, "Resize 'y': mode is linear"),
         ({"body": "y = Reshape(x, n)", "n": np.array([4, 48])}, "Reshape 'y': its result has shape (4, 48)"),
         ({"body": "y = Reshape(x, n)", "n": np.array([5, -1])}, "Reshape 'y': from (1, 4, 6, 8) to (5, -1)"),
+        (
+            {"body": "y = Conv(x, w)", "w": np.full((4, 4, 1, 1), np.nan)},
+            "tensor 'w' holds a value that is no",
+        ),
+        ({"given": "float[1,4,60000,60000] x"}, "4 x 60000 x 60000 has more than 65536 channels or"),
+        (
+            {"body": "a = ConstantOfShape(n) y = Add(x, a)", "n": np.full(4, 9999)},
+            "has more than 67108864 values",
+        ),
         ({"body": "y = BatchNormalization(x, n, n, n)", "n": drawn(4)}, "variance is missing"),
     ],
 )

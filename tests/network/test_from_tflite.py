@@ -393,6 +393,16 @@ def test_a_shape_that_is_left_open(tmp_path: Path) -> None:
     assert from_tflite(path, "m", (8, 12, 5)).network.shapes[f"t{y}"] == (4, 12, 5)
 
 
+def test_a_tensor_that_is_too_large(tmp_path: Path) -> None:
+    """Before anything of its size is made."""
+    m = Maker()
+    x = m.tensor([1, 60000, 60000, 3], STEP, ZERO)
+    y = m.conv(x, a(m, 1, 60000, 60000, 4), 4)
+    assert refused(m, [x], [y], tmp_path).startswith(
+        "a tensor of 3 x 60000 x 60000 has more than 65536 channels"
+    )
+
+
 def test_a_float_model_is_refused(tmp_path: Path) -> None:
     m = Maker()
     x = m.tensor(X, kind="float32", name="x")

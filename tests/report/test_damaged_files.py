@@ -22,6 +22,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
 from pymodel.machine.names import check_name
 from pymodel.network import network_file
+from pymodel.network.load_model import load_model
 from pymodel.report import read_reports
 from pymodel.zoo import systems
 from pymodel.zoo.random_network import random_program
@@ -34,6 +35,8 @@ from tb.flow.coverage import exclusions, runs
 from tb.flow.sources import rtl_sources
 from tb.flow.testlist import TESTS
 from tb.flow.testplan import last_results, plan
+from tests.network.onnx_models import cnn
+from tests.network.tflite_models import small_network
 from tests.support import DAMAGED as COUNT
 
 CONFIG = CONFIGS["4x2"]
@@ -165,6 +168,30 @@ def test_networks(system: str, tmp_path: Path) -> None:
         np.savez(path, allow_pickle=False, header=packed, header_crc=np.uint32(crc(packed)), **found)
 
     assert refusals(make, lambda: network_file.load(path)) > COUNT // 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+GROWN = (b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\x10", b"\0\x10\0\0")  # sizes and offsets
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+@pytest.mark.filterwarnings("error")
+def test_files_of_other_tools(kind: str, tmp_path: Path) -> None:
+    """They have no checksums, so that a weight may be another."""
+    path = tmp_path / f"x.{kind}"
+    raw = (small_network if kind == "tflite" else cnn)(path).read_bytes()
+
+    def make(rng: random.Random) -> None:
+        if rng.random() < 0.5:
+            path.write_bytes(damaged_bytes(raw, rng))
+            return
+        spoiled = bytearray(raw)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(raw) - 4)
+            spoiled[at : at + 4] = rng.choice(GROWN)
+        path.write_bytes(spoiled)
+
+    assert refusals(make, lambda: load_model(path)) > COUNT // 3
     assert list(tmp_path.iterdir()) == [path]
 
 
