@@ -65,8 +65,9 @@ class Draft:
         return replace(Requant.none(filters), low=0 if relu else LOWEST)
 
     def _weights(self, *shape: int) -> IntArray:
-        drawn = np.rint(self.rng.normal(0, NEAR_ZERO, shape)).clip(-127, 127)
-        return drawn.astype(np.int8)
+        drawn = self.rng.normal(0, NEAR_ZERO, shape)  # in place: VGG-16 has a hundred million in one layer
+        np.rint(drawn, out=drawn)
+        return drawn.clip(-127, 127, out=drawn).astype(np.int8)
 
     def conv(
         self,
@@ -117,9 +118,9 @@ class Draft:
     def pool(self, name: str, source: str) -> str:
         return self._add(GlobalPool(name, source, self._requant(self.shapes[source][0], relu=False)))
 
-    def linear(self, name: str, source: str, filters: int) -> str:
+    def linear(self, name: str, source: str, filters: int, relu: bool = False) -> str:
         weight = self._weights(filters, int(np.prod(self.shapes[source])))
-        return self._add(Linear(name, source, weight, self._requant(filters, relu=False)))
+        return self._add(Linear(name, source, weight, self._requant(filters, relu)))
 
     def concat(self, name: str, *sources: str) -> str:
         return self._add(Gather.concat(name, sources, tuple(self.shapes[one][0] for one in sources)))
@@ -172,17 +173,34 @@ def _requant(before: Requant, total: npt.NDArray[np.int64], rng: np.random.Gener
     return replace(before, bias=bias, multiplier=pairs[:, 0], shift=pairs[:, 1])
 
 
+def alexnet(draft: Draft, classes: int) -> None:
+    """Krizhevsky, arXiv 1404.5997: AlexNet as one column, without local response normalisation."""
+    source = draft.maximum("pool1", draft.conv("conv1", INPUT, 64, 11, 4, 2), 3, 2)
+    source = draft.maximum("pool2", draft.conv("conv2", source, 192, 5), 3, 2)
+    for number, width in ((3, 384), (4, 256), (5, 256)):
+        source = draft.conv(f"conv{number}", source, width, 3)
+    _classifier(draft, draft.maximum("pool5", source, 3, 2), classes)
+
+
+def _classifier(draft: Draft, source: str, classes: int) -> None:
+    """The three fully connected layers of AlexNet and VGG-16."""
+    wide = draft.linear("fc7", draft.linear("fc6", source, 4096, relu=True), 4096, relu=True)
+    draft.linear("classes", wide, classes)
+
+
 def vgg16(draft: Draft, classes: int) -> None:
-    """Simonyan and Zisserman, arXiv 1409.1556: thirteen convolutions and, for small images, one layer behind
-    them. Without `classes` only the convolutions.
+    """Simonyan and Zisserman, arXiv 1409.1556: thirteen convolutions and three fully connected layers, or for
+    small images one. Without `classes` only the convolutions.
     """
     source = INPUT
     for stage, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
         for number in range(1, count + 1):
             source = draft.conv(f"conv{stage}_{number}", source, width, 3)
         source = draft.maximum(f"pool{stage}", source, 2, 2)
-    if classes:
+    if classes and draft.shapes[source][1:] == (1, 1):
         draft.linear("classes", source, classes)
+    elif classes:
+        _classifier(draft, source, classes)
 
 
 def resnet18(draft: Draft, classes: int, small: bool) -> None:
@@ -350,12 +368,19 @@ ARCHITECTURES = {
     "vgg16_convs": Architecture(
         LARGE, lambda d: vgg16(d, 0), "the convolutions of VGG-16, in memories for a fiftieth", share=0.02
     ),
+    "alexnet": Architecture(
+        LARGE, lambda d: alexnet(d, 1000), "AlexNet, in memories for a fiftieth", share=0.02
+    ),
+    "vgg16": Architecture(LARGE, lambda d: vgg16(d, 1000), "VGG-16, in memories for a fiftieth", share=0.02),
     "resnet18": Architecture(LARGE, lambda d: resnet18(d, 1000, small=False), "ResNet-18"),
     "squeezenet": Architecture(LARGE, lambda d: squeezenet(d, 1000), "SqueezeNet 1.1"),
     "mobilenet_v1": Architecture(LARGE, lambda d: mobilenet_v1(d, 1000), "MobileNetV1 1.0"),
     "mobilenet_v2": Architecture(LARGE, lambda d: mobilenet_v2(d, 1000), "MobileNetV2 1.0"),
     "shufflenet": Architecture(LARGE, lambda d: shufflenet(d, 1000), "ShuffleNet, three groups", 6.0),
-    "densenet121": Architecture(LARGE, lambda d: densenet121(d, 1000), "DenseNet-121"),
+    # more lanes than a memory can have
+    "densenet121": Architecture(
+        LARGE, lambda d: densenet121(d, 1000), "DenseNet-121, in memories for a fiftieth", share=0.02
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,7 @@ ZOO_COLUMNS = {
     "in_a_row": "images_per_s_back_to_back",
     "mismatches": "mismatches",
     "compared": "compared_bytes",
+    "prepared_s": "prepared_s",
     "wall_s": "wall_s",
 }
 
@@ -119,9 +121,11 @@ def simulate(
     notes: tuple[str, ...] = ()
     if test.network is not None and images is not None:
         progress(f"compiling {test.name}")
+        begin = time.monotonic()
         prepared = prepare.prepare(test.network, config, seed, images, source)
         config, options = prepared.config, options | prepared.options
-        figures, notes = prepared.figures, prepared.notes
+        figures = {**prepared.figures, "prepared_s": round(time.monotonic() - begin, 2)}
+        notes = prepared.notes
         optimise = simulators.optimised_for(prepared.cycles)
     outcome = runner.run(
         test, sim, config, seed, options=options, waves=waves, optimise=optimise, progress=progress

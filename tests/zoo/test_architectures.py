@@ -8,18 +8,20 @@ import pytest
 from pymodel.machine.errors import TatamiError
 from pymodel.network.integer import INPUT, Conv, Linear, Requantised, View
 from pymodel.network.reference import evaluate
-from pymodel.zoo.architectures import ARCHITECTURES, architecture, fitted
+from pymodel.zoo.architectures import ARCHITECTURES, Draft, architecture, fitted
 
 # Millions of weights without biases and batch norms, and of MACs for one image. torchvision's documentation
 # has 11.69 and 1.81 thousand for ResNet-18, 1.24 and 0.35 for SqueezeNet 1.1, 3.5 and 0.3 for MobileNetV2,
-# 7.98 and 2.83 for DenseNet-121, with biases and norms; MobileNetV1 4.2 and 569 and ShuffleNet 137 million
-# MACs are their papers'.
+# 7.98 and 2.83 for DenseNet-121, 61.1 and 0.71 for AlexNet, 138.36 and 15.47 for VGG-16, with biases and
+# norms; MobileNetV1 4.2 and 569 and ShuffleNet 137 million MACs are their papers'.
 SIZES = {
     "vgg16_32": (14.72, 313),
     "vgg16_32_cut": (14.72, 313),
     "resnet18_32": (11.16, 555),
     "unet": (0.449, 144),
     "vgg16_convs": (14.71, 15346),
+    "alexnet": (61.09, 714),
+    "vgg16": (138.34, 15470),
     "resnet18": (11.68, 1814),
     "squeezenet": (1.23, 349),
     "mobilenet_v1": (4.21, 569),
@@ -30,7 +32,8 @@ SIZES = {
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_sizes(name: str) -> None:
+def test_sizes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Draft, "_weights", lambda _, *shape: np.zeros(shape, np.int8))  # drawn, seconds
     network = architecture(name, np.random.default_rng(0))
     weighted = [layer for layer in network.layers if isinstance(layer, Conv | Linear)]
     weights = sum(layer.weight.size for layer in weighted)
