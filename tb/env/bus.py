@@ -18,7 +18,6 @@ import numpy as np
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event as Signal
 from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, ValueChange
-from cocotb.types import Logic
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
@@ -26,10 +25,9 @@ from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Reset, Stall, Words
-from tb.plain.stream import HIGH, StreamSource
+from tb.plain.stream import HIGH, LOW, StreamSource
 
 OKAY = 0
-LOW = Logic("0")
 PATIENCE = 50_000  # cycles that a beat may wait for tready; after that the machine hangs
 
 

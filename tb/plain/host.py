@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
-from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
+from cocotb_bus.drivers.amba import AXIProtocolError
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
@@ -19,6 +19,7 @@ from pymodel.machine.registers import COUNTERS, REGISTERS
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.watch import watch
+from tb.plain.axil import AxilMaster
 from tb.plain.stream import StreamSink, StreamSource, StreamStalledError
 
 LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
@@ -92,7 +93,7 @@ class Host:
         four_state = settings.simulator() == "icarus"
         source_rng, sink_rng = rng.spawn(2)
         dut.rst.value = 1
-        self.axil = AXI4LiteMaster(dut, "s_axil", dut.clk)
+        self.axil = AxilMaster(dut, "s_axil", dut.clk)
         self.source = StreamSource(dut, "s_axis", dut.clk, source_rng, four_state=four_state, rate=in_rate)
         self.sink = StreamSink(dut, "m_axis", dut.clk, sink_rng, rate=out_rate)
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
@@ -117,7 +118,7 @@ class Host:
     async def read(self, register: str) -> int:
         """The word in the named register. Raises `RegisterError` on SLVERR."""
         try:
-            return int(await self.axil.read(REGISTERS[register].address))
+            return await self.axil.read(REGISTERS[register].address)
         except AXIProtocolError as error:
             raise RegisterError(f"read of {register}: {error.xresp.name}") from None
 

@@ -6,7 +6,7 @@ Both act on a rising clock edge: they read what the edge sees, then drive what t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cocotb
@@ -18,7 +18,8 @@ from cocotb.types import Logic, LogicArray
 from pymodel.machine.memory import Beats, from_beats
 from tb.common.words import random_beats
 
-HIGH = Logic("1")  # comparing with it is cheaper than with an integer
+LOW, HIGH = KNOWN = Logic("0"), Logic("1")  # comparing with them is cheaper than with integers
+KNOWN_BITS = frozenset("01")
 
 
 class StreamStalledError(Exception):
@@ -69,6 +70,7 @@ class StreamSource:
             int(self.rng.integers(2)),
         )
         self.data.value, self.last.value = garbage
+        self._last: bool | None = None  # of the beat that is driven
 
     def gaps(self) -> Iterator[None]:
         """One for each idle cycle before the next beat. What is random is drawn cycle by cycle."""
@@ -105,9 +107,7 @@ class StreamSource:
                         await self.edge
                     if self.stopped or (self.ending and index == 0):
                         return
-                    self.valid.value = 1
-                    self.data.value = beat
-                    self.last.value = int(last and index == end)
+                    self._drive(beat, last and index == end)
                     await self._accepted(index, patience)
                     if self.stopped or (self.ending and index == 0 and self.ready.value != HIGH):
                         return
@@ -115,6 +115,15 @@ class StreamSource:
                     return
         finally:
             self.idle()
+
+    def _drive(self, beat: int, last: bool) -> None:
+        """Drives a beat. What a signal has already is not driven again, because that takes time, too."""
+        self.data.value = beat
+        if self._last is None:
+            self.valid.value = 1
+        if last is not self._last:
+            self.last.value = int(last)
+        self._last = last
 
     async def _accepted(self, index: int, patience: int) -> None:
         for _ in range(patience):
@@ -142,9 +151,9 @@ class StreamSink:
         self.rng = rng
         self.rate = rate
         self.packets: Queue[bytes] = Queue()
-        self.partial = bytearray()
+        self.partial: list[str] = []  # words of the open packet, as bits
         self.watch = True  # off while a reset may withdraw a waiting word
-        self._waiting: tuple[bytes, int] | None = None
+        self._waiting: tuple[str, bool] | None = None
         self._ready: bool | None = None
         self._drive_ready()
         cocotb.start_soon(self._collect())
@@ -163,13 +172,13 @@ class StreamSink:
         Raises `StreamRuleError` if a packet is still open.
         """
         if self.partial:
-            raise StreamRuleError(f"{len(self.partial)} bytes of a packet without {self.last._name}")
+            raise StreamRuleError(f"{len(self.partial)} words of a packet without {self.last._name}")
         return [self.packets.get_nowait() for _ in range(self.packets.qsize())]
 
     async def drained(self) -> None:
         """Wait until no word waits to be taken."""
         await self.edge
-        while self.valid.value == 1:
+        while self.valid.value == HIGH:
             await self.edge
 
     def _drive_ready(self) -> None:
@@ -182,7 +191,7 @@ class StreamSink:
         rises = RisingEdge(self.valid)
         while True:
             await self.edge
-            if self.valid.value != 1:
+            if self.valid.value != HIGH:
                 if self._waiting is not None and self.watch:
                     raise StreamRuleError(f"{self.valid._name} fell before the word was taken")
                 self._waiting = None
@@ -193,16 +202,19 @@ class StreamSink:
                 raise StreamRuleError(f"{self.data._name} changed before the word was taken")
             self._waiting = None if self._ready else word
             if self._ready:
-                self.partial += word[0]
+                self.partial.append(word[0])
                 if word[1]:
-                    self.packets.put_nowait(bytes(self.partial))
+                    self.packets.put_nowait(joined(self.partial))
                     self.partial.clear()
             self._drive_ready()
 
-    def _word(self) -> tuple[bytes, int]:
-        try:
-            return self.data.value.to_bytes(byteorder="little"), int(self.last.value)
-        except ValueError:
-            raise StreamRuleError(
-                f"{self.data._name} = {self.data.value}, {self.last._name} = {self.last.value} while valid"
-            ) from None
+    def _word(self) -> tuple[str, bool]:
+        data, last = str(self.data.value), self.last.value
+        if last not in KNOWN or not KNOWN_BITS.issuperset(data):
+            raise StreamRuleError(f"{self.data._name} = {data}, {self.last._name} = {last} while valid")
+        return data, last == HIGH
+
+
+def joined(words: Sequence[str]) -> bytes:
+    """The bytes of words that are given as bits: the first word, and of each word the lowest bits, first."""
+    return int("".join(reversed(words)), 2).to_bytes(sum(map(len, words)) // 8, "little")
