@@ -20,7 +20,7 @@ from pymodel.compiler.layout import IntArray
 from pymodel.machine.config import STREAMS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.gaps import set_gaps
-from pymodel.machine.load_clock import clocked
+from pymodel.machine.load_clock import Clocked, clocked
 from pymodel.machine.memory import (
     MAX_PACKET_WORDS,
     TABLE_WORDS,
@@ -52,8 +52,8 @@ class Linked:
     """A network in memories that are too small for it.
 
     `layers`: the layer of each LAYER record of a run. `starts` and `streams`: of the program of the network,
-    and of the one that sends its tensors; `again`: that one runs the layers again. `stats` has `bytes` and
-    `load_wait` for each width of the load stream.
+    and of the one that sends its tensors; `again`: that one runs the layers again. `stats` has `bytes`,
+    `load_wait` and `load_waits`, those in front of each layer, for each width of the load stream.
     """
 
     sections: tuple[Section, ...]
@@ -159,16 +159,19 @@ def link(
     programs, sections, starts = _paged((first, second), room["PROGRAM"], placing.sections())
     run_stream, dump_stream = (tuple(_stream(steps)) for steps in programs)
     widths = {str(bits): replace(config, stream_bits=bits) for bits in STREAMS}
+    clocks = {bits: _clocked(c, programs[0], run_stream) for bits, c in widths.items()}
+    names = tuple(name for name, parts in cut.items() for _ in parts)
     return Linked(
         sections=sections,
-        layers=tuple(name for name, parts in cut.items() for _ in parts),
+        layers=names,
         starts=starts,
         streams=(run_stream, dump_stream),
         again=any(isinstance(step.record, Layer) for step in second),
         stats={
             "segments": len(segments),
             "bytes": {bits: beats_of(c, run_stream) * c.stream_bits // 8 for bits, c in widths.items()},
-            "load_wait": {bits: _load_wait(c, programs[0], run_stream) for bits, c in widths.items()},
+            "load_wait": {bits: clock.waited for bits, clock in clocks.items()},
+            "load_waits": {bits: _by_layer(names, clock.layers) for bits, clock in clocks.items()},
         },
     )
 
@@ -569,8 +572,8 @@ def _stream(steps: Iterable[_Step]) -> Iterator[Live]:
             yield load.section
 
 
-def _load_wait(config: ArrayConfig, steps: Iterable[_Step], stream: Iterable[Live]) -> int:
-    """The cycles that the WAITs of a program take longer where the stream brings a beat in every cycle."""
+def _clocked(config: ArrayConfig, steps: Iterable[_Step], stream: Iterable[Live]) -> Clocked:
+    """A program where the stream brings a beat in every cycle."""
     records = [
         (
             step.record,
@@ -578,4 +581,12 @@ def _load_wait(config: ArrayConfig, steps: Iterable[_Step], stream: Iterable[Liv
         )
         for step in steps
     ]
-    return clocked(config, records, stream).waited
+    return clocked(config, records, stream)
+
+
+def _by_layer(names: Iterable[str], waits: Iterable[int]) -> dict[str, int]:
+    """The waits in front of all segments of each layer."""
+    found: dict[str, int] = {}
+    for name, cycles in zip(names, waits, strict=True):
+        found[name] = found.get(name, 0) + cycles
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import Hold, Live, memories, packet_beats
@@ -13,10 +14,13 @@ from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, word
 
 @dataclass(frozen=True)
 class Clocked:
-    """Cycles of a program, and those of them that it waits for packets."""
+    """Cycles of a program, and those of them that it waits for packets: in all, and in front of each LAYER
+    record.
+    """
 
     cycles: int
     waited: int
+    layers: tuple[int, ...]
 
 
 def clocked(config: ArrayConfig, records: Iterable[tuple[Legal, int]], stream: Iterable[Live]) -> Clocked:
@@ -26,11 +30,13 @@ def clocked(config: ArrayConfig, records: Iterable[tuple[Legal, int]], stream: I
     there the array may take the write port of a bank before the stream does.
     """
     clock = waited = 0
+    before: list[int] = []  # what had been waited up to each layer
     passed: list[int] = []  # the cycle in which each layer has passed
     packets = _arrivals(config, stream, passed)
     for record, cycles in records:
         match record:
             case Layer():
+                before.append(waited)
                 clock += cycles
                 passed.append(clock + word_stage(config))
             case Wait():
@@ -44,7 +50,8 @@ def clocked(config: ArrayConfig, records: Iterable[tuple[Legal, int]], stream: I
                 clock += RECORD_CYCLES + record.words + OUT_LATENCY
             case _:
                 clock += RECORD_CYCLES
-    return Clocked(clock, waited)
+    layers = (now - then for then, now in pairwise([0, *before]))
+    return Clocked(clock, waited, tuple(layers))
 
 
 def _arrivals(config: ArrayConfig, stream: Iterable[Live], passed: list[int]) -> Iterator[int]:

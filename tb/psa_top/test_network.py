@@ -72,6 +72,7 @@ def figures(
     """
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     use = feature_use(data.network, image.placements, config)
+    loads = image.stats["stream"]["load_waits"][str(config.stream_bits)] if image.streamed else {}
     rows, weighted = [], []
     for stats, run, base in zip(image.stats["layers"], cost.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
@@ -90,6 +91,8 @@ def figures(
                 "cycles": run.cycles,
                 # for words of the layer before, or until the pipeline is empty
                 "waits": run.cycles - run.pass_cycles,
+                # for words of its own tables, if the stream never pauses
+                "loads": loads.get(stats["name"], 0),
                 "dense": base["cycles"],
                 "speedup": round(base["cycles"] / run.cycles, 2) if whole else None,
                 "compression": round(base["lanes"] / stats["lanes"], 2) if stats["lanes"] and whole else None,

@@ -301,6 +301,7 @@ def test_the_figures_of_a_stream_are_those_of_its_packets() -> None:
             assert len(packets) == len(image.run_stream)
             assert stream["bytes"][str(bits)] == sum(packet.beats.nbytes for packet in packets)
             waits.append(stream["load_wait"][str(bits)])
+            assert sum(stream["load_waits"][str(bits)].values()) == waits[-1]
         # the first segment at least has to come first, header and all
         assert waits[0] >= waits[1] >= waits[2] > 0
     assert waits[0] > waits[1] > waits[2], "words of 16 x 16 take fewer beats"

@@ -31,9 +31,11 @@ def test_a_program_waits_for_what_a_hold_keeps_back() -> None:
     # The first packet comes in cycle 6, where the WAIT is over in 3. The layer ends in 106 and has passed 19
     # cycles later. The HOLD takes one, the packet 41; the WAIT would be over in 109.
     assert (found.waited, found.cycles) == (3 + 58, 167 + 50 + 9 + 2)
+    assert found.layers == (3, 58)
 
 
 def test_what_comes_while_a_layer_runs_takes_no_cycle() -> None:
     stream: list[Live] = [packet(1), packet(90)]
     found = clocked(CONFIG, RECORDS, stream)
     assert (found.waited, found.cycles) == (0, 3 + 100 + 3 + 50 + 9 + 2)
+    assert found.layers == (0, 0)
