@@ -50,7 +50,7 @@ ZOO_COLUMNS = {
     "predicted": "predicted_cycles",
     "of_bound": "cycles_over_bound",
     "speedup": "speedup_over_dense",
-    "feature": "feature_over_bound",
+    "feature": "feature_shared_over_bound",
     "load_wait": "load_wait_cycles",
     "images_s": "images_per_s",
     "in_a_row": "images_per_s_back_to_back",

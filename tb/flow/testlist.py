@@ -106,7 +106,19 @@ def zoo_test(name: str) -> TestSpec:
     found = ARCHITECTURES[name]
     what = f"{found.summary}, random weights, pruned {found.ratio:g}x: every output plane of every layer"
     network = ZOO + name
-    return TestSpec(network, NETWORK_MODULE, what, 1, 1, 4, network=network, regress=0, icarus_regress=0)
+    # an image of VGG-16 runs twice, ten million cycles each, at some ten thousand a second
+    return TestSpec(
+        network,
+        NETWORK_MODULE,
+        what,
+        images=1,
+        icarus_images=1,
+        max_images=4,
+        timeout_s=3600,
+        network=network,
+        regress=0,
+        icarus_regress=0,
+    )
 
 
 TESTS = {

@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from pymodel.compiler.layout import feature_use
+from pymodel.compiler.layout import feature_use, place_tensors
 from pymodel.cost.counts import fewest_cycles, image_cost
 from pymodel.cost.throughput import cycles_back_to_back
 from pymodel.machine.image import Image
@@ -73,6 +73,7 @@ def figures(
     config, dense, cost = image.config, data.meta["dense"], image_cost(image)
     use = feature_use(data.network, image.placements, config)
     loads = image.stats["stream"]["load_waits"][str(config.stream_bits)] if image.streamed else {}
+    shared = feature_use(data.network, place_tensors(data.network, config, reuse=True), config)
     rows, weighted = [], []
     for stats, run, base in zip(image.stats["layers"], cost.layers, dense["layers"], strict=True):
         filters, height, width = image.placements[stats["name"]].shape
@@ -145,7 +146,8 @@ def figures(
         # words of the fullest bank; no layout takes fewer than the bound
         "feature_words": use.words,
         "feature_bound": use.bound,
-        "feature_over_bound": round(use.words / use.bound, 2),
+        # where words are used again when a tensor's last reader has run, as in memories without room for all
+        "feature_shared_over_bound": round(shared.words / shared.bound, 3),
         "feature_depth": config.feature_depth,
         "reuse": image.reuse,
         "bits_per_weight": round(cost.bits_per_weight(dense["weights"]), 3),

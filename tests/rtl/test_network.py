@@ -175,6 +175,7 @@ def test_a_network_that_fits_only_where_words_are_used_again(sim: str, tmp_path:
     assert result["reuse"]
     assert result["feature_depth"] == config.feature_depth
     assert result["feature_bound"] <= result["feature_words"] <= config.feature_depth
+    assert result["feature_shared_over_bound"] == round(result["feature_words"] / result["feature_bound"], 3)
     assert max(row["words"] for row in result["layers"]) <= config.group * result["feature_words"]
     assert (result["mismatches"], result["images"]) == (0, 2)
     assert result["compared_bytes"] == 2 * (4 * 256 * 19 + 4 * 256)  # of every tensor, and what is sent
