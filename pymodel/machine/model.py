@@ -6,7 +6,7 @@ of convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pymodel.machine.errors import ErrorCode
@@ -15,7 +15,7 @@ from pymodel.machine.layer import LayerExecution
 from pymodel.machine.live import LiveStream
 from pymodel.machine.memory import Live
 from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Legal, Out, Unknown, Wait, decode
-from pymodel.machine.runs import ProgramRun, Ran
+from pymodel.machine.runs import LayerRun, ProgramRun, Ran
 from pymodel.machine.state import MachineState
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, WAIT_CYCLES
 
@@ -32,7 +32,13 @@ class Waiting:
 
 
 class Machine(MachineState):
-    """The memories of the array, and what runs a program on them."""
+    """The memories of the array, and what runs a program on them.
+
+    `observer` is called with each layer that has run, while the memories hold what it used: live packets may
+    write other words there.
+    """
+
+    observer: Callable[[Layer, LayerRun], object] | None = None
 
     def run(self, start: int = 0, *, stream: Iterable[Live] = (), trace: bool = False) -> ProgramRun:
         """Runs from a program address to END, while `stream` is loaded.
@@ -138,3 +144,5 @@ class Machine(MachineState):
         run.slot_rows += counts.passes * cfg.size
         run.words += counts.written
         run.layers.append(counts)
+        if self.observer is not None:
+            counts.observed = self.observer(layer, counts)

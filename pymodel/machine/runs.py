@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ class LayerRun:
     """Counts of one LAYER record.
 
     `passes` counts all chunks and tiles. `cycles` is for the whole record. `clipped_...` are pixels clipped
-    at either end of the range.
+    at either end of the range. `observed`: what the machine's observer made of the layer.
     """
 
     index: int
@@ -34,6 +35,7 @@ class LayerRun:
     writes: list[WriteTrace] = field(default_factory=list)
     clipped_low: int = 0
     clipped_high: int = 0
+    observed: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass

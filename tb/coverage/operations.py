@@ -4,13 +4,15 @@ which the memories of the machine do not show.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from pymodel.compiler.lifetime import lifetimes
 from pymodel.machine.image import Image
-from pymodel.machine.memory import columns
+from pymodel.machine.model import Machine
+from pymodel.machine.runs import ProgramRun
 from pymodel.network.integer import (
     LOWEST,
     Add,
@@ -40,24 +42,29 @@ from tb.coverage.points import BYTE
 from tb.coverage.sample import ends
 
 
-def sample_network(network: Network, image: Image) -> None:
+def sample_network(network: Network, image: Image, run: ProgramRun | None = None) -> None:
     """Counts what is in a network whose `image` a test runs and compares. Does nothing unless coverage was
-    requested.
+    requested. `run`: of the image, if there is one already.
     """
     if collect.enabled():
-        collect.database(image.config).add(observations(network, image))
+        collect.database(image.config).add(observations(network, image, run))
 
 
-def observations(network: Network, image: Image) -> set[Observation]:
-    records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0])
-    tiles = dict(zip(image.layers, records.tiles.tolist(), strict=True))
+def observations(network: Network, image: Image, run: ProgramRun | None = None) -> set[Observation]:
+    if run is None:
+        machine = Machine(image.config)
+        machine.load(image.sections)
+        run = machine.run(image.run_start, stream=image.run_stream)
+    tiles: Counter[str] = Counter()  # of all segments of a layer
+    for name, layer_run in zip(image.layers, run.layers, strict=True):
+        tiles[name] += layer_run.tiles
     seen: set[Observation] = set()
     for layer in network.layers:
         residual = layer.residual if isinstance(layer, Conv) else None
         seen.add(
             OperationSeen(
                 kind=type(layer).__name__,
-                tiles=tiles.get(layer.name, 0),
+                tiles=tiles[layer.name],
                 phase=None if isinstance(layer, View) else image.placements[layer.name].phase,
                 relu=layer.requant.low == layer.requant.zero if isinstance(layer, Requantised) else None,
                 residual=residual.stride if residual else None,

@@ -56,6 +56,15 @@ HANDOVER = ("FETCH", "DECODE", "TILE", "TILE_WAIT")
 PROGRAMS: dict[int, StateTimeline] = {}
 
 
+def observe(machine: Machine) -> Machine:
+    """The machine, whose layers are observed as they run. Needed for a program with a live stream, which may
+    have written other tables over those of a layer when the program is sampled.
+    """
+    if collect.enabled():
+        machine.observer = lambda record, run: LayerSampler(machine, record, run).observations()
+    return machine
+
+
 def sample_program(machine: Machine, start: int, run_or_error: ProgramRun | ProgramError) -> None:
     """Counts what a program reached that ran from word `start` of `machine`'s memories.
 
@@ -240,7 +249,9 @@ def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observati
         if before is not None and before.gap:
             seen.add(HandoverSeen(mode_name(before), mode_name(record)))
         before = record
-        seen |= LayerSampler(machine, record, layer).observations()
+        if layer.observed is None:
+            layer.observed = LayerSampler(machine, record, layer).observations()
+        seen |= layer.observed
     return seen
 
 

@@ -20,6 +20,7 @@ from pymodel.machine.memory import Section, Words, columns
 from pymodel.machine.model import Machine, Waiting
 from pymodel.machine.program import Layer, Out
 from pymodel.machine.runs import ProgramRun
+from tb.coverage.sample import observe
 
 Int8Array = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]
@@ -64,7 +65,7 @@ class Memories:
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
-        self.machine = Machine(config)
+        self.machine = observe(Machine(config))
         shape = (config.group, config.feature_depth)
         self.written: Mask = np.zeros(shape, dtype=bool)  # by the host or a program, since power-up
         self.either: Mask = np.zeros(shape, dtype=bool)

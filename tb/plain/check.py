@@ -23,7 +23,7 @@ from pymodel.network.reference import evaluate
 from tb.common import settings
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.coverage.operations import sample_network
-from tb.coverage.sample import sample_program
+from tb.coverage.sample import observe, sample_program
 from tb.debug.suspect import Attempt
 from tb.plain.host import Host, HostRun
 
@@ -84,21 +84,18 @@ def expect(image: Image, network: Network, images: Int8Array) -> Expected:
     """The results of both models for a batch int8 [B, C, H, W]."""
     machine = loaded_model(image, images)
     run = machine.run(image.run_start, stream=image.run_stream)
-    seen = not image.streamed  # else the tables of most layers are gone when a program has run
-    if seen:
-        sample_program(machine, image.run_start, run)
+    sample_program(machine, image.run_start, run)
     if image.reuse:
         machine.load_tensor(image.placements["input"], images)
     dump = machine.run(image.dump_start, stream=image.dump_stream)
-    if seen:
-        sample_program(machine, image.dump_start, dump)
-        sample_network(network, image)
+    sample_program(machine, image.dump_start, dump)
+    sample_network(network, image, run)
     return Expected(evaluate(network, images), run, dump)
 
 
 def loaded_model(image: Image, images: Int8Array) -> Machine:
     """The array model in its state before a run, for a batch int8 [B, C, H, W]."""
-    machine = Machine(image.config, len(images))
+    machine = observe(Machine(image.config, len(images)))
     machine.load(image.sections)
     machine.load_tensor(image.placements["input"], images)
     return machine

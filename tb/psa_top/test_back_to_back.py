@@ -21,7 +21,7 @@ from pymodel.network.reference import evaluate
 from tb.common import settings
 from tb.common.clock import CLOCK_HZ
 from tb.common.seeding import numpy_rng
-from tb.coverage.sample import sample_program
+from tb.coverage.sample import observe, sample_program
 from tb.plain.check import Outcome, compare_counters, loaded_model, prepared
 from tb.plain.host import Host, HostRun
 
@@ -35,7 +35,7 @@ async def image_after_image(dut: Any) -> None:
     looped = image.with_words(PROGRAM=program)
     alone = loaded_model(image, inputs[:1]).run(image.run_start)
 
-    model = Machine(config)
+    model = observe(Machine(config))
     model.load(looped.sections)
     predicted = model.run(stream=stream)
     sample_program(model, 0, predicted)

@@ -41,7 +41,7 @@ from pymodel.machine.runs import ProgramRun
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.observe import STATES
-from tb.coverage.sample import follow_program, sample_program
+from tb.coverage.sample import follow_program, observe, sample_program
 from tb.plain.check import Outcome, compare_counters
 from tb.plain.host import START, MachineStoppedError, RegisterError
 from tb.psa_top.handmade import SOURCE, HandMade, endless
@@ -73,7 +73,7 @@ def made_by_hand(b: LoadedMachine, modes: tuple[int, ...]) -> tuple[HandMade, In
 
 
 def model_of(b: LoadedMachine, sections: Sequence[Section]) -> Machine:
-    machine = Machine(b.image.config)
+    machine = observe(Machine(b.image.config))
     machine.load(b.image.sections)
     machine.load(sections)
     return machine

@@ -55,6 +55,7 @@ from tb.coverage.observe import (
     OperationSeen,
     ProgramSeen,
     ReaderSeen,
+    RequantSeen,
     ReuseSeen,
     SideSeen,
     SlotSeen,
@@ -129,6 +130,29 @@ def test_observations_agree_with_the_memories() -> None:
         (image.placements[n].shape[0], image.placements[n].shape[1] * image.placements[n].shape[2])
         for n in image.layers
     }
+
+
+def test_a_streamed_network_is_seen_while_its_tables_are_there(fresh: Path) -> None:  # noqa: ARG001
+    """As the same network in memories that hold all of it. When it has run, other tables are there."""
+    rng = np.random.default_rng(0)
+    weight, requant = rng.integers(-90, 90, (32, 2, 1, 1)), Requant.none(32)
+    network = Network("wide", (2, 4, 4), (Conv("c", INPUT, weight, requant),))
+    whole = compile_network(network, CONFIG)
+    cut = compile_network(
+        network, CONFIG, streamed=True, limit=lambda memory, fewest, _: 256 if memory == "PROGRAM" else fewest
+    )
+    assert len(cut.layers) > 4
+    seen = []
+    for image, early in ((whole, True), (cut, True), (cut, False)):
+        machine = Machine(CONFIG)
+        if early:
+            sample.observe(machine)
+        machine.load(image.sections)
+        run = machine.run(image.run_start, stream=image.run_stream)
+        found = sample.observations(machine, image.run_start, run)
+        seen.append({one for one in found if isinstance(one, SlotSeen | RequantSeen)})
+    assert seen[0] == seen[1] != seen[2]
+    assert operations.observations(network, whole) == operations.observations(network, cut)
 
 
 def test_the_layers_of_a_network_are_seen_as_they_are() -> None:
