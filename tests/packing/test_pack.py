@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pymodel.machine.errors import TatamiError
-from pymodel.packing.pack import PackedMatrix, Tile, check, lane_bound, pack, pack_dense, unpack
+from pymodel.packing import pack as pack_module
+from pymodel.packing.pack import PackedMatrix, Tile, check, lane_bound, pack, pack_dense, refill, unpack
 from pymodel.packing.permute import Permutation, Table, lane_count, natural, permute
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -300,3 +301,18 @@ def test_no_tiles_is_an_empty_matrix() -> None:
     assert unpack(packed, 0, 3).shape == (0, 3)
     tile = Tile(np.array([0]), np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1), np.int8))
     check(replace(packed, tiles=(tile,)), 4, 2, np.array([0, 1, 0]))
+
+
+def test_slots_are_filled_from_the_filters_of_their_tile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each weight is looked at once. A copy of the matrix for every tile is quadratic in the filters."""
+    weight, bank = layer(1, 40, 20, 0.5, 4)
+    packed = pack_dense(weight, bank, 4, 4)
+    parts, seen = pack_module._parts, []
+
+    def counted(part: Array, weight_bits: int) -> Array:
+        seen.append(part.size)
+        return parts(part, weight_bits)
+
+    monkeypatch.setattr(pack_module, "_parts", counted)
+    np.testing.assert_array_equal(unpack(refill(packed, weight), 40, 20), weight)
+    assert sum(seen) == weight.size
