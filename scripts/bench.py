@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
-from scripts.command import Choice, command, console, variable
+from scripts.command import THERE, Choice, Integer, command, console, variable
 
 # Functions of a console, which print their tables and return their figures, `passed` among them; imported
 # when asked for.
@@ -22,23 +22,37 @@ BENCHES = {
     "xor": ("pymodel.bench.xor", "run"),
     "speed": ("pymodel.bench.speed", "run"),
     "windows": ("pymodel.bench.windows", "run"),
+    "runtime": ("pymodel.bench.runtime", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
 }
-# Those that measure on the weights of a file, if one is given.
+# Those that measure on the weights of a file, if one is given, and the one that must be given a file.
 WEIGHED = ("packing", "joint", "speed")
+FILED = "runtime"
+MOST_IMAGES = 10_000
 
 
 @command("bench")
 @variable("BENCH", Choice(BENCHES), what="what to measure")
 @variable("WEIGHTS", what=f"a state_dict to measure on ({', '.join(WEIGHED)}); without it, made-up weights")
-def main(bench: str | None, weights: str | None) -> int:
+@variable(
+    "DATA", THERE, what=f"images for {FILED}: folder cifar-10-batches-py, .npy or .npz (random without)"
+)
+@variable("IMAGES", Integer(1, MOST_IMAGES), what=f"how many images {FILED} takes (default: 200)")
+def main(bench: str | None, weights: str | None, data: Path | None, images: int | None) -> int:
     if bench is None:
         raise TatamiError(f"BENCH '' is unknown; valid: {', '.join(BENCHES)}")
-    if weights and bench not in WEIGHED:
-        raise TatamiError(f"WEIGHTS is '{weights}': BENCH '{bench}' takes none, only {', '.join(WEIGHED)} do")
+    known = (*WEIGHED, FILED)
+    if weights and bench not in known:
+        raise TatamiError(f"WEIGHTS is '{weights}': BENCH '{bench}' takes none, only {', '.join(known)} do")
+    for name, given in (("DATA", data), ("IMAGES", images)):
+        if given is not None and bench != FILED:
+            raise TatamiError(f"{name} is given: BENCH '{bench}' takes none, only {FILED} does")
+    if bench == FILED and not weights:
+        raise TatamiError(f"WEIGHTS is not given: BENCH '{bench}' needs a .tflite or .onnx file")
     module, function = BENCHES[bench]
     run = getattr(importlib.import_module(module), function)
-    figures = run(console(), Path(weights)) if weights else run(console())
+    more = {name: value for name, value in (("data", data), ("images", images)) if value is not None}
+    figures = run(console(), Path(weights), **more) if weights else run(console())
     print("BENCH", json.dumps(figures))
     return 0 if figures["passed"] else 1
 
