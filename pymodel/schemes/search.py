@@ -100,6 +100,7 @@ def hand_out_lanes(
     step: int = 1,
     spare: dict[str, Array] | None = None,
     cost: dict[str, int] | None = None,
+    most: dict[str, Array] | None = None,
 ) -> dict[str, Array]:
     """The number of lanes of each tile, int64 [tiles] for each layer. They are given out `step` at a time,
     each time to the tile where they add most saliency. Each tile gets `step` or more.
@@ -108,9 +109,11 @@ def hand_out_lanes(
     `worth`: what each further lane of a tile holds, falling; float, for each tile of a layer. `spare` int
     [tiles] by layer: how many of the first `step` lanes are kept for something else. They are counted, but
     they are not in the result. `cost`: the cost of a lane of each layer, if it differs. Then lanes go where
-    they add most saliency for their cost. Raises `TatamiError` if there are fewer lanes than the tiles need.
+    they add most saliency for their cost. `most` int [tiles] by layer: the lanes that a tile can use, where
+    that is known. Its last `step` is then no larger than that, and the lanes that are left go elsewhere.
+    Raises `TatamiError` if there are fewer lanes than the tiles need.
     """
-    owners, gains, kept = [], [], []
+    owners, gains, kept, sizes = [], [], [], []
     for name, tiles in worth.items():
         for index, best in enumerate(tiles):
             others = 0 if spare is None else int(spare[name][index])
@@ -121,21 +124,34 @@ def hand_out_lanes(
                 )
             padded = np.zeros(ceil_div(len(best) + others, step) * step)
             padded[others : others + len(best)] = best
-            gains.append(padded.reshape(-1, step).sum(axis=1) / (1 if cost is None else cost[name]))
+            size = np.full(len(padded) // step, step)
+            if most is not None and name in most:
+                whole = others + max(1, int(most[name][index]))
+                size = np.minimum(size, (whole - step * np.arange(len(size))).clip(0))
+            gain = padded.reshape(-1, step).sum(axis=1) / (1 if cost is None else cost[name])
+            gains.append(gain[size > 0])
+            sizes.append(size[size > 0])
             owners.append(name)
             kept.append(others)
-    counts = np.ones(len(owners), np.int64)
-    left = lanes // step - len(owners)
+    first = np.array([size[0] for size in sizes])
+    left = lanes - int(first.sum())
     if left < 0:
-        raise RatioError(
-            f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {step} each"
+        need = (
+            f"{step} each"
+            if (first == step).all()
+            else f"{first.sum()}, {step} each or all that they can use"
         )
-    rest = np.concatenate([gain[1:] for gain in gains])
-    owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])
-    counts += np.bincount(owner[np.argsort(-rest, kind="stable")[:left]], minlength=len(owners))
+        raise RatioError(
+            f"ratio is too high: {lanes} lanes are too few: {len(owners)} tiles of filters need {need}"
+        )
+    order = np.argsort(-np.concatenate([gain[1:] for gain in gains]), kind="stable")
+    rest = np.concatenate([size[1:] for size in sizes])[order]
+    owner = np.repeat(np.arange(len(owners)), [len(gain) - 1 for gain in gains])[order]
+    taken = np.cumsum(rest) <= left
+    given = first + np.bincount(owner[taken], rest[taken], minlength=len(owners)).astype(np.int64)
     shares: dict[str, list[int]] = {name: [] for name in worth}
-    for name, count, others in zip(owners, counts, kept, strict=True):
-        shares[name].append(int(count) * step - others)
+    for name, count, others in zip(owners, given, kept, strict=True):
+        shares[name].append(int(count) - others)
     return {name: np.array(share, np.int64) for name, share in shares.items()}
 
 
@@ -145,3 +161,24 @@ def residual_lanes(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]]
         layer.name: np.array([layer.residual_lanes(filters) for filters in tiles[layer.name]], np.int64)
         for layer in layers
     }
+
+
+def usable_lanes(
+    layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], shared: bool
+) -> dict[str, Array]:
+    """The lanes that each tile of a convolution in groups can use, int64 [tiles] by layer. A lane takes one
+    weight of a filter and one input of a bank, or if filters cannot have different inputs in it (`shared`),
+    one input.
+    """
+    found = {}
+    for layer in layers:
+        if layer.own is None:
+            continue
+        counts = []
+        for filters in tiles[layer.name]:
+            own = layer.own[filters]
+            inputs = own.any(axis=0)
+            most = max(own.sum(axis=1).max(), np.bincount(layer.bank[inputs]).max(initial=0))
+            counts.append(inputs.sum() if shared else most)
+        found[layer.name] = np.array(counts, np.int64)
+    return found

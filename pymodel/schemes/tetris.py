@@ -39,7 +39,7 @@ from pymodel.machine.planes import ceil_div
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
-from pymodel.schemes.search import hand_out_lanes, residual_lanes
+from pymodel.schemes.search import hand_out_lanes, residual_lanes, usable_lanes
 
 ROUNDS = 50  # at most; on a public ResNet-20 (CIFAR-10) it ends after 5 to 9
 LEAST = 1e-9  # a gain below this share of the saliency is rounding
@@ -118,7 +118,8 @@ class TetrisPass(Tetris):
             order.layer.name: list(-np.sort(-one, axis=1))
             for order, one in zip(orders, saliency, strict=True)
         }
-        shares = hand_out_lanes(worth, lanes, orders[0].size, residual_lanes(layers, tiles))
+        most = usable_lanes(layers, tiles, shared=True)
+        shares = hand_out_lanes(worth, lanes, orders[0].size, residual_lanes(layers, tiles), most=most)
         return [_best(one, shares[order.layer.name]) for order, one in zip(orders, saliency, strict=True)]
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from pymodel.machine.config import ArrayConfig
@@ -33,7 +34,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights, Scheme, slot_budget
-from pymodel.schemes.search import each, hand_out_lanes, residual_lanes
+from pymodel.schemes.search import each, hand_out_lanes, residual_lanes, usable_lanes
 from pymodel.schemes.unstructured import most_salient
 
 # Temperatures of the first and the last move, in units of the mean saliency of a slot, and moves per input of
@@ -102,7 +103,7 @@ class TightPass(TightJoint):
     same compression takes fewer cycles.
 
     The residuals of a tile take their lanes from its first pass. The budget counts these as lanes of the
-    layer.
+    layer. A tile of a convolution in groups has no lanes that its filters cannot use.
     """
 
     name: ClassVar[str] = "tight_pass"
@@ -119,6 +120,7 @@ class TightPass(TightJoint):
             config.size,
             residual_lanes(layers, tiles),
             self.cost(layers),
+            usable_lanes(layers, tiles, shared=False),
         )
 
     def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int] | None:
@@ -193,12 +195,29 @@ def best_of_filters(layers: Sequence[LayerWeights], tiles: dict[str, list[Array]
     """The saliency that a tile's n-th lane can hold with any groups: the sum of the n-th best weight of each
     of its filters.
 
-    Float [K] for each tile of a layer.
+    In a convolution in groups, few filters want the same input, and a lane has one of each bank. So n lanes
+    hold no more than the n best inputs of each bank do, either. Float [K] for each tile of a layer.
     """
     return {
-        layer.name: [-np.sort(-layer.saliency[filters], axis=1).sum(axis=0) for filters in tiles[layer.name]]
+        layer.name: [
+            _best(layer.saliency[filters], None if layer.own is None else layer.bank)
+            for filters in tiles[layer.name]
+        ]
         for layer in layers
     }
+
+
+def _best(saliency: npt.NDArray[np.floating], bank: Array | None) -> Array:
+    """What each further lane of a tile adds at most, of saliencies [C, K] and, if they count, banks [K]."""
+    best: Array = -np.sort(-saliency, axis=1).sum(axis=0)
+    if bank is None:
+        return best
+    worth = saliency.sum(axis=0)
+    inputs = np.zeros(len(best))
+    for one in np.unique(bank):
+        mine = -np.sort(-worth[bank == one])
+        inputs[: len(mine)] += mine
+    return np.diff(np.minimum(np.cumsum(best), np.cumsum(inputs)), prepend=0).clip(0)
 
 
 def lane_limit(best: dict[str, list[Array]], shares: dict[str, Array]) -> float:

@@ -107,6 +107,18 @@ def test_what_was_compressed_runs(scheme: str, task: Task, tmp_path: Path) -> No
 
 
 @pytest.mark.icarus
+def test_depthwise_convolutions_from_torch_to_the_pins(tmp_path: Path) -> None:
+    """A small MobileNet: depthwise, clamps, a table, a shortcut."""
+    mobile = get_task("tests/training/small_networks.py:mobilenet", None, None)
+    recipe = Recipe(get_scheme("tight_cycle"), 1.25, SMALL, replace(BUDGET, epochs=0.05))
+    report = compress(mobile, recipe, tmp_path, measure_start(mobile, SMALL))
+    outcome = run("network", "icarus", SMALL, 1, tmp_path / "network.npz")
+    assert outcome.passed, outcome.message
+    assert outcome.result["mismatches"] == 0
+    assert outcome.result["cycles"] == outcome.result["predicted_cycles"] == report.cycles
+
+
+@pytest.mark.icarus
 def test_a_network_on_icarus(task: Task, tmp_path: Path) -> None:
     outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, "tight_subword", tmp_path))
     assert outcome.passed, outcome.message

@@ -46,7 +46,7 @@ from pymodel.schemes import (
     saliency_kept,
     tight_joint,
 )
-from pymodel.schemes.search import hand_out_lanes
+from pymodel.schemes.search import hand_out_lanes, usable_lanes
 from pymodel.schemes.tight_joint import TightJoint, best_of_filters, lane_limit, sort_into_tiles
 from pymodel.schemes.tight_subword import project
 from pymodel.schemes.unstructured import most_salient
@@ -299,6 +299,48 @@ def test_lanes_go_to_where_they_add_most() -> None:
     assert lane_limit(best, {"conv": np.array([3, 1])}) == 4 * (81 + 64 + 49) + 4 * 25
     with pytest.raises(TatamiError, match="3 lanes are too few: 2 tiles of filters need 2 each"):
         hand_out_lanes(best, 3, step=2)
+
+
+def test_a_tile_gets_no_more_lanes_than_it_can_use() -> None:
+    """Nine of a depthwise, whatever a pass has; those that are left go where they hold something."""
+    worth = {"depthwise": [np.array([9.0] * 9 + [0.0] * 63)], "whole": [np.arange(40.0, 0, -1)]}
+    most = {"depthwise": np.array([9])}
+
+    def shares(lanes: int, step: int, spare: int = 0) -> dict[str, list[int]]:
+        others = {"depthwise": np.array([spare]), "whole": np.array([0])}
+        found = hand_out_lanes(worth, lanes, step, others, most=most)
+        return {name: share.tolist() for name, share in found.items()}
+
+    assert shares(25, 16) == {"depthwise": [9], "whole": [16]}
+    assert shares(41, 16) == {"depthwise": [9], "whole": [32]}
+    assert shares(48, 8) == {"depthwise": [8], "whole": [40]}  # a pass of eight holds more
+    assert shares(49, 8) == {"depthwise": [9], "whole": [40]}
+    assert shares(24, 8) == {"depthwise": [8], "whole": [16]}
+    assert shares(28, 16, spare=3) == {"depthwise": [9], "whole": [16]}
+    with pytest.raises(TatamiError, match="24 lanes are too few: 2 tiles of filters need 25, 16 each or all"):
+        shares(24, 16)
+
+
+@pytest.mark.parametrize(("group", "lanes"), [(8, 9), (4, 18), (2, 36)])
+def test_a_depthwise_tile_takes_an_input_of_each_bank(group: int, lanes: int) -> None:
+    """Eight channels of nine weights: a lane holds as many of them as there are banks."""
+    rng = np.random.default_rng(group)
+    own = np.repeat(np.eye(8, dtype=bool), 9, axis=1)
+    weight = np.where(own, rng.uniform(1, 2, own.shape), 0)
+    bank = np.repeat(np.arange(8) % group, 9)
+    layer = LayerWeights("d", weight, bank, np.square(weight), own=own)
+    tiles = {"d": [np.arange(8)]}
+    assert usable_lanes([layer], tiles, shared=False)["d"].tolist() == [lanes]
+    assert usable_lanes([layer], tiles, shared=True)["d"].tolist() == [72]
+    (best,) = best_of_filters([layer], tiles)["d"]
+    assert (best[:lanes] > 0).all()
+    np.testing.assert_allclose(best[lanes:], 0, atol=1e-9)
+    assert (np.diff(best) <= 1e-9).all(), "each further lane holds less"
+    assert best.sum() == pytest.approx(layer.saliency.sum())
+    for count in range(1, lanes + 1):
+        # all weights that n lanes can hold: n of each bank, the largest
+        held = sum(np.sort(layer.saliency.sum(axis=0)[bank == b])[::-1][:count].sum() for b in range(group))
+        assert best[:count].sum() <= held * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", IN_PASSES)
