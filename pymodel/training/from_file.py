@@ -59,7 +59,8 @@ def import_file(
     """The network of a .tflite or .onnx file and `images` images: those of `data`, or drawn from `seed`.
 
     With a scheme other than `dense`, its weights are pruned to `ratio` by magnitude, without training. The
-    first layer with weights and depthwise convolutions keep theirs. A float network is quantised with scales
+    first layer with weights and depthwise convolutions keep theirs. With a ratio of 1 all layers do, and only
+    zeros are left out. A float network is quantised with scales
     of images of `data` behind those that run, or of drawn ones. Raises `TatamiError` as `load_model` and
     `load_images` do.
     """
@@ -94,7 +95,7 @@ def import_file(
         "zero_points": {name: one.zero for name, one in model.scales.items()},
     }
     stored = StoredNetwork(model.network, pixels[:images], labels[:images], meta, plans)
-    figures = _agreement(model, file, pixels, exact=scheme == DENSE)
+    figures = _agreement(model, file, pixels, exact=ratio == 1)
     if not figures:
         notes.append(f"the runtime of {path.suffix} files is not installed: not held against it")
     return Imported(stored, figures, tuple(notes))
@@ -141,9 +142,9 @@ def quantised(
     config: ArrayConfig,
     rng: np.random.Generator,
 ) -> tuple[ModelFile, dict[str, LayerPlan]]:
-    """A float network, pruned by a scheme if that is not `dense`, with scales of `images`; and its plans."""
+    """A float network, pruned by a scheme if `ratio` is not 1, with scales of `images`; and its plans."""
     network, plans = file.network, dict[str, LayerPlan]()
-    if scheme != DENSE:
+    if ratio != 1:
         keep = _kept(network.layers, FloatWeighted)
         network, plans = prune_once(network, get_scheme(scheme), ratio, config, rng, keep)
     scales = calibrate(network, images)
@@ -155,8 +156,8 @@ def quantised(
 def pruned_file(
     file: ModelFile, scheme: str, ratio: float, config: ArrayConfig, rng: np.random.Generator
 ) -> tuple[ModelFile, dict[str, LayerPlan]]:
-    """A quantised network, pruned by a scheme if that is not `dense`, and its plans."""
-    if scheme == DENSE:
+    """A quantised network, pruned by a scheme if `ratio` is not 1, and its plans."""
+    if ratio == 1:
         return file, {}
     network = file.network
     keep = _kept(network.layers, Weighted)

@@ -81,6 +81,18 @@ def test_pruned_weights_take_their_zero_points_with_them(tflite: Path) -> None:
     assert set(found.figures) == {"runtime", "runtime_images", "runtime_same_class"}
 
 
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_a_ratio_of_1_prunes_nothing(kind: str, tflite: Path, floats: Path) -> None:
+    path = tflite if kind == "tflite" else floats
+    dense, packed = (import_file(path, None, CONFIG, 1, 1, scheme) for scheme in ("dense", "tight"))
+    assert not packed.stored.plans
+    assert packed.stored.meta["scheme"] == "tight"
+    for one, other in zip(dense.stored.network.layers, packed.stored.network.layers, strict=True):
+        if isinstance(one, Conv | Linear) and isinstance(other, Conv | Linear):
+            np.testing.assert_array_equal(one.weight, other.weight)
+    assert packed.figures == dense.figures
+
+
 def test_a_float_file_is_pruned(floats: Path) -> None:
     found = import_file(floats, None, CONFIG, 1, 2, "tight", 2.0)
     assert found.stored.plans
