@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pymodel.compiler.compile import compile_fitted
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.network.accuracy import FLOAT32_WHOLE, accuracy_int8, logits_int8, tensors_int8
@@ -34,6 +35,7 @@ from pymodel.training.train_digits import DigitsNet, fold
 from pymodel.zoo.digits import load
 from pymodel.zoo.random_network import random_images, random_network
 from pymodel.zoo.resnet import ResNet, load_state, resnet20, resnet56
+from tests.support import assert_agrees
 
 M = TypeVar("M", bound=nn.Module)
 Forward = Callable[[Any, torch.Tensor], Any]
@@ -494,6 +496,19 @@ FORMS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
 def test_form_of_writing(form: str) -> None:
     make, names = FORMS[form]
     assert [layer.name for layer in agrees(randomised(make()), (3, 8, 8))] == names
+
+
+@pytest.mark.parametrize("form", list(FORMS)[list(FORMS).index("pools") :])
+def test_every_form_is_close_in_int8_and_runs_on_the_machine(form: str) -> None:
+    network = from_torch(randomised(FORMS[form][0]()), (3, 8, 8), "net")
+    images = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(3)).double().numpy()
+    scales = calibrate(network, images)
+    quantised = quantise(network, scales)
+    pixels, last = quantise_tensor(images, scales[INPUT]), network.layers[-1].name
+    exact = evaluate_float(network, images)[last]
+    error = evaluate(quantised, pixels)[last] * scales[last] - exact
+    assert np.abs(error).mean() < 0.1 * exact.std()
+    assert_agrees(quantised, compile_fitted(quantised, CONFIGS["8x4"]), pixels[:1])
 
 
 # --- networks that are refused

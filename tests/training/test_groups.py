@@ -91,6 +91,20 @@ def test_they_are_compressed(name: str, scheme: str, tmp_path: Path) -> None:
         assert len(tables) == 1
 
 
+@pytest.mark.parametrize("scheme", ["column_combining", "tight", "tight_joint", "tight_cycle"])
+def test_lanes_are_filled_across_a_concat(scheme: str) -> None:
+    """`up.0` reads 8 channels of one tensor and 16 of another; a lane has inputs of both."""
+    mine, _ = task("unet")
+    trainer = trainer_of(get_scheme(scheme))(mine, get_scheme(scheme), 4.0, CONFIG, BUDGET, 1)
+    trainer.plan(4.0)
+    packed = trainer.plans["up.0"].packed
+    assert packed is not None
+    channel = packed.groups // 9
+    first = ((packed.groups >= 0) & (channel < 8)).any(axis=1)
+    second = ((packed.groups >= 0) & (channel >= 8)).any(axis=1)
+    assert (first & second).mean() > 0.2
+
+
 def test_a_trainer_says_which_weights_there_are() -> None:
     mine, _ = task("shufflenet")
     for name in ("tight_joint", "tight_subword"):
