@@ -1,7 +1,7 @@
 // Register file on AXI4-Lite (docs/machine.md, "Registers"), error latch, interrupt and counters.
 //
-// Promises: one access at a time. A refused access answers SLVERR and changes nothing. The first error is kept until a soft
-// reset. Counters stop at their largest value.
+// Promises: one access at a time. No output depends on an input of the same cycle. A refused access answers SLVERR and changes nothing.
+// The first error is kept until a soft reset. Counters stop at their largest value.
 
 `resetall
 `default_nettype none
@@ -127,23 +127,34 @@ assign program_start = program_start_reg;
 assign error         = error_reg;
 assign irq           = irq_reg;
 
-// write: taken when address and data have both come and the last answer has been taken
+// write: done when address and data have both come. What comes first is held. No ready depends on a valid.
 
-wire wr = s_axil_awvalid && s_axil_wvalid && !bvalid_reg;
+reg        address_held_reg, data_held_reg;
+reg [7:0]  address_reg;
+// no register has more than these
+reg [15:0] data_reg;
+reg [1:0]  strobe_reg;
 
-assign s_axil_awready = wr;
-assign s_axil_wready  = wr;
+assign s_axil_awready = !bvalid_reg && !address_held_reg;
+assign s_axil_wready  = !bvalid_reg && !data_held_reg;
 
-wire wr_control = wr && s_axil_awaddr == ADDR_CONTROL && s_axil_wstrb[0];
-wire wr_start   = wr_control && s_axil_wdata[0];
-wire wr_reset   = wr_control && s_axil_wdata[1] && !s_axil_wdata[0];
-wire start_ok   = !busy && !start_reg && !loading && !error_reg && !soft_reset_reg && !s_axil_wdata[1];
-wire wr_clear   = wr && s_axil_awaddr == ADDR_IRQ_STATUS && s_axil_wstrb[0];
+wire        address_taken = s_axil_awvalid && s_axil_awready;
+wire        data_taken    = s_axil_wvalid && s_axil_wready;
+wire        wr            = (address_taken || address_held_reg) && (data_taken || data_held_reg);
+wire [7:0]  wr_address    = address_held_reg ? address_reg : s_axil_awaddr;
+wire [15:0] wr_data       = data_held_reg ? data_reg : s_axil_wdata[15:0];
+wire [1:0]  wr_strobe     = data_held_reg ? strobe_reg : s_axil_wstrb[1:0];
+
+wire wr_control = wr && wr_address == ADDR_CONTROL && wr_strobe[0];
+wire wr_start   = wr_control && wr_data[0];
+wire wr_reset   = wr_control && wr_data[1] && !wr_data[0];
+wire start_ok   = !busy && !start_reg && !loading && !error_reg && !soft_reset_reg && !wr_data[1];
+wire wr_clear   = wr && wr_address == ADDR_IRQ_STATUS && wr_strobe[0];
 
 reg wr_ok;
 
 always @* begin
-    case (s_axil_awaddr)
+    case (wr_address)
         ADDR_CONTROL:                                        wr_ok = !wr_start || start_ok;
         ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS, ADDR_PROGRAM_START: wr_ok = 1'b1;
         default:                                             wr_ok = 1'b0;
@@ -152,9 +163,10 @@ end
 
 // read
 
-wire rd = s_axil_arvalid && !rvalid_reg;
+assign s_axil_arready = !rvalid_reg;
 
-assign s_axil_arready = rd;
+wire rd = s_axil_arvalid && s_axil_arready;
+
 
 reg        rd_ok;
 reg [31:0] rd_value;
@@ -222,6 +234,16 @@ always @(posedge clk) begin
         bvalid_reg <= 1'b0;
     end
 
+    address_held_reg <= !wr && (address_held_reg || address_taken);
+    data_held_reg    <= !wr && (data_held_reg || data_taken);
+    if (address_taken) begin
+        address_reg <= s_axil_awaddr;
+    end
+    if (data_taken) begin
+        data_reg   <= s_axil_wdata[15:0];
+        strobe_reg <= s_axil_wstrb[1:0];
+    end
+
     if (rd) begin
         rvalid_reg <= 1'b1;
         rresp_reg  <= rd_ok ? RESP_OKAY : RESP_SLVERR;
@@ -233,16 +255,16 @@ always @(posedge clk) begin
     start_reg      <= wr_start && start_ok;
     soft_reset_reg <= wr_reset;
 
-    if (wr && s_axil_awaddr == ADDR_IRQ_ENABLE && s_axil_wstrb[0]) begin
-        irq_enable_reg <= s_axil_wdata[1:0];
+    if (wr && wr_address == ADDR_IRQ_ENABLE && wr_strobe[0]) begin
+        irq_enable_reg <= wr_data[1:0];
     end
-    if (wr && s_axil_awaddr == ADDR_PROGRAM_START) begin
-        if (s_axil_wstrb[0]) program_start_reg[7:0]  <= s_axil_wdata[7:0];
-        if (s_axil_wstrb[1]) program_start_reg[15:8] <= s_axil_wdata[15:8];
+    if (wr && wr_address == ADDR_PROGRAM_START) begin
+        if (wr_strobe[0]) program_start_reg[7:0]  <= wr_data[7:0];
+        if (wr_strobe[1]) program_start_reg[15:8] <= wr_data[15:8];
     end
 
     // an event wins over a clear in the same cycle, because it must not be lost
-    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & s_axil_wdata[1:0])) | {err_any && !error_reg, done};
+    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | {err_any && !error_reg, done};
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 
     if (err_any && !error_reg) begin
@@ -273,6 +295,8 @@ always @(posedge clk) begin
     if (rst) begin
         bvalid_reg        <= 1'b0;
         rvalid_reg        <= 1'b0;
+        address_held_reg  <= 1'b0;
+        data_held_reg     <= 1'b0;
         start_reg         <= 1'b0;
         soft_reset_reg    <= 1'b0;
         irq_enable_reg    <= 2'd0;

@@ -54,10 +54,11 @@ reg [T-1:0]       word_keep_reg;
 assign word      = word_reg;
 assign word_keep = word_keep_reg;
 
-// half of the divisor, none for a shift of zero
+// half of the divisor, none for a shift of zero; a shift past every bit of a product leaves nothing
+wire               past    = shift_reg > 6'd50;
 wire signed [50:0] half    = shift_reg == 6'd0 ? 51'sd0 : 51'sd1 <<< (shift_reg - 6'd1);
 wire signed [50:0] product = {product_reg[49], product_reg};
-wire signed [50:0] rounded = (product + half) >>> shift_reg;
+wire signed [50:0] rounded = past ? 51'sd0 : (product + half) >>> shift_reg;
 wire signed [51:0] value   = {rounded[50], rounded} + {{44{zero_reg[7]}}, zero_reg};
 wire signed [51:0] least   = {{44{low_reg[7]}}, low_reg};
 wire signed [51:0] most    = {{44{high_reg[7]}}, high_reg};

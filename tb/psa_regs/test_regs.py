@@ -7,7 +7,8 @@ answered in the next. The answer stays until it is taken.
 
 Corners:
 
-- AW before W, W before AW, both at once; the next access offered before the answer to the last is taken
+- AW before W, W before AW, both at once; the next access offered before the answer to the last is taken; half
+  a write before a reset
 - bready and rready low for a long time, and high before there is an answer
 - a read and a write in one cycle, also of one register (the read gets the old value)
 - every byte strobe; every one of the 256 addresses read and written
@@ -27,7 +28,7 @@ the block's own counter registers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -70,12 +71,28 @@ class BusAccess:
     data_delay: int = 0
     answer_delay: int = 0
     early: bool = False  # ready for the answer before there is one
-    taken: bool = False
+    sent: set[str] = field(default_factory=set)  # channels that the block has taken
     answer: tuple[int, int] | None = None  # response, data
 
-    def waits(self) -> bool:
-        """A channel has not been offered yet."""
-        return self.address_delay > 0 or (self.data is not None and self.data_delay > 0)
+    @property
+    def channels(self) -> dict[str, int]:
+        """The channels of the request, and the cycles until each is offered."""
+        return (
+            {"ar": self.address_delay}
+            if self.data is None
+            else {
+                "aw": self.address_delay,
+                "w": self.data_delay,
+            }
+        )
+
+    @property
+    def taken(self) -> bool:
+        """The block has all of the request."""
+        return self.sent == set(self.channels)
+
+    def offers(self, channel: str) -> bool:
+        return self.channels[channel] <= 0 and channel not in self.sent
 
     def answered(self) -> bool:
         """A cycle with the answer has ended. Returns whether the answer was taken."""
@@ -209,8 +226,8 @@ class Bus:
             rst=0, **happens, **self._error_pins(errors), **self._write_pins(), **self._read_pins()
         )
         self._check()
-        write = self._take(self.writes, "s_axil_awready", "s_axil_wready")
-        read = self._take(self.reads, "s_axil_arready")
+        write = self._take(self.writes, "aw", "w")
+        read = self._take(self.reads, "ar")
         self.taken_together += write is not None and read is not None
         if read is not None:
             read.answer = self.model.read(read.address, happens)
@@ -228,16 +245,16 @@ class Bus:
     def _write_pins(self) -> dict[str, int]:
         pins = {"s_axil_awvalid": 0, "s_axil_wvalid": 0, "s_axil_bready": answers_welcome(self.writes)}
         access = offered(self.writes)
-        if access is not None and access.address_delay <= 0:
+        if access is not None and access.offers("aw"):
             pins |= {"s_axil_awvalid": 1, "s_axil_awaddr": access.address}
-        if access is not None and access.data_delay <= 0:
+        if access is not None and access.offers("w"):
             pins |= {"s_axil_wvalid": 1, "s_axil_wdata": access.data or 0, "s_axil_wstrb": access.strobe}
         return pins
 
     def _read_pins(self) -> dict[str, int]:
         pins = {"s_axil_arvalid": 0, "s_axil_rready": answers_welcome(self.reads)}
         access = offered(self.reads)
-        if access is not None and access.address_delay <= 0:
+        if access is not None and access.offers("ar"):
             pins |= {"s_axil_arvalid": 1, "s_axil_araddr": access.address}
         return pins
 
@@ -261,23 +278,22 @@ class Bus:
                 if data is not None and answer[0] == OKAY:
                     expect(**{data: answer[1]})
 
-    def _take(self, queue: list[BusAccess], *readies: str) -> BusAccess | None:
-        """The access that the block has taken in this cycle, if any. Delays and answers are updated."""
+    def _take(self, queue: list[BusAccess], *channels: str) -> BusAccess | None:
+        """The access of which the block has taken the last part in this cycle, if any. Delays and answers are
+        updated.
+        """
         access = offered(queue)
+        waiting = bool(queue) and queue[0].taken  # one at a time: the next waits until the answer is taken
         taken = None
-        if queue and queue[0].taken:  # one at a time: the next waits until the answer is taken
-            self.bench.expect(**dict.fromkeys(readies, 0))
-            if queue[0].answered():
-                queue.pop(0)
-        elif access is not None:
-            ready = int(getattr(self.dut, readies[0]).value)
-            if access.waits():
-                ready = 0
-            self.bench.expect(**dict.fromkeys(readies, ready))
-            taken = access if ready else None
-        if taken is not None:
-            taken.taken = True
-        elif access is not None:
+        for channel in channels:
+            ready = not waiting and (access is None or channel not in access.sent)
+            self.bench.expect(**{f"s_axil_{channel}ready": int(ready)})
+            if ready and access is not None and access.offers(channel):
+                access.sent.add(channel)
+                taken = access if access.taken else None
+        if waiting and queue[0].answered():
+            queue.pop(0)
+        if access is not None and taken is None:
             access.address_delay -= 1
             access.data_delay -= 1
         return taken
@@ -376,6 +392,30 @@ async def orders_of_the_channels(dut: Any) -> None:
         bus.compare("a read in the cycle of a write", read.answer[1], before)
         bus.compare("a read after it", await bus.read("PROGRAM_START"), value)
     bus.bench.done(orders=len(orders), taken_together=bus.taken_together)
+
+
+@cocotb.test()
+async def half_a_write_does_not_outlive_a_reset(dut: Any) -> None:
+    """Neither its address nor its data."""
+    bus = Bus(dut)
+    for address_delay, data_delay in ((9, 0), (0, 9)):
+        await bus.reset()
+        await bus.write("IRQ_ENABLE", DONE)
+        bus.writes.append(
+            BusAccess(
+                REGISTERS["PROGRAM_START"].address, 0x1234, address_delay=address_delay, data_delay=data_delay
+            )
+        )
+        for _ in range(3):
+            await bus.cycle()
+        assert len(bus.writes[0].sent) == 1
+        await bus.reset()
+        for _ in range(3):
+            await bus.cycle()
+        await bus.write("IRQ_ENABLE", ERROR)
+        for name in ("PROGRAM_START", "IRQ_ENABLE"):
+            await bus.read(name)
+    bus.bench.done()
 
 
 @cocotb.test()

@@ -3,7 +3,7 @@ compared with a list of pixels.
 
 Corners:
 
-- a shift of 0 (no rounding term), 1 and 47
+- a shift of 0 (no rounding term), 1 and 63; those past every bit of a product
 - ties, positive and negative
 - the zero point at both ends, and sums whose pixel it brings into the range or out of it
 - saturation at both ends, and values just inside them; ReLU; clamps anywhere, also a low one above the high
@@ -31,7 +31,7 @@ from tb.common.seeding import numpy_rng
 
 WORDS = 150
 LATENCY = 4
-MAX_SHIFT = 47
+MAX_SHIFT = 63
 INT32 = -(1 << 31), (1 << 31) - 1
 
 
@@ -62,7 +62,11 @@ class Filter:
 
 
 def any_filter(rng: np.random.Generator) -> Filter:
-    shift = int(rng.choice([0, 1, MAX_SHIFT])) if chance(rng, 0.2) else int(rng.integers(MAX_SHIFT + 1))
+    shift = (
+        int(rng.choice([0, 1, 50, 51, 52, MAX_SHIFT]))
+        if chance(rng, 0.2)
+        else int(rng.integers(MAX_SHIFT + 1))
+    )
     multiplier = 1 << int(rng.integers(16)) if chance(rng, 0.4) else edgy(rng, 0, 65535)
     bias = edgy(rng, *INT32) if chance(rng, 0.2) else int(rng.integers(-5000, 5000))
     zero = edgy(rng, -128, 127) if chance(rng, 0.5) else 0

@@ -12,7 +12,7 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
+from cocotb.triggers import ClockCycles, FallingEdge, ReadOnly, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
 from pymodel.machine.config import HALO, XOR_COUNT_BITS
@@ -398,3 +398,50 @@ async def errors_of_the_last_lane(dut: Any) -> None:
         await b.recover(code, caught.value.info)
     await b.host.load(b.image.packets())
     await b.healthy()
+
+
+INPUTS = (
+    *("rst", "s_axil_awaddr", "s_axil_awvalid", "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid"),
+    *("s_axil_bready", "s_axil_araddr", "s_axil_arvalid", "s_axil_rready"),
+    *("s_axis_tdata", "s_axis_tvalid", "s_axis_tlast", "m_axis_tready"),
+)
+OUTPUTS = (
+    *("s_axil_awready", "s_axil_wready", "s_axil_bresp", "s_axil_bvalid", "s_axil_arready", "s_axil_rdata"),
+    *("s_axil_rresp", "s_axil_rvalid", "irq", "m_axis_tdata", "m_axis_tvalid", "m_axis_tlast"),
+)
+
+
+@cocotb.test()
+async def outputs_change_at_clock_edges_only(dut: Any) -> None:
+    """Whatever an input does between two edges, no output follows it. Only the ready of the load stream may:
+    while a program runs, it waits for the packet that is offered.
+    """
+    b = await bench(dut)
+    inputs = {name: getattr(dut, name) for name in INPUTS}
+    outputs = {name: getattr(dut, name) for name in OUTPUTS}
+    tried = dict.fromkeys(INPUTS, 0)
+
+    def seen() -> dict[str, str]:
+        return {name: str(pin.value) for name, pin in outputs.items()}
+
+    async def between_edges() -> None:
+        falls, moment = FallingEdge(dut.clk), Timer(1, "ns")
+        while True:
+            await falls
+            name = str(b.rng.choice(INPUTS))
+            pin, before = inputs[name], seen()
+            driven, highest = pin.value, (1 << len(pin)) - 1
+            pin.value = highest if str(driven) == "0" * len(pin) else 0
+            await moment
+            after = seen()
+            pin.value = driven
+            tried[name] += 1
+            followed = [f"{out}: {was} -> {after[out]}" for out, was in before.items() if after[out] != was]
+            assert not followed, f"between two clock edges, {name} moved {', '.join(followed)}"
+
+    probing = cocotb.start_soon(between_edges())
+    while min(tried.values()) < 20:
+        await b.healthy()
+    probing.cancel()
+    await b.healthy()
+    settings.report({"tried_between_edges": sum(tried.values())})
