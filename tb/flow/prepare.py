@@ -42,6 +42,7 @@ FOLDER = runner.BUILD / "networks"
 
 ZOO_SCHEME = "tight_cycle"
 FILE = "file"
+CUT = 0.02  # the share of its tables that a network keeps in memory which does not fit otherwise
 RESNET, BLOCKS, SCHEME, RATIO = "resnet20", 3, "tight_pass", 14.13
 CALIBRATED = 256  # images for the scales: of the training set, or drawn
 
@@ -106,7 +107,7 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     without = replace(config, xor_inputs=0, xor_history=0)
     share = ARCHITECTURES[name.removeprefix(ZOO)].share if name.startswith(ZOO) else 1.0
     plain = image = _compiled(found, without, share)
-    if source.xor and share < 1:
+    if source.xor and plain.streamed:
         raise TatamiError(f"FORMAT xor: the network of '{name}' is loaded while it runs, must be plain")
     if source.xor or (name in SYSTEMS and SYSTEMS[name].xor):
         config = with_decoder(without, image_tiles(plain))
@@ -205,15 +206,25 @@ def _scheme(found: StoredNetwork) -> str:
 
 
 def _compiled(found: StoredNetwork, config: ArrayConfig, share: float) -> Image:
-    """`share`: of the network's tables, what the memories hold."""
+    """`share`: of the network's tables, what the memories hold. A network that takes more than any memory
+    has is loaded while it runs, too.
+    """
     scheme = _scheme(found)
-    packing = "dense" if scheme == "dense" else "tight"
+    options: dict[str, Any] = {
+        "packing": "dense" if scheme == "dense" else "tight",
+        "plans": found.plans,
+        "scheme": scheme,
+    }
     if share < 1:
-        return compile_cut(found.network, config, share, packing=packing, plans=found.plans, scheme=scheme)
+        return compile_cut(found.network, config, share, **options)
     try:  # the memories of the configuration, if they will do: its build is shared
-        return compile_network(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+        return compile_network(found.network, config, **options)
     except CapacityError:
-        return compile_fitted(found.network, config, packing=packing, plans=found.plans, scheme=scheme)
+        pass
+    try:
+        return compile_fitted(found.network, config, **options)
+    except CapacityError:
+        return compile_cut(found.network, config, CUT, **options)
 
 
 def _resnet(

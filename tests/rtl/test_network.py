@@ -243,6 +243,22 @@ def test_a_network_in_memories_for_a_part_of_it(monkeypatch: pytest.MonkeyPatch)
         prepare("zoo_unet", SMALL, 1, 1, Source(xor=True))
 
 
+def test_a_network_that_no_memory_holds_is_loaded_while_it_runs(
+    sim: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise CapacityError("LANE needs too many words")
+
+    monkeypatch.setattr("tb.flow.prepare.compile_network", none)
+    monkeypatch.setattr("tb.flow.prepare.compile_fitted", none)
+    outcome = run("network", sim, SMALL, 1, small_network(tmp_path / "x.tflite"))
+    assert outcome.passed, outcome.message
+    assert outcome.result["segments"] >= len(outcome.result["layers"])
+    assert (outcome.result["mismatches"], outcome.result["images"]) == (0, 1)
+    with pytest.raises(TatamiError, match="FORMAT xor: the network of 'file' is loaded while it runs"):
+        prepare("file", SMALL, 1, 1, Source(tmp_path / "x.tflite", xor=True))
+
+
 def test_image_after_image(sim: str) -> None:
     """Every output, and hardly a cycle between two images."""
     outcome = run("digits_back_to_back", sim, CONFIGS["16x16"], 3, None)
