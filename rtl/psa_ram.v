@@ -1,5 +1,6 @@
 // One write port, one read port, both synchronous: read data follow the address by one cycle and hold while rd_en is low.
-// Not reset. A word that is read in the cycle that writes it gives its old value. The driver of an address must check it.
+// Not reset. A word that is read in the cycle that writes it gives anything, so that any memory of any technology will do. The driver of
+// an address must check it.
 
 `resetall
 `default_nettype none
@@ -29,7 +30,7 @@ always @(posedge clk) begin
         mem[wr_addr] <= wr_data;
     end
     if (rd_en) begin
-        rd_data_reg <= mem[rd_addr];
+        rd_data_reg <= wr_en && wr_addr == rd_addr ? {WIDTH{1'bx}} : mem[rd_addr];
     end
 end
 

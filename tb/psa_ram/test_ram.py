@@ -1,6 +1,6 @@
 """The memory, compared with a list.
 
-Corners: a word read in the cycle that writes it, and in the next; read data held while `rd_en` is low and the
+Corners: a word read in the cycle that writes it, which may give anything, and in the next; read data held while `rd_en` is low and the
 address is garbage; `wr_en` low with garbage on the other pins; first and last word of a depth that is not a
 power of two; a memory of two words of one bit.
 """
@@ -37,8 +37,9 @@ async def words_come_back(dut: Any) -> None:
             bench.expect(rd_data=held)
             holds += not read
         if read:
-            held = words[rd_addr]
-            collisions += write and wr_addr == rd_addr and held not in (None, wr_data)
+            collides = write and wr_addr == rd_addr
+            held = None if collides else words[rd_addr]
+            collisions += collides
         if write:
             words[wr_addr] = wr_data
     bench.done(collisions=collisions, holds=holds)
