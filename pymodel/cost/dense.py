@@ -149,7 +149,7 @@ class _Shortened:
         lanes, tiles = inputs * each, ceil_div(filters, size)
         whole = max(1, ceil_div(lanes, size))
         passes = [
-            min(whole, self.most) if min(index, tiles - 1 - index) < self.most else 1
+            min(whole, self.most) if min(index, tiles - 1 - index) * whole < self.most else 1
             for index in range(tiles)
         ]
         groups = np.full((ceil_div(min(lanes, passes[0] * size), each), config.group), -1, np.int64)

@@ -1,8 +1,8 @@
 """The memory, compared with a list.
 
-Corners: a word read in the cycle that writes it, which may give anything, and in the next; read data held while `rd_en` is low and the
-address is garbage; `wr_en` low with garbage on the other pins; first and last word of a depth that is not a
-power of two; a memory of two words of one bit.
+Corners: a word read in the cycle that writes it, which may give anything, and in the next; read data held
+while `rd_en` is low and the address is garbage; `wr_en` low with garbage on the other pins; first and last
+word of a depth that is not a power of two; a memory of two words of one bit.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pymodel.compiler.compile import CapacityError, clip_weights, compile_fitted
+from pymodel.cost import dense
 from pymodel.cost.counts import image_cost
 from pymodel.cost.dense import dense_cost
 from pymodel.cost.energy import energy, load_energy
@@ -84,3 +85,17 @@ def test_of_what_no_machine_holds(name: str) -> None:
     assert found.cost.config.lane_depth == MAX_DEPTH
     assert found.cost.stored_bits["SLOT"] > lanes * config.size * 8
     assert found.cost.cycles > lanes // config.size * config.size
+
+
+def test_a_shortened_layer_has_few_lanes() -> None:
+    """Of many tiles and passes, those at both ends and one of each other tile: so a network of hundreds of
+    layers is counted, too.
+    """
+    config = CONFIGS["16x16"]
+    shortened = dense._Shortened(config)
+    tiles = 40
+    weight = np.ones((tiles * config.size, 10 * config.size), np.int64)
+    shortened(weight, np.zeros(weight.shape[1], np.int64), config, np.random.default_rng(0))
+    (part,) = shortened.parts
+    assert part.passes == 10 * tiles
+    assert part.short_lanes == (2 * shortened.most + tiles - 2) * config.size
