@@ -43,7 +43,7 @@ help:
 	@echo 'make results do the missing runs of scripts/results.yaml, and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  pe (transistors)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  pe (transistors)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
 	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator, Icarus and yosys, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
@@ -89,7 +89,7 @@ testplan: $(VENV)/.base
 coverage: $(VENV)/.coverage
 	@$(PY) -m scripts.coverage
 
-bench: $(VENV)/.base $(READS) $(if $(filter pe,$(BENCH)),$(VENV)/.synthesis)
+bench: $(VENV)/.base $(READS) $(if $(filter pe,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
 
 compress: $(VENV)/.train

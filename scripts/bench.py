@@ -23,6 +23,7 @@ BENCHES = {
     "speed": ("pymodel.bench.speed", "run"),
     "windows": ("pymodel.bench.windows", "run"),
     "runtime": ("pymodel.bench.runtime", "run"),
+    "operators": ("pymodel.bench.operators", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
 }
 # Those that measure on the weights of a file, if one is given, and the one that must be given a file.

@@ -125,9 +125,9 @@ class _Importer(Nodes):
         name, kind = inputs[0].name, inputs[0].type.tensor_type
         dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         label = f"input '{name}'"
-        if len(dims) not in (2, 4):
+        if not 2 <= len(dims) <= 4:
             raise TatamiError(
-                f"{label} has {len(dims)} dimensions, must have 4: (batch, channels, rows, columns), or 2"
+                f"{label} has {len(dims)} dimensions, must have 4: (batch, channels, rows, columns), 2 or 3"
             )
         # TensorFlow's exporters turn the image first
         turned = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import (
+    FloatAdd,
     FloatConv,
     FloatLayer,
     blank_layer,
@@ -22,6 +23,7 @@ from pymodel.network.integer import (
     Gather,
     IntArray,
     Pair,
+    Sides,
     SpaceToDepth,
     Upsample,
     Window,
@@ -91,10 +93,9 @@ class Moves(Graph):
         self.layers[layer.name] = layer
         return layer.name
 
-    def _done(self, node: Any, name: str, dims: int = 4, place: int = 0) -> None:
-        """A result is the tensor `name` of the network."""
-        shape = self.shapes[name]
-        self.values[node.output[place]] = Value(name, (1, *shape[: dims - 1]))
+    def _done(self, node: Any, name: str, dims: int = 4, place: int = 0, shape: tuple[int, ...] = ()) -> None:
+        """A result is the tensor `name` of the network; `shape` is the file's, if it is not the tensor's."""
+        self.values[node.output[place]] = Value(name, shape or (1, *self.shapes[name][: dims - 1]))
         if name in self.scales:
             self.origin.setdefault(name, node.output[place])
         else:
@@ -105,11 +106,15 @@ class Moves(Graph):
         return len(self.readers.get(node.input[place], [])) == 1
 
     def _plane(self, node: Any, value: Value) -> str:
-        """The tensor that has the values, in the file's order, as [channel, row, column]."""
-        if value.order is None:
+        """The tensor that has the values, in the file's order, as [channel, row, column]. A list of values
+        may be a tensor of any shape.
+        """
+        top, left, bottom, right = value.pending
+        channels, rows, columns = (*value.shape[1:], 1, 1)[:3]
+        shape = (channels, rows - top - bottom, columns - left - right)
+        if value.order is None and (len(value.shape) == 2 or shape == self.shapes[value.name]):
             return value.name
-        shape = (*value.shape[1:], 1, 1)[:3]
-        order = value.order.reshape(shape)
+        order = value.numbers().reshape(shape)
         c, h, w = self.shapes[value.name]
         own = np.arange(c * h * w, dtype=np.int32).reshape(c, h, w)
         if order.shape == own.shape and np.array_equal(order, own):
@@ -229,6 +234,11 @@ class Moves(Graph):
 
     # Operators that move values
 
+    def _apart(self, apart: bool) -> None:
+        """Raises `TatamiError` if a node mixes images: if not `apart`, and if there are several."""
+        if self.batch > 1 and not apart:
+            raise TatamiError(f"it mixes the {self.batch} images of its input: they must stay apart")
+
     def _moved(self, node: Any, value: Value, order: IntArray, place: int = 0) -> None:
         """A result has the values of `value` of these numbers."""
         if not order.size:
@@ -251,6 +261,7 @@ class Moves(Graph):
         for axis, n in enumerate(shape):
             if n == 0 and not attributes.get("allowzero") and axis < len(value.shape):
                 shape[axis] = value.shape[axis]
+        self._apart(bool(wanted) and wanted[0] in (self.batch, 0, -1))
         if shape and shape[0] == self.batch and self.batch > 1:
             shape[0] = 1
         known = math.prod(n for n in shape if n != -1)
@@ -271,6 +282,7 @@ class Moves(Graph):
         value = self._value(node)
         axes = attributes.get("axes") or self._numbers(node, 1, "axes")
         numbers = value.numbers()
+        self._apart(0 not in (axes or ()))
         if node.op_type == "Unsqueeze":
             self._moved(node, value, np.expand_dims(numbers, tuple(axes or ())))
         else:
@@ -280,7 +292,9 @@ class Moves(Graph):
     def transpose(self, node: Any, attributes: dict[str, Any]) -> None:
         value = self._value(node)
         numbers = value.numbers()
-        self._moved(node, value, numbers.transpose(attributes.get("perm") or range(numbers.ndim)[::-1]))
+        perm = list(attributes.get("perm") or range(numbers.ndim)[::-1])
+        self._apart(perm[0] == 0)
+        self._moved(node, value, numbers.transpose(perm))
 
     def slice(self, node: Any, attributes: dict[str, Any]) -> None:
         value = self._value(node)
@@ -292,6 +306,7 @@ class Moves(Graph):
         picked = [slice(None)] * numbers.ndim
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
             n = numbers.shape[axis]
+            self._apart(axis % numbers.ndim != 0 or (start == 0 and step == 1 and end >= self.batch))
             # as ONNX clamps them; behind the first value, going down, is before it
             last = None if step < 0 and end < -n else end
             picked[axis % numbers.ndim] = slice(start, last, step)
@@ -301,6 +316,7 @@ class Moves(Graph):
         value = self._value(node)
         index = self._needed(node, 1, "indices").value
         axis = int(attributes.get("axis", 0))
+        self._apart(axis % len(value.shape) != 0)
         self._moved(node, value, value.numbers().take(index.astype(np.int64), axis=axis))
 
     def split(self, node: Any, attributes: dict[str, Any]) -> None:
@@ -321,11 +337,12 @@ class Moves(Graph):
         dims = len(values[0].shape)
         axis = int(attributes.get("axis", 1)) % max(1, dims)
         if len({value.name for value in values}) == 1:
+            self._apart(axis != 0)
             self._moved(node, values[0], np.concatenate([value.numbers() for value in values], axis))
             return
         sources = [self._plane(node, value) for value in values]
         shapes = [self.shapes[source] for source in sources]
-        if axis != 1 or dims not in (2, 4) or (dims == 2 and any(shape[1:] != (1, 1) for shape in shapes)):
+        if axis != 1 or dims < 2 or (dims == 2 and any(shape[1:] != (1, 1) for shape in shapes)):
             raise TatamiError(f"along axis {axis} of {dims}: only channels can be put together")
         counts = tuple(shape[0] for shape in shapes)
         self._done(node, self._add(Gather.concat(self._fresh(node), tuple(sources), counts)), dims)
@@ -342,10 +359,9 @@ class Moves(Graph):
             pads = whole
         fill = self._constant(node, 2, "value")
         number = attributes.get("value", 0.0) if fill is None else float(fill.value.reshape(-1)[0])
-        if attributes.get("mode", "constant") != "constant" or number != 0:
-            raise TatamiError(
-                f"mode {attributes.get('mode', 'constant')} with {number:g}: only zeros can be put around"
-            )
+        mode = attributes.get("mode", "constant")
+        if mode != "constant":
+            raise TatamiError(f"mode is {mode}, must be constant")
         if len(pads) != 2 * dims:
             raise TatamiError(f"pads are {pads}, must be {2 * dims} numbers")
         if not any(pads):
@@ -353,16 +369,39 @@ class Moves(Graph):
             return
         if dims != 4 or min(pads) < 0 or pads[0] or pads[4]:
             raise TatamiError(f"pads are {pads}: only zeros around channels, rows and columns")
+        if number:
+            self._surrounded(node, value, number, pads)
+            return
         source = self._plane(node, value)
         if pads[1] or pads[5]:
             count = self.shapes[source][0]
             channel = np.concatenate([np.full(pads[1], -1), np.arange(count), np.full(pads[5], -1)])
             source = self._picked(node, source, channel)
-        sides = (pads[2], pads[3], pads[6], pads[7])
-        top, left, bottom, right = (a + b for a, b in zip(value.pending, sides, strict=True))
+        top, left, bottom, right = (a + b for a, b in zip(value.pending, _sides(pads), strict=True))
         _, rows, columns = self.shapes[source]
         shape = (1, self.shapes[source][0], rows + top + bottom, columns + left + right)
         self.values[node.output[0]] = Value(source, shape, pending=(top, left, bottom, right))
+
+    def _surrounded(self, node: Any, value: Value, number: float, pads: Sequence[int]) -> None:
+        """Another number than zero put around a tensor: zeros around the values less that number, and the
+        number added behind.
+        """
+        if value.pending != NOTHING:
+            value = self._padded(value)
+        source = self._plane(node, value)
+        if pads[1] or pads[5]:
+            raise TatamiError(f"pads are {pads}: channels of {number:g} cannot be put around, only of zeros")
+        if self.scales:
+            raise TatamiError(f"value is {number:g}, must be 0 in a quantised network")
+        channels = self.shapes[source][0]
+        less = FloatAdd(
+            self._fresh(node, f"{source}.less"), (source,), np.ones((1, channels)), np.full(channels, -number)
+        )
+        inner = self._padded(Value(self._add(less), value.shape, pending=_sides(pads)))
+        layer = self.layers[inner.name]
+        assert isinstance(layer, FloatConv)  # what puts zeros around
+        self.layers[inner.name] = replace(layer, bias=np.full(channels, number))
+        self._done(node, inner.name)
 
     def resize(self, node: Any, attributes: dict[str, Any]) -> None:
         value = self._value(node)
@@ -377,11 +416,16 @@ class Moves(Graph):
             and found.value.size
         ):
             factors = [float(one) for one in found.value]
+        axes = [axis % len(value.shape) for axis in attributes.get("axes") or range(len(value.shape))]
         sizes = self._numbers(node, 3, "sizes")
         if factors is None and sizes:
-            factors = [size / n for size, n in zip(sizes, value.shape, strict=True)]
-        if attributes.get("axes"):
-            raise TatamiError("axes are not supported")
+            factors = [size / value.shape[axis] for size, axis in zip(sizes, axes, strict=True)]
+            policy = attributes.get("keep_aspect_ratio_policy", "stretch")
+            if policy != "stretch":
+                factors = [(min if policy == "not_larger" else max)(factors)] * len(factors)
+        if factors is not None:
+            by_axis = dict(zip(axes, factors, strict=True))
+            factors = [by_axis.get(axis, 1.0) for axis in range(len(value.shape))]
         found_ = factors or []
         if (
             len(found_) != 4
@@ -438,12 +482,19 @@ class Moves(Graph):
         if numbers.ndim != 4 or block < 1 or numbers.shape[2] % block or numbers.shape[3] % block:
             raise TatamiError(f"blocksize is {block}, must divide rows and columns")
         _, c, h, w = numbers.shape
-        split = numbers.reshape(1, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
+        mode = attributes.get("mode", "DCR")
+        split = numbers.reshape(1, c, h // block, block, w // block, block)
+        split = split.transpose((0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
         self._moved(node, value, split.reshape(1, c * block**2, h // block, w // block))
 
 
 def _two(numbers: Sequence[int]) -> Pair:
     return (int(numbers[0]), int(numbers[1]))
+
+
+def _sides(pads: Sequence[int]) -> Sides:
+    """Of eight pads of ONNX, those of rows and columns."""
+    return (pads[2], pads[3], pads[6], pads[7])
 
 
 def fits(window: Window) -> bool:

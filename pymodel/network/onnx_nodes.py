@@ -181,7 +181,7 @@ class Nodes(Moves):
         self, node: Any, value: Value, factor: FloatArray, offset: FloatArray, place: int = 0
     ) -> None:
         """Each channel times `factor` and `offset` added: part of the layer before where it can be."""
-        source, dims = self._plane(node, value), len(value.shape)
+        source = self._every(node, value, factor, offset)
         channels = self.shapes[source][0]
         factor, offset = (np.broadcast_to(one, channels).astype(np.float64) for one in (factor, offset))
         layer = self.layers.get(source)
@@ -204,10 +204,18 @@ class Nodes(Moves):
                     signs = np.where(factor < 0, -1, 1).reshape(by_filter.shape)
                     self.weights[source] = (ints.astype(np.int64) * signs, steps * np.abs(factor))
             self.layers[source] = changed
-            self._done(node, source, dims)
+            self._done(node, source, shape=value.shape)
             return
         name = self._fresh(node)
-        self._done(node, self._add(FloatAdd(name, (source,), factor[None], offset)), dims)
+        self._done(node, self._add(FloatAdd(name, (source,), factor[None], offset)), shape=value.shape)
+
+    def _every(self, node: Any, value: Value, *numbers: FloatArray) -> str:
+        """The tensor of values that are treated one by one: of any shape, if `numbers` are the same for all
+        channels.
+        """
+        if value.order is None and all(one.size == 1 for one in numbers):
+            return value.name
+        return self._plane(node, value)
 
     def batch_norm(self, node: Any, attributes: dict[str, Any]) -> None:
         if attributes.get("training_mode"):
@@ -246,6 +254,9 @@ class Nodes(Moves):
                 raise TatamiError("by a tensor, or by zero, is not supported")
             self._scaled(node, value, factor, offset, 1 - place)
 
+    def negative(self, node: Any, attributes: dict[str, Any]) -> None:  # noqa: ARG002
+        self._scaled(node, self._value(node), -np.ones(1), np.zeros(1))
+
     def _by_channel(self, value: Value, number: Array) -> FloatArray:
         """A constant that has one value for each channel, or for all."""
         number = np.asarray(number, np.float64)
@@ -265,7 +276,8 @@ class Nodes(Moves):
             self._gated(node)
             return
         values = [self._value(node, place) for place in range(len(node.input))]
-        sources = [self._plane(node, value) for value in values]
+        one_by_one = len({(value.shape, self.shapes[value.name]) for value in values}) == 1
+        sources = [self._every(node, value) if one_by_one else self._plane(node, value) for value in values]
         if len({self.shapes[one] for one in sources}) > 1:
             raise TatamiError(
                 "tensors have shapes " + ", ".join(str(value.shape) for value in values) + ", must be equal"
@@ -275,7 +287,7 @@ class Nodes(Moves):
         if kind == "Sub":
             weight[1] = -1
         layer = FloatAdd(self._fresh(node), tuple(sources), weight, np.zeros(channels))
-        self._done(node, self._add(layer), len(values[0].shape))
+        self._done(node, self._add(layer), shape=values[0].shape)
 
     def _gated(self, node: Any) -> None:
         """x * sigmoid(x) and x * hard_sigmoid(x) are curves of x."""
@@ -297,7 +309,6 @@ class Nodes(Moves):
 
     def _activate(self, node: Any, value: Value, activation: Activation, only: bool) -> None:
         """The activation becomes part of the layer before, if nothing else reads that."""
-        dims = len(value.shape)
         layer = self.layers.get(value.name)
         if (
             only
@@ -308,12 +319,12 @@ class Nodes(Moves):
             joined = _joined(layer.activation, activation)
             if joined is not None:
                 self.layers[value.name] = replace(layer, activation=joined)
-                self._done(node, value.name, dims)
+                self._done(node, value.name, shape=value.shape)
                 return
-        source = self._plane(node, value)
+        source = self._every(node, value)
         channels = self.shapes[source][0]
         found = FloatAdd(self._fresh(node), (source,), np.ones((1, channels)), np.zeros(channels), activation)
-        self._done(node, self._add(found), dims)
+        self._done(node, self._add(found), shape=value.shape)
 
     def activation(self, node: Any, attributes: dict[str, Any]) -> None:
         value = self._value(node)
@@ -369,8 +380,6 @@ class Nodes(Moves):
         around = value.pending
         window, extra = self._window(attributes, kernel, value)
         outside = tuple(a - b for a, b in zip(window.padding, around, strict=True))
-        if window.dilation != (1, 1):
-            raise TatamiError(f"dilations are {window.dilation}, must be 1")
         if any(extra) or (any(outside) and not attributes.get("count_include_pad")):
             raise TatamiError(
                 "padding that it does not count (count_include_pad is 0, or ceil_mode adds pixels): the"
@@ -380,8 +389,16 @@ class Nodes(Moves):
             value = self._padded(value)
             window, _ = self._window(attributes, kernel, value)
         shape = self.shapes[value.name]
-        if window.size == shape[1:] and window.padding == NOTHING:
-            layer: FloatLayer = FloatPool(self._fresh(node), value.name)
+        if window.dilation != (1, 1):  # equal weights
+            name, pixels = self._fresh(node), math.prod(window.size)
+            ones = np.ones((shape[0], 1, *window.size))
+            self.weights[name] = (ones.astype(np.int8), np.full(shape[0], 1 / pixels))
+            layer: FloatLayer = FloatConv(
+                name, value.name, ones / pixels, np.zeros(shape[0]), window.stride, window.padding,
+                dilation=window.dilation, groups=shape[0],
+            )  # fmt: skip
+        elif window.size == shape[1:] and window.padding == NOTHING:
+            layer = FloatPool(self._fresh(node), value.name)
         else:
             layer = FloatAveragePool(
                 self._fresh(node), value.name, window.size, window.stride, window.padding
@@ -453,11 +470,11 @@ class Nodes(Moves):
             return
         if node.input[0] == self.input:
             raise TatamiError("the input is quantised in two ways")
-        source = self._plane(node, value)
+        source = self._every(node, value)
         channels = self.shapes[source][0]
         copy = self._add(FloatAdd(self._fresh(node), (source,), np.ones((1, channels)), np.zeros(channels)))
         self.scales[copy] = scale
-        self._done(node, copy, len(value.shape))
+        self._done(node, copy, shape=value.shape)
 
     def dequantize(self, node: Any, attributes: dict[str, Any]) -> None:  # noqa: ARG002
         value = self._value(node, pending=True)
@@ -584,6 +601,12 @@ def _hard_sigmoid(attributes: Mapping[str, Any]) -> Curve:
     return Curve(f"hard_sigmoid({alpha:g},{beta:g})", lambda x: (alpha * x + beta).clip(0, 1))
 
 
+def _selu(attributes: Mapping[str, Any]) -> Curve:
+    alpha, gamma = attributes.get("alpha", 1.6732632), attributes.get("gamma", 1.050701)
+    curve = activations.elu(alpha)
+    return Curve(f"selu({alpha:g},{gamma:g})", lambda x: gamma * curve(x))
+
+
 def _gelu(attributes: Mapping[str, Any]) -> Curve:
     return activations.GELU_TANH if attributes.get("approximate") == "tanh" else activations.GELU
 
@@ -596,6 +619,7 @@ _CURVES: dict[str, Callable[[Mapping[str, Any]], Activation]] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda _: activations.HARD_SWISH,
     "Elu": lambda a: activations.elu(float(a.get("alpha", 1.0))),
+    "Selu": _selu,
     "Softplus": lambda _: activations.softplus(),
     "Gelu": _gelu,
     "Mish": lambda _: activations.MISH,
@@ -607,6 +631,7 @@ _HANDLERS: dict[str, _Handler] = {
     "MatMul": Nodes.matmul,
     "BatchNormalization": Nodes.batch_norm,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Sum"), Nodes.arithmetic),
+    "Neg": Nodes.negative,
     **dict.fromkeys(_CURVES, Nodes.activation),
     "Clip": Nodes.clip,
     "PRelu": Nodes.prelu,

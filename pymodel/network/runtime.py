@@ -133,7 +133,7 @@ def run_onnxruntime(
         first = run.get_inputs()[0]
         each = []
         for image in images:
-            shaped = image if len(first.shape) == 4 else image.reshape(-1)
+            shaped = image.reshape(*image.shape[: len(first.shape) - 2], -1)
             if len(first.shape) == 4 and first.shape[1] != len(image) == first.shape[3]:
                 shaped = image.transpose(1, 2, 0)  # the file has channels last
             found = run.run([output, *inner], {first.name: shaped[None].astype(_KINDS[first.type])})

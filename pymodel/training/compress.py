@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from pymodel.compiler.agreement import wrong_bytes
 from pymodel.compiler.compile import compile_fitted
 from pymodel.compiler.lower import diagonal
 from pymodel.cost.counts import LayerCost, image_cost
@@ -16,11 +17,9 @@ from pymodel.cost.energy import energy, load_energy
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine
 from pymodel.machine.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.network import network_file
-from pymodel.network.integer import INPUT, Conv, Network, Weighted
-from pymodel.network.reference import evaluate
+from pymodel.network.integer import Conv, Network, Weighted
 from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
 from pymodel.report.record import Accuracy, Before, Data, LayerReport, Report, Spent
@@ -142,16 +141,7 @@ def check(task: Task, made: Compressed, out: Path) -> None:
     """
     image = made.image
     images = input_bytes(task, task.test_images[:1], made.scales)
-    machine = Machine(image.config, 1)
-    machine.load(image.sections)
-    machine.load_tensor(image.placements[INPUT], images)
-    machine.run(image.run_start)
-    if image.reuse:
-        machine.load_tensor(image.placements[INPUT], images)
-    wanted = evaluate(made.network, images)
-    mismatches = 0
-    for name, words in image.dumped(machine.run(image.dump_start).packets).items():
-        mismatches += int((words != image.placements[name].to_words(wanted[name])).sum())
+    mismatches = sum(wrong_bytes(made.network, image, images).values())
     if mismatches:
         raise TatamiError(
             f"{out}: {mismatches} bytes of the array model differ from the reference: please report this with"

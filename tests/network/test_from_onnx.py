@@ -134,6 +134,15 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
         {"f": np.array([1, 1, 2, 3], np.float32)},
     ),
     "resize to a size": ('y = Resize<mode="nearest">(x, , , n)', {"n": np.array([1, 4, 12, 16])}),
+    "pad with a number": (
+        "a = Pad(x, n, v) y = Conv(a, w)",
+        {"n": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "v": np.float32(1.5), "w": drawn(3, 4, 3, 3)},
+    ),
+    "negative, selu": ("a = Neg(x) y = Selu(a)", {}),
+    "a list of values, one by one": (
+        "a = Flatten(x) b = Tanh(a) c = Mul(b, two) d = Add(c, a) y = MatMul(d, w)",
+        {"w": drawn(192, 3), "two": np.float32(2)},
+    ),
     "nothing but names": ("a = Identity(x) b, mask = Dropout(a) y = Relu(b)", {}),
     "constants that are computed": (
         "t = Transpose<perm=[1,0,2,3]>(w) u = Mul(t, two) y = Conv(x, u)",
@@ -192,12 +201,42 @@ TWICE, W3 = np.array([1, 1, 2, 2], np.float32), drawn(2, 4, 3, 3)
         (10, "u = Resize(x, f) p = Pad<pads=[0,0,1,1,0,0,1,1]>(u) y = Conv(p, w)", {"f": TWICE, "w": W3}),
         (12, "p = GlobalAveragePool(x) a = Squeeze<axes=[2,3]>(p) y = MatMul(a, w)", {"w": drawn(4, 2)}),
         (18, "a = ReduceMean(x, n) y = Conv(a, w)", {"n": np.array([2, 3]), "w": drawn(2, 4, 1, 1)}),
+        (18, 'y = Resize<mode="nearest", axes=[3,2]>(x, , f)', {"f": np.array([3, 2], np.float32)}),
+        (
+            18,
+            'y = Resize<mode="nearest", axes=[2,3], keep_aspect_ratio_policy="not_larger">(x, , , n)',
+            {"n": np.array([12, 24])},
+        ),
+        (
+            18,
+            "a = Pad(x, n, , m) y = Conv(a, w)",
+            {"n": np.array([1, 2, 0, 1]), "m": np.array([3, 2]), "w": W3},
+        ),
+        (19, "y = AveragePool<kernel_shape=[2,3], dilations=[2,3], strides=[1,2]>(x)", {}),
         (23, "a, b = Split<axis=1, num_outputs=2>(x) y = Add(a, b)", {}),
     ],
 )  # fmt: skip
 def test_opsets(opset: int, body: str, constants: dict[str, Any], tmp_path: Path) -> None:
     """Attributes that became inputs."""
     assert_same(written(tmp_path / "old.onnx", body, opset, **constants))
+
+
+def test_three_dimensions(tmp_path: Path) -> None:
+    """A list of values by channel."""
+    body = "a = Mul(x, f) b = Relu(a) y = Concat<axis=1>(b, x)"
+    model = assert_same(written(tmp_path / "x.onnx", body, given="float[1,4,6] x", f=drawn(4, 1)))
+    assert model.network.input_shape == (4, 6, 1)
+
+
+def test_space_to_depth_by_channel(tmp_path: Path) -> None:
+    """Mode CRD, opset 28: blocks of a channel stay together."""
+    body = 'a = SpaceToDepth<blocksize=2, mode="CRD">(x) y = Relu(a)'
+    network = floats(written(tmp_path / "x.onnx", body, 28)).network
+    images = np.arange(192.0).reshape(1, 4, 6, 8)
+    found = evaluate_float(network, images)["y"]
+    for channel in range(16):
+        block = images[:, channel // 4, channel // 2 % 2 :: 2, channel % 2 :: 2]
+        np.testing.assert_array_equal(found[:, channel], block)
 
 
 def test_channels_last(tmp_path: Path) -> None:
@@ -368,13 +407,16 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"given": "float[1,4,6,8] x, float[1,4,6,8] z"}, "it has 2 inputs ('x', 'z'), must have 1"),
-        ({"given": "float[1,4,6] x"}, "input 'x' has 3 dimensions, must have 4"),
+        ({"given": "float[1,4,6,8,1] x"}, "input 'x' has 5 dimensions, must have 4"),
         ({"given": "int32[1,4,6,8] x"}, "input 'x' is of type 6, must be float, int8 or uint8"),
         ({"opset": 8}, "opset is 8, must be in 9.."),
         ({"body": "y = Conv(x, w)", "w": drawn(4, 3, 1, 1)}, "Conv 'y': weight has shape (4, 3, 1, 1)"),
         ({"body": "y = Conv(x, w)", "w": drawn(4, 4)}, "Conv 'y': weight has shape (4, 4), must be"),
         ({"body": "y = Softmax(x) z = Relu(y)"}, "Softmax 'y': only at the end, where it is left to"),
-        ({"body": 'y = Pad<mode="reflect">(x, n)', "n": np.zeros(8, int)}, "Pad 'y': mode reflect"),
+        (
+            {"body": 'y = Pad<mode="reflect">(x, n)', "n": np.zeros(8, int)},
+            "Pad 'y': mode is reflect, must be",
+        ),
         ({"body": 'y = Resize<mode="linear">(x, , n)', "n": TWICE}, "Resize 'y': mode is linear"),
         ({"body": "y = Reshape(x, n)", "n": np.array([4, 48])}, "Reshape 'y': its result has shape (4, 48)"),
         ({"body": "y = Reshape(x, n)", "n": np.array([5, -1])}, "Reshape 'y': from (1, 4, 6, 8) to (5, -1)"),
@@ -393,6 +435,31 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
 def test_what_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"body": "y = Relu(x)", **change}
     assert message in refused(written(tmp_path / "bad.onnx", given.pop("body"), **given))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Transpose<perm=[1,0,2,3]>(x)",
+        "y = Reshape(x, n)",
+        "y = Slice(x, zero, one, zero)",
+        "y = Gather<axis=0>(x, zero)",
+        "y = Unsqueeze(x, zero)",
+        "a = Relu(x) y = Concat<axis=0>(a, a)",
+    ],
+)
+def test_images_stay_apart(body: str, tmp_path: Path) -> None:
+    """With one channel, each would have the shape of a result that keeps them apart."""
+    constants: dict[str, Any] = {"n": np.array([1, -1]), "zero": np.array([0]), "one": np.array([1])}
+    said = refused(written(tmp_path / "x.onnx", body, given="float[2,1,6,8] x", **constants))
+    assert "it mixes the 2 images of its input" in said
+
+
+def test_a_map_of_another_shape_is_no_map_of_its_values(tmp_path: Path) -> None:
+    """As many values, in the same order, but other rows and columns."""
+    body = "a = Reshape(x, n) y = MaxPool<kernel_shape=[2,2]>(a)"
+    said = refused(written(tmp_path / "x.onnx", body, n=np.array([1, 4, 8, 6])))
+    assert "MaxPool 'y': its input has values in an order other than channels" in said
 
 
 def test_a_part_that_is_not_quantised(tmp_path: Path) -> None:
