@@ -51,7 +51,7 @@ class AxilMaster(BusDriver):
             await self.edge
             for channel in list(open_channels):
                 valid, ready = channel
-                if ready.value == HIGH:
+                if ready.value is HIGH:
                     valid.value = 0
                     open_channels.remove(channel)
         await self._answered(bus.BVALID, bus.BRESP, f"write of {value:#x} to address {address:#04x}")
@@ -61,7 +61,7 @@ class AxilMaster(BusDriver):
         bus = self.bus
         bus.ARADDR.value, bus.ARVALID.value = address, 1
         await self.edge
-        while bus.ARREADY.value != HIGH:
+        while bus.ARREADY.value is not HIGH:
             await self.edge
         bus.ARVALID.value = 0
         await self._answered(bus.RVALID, bus.RRESP, f"read of address {address:#04x}")
@@ -69,7 +69,7 @@ class AxilMaster(BusDriver):
 
     async def _answered(self, valid: LogicObject, response: LogicArrayObject, what: str) -> None:
         await self.edge
-        while valid.value != HIGH:
+        while valid.value is not HIGH:
             await self.edge
         found = AXIxRESP(int(response.value))
         if found is not AXIxRESP.OKAY:

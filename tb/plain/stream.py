@@ -18,7 +18,8 @@ from cocotb.types import Logic, LogicArray
 from pymodel.machine.memory import Beats, from_beats
 from tb.common.words import random_beats
 
-LOW, HIGH = KNOWN = Logic("0"), Logic("1")  # comparing with them is cheaper than with integers
+# There is one object of each value. To ask which one it is costs less than to compare.
+LOW, HIGH = Logic("0"), Logic("1")
 KNOWN_BITS = frozenset("01")
 
 
@@ -109,7 +110,7 @@ class StreamSource:
                         return
                     self._drive(beat, last and index == end)
                     await self._accepted(index, patience)
-                    if self.stopped or (self.ending and index == 0 and self.ready.value != HIGH):
+                    if self.stopped or (self.ending and index == 0 and self.ready.value is not HIGH):
                         return
                 if self.ending:
                     return
@@ -128,7 +129,7 @@ class StreamSource:
     async def _accepted(self, index: int, patience: int) -> None:
         for _ in range(patience):
             await self.edge
-            if self.ready.value == HIGH or self.stopped or (self.ending and index == 0):
+            if self.ready.value is HIGH or self.stopped or (self.ending and index == 0):
                 return
         raise StreamStalledError(f"beat {index} of a packet waited {patience} cycles for {self.ready._name}")
 
@@ -178,7 +179,7 @@ class StreamSink:
     async def drained(self) -> None:
         """Wait until no word waits to be taken."""
         await self.edge
-        while self.valid.value == HIGH:
+        while self.valid.value is HIGH:
             await self.edge
 
     def _drive_ready(self) -> None:
@@ -191,7 +192,7 @@ class StreamSink:
         rises = RisingEdge(self.valid)
         while True:
             await self.edge
-            if self.valid.value != HIGH:
+            if self.valid.value is not HIGH:
                 if self._waiting is not None and self.watch:
                     raise StreamRuleError(f"{self.valid._name} fell before the word was taken")
                 self._waiting = None
@@ -210,9 +211,9 @@ class StreamSink:
 
     def _word(self) -> tuple[str, bool]:
         data, last = str(self.data.value), self.last.value
-        if last not in KNOWN or not KNOWN_BITS.issuperset(data):
+        if (last is not HIGH and last is not LOW) or not KNOWN_BITS.issuperset(data):
             raise StreamRuleError(f"{self.data._name} = {data}, {self.last._name} = {last} while valid")
-        return data, last == HIGH
+        return data, last is HIGH
 
 
 def joined(words: Sequence[str]) -> bytes:

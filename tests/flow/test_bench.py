@@ -68,7 +68,7 @@ def test_cycles_of_a_run() -> None:
         (["--bench=nonsense"], "BENCH 'nonsense' is unknown"),
         (
             ["--bench=xor", "--weights=w.pt"],
-            "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, speed do",
+            "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, speed, runtime do",
         ),
         (["--bench=joint", "--weights=no/such.pt"], "no/such.pt: no such file"),
     ],
