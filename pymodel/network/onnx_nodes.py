@@ -26,8 +26,10 @@ from pymodel.network.float import (
 from pymodel.network.integer import (
     INPUT,
     NOTHING,
+    DepthToSpace,
     Gather,
     MaxPool,
+    Window,
 )
 from pymodel.network.model_file import NOT_SUPPORTED
 from pymodel.network.onnx_graph import HOST_ENDS, Array, Constant, SkipNode, Value
@@ -126,6 +128,72 @@ class Nodes(Moves):
         )
         self._done(node, self._add(layer))
 
+    def conv_transpose(self, node: Any, attributes: dict[str, Any]) -> None:
+        """A filter for each place within a stride, whose results become blocks of pixels; what is more than
+        the output is cut off by a window with a single weight.
+        """
+        value = self._value(node)
+        source, weight = self._plane(node, value), self._needed(node, 1, "weight")
+        real, groups = np.asarray(weight.value, np.float64), int(attributes.get("group", 1))
+        channels, *size = self.shapes[source]
+        if real.ndim != 4 or len(real) != channels or groups < 1 or channels % groups:
+            raise TatamiError(
+                f"weight has shape {real.shape}, must be ({channels}, filters, rows, columns) in {groups}"
+                " groups"
+            )
+        down, across = attributes.get("strides") or (1, 1)
+        pads = attributes.get("pads") or [0, 0, 0, 0]
+        more = attributes.get("output_padding") or [0, 0]
+        if attributes.get("auto_pad", "NOTSET") != "NOTSET" or attributes.get("output_shape"):
+            raise TatamiError("auto_pad and output_shape are not supported, pads are")
+        if any(one != 1 for one in attributes.get("dilations") or ()):
+            raise TatamiError(f"dilations are {attributes['dilations']}, must be 1")
+        steps = (int(down), int(across))
+        taps = [-(-k // step) for k, step in zip(real.shape[2:], steps, strict=True)]
+        wanted = [
+            step * (n - 1) + k + extra - before - behind
+            for step, n, k, extra, before, behind in zip(
+                steps, size, real.shape[2:], more, pads[:2], pads[2:], strict=True
+            )
+        ]
+        if min(wanted) < 1 or min(pads) < 0:
+            raise TatamiError(f"pads are {pads}: the output would have {wanted[0]} x {wanted[1]} pixels")
+        # filters first, and their rows and columns as (tap, place within the stride)
+        by_group = real.reshape(groups, channels // groups, *real.shape[1:]).transpose(0, 2, 1, 3, 4)
+        by_filter = by_group.reshape(-1, channels // groups, *real.shape[2:])
+        edge = [taps[axis] * steps[axis] - real.shape[2 + axis] for axis in (0, 1)]
+        whole = np.pad(by_filter, ((0, 0), (0, 0), (0, edge[0]), (0, edge[1])))
+        split = whole.reshape(*whole.shape[:2], taps[0], steps[0], taps[1], steps[1])
+        kernels = split.transpose(0, 3, 5, 1, 2, 4)[..., ::-1, ::-1]
+        kernels = kernels.reshape(-1, channels // groups, *taps)
+        bias = self._bias(self._constant(node, 2, "bias"), len(by_filter))
+        rows, columns = (
+            max(size[axis] + taps[axis] - 1, -(-(pads[axis] + wanted[axis]) // steps[axis]))
+            for axis in (0, 1)
+        )
+        padding = (taps[0] - 1, taps[1] - 1, rows - size[0], columns - size[1])
+        if not fits(Window((taps[0], taps[1]), padding=padding)):
+            source, padding = self._padded(Value(source, value.shape, pending=padding)).name, NOTHING
+        name = self._add(
+            FloatConv(
+                self._fresh(node),
+                source,
+                kernels,
+                np.repeat(bias, down * across),
+                padding=padding,
+                groups=groups,
+            )
+        )
+        if steps != (1, 1):
+            name = self._add(DepthToSpace(self._fresh(node), name, steps))
+        _, rows, columns = self.shapes[name]
+        if [rows, columns] != wanted:
+            one = np.zeros((len(by_filter), 1, rows - wanted[0] + 1, columns - wanted[1] + 1))
+            one[:, 0, pads[0], pads[1]] = 1
+            none = np.zeros(len(by_filter))
+            name = self._add(FloatConv(self._fresh(node), name, one, none, groups=len(by_filter)))
+        self._done(node, name)
+
     def gemm(self, node: Any, attributes: dict[str, Any]) -> None:
         if attributes.get("transA"):
             raise TatamiError("transA is 1, must be 0")
@@ -136,7 +204,40 @@ class Nodes(Moves):
         )
 
     def matmul(self, node: Any, attributes: dict[str, Any]) -> None:  # noqa: ARG002
-        self._linear(node, self._needed(node, 1, "second factor"), 1, None)
+        factor = self._needed(node, 1, "second factor")
+        if node.input[0] in self.values and len(self.values[node.input[0]].shape) == 4:
+            self._rows_times(node, factor)
+        else:
+            self._linear(node, factor, 1, None)
+
+    def _rows_times(self, node: Any, factor: Constant) -> None:
+        """The rows of a map times a matrix, one for all channels or one for each: windows as wide as a row.
+        Columns of the result are channels first.
+        """
+        value, matrix = self._value(node), np.asarray(factor.value, np.float64)
+        source = self._plane(node, value)
+        channels, rows, columns = self.shapes[source]
+        single = matrix.ndim == 1
+        if single:
+            matrix = matrix[:, None]
+        if matrix.ndim == 4 and len(matrix) == 1:
+            matrix = matrix[0]
+        if matrix.ndim not in (2, 3) or matrix.shape[-2] != columns:
+            raise TatamiError(f"second factor has shape {factor.value.shape}, its input has {value.shape}")
+        matrix = matrix.reshape(-1, *matrix.shape[-2:])
+        many = max(channels, len(matrix))
+        if len(matrix) not in (1, many) or channels not in (1, many):
+            raise TatamiError(f"it has {len(matrix)} matrices for {channels} channels")
+        results = matrix.shape[2]
+        by_filter = np.broadcast_to(matrix.transpose(0, 2, 1), (many, results, columns))
+        weight = by_filter.reshape(many * results, 1, 1, columns)
+        layer = FloatConv(self._fresh(node), source, weight, np.zeros(len(weight)), groups=channels)
+        name = self._add(layer)
+        if results == 1:
+            self.origin[name] = node.output[0]
+        numbers = np.arange(many * results * rows, dtype=np.int32).reshape(1, many, results, rows)
+        order = numbers.transpose(0, 1, 3, 2)
+        self._moved(node, Value(name, (1, *self.shapes[name])), order[..., 0] if single else order)
 
     def _linear(
         self,
@@ -627,6 +728,7 @@ _CURVES: dict[str, Callable[[Mapping[str, Any]], Activation]] = {
 _Handler = Callable[[Nodes, Any, dict[str, Any]], None]
 _HANDLERS: dict[str, _Handler] = {
     "Conv": Nodes.conv,
+    "ConvTranspose": Nodes.conv_transpose,
     "Gemm": Nodes.gemm,
     "MatMul": Nodes.matmul,
     "BatchNormalization": Nodes.batch_norm,

@@ -35,7 +35,7 @@ def case(folder: Path, body: str, given: str = "float[2,4,6,8] x", **inputs: np.
     return Case(MADE, "test", model, inputs, tuple(outputs), (1e-3, 1e-7))
 
 
-W = ", float[3,4,2,2] w"
+W = ", float[4,4,2,2] w"
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,14 @@ W = ", float[3,4,2,2] w"
     [
         ("y = Conv<pads=[1,0,0,1]>(x, w)", PASSES, ""),
         ("y = DepthToSpace<blocksize=2>(x)", PASSES, ""),
+        ("y = ConvTranspose<strides=[2,3], pads=[1,0,0,2]>(x, w)", PASSES, ""),
         ("y = Sigmoid(x)", PASSES, ""),
         ("y = Softmax(x)", HOST, "Softmax"),
         ("y = LRN<size=3>(x)", REFUSED, "LRN 'y': not supported"),
     ],
 )
 def test_a_test(body: str, outcome: str, why: str, tmp_path: Path) -> None:
-    weight = {"w": drawn(3, 4, 2, 2)} if "w)" in body else {}
+    weight = {"w": drawn(4, 4, 2, 2)} if "w)" in body else {}
     row = held(case(tmp_path, body, "float[2,4,6,8] x" + W * len(weight), **weight), tmp_path)
     assert (row.outcome, row.why) == (outcome, why)
 
@@ -85,8 +86,8 @@ def test_an_array_that_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(operators, "compile_fitted", compiled)
     test = case(
-        tmp_path, "a = Conv(x, w) y = Conv(a, u)", "float[2,4,6,8] x" + W + ", float[2,3,1,1] u",
-        w=drawn(3, 4, 2, 2), u=drawn(2, 3, 1, 1),
+        tmp_path, "a = Conv(x, w) y = Conv(a, u)", "float[2,4,6,8] x" + W + ", float[2,4,1,1] u",
+        w=drawn(4, 4, 2, 2), u=drawn(2, 4, 1, 1),
     )  # fmt: skip
     row = held(test, tmp_path)
     assert row.outcome == WRONG
@@ -99,7 +100,7 @@ def _clamped(layer: Conv) -> Conv:
 
 def test_the_page(tmp_path: Path) -> None:
     tests = [
-        case(tmp_path, "y = Conv(x, w)", "float[2,4,6,8] x" + W, w=drawn(3, 4, 2, 2)),
+        case(tmp_path, "y = Conv(x, w)", "float[2,4,6,8] x" + W, w=drawn(4, 4, 2, 2)),
         case(tmp_path, "y = LRN<size=3>(x)"),
     ]
     figures = run(Console(file=io.StringIO()), tmp_path / "page.md", tests)

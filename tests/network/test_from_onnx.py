@@ -32,6 +32,7 @@ def floats(path: Path) -> FloatFile:
     return model
 
 
+OTHERS = np.random.default_rng(8)
 NORM = {"s": drawn(5) + 1, "o": drawn(5), "m": drawn(5), "v": np.abs(drawn(5)) + 0.5}
 OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("y = Conv<pads=[1,0,1,2], strides=[2,1]>(x, w, b)", {"w": drawn(5, 4, 3, 3), "b": drawn(5)}),
@@ -92,6 +93,24 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean of rows and columns": (
         "a = ReduceMean<axes=[-1,2], keepdims=0>(x) y = MatMul(a, w)", {"w": drawn(4, 3)}
     ),
+    "transposed convolution": (
+        "a = ConvTranspose<strides=[3,2], pads=[1,0,1,2], output_padding=[1,1]>(x, w, b) y = Relu(a)",
+        {"w": drawn(4, 3, 4, 3, rng=OTHERS), "b": drawn(3, rng=OTHERS)},
+    ),
+    "transposed convolution, groups, stride 1": (
+        "y = ConvTranspose<group=2, pads=[1,1,0,1]>(x, w)", {"w": drawn(4, 3, 3, 2, rng=OTHERS)},
+    ),
+    "transposed convolution that keeps all": (
+        "y = ConvTranspose<group=4, strides=[2,2]>(x, w)", {"w": drawn(4, 1, 2, 2, rng=OTHERS)},
+    ),
+    "transposed convolution, pixels behind its last filter": (
+        "y = ConvTranspose<strides=[4,3], output_padding=[3,1]>(x, w)", {"w": drawn(4, 2, 1, 3, rng=OTHERS)},
+    ),
+    "rows times a matrix": ("a = MatMul(x, w) y = Relu(a)", {"w": drawn(8, 3, rng=OTHERS)}),
+    "rows times a matrix for each channel": (
+        "a = MatMul(x, w) y = Relu(a)", {"w": drawn(1, 4, 8, 2, rng=OTHERS)},
+    ),
+    "rows times a list": ("a = MatMul(x, w) y = Relu(a)", {"w": drawn(8, rng=OTHERS)}),
     "gemm": (
         "a = Flatten(x) y = Gemm<transB=1, alpha=0.5, beta=2.0>(a, w, b)",
         {"w": drawn(3, 192), "b": drawn(3)},
@@ -136,12 +155,12 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "resize to a size": ('y = Resize<mode="nearest">(x, , , n)', {"n": np.array([1, 4, 12, 16])}),
     "pad with a number": (
         "a = Pad(x, n, v) y = Conv(a, w)",
-        {"n": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "v": np.float32(1.5), "w": drawn(3, 4, 3, 3)},
+        {"n": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "v": np.float32(1.5), "w": drawn(3, 4, 3, 3, rng=OTHERS)},
     ),
     "negative, selu": ("a = Neg(x) y = Selu(a)", {}),
     "a list of values, one by one": (
         "a = Flatten(x) b = Tanh(a) c = Mul(b, two) d = Add(c, a) y = MatMul(d, w)",
-        {"w": drawn(192, 3), "two": np.float32(2)},
+        {"w": drawn(192, 3, rng=OTHERS), "two": np.float32(2)},
     ),
     "nothing but names": ("a = Identity(x) b, mask = Dropout(a) y = Relu(b)", {}),
     "constants that are computed": (
