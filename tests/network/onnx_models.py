@@ -48,3 +48,17 @@ def cnn(path: Path) -> Path:
     constants: dict[str, Any] = {name: drawn(*shape, rng=rng) for name, shape in shapes.items()}
     constants |= {"low": np.float32(0), "high": np.float32(4)}
     return written(path, CNN, **constants)
+
+
+OPERATORS = """a = ConvTranspose<strides=[2,3], pads=[1,0,1,1]>(x, w1, b1) c = Selu(a) d = Pad(c, pads, half)
+    e = AveragePool<kernel_shape=[2,2], dilations=[2,2], strides=[2,3]>(d) f = MatMul(e, w2) g2 = Neg(f)
+    h = Flatten(g2) y = Gemm(h, w3)"""
+
+
+def operators(path: Path) -> Path:
+    """A small network of operators that take more than one layer, or another one."""
+    rng = np.random.default_rng(12)
+    shapes = {"w1": (4, 3, 4, 3), "b1": (3,), "w2": (1, 3, 8, 2), "w3": (36, 5)}
+    constants: dict[str, Any] = {name: drawn(*shape, rng=rng) for name, shape in shapes.items()}
+    constants |= {"half": np.float32(0.5), "pads": np.array([0, 0, 1, 0, 0, 0, 1, 2])}
+    return written(path, OPERATORS, 19, **constants)

@@ -43,7 +43,7 @@ from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.simulate import SEVERAL, Simulated, together
 from tb.flow.testlist import TESTS
-from tests.network.onnx_models import cnn
+from tests.network.onnx_models import cnn, operators
 from tests.network.tflite_models import small_network
 from tests.support import assert_refused
 
@@ -316,7 +316,7 @@ def test_all_systems_in_one_table(
     }
 
 
-@pytest.mark.parametrize(("kind", "scheme"), [("tflite", "dense"), ("onnx", "tight")])
+@pytest.mark.parametrize(("kind", "scheme"), [("tflite", "dense"), ("onnx", "tight"), ("operators", "dense")])
 def test_a_file_of_another_tool(
     kind: str,
     scheme: str,
@@ -325,7 +325,8 @@ def test_a_file_of_another_tool(
     tmp_path: Path,
 ) -> None:
     """From the file to every plane on the RTL, and held against its runtime: one command."""
-    path = small_network(tmp_path / "x.tflite") if kind == "tflite" else cnn(tmp_path / "x.onnx")
+    makers = {"tflite": small_network, "onnx": cnn, "operators": operators}
+    path = makers[kind](tmp_path / f"x.{'tflite' if kind == 'tflite' else 'onnx'}")
     options = ["--config=8x4", "--images=2", f"--weights={path}", f"--scheme={scheme}"]
     options += [] if scheme == "dense" else ["--ratio=2"]
     monkeypatch.setattr(sys, "argv", ["sim", "--test=network", *options])
