@@ -12,6 +12,7 @@ from pathlib import Path
 from pymodel.machine.config import get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.network.integer import Shape
+from pymodel.network.model_file import SKIPPABLE
 from pymodel.schemes import SCHEMES, array_for, get_scheme
 from pymodel.training.from_file import DENSE
 from pymodel.training.inspect_file import inspect_file
@@ -27,8 +28,14 @@ WIDTH = 180
 @variable("SCHEME", Choice(SCHEMES), what="prunes the network (default: each weight in a slot of its own)")
 @variable("RATIO", NUMBER, what="the matrix compression that SCHEME prunes to")
 @variable("SHAPE", SHAPE, what="of an input that the file leaves open")
+@variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 def main(
-    weights: Path | None, config: str, scheme: str | None, ratio: float | None, shape: Shape | None
+    weights: Path | None,
+    config: str,
+    scheme: str | None,
+    ratio: float | None,
+    shape: Shape | None,
+    skip: str | None,
 ) -> int:
     if weights is None:
         raise TatamiError("WEIGHTS is not given: a .tflite, .onnx or network.npz file")
@@ -39,7 +46,7 @@ def main(
     array = array_for(get_scheme(scheme), get_config(config))
     with working(on) as progress:
         progress(f"compiling {weights.name}")
-        found = inspect_file(weights, array, scheme, ratio or 1.0, shape)
+        found = inspect_file(weights, array, scheme, ratio or 1.0, shape, skip)
     for title, rows in (("layers", found.layers), ("not supported", found.refused)):
         if rows:
             on.print(rows_table(title, rows))

@@ -15,6 +15,7 @@ from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.slot_rows import FORMATS
 from pymodel.network.integer import Shape
+from pymodel.network.model_file import SKIPPABLE
 from pymodel.schemes import SCHEMES
 from scripts.command import (
     NUMBER,
@@ -53,6 +54,7 @@ WIDTH = 160
 @variable("SCHEME", Choice(SCHEMES), what="prunes a .tflite or .onnx network (default: none)")
 @variable("RATIO", NUMBER, what="the matrix compression that SCHEME prunes to")
 @variable("SHAPE", SHAPE, what="of the input of a .tflite or .onnx file that leaves it open")
+@variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 @variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
 def main(
     listed: bool,
@@ -67,6 +69,7 @@ def main(
     scheme: str | None,
     ratio: float | None,
     shape: Shape | None,
+    skip: str | None,
     format: str | None,
 ) -> int:
     on = console(WIDTH)
@@ -82,12 +85,13 @@ def main(
         ("SCHEME", scheme),
         ("RATIO", ratio),
         ("SHAPE", shape),
+        ("SKIP", skip),
         ("FORMAT", format),
     ):
         if given is not None and spec.network is None:
             raise TatamiError(f"{name}: test '{spec.name}' takes none")
     simulator(sim)
-    source = prepare.Source(weights, data, format == "xor", bool(images), scheme, ratio, shape)
+    source = prepare.Source(weights, data, format == "xor", bool(images), scheme, ratio, shape, skip)
     several = SEVERAL.get(spec.name)
     with working(on) as progress:
         done = [

@@ -66,15 +66,18 @@ _INPUTS = {
 }
 
 
-def from_onnx(path: Path, name: str, shape: Shape | None = None) -> FloatFile | ModelFile:
+def from_onnx(
+    path: Path, name: str, shape: Shape | None = None, skip: str | None = None
+) -> FloatFile | ModelFile:
     """The network of a file. `shape` (channels, rows, columns) replaces that of its input, for a file that
-    leaves it open.
+    leaves it open. `skip`, of `SKIPPABLE`: an operator whose results are taken to be its inputs; notes say
+    so.
 
     Raises `TatamiError`, one line that begins with the path, for a file that is damaged and for everything in
     it that is not supported, all at once, each with its node.
     """
     model = parsed(path, "ONNX", lambda raw: parse_model(raw, path))
-    return _Importer(path, model, name, shape).run()
+    return _Importer(path, model, name, shape, skip).run()
 
 
 class _Importer(Nodes):

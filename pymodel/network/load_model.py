@@ -14,15 +14,18 @@ GROUPS = {
 }  # of packages in pyproject.toml, by what a file's name ends in
 
 
-def load_model(path: Path, shape: Shape | None = None) -> ModelFile | FloatFile:
+def load_model(path: Path, shape: Shape | None = None, skip: str | None = None) -> ModelFile | FloatFile:
     """The network of a .tflite or .onnx file, named as the file is. `shape` (channels, rows, columns) is that
-    of its input, for a file that leaves it open. Raises `TatamiError`, one line, for a file of another kind,
+    of its input, for a file that leaves it open. `skip`: an operator of a .onnx file whose results are taken
+    to be its inputs. Raises `TatamiError`, one line, for a file of another kind,
     for a package that is not installed, and as the readers do.
     """
     if path.suffix not in GROUPS:
         raise TatamiError(f"{path}: must end in {' or '.join(GROUPS)}")
     if not path.is_file():
         raise TatamiError(f"{path}: no such file")
+    if skip and path.suffix != ".onnx":
+        raise TatamiError(f"{path}: SKIP is only for .onnx files")
     name = legal_name(path.stem, "network")
     try:
         if path.suffix == ".tflite":
@@ -31,7 +34,7 @@ def load_model(path: Path, shape: Shape | None = None) -> ModelFile | FloatFile:
             return from_tflite(path, name, shape)
         from pymodel.network.from_onnx import from_onnx
 
-        return from_onnx(path, name, shape)
+        return from_onnx(path, name, shape, skip)
     except ModuleNotFoundError as error:
         raise TatamiError(
             f"{path}: needs the package '{error.name}'; `make .venv/.{GROUPS[path.suffix]}` installs it"

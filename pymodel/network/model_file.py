@@ -15,6 +15,8 @@ from pymodel.network.integer import Network
 from pymodel.network.quantised import Scale
 
 Result = TypeVar("Result")
+SKIPPABLE = ("LRN",)  # operators that networks do without, at a loss of accuracy
+SKIPPED = "skipped"  # the note about one
 NOT_SUPPORTED = "not supported"  # an operator
 NAMED = 3  # nodes of one kind that a message names
 

@@ -105,6 +105,7 @@ class Graph:
     model: Any
     name: str
     given: Shape | None
+    skip: str | None = None
     constants: dict[str, Constant] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     layers: dict[str, FloatLayer] = field(default_factory=dict)

@@ -31,7 +31,7 @@ from pymodel.network.integer import (
     MaxPool,
     Window,
 )
-from pymodel.network.model_file import NOT_SUPPORTED
+from pymodel.network.model_file import NOT_SUPPORTED, SKIPPED
 from pymodel.network.onnx_graph import HOST_ENDS, Array, Constant, SkipNode, Value
 from pymodel.network.onnx_moves import HOST, Moves, fits
 from pymodel.network.quantised import Scale
@@ -51,6 +51,10 @@ class Nodes(Moves):
             if node.domain not in DOMAINS:
                 raise TatamiError(f"domain '{node.domain}' is not supported")
             if self._folded(node):
+                return
+            if node.op_type == self.skip:
+                self.same(node, {})
+                self.notes.append(f"{SKIPPED}: {label}")
                 return
             handler = _HANDLERS.get(node.op_type)
             if handler is None:
@@ -481,7 +485,20 @@ class Nodes(Moves):
         around = value.pending
         window, extra = self._window(attributes, kernel, value)
         outside = tuple(a - b for a, b in zip(window.padding, around, strict=True))
-        if any(extra) or (any(outside) and not attributes.get("count_include_pad")):
+        uncounted = any(extra) or (any(outside) and not attributes.get("count_include_pad"))
+        _, rows, columns = self.shapes[value.name]
+        if (
+            uncounted
+            and not any(around)
+            and not (attributes.get("count_include_pad") and any(outside))
+            and window.dilation == (1, 1)
+            and window.output("its window", rows, columns) == (1, 1)
+            and window.padding[0] + rows <= window.size[0]
+            and window.padding[1] + columns <= window.size[1]
+        ):  # a single window, which has all pixels
+            self._done(node, self._add(FloatPool(self._fresh(node), value.name)))
+            return
+        if uncounted:
             raise TatamiError(
                 "padding that it does not count (count_include_pad is 0, or ceil_mode adds pixels): the"
                 " divisor is not the same everywhere"

@@ -19,7 +19,7 @@ from pymodel.network import runtime
 from pymodel.network.float import FloatConv, FloatWeighted, evaluate_float
 from pymodel.network.integer import INPUT, Conv, Layer, Network, Shape, Weighted
 from pymodel.network.load_model import load_model
-from pymodel.network.model_file import FloatFile, ModelFile
+from pymodel.network.model_file import SKIPPED, FloatFile, ModelFile
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise
 from pymodel.network.quantised import Scale
@@ -55,16 +55,17 @@ def import_file(
     scheme: str = DENSE,
     ratio: float = 1.0,
     shape: Shape | None = None,
+    skip: str | None = None,
 ) -> Imported:
     """The network of a .tflite or .onnx file and `images` images: those of `data`, or drawn from `seed`.
 
     With a scheme other than `dense`, its weights are pruned to `ratio` by magnitude, without training. The
     first layer with weights and depthwise convolutions keep theirs. With a ratio of 1 all layers do, and only
-    zeros are left out. A float network is quantised with scales
-    of images of `data` behind those that run, or of drawn ones. Raises `TatamiError` as `load_model` and
-    `load_images` do.
+    zeros are left out. A float network is quantised with scales of images of `data` behind those that run, or
+    of drawn ones. A network that parts are skipped of is not held against its runtime. Raises `TatamiError`
+    as `load_model` and `load_images` do.
     """
-    file = load_model(path, shape)
+    file = load_model(path, shape, skip)
     rng = np.random.default_rng(seed)
     given, labels = (
         (None, np.zeros(0, np.uint8)) if data is None else load_images(data, file.network.input_shape)
@@ -95,8 +96,11 @@ def import_file(
         "zero_points": {name: one.zero for name, one in model.scales.items()},
     }
     stored = StoredNetwork(model.network, pixels[:images], labels[:images], meta, plans)
-    figures = _agreement(model, file, pixels, exact=ratio == 1)
-    if not figures:
+    skipped = any(note.startswith(SKIPPED) for note in file.notes)
+    figures = {} if skipped else _agreement(model, file, pixels, exact=ratio == 1)
+    if skipped:
+        notes.append(f"not held against its runtime, which does not skip {skip}")
+    elif not figures:
         notes.append(f"the runtime of {path.suffix} files is not installed: not held against it")
     return Imported(stored, figures, tuple(notes))
 

@@ -48,7 +48,12 @@ class _Found:
 
 
 def inspect_file(
-    path: Path, config: ArrayConfig, scheme: str = DENSE, ratio: float = 1.0, shape: Shape | None = None
+    path: Path,
+    config: ArrayConfig,
+    scheme: str = DENSE,
+    ratio: float = 1.0,
+    shape: Shape | None = None,
+    skip: str | None = None,
 ) -> Inspection:
     """The network of a .tflite, .onnx or .npz file on the array of `config`, with memories that are deep
     enough. With a scheme, weights of the first two are pruned by magnitude; a .npz file has its own.
@@ -57,7 +62,7 @@ def inspect_file(
     """
     head = {"file": path.name, "config": config.name}
     try:
-        found = _found(path, config, scheme, ratio, shape)
+        found = _found(path, config, scheme, ratio, shape, skip)
     except RefusedError as error:
         rows = [{"node": node, "reason": reason} for node, reason in error.nodes]
         return Inspection([], rows, {**head, "supported": False, "refused": len(rows)})
@@ -84,10 +89,12 @@ def inspect_file(
     return Inspection(layers, [], totals, found.notes)
 
 
-def _found(path: Path, config: ArrayConfig, scheme: str, ratio: float, shape: Shape | None) -> _Found:
+def _found(
+    path: Path, config: ArrayConfig, scheme: str, ratio: float, shape: Shape | None, skip: str | None
+) -> _Found:
     if path.suffix not in GROUPS:
-        if scheme != DENSE or shape is not None:
-            raise TatamiError(f"{path}: SCHEME and SHAPE are only for {' and '.join(GROUPS)} files")
+        if scheme != DENSE or shape is not None or skip:
+            raise TatamiError(f"{path}: SCHEME, SHAPE and SKIP are only for {' and '.join(GROUPS)} files")
         stored = network_file.load(path)
         scales = {
             name: Scale(step, stored.meta.get("zero_points", {}).get(name, 0))
@@ -95,7 +102,7 @@ def _found(path: Path, config: ArrayConfig, scheme: str, ratio: float, shape: Sh
         }
         own = str(stored.meta.get("scheme", "tight"))
         return _Found(stored.network, scales, {}, stored.plans, own, ())
-    file = load_model(path, shape)
+    file = load_model(path, shape, skip)
     rng = np.random.default_rng(1)
     if not isinstance(file, FloatFile):
         model, plans = pruned_file(file, scheme, ratio, config, rng)

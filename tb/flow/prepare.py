@@ -65,7 +65,7 @@ class Prepared:
 class Source:
     """What the user gives: files, and whether rows of slots are to be stored encoded, behind the XOR decoder
     that suits the network best. `exact`: the number of images is the user's too; else it is the most, and a
-    network that brings fewer runs these. `scheme`, `ratio` and `shape` are for files of other tools.
+    network that brings fewer runs these. `scheme`, `ratio`, `shape` and `skip` are for files of other tools.
     """
 
     weights: Path | None = None
@@ -75,6 +75,7 @@ class Source:
     scheme: str | None = None
     ratio: float | None = None
     shape: Shape | None = None
+    skip: str | None = None
 
 
 def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> Prepared:
@@ -95,7 +96,12 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         imported = _imported(source.weights, config, seed, images, source)
         found, figures, notes = imported.stored, imported.figures, imported.notes
     else:
-        for given, what in ((source.scheme, "SCHEME"), (source.ratio, "RATIO"), (source.shape, "SHAPE")):
+        for given, what in (
+            (source.scheme, "SCHEME"),
+            (source.ratio, "RATIO"),
+            (source.shape, "SHAPE"),
+            (source.skip, "SKIP"),
+        ):
             if given is not None:
                 raise TatamiError(f"{what} is given: only for a WEIGHTS that ends in {' or '.join(GROUPS)}")
         found = _network(name, config, seed, images, source)
@@ -124,7 +130,9 @@ def _imported(weights: Path, config: ArrayConfig, seed: int, images: int, source
     scheme, ratio = source.scheme or DENSE, source.ratio
     if (ratio is None) != (scheme == DENSE):
         raise TatamiError(f"RATIO is {'not ' if ratio is None else ''}given, SCHEME is '{scheme}'")
-    return import_file(weights, source.data, config, seed, images, scheme, ratio or 1.0, source.shape)
+    return import_file(
+        weights, source.data, config, seed, images, scheme, ratio or 1.0, source.shape, source.skip
+    )
 
 
 def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:

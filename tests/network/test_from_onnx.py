@@ -18,11 +18,13 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatConv, evaluate_float
 from pymodel.network.from_onnx import from_onnx
 from pymodel.network.integer import INPUT
+from pymodel.network.load_model import load_model
 from pymodel.network.model_file import FloatFile, ModelFile
 from pymodel.network.quantise import calibrate, quantise
 from pymodel.network.quantised import Scale
 from pymodel.network.runtime import layer_differences, run_file, run_onnxruntime
 from tests.network.onnx_models import RNG, cnn, drawn, written
+from tests.network.tflite_models import small_network
 from tests.support import assert_agrees
 
 
@@ -85,6 +87,10 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "max pool, dilation": ("y = MaxPool<kernel_shape=[2,2], dilations=[2,3]>(x)", {}),
     "global max": ("y = GlobalMaxPool(x)", {}),
     "average pool": ("y = AveragePool<kernel_shape=[2,4], strides=[2,4]>(x)", {}),
+    "average pool of a single window": (
+        "a = Conv(x, w) y = AveragePool<kernel_shape=[7,9], pads=[0,1,1,0]>(a)",
+        {"w": np.ones((2, 4, 1, 1), np.float32)},
+    ),
     "average pool that counts its padding": (
         "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",
         {},
@@ -486,6 +492,17 @@ def test_a_part_that_is_not_quantised(tmp_path: Path) -> None:
         wd = DequantizeLinear(w8, ws, wz) a = Conv(xd, wd) b = Relu(a) y = GlobalAveragePool(b)"""
     said = refused(written(tmp_path / "half.onnx", body, **QUANTISED_CONSTANTS))
     assert said == "'b', 'y': its result is not quantised; all results must be"
+
+
+def test_what_is_skipped(tmp_path: Path) -> None:
+    body = "a = Conv(x, w) b = LRN<size=3>(a) y = Relu(b)"
+    path = written(tmp_path / "x.onnx", body, w=drawn(3, 4, 1, 1, rng=OTHERS))
+    assert "LRN 'b': not supported" in refused(path)
+    model = from_onnx(path, "m", skip="LRN")
+    assert model.notes == ("skipped: LRN 'b'",)
+    assert len(model.network.layers) == 1
+    with pytest.raises(TatamiError, match="SKIP is only for"):
+        load_model(small_network(tmp_path / "x.tflite"), skip="LRN")
 
 
 def test_data_beside_the_file(tmp_path: Path) -> None:

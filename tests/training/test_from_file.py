@@ -19,7 +19,7 @@ from pymodel.network.model_file import ModelFile
 from pymodel.network.reference import evaluate
 from pymodel.training.from_file import import_file
 from pymodel.zoo.given_images import load_images
-from tests.network.onnx_models import cnn
+from tests.network.onnx_models import cnn, written
 from tests.network.tflite_models import small_network
 
 CONFIG = CONFIGS["4x2"]
@@ -59,6 +59,14 @@ def test_a_float_file(floats: Path, tmp_path: Path) -> None:
     # calibrated on the seven that do not run
     assert given.stored.meta["scales"][INPUT] == pytest.approx(np.abs(images[2:]).max() / 127)
     assert given.notes == ("left to the host: Softmax",)
+
+
+def test_what_is_skipped_is_not_held_against_the_runtime(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.onnx", "a = Relu(x) b = LRN<size=3>(a) y = GlobalAveragePool(b)")
+    found = import_file(path, None, CONFIG, 1, 2, skip="LRN")
+    assert found.figures == {}
+    assert found.notes[0] == "skipped: LRN 'b'"
+    assert found.notes[-1] == "not held against its runtime, which does not skip LRN"
 
 
 def test_pruned_weights_take_their_zero_points_with_them(tflite: Path) -> None:
