@@ -265,8 +265,10 @@ def look_up(
     return result
 
 
-def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
-    """The bundle, from the present contents of the banks."""
+def read(fetch: Fetch, found: Lookup, written: Sequence[tuple[int, int]] = ()) -> dict[tuple[int, int], int]:
+    """The bundle, from the present contents of the banks. Pixels of words that are `written` in this cycle
+    may be anything, unless they are padded.
+    """
     t, result = fetch.config.size, {}
     for bank in range(fetch.config.group):
         pixel, dy, dx = found.reads.get(bank, (0, 0, 0))
@@ -277,7 +279,8 @@ def read(fetch: Fetch, found: Lookup) -> dict[tuple[int, int], int]:
                 result[i, bank] = found.pad
             else:
                 word_at, place = divmod(pixel + i, t)
-                result[i, bank] = fetch.words[bank, word_at][place]
+                if (bank, word_at) not in written:
+                    result[i, bank] = fetch.words[bank, word_at][place]
     return result
 
 
@@ -435,7 +438,8 @@ async def tables(dut: Any) -> None:
                 fetch.bench.expect(bundle_valid=0)
             # a lane with an error stops the machine, so its bundle does not matter
             if reading is not None and not reading.errors:
-                bundles[now + 1] = read(fetch, reading)
+                changes = [change[:2] for change in (write, load) if change is not None]
+                bundles[now + 1] = read(fetch, reading, changes)
                 seen["written_while_read"] += write is not None and write[:2] in reading.words(t)
                 seen["loaded_while_read"] += load is not None and load[:2] in reading.words(t)
             if load is not None and write is not None:
