@@ -113,6 +113,7 @@ class Host:
         """Ends whatever runs. Memories, IRQ_ENABLE and PROGRAM_START stay."""
         self.sink.watch = False
         await self.write("CONTROL", SOFT_RESET)
+        await RisingEdge(self.dut.clk)  # until the edge of the answer, a word may still be taken
         self.sink.clear()
 
     async def read(self, register: str) -> int:
