@@ -50,7 +50,7 @@ from tests.support import assert_agrees
 
 PLAIN = [config for config in CONFIGS.values() if config.weight_bits == 8 and not config.xor_inputs]
 DIGITS = [replace(config, name=f"{config.name}-digits", weight_bits=4) for config in PLAIN]
-SMALL = DIGITS[-1]
+SMALL = next(config for config in DIGITS if config.name == "4x2t-digits")
 LOW, HIGH = -128, 119
 
 
