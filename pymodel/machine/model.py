@@ -34,11 +34,11 @@ class Waiting:
 class Machine(MachineState):
     """The memories of the array, and what runs a program on them.
 
-    `observer` is called with each layer that has run, while the memories hold what it used: live packets may
-    write other words there.
+    `observer` is called with the machine and each layer that has run, while the memories hold what it used:
+    live packets may write other words there.
     """
 
-    observer: Callable[[Layer, LayerRun], object] | None = None
+    observer: Callable[[Machine, Layer, LayerRun], object] | None = None
 
     def run(self, start: int = 0, *, stream: Iterable[Live] = (), trace: bool = False) -> ProgramRun:
         """Runs from a program address to END, while `stream` is loaded.
@@ -145,4 +145,4 @@ class Machine(MachineState):
         run.words += counts.written
         run.layers.append(counts)
         if self.observer is not None:
-            counts.observed = self.observer(layer, counts)
+            counts.observed = self.observer(self, layer, counts)

@@ -61,7 +61,7 @@ def observe(machine: Machine) -> Machine:
     have written other tables over those of a layer when the program is sampled.
     """
     if collect.enabled():
-        machine.observer = lambda record, run: LayerSampler(machine, record, run).observations()
+        machine.observer = layer_observations
     return machine
 
 
@@ -250,9 +250,14 @@ def observations(machine: Machine, start: int, run: ProgramRun) -> set[Observati
             seen.add(HandoverSeen(mode_name(before), mode_name(record)))
         before = record
         if layer.observed is None:
-            layer.observed = LayerSampler(machine, record, layer).observations()
+            layer.observed = layer_observations(machine, record, layer)
         seen |= layer.observed
     return seen
+
+
+def layer_observations(machine: Machine, record: Layer, run: LayerRun) -> set[Observation]:
+    """Of one layer, whose tables are in the memories."""
+    return LayerSampler(machine, record, run).observations()
 
 
 def mode_name(record: Layer) -> str:
