@@ -14,7 +14,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.integer import Shape
 from pymodel.network.model_file import SKIPPABLE
 from pymodel.schemes import SCHEMES, array_for, get_scheme
-from pymodel.training.from_file import DENSE
+from pymodel.training.from_file import pruning
 from pymodel.training.inspect_file import inspect_file
 from scripts.command import NUMBER, SHAPE, THERE, Choice, command, console, variable, working
 from scripts.show import rows_table, summary_table
@@ -39,14 +39,12 @@ def main(
 ) -> int:
     if weights is None:
         raise TatamiError("WEIGHTS is not given: a .tflite, .onnx or network.npz file")
-    scheme = scheme or DENSE
-    if (ratio is None) != (scheme == DENSE):
-        raise TatamiError(f"RATIO is {'not ' if ratio is None else ''}given, SCHEME is '{scheme}'")
+    scheme, to = pruning(scheme, ratio)
     on = console(WIDTH)
     array = array_for(get_scheme(scheme), get_config(config))
     with working(on) as progress:
         progress(f"compiling {weights.name}")
-        found = inspect_file(weights, array, scheme, ratio or 1.0, shape, skip)
+        found = inspect_file(weights, array, scheme, to, shape, skip)
     for title, rows in (("layers", found.layers), ("not supported", found.refused)):
         if rows:
             on.print(rows_table(title, rows))

@@ -42,7 +42,7 @@ from pymodel.schemes.unstructured import most_salient
 HOT, COLD = 0.1, 0.003
 MOVES = 1000
 # The most moves of a network: some minutes of both cores. VGG-16 with its fully connected layers would take
-# nine times as many. It has these, 116 an input, and its tiles keep 99.9% of their bound in place of 99.98%.
+# nine times as many.
 MOST_MOVES = 1_000_000_000
 
 
@@ -244,7 +244,7 @@ def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.rand
 
 
 # The two loops over the filters of a tile are written without a branch, and over rows, so that they become
-# vector instructions: a move takes 120 to 200 ns, less than half of what it took with branches.
+# vector instructions.
 
 
 @njit(cache=True, nogil=True)

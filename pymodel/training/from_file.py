@@ -46,6 +46,16 @@ class Imported:
     notes: tuple[str, ...]
 
 
+def pruning(scheme: str | None, ratio: float | None) -> tuple[str, float]:
+    """What a user gave. With neither, each weight has a slot of its own. Raises `TatamiError` for one without
+    the other.
+    """
+    scheme = scheme or DENSE
+    if (ratio is None) != (scheme == DENSE):
+        raise TatamiError(f"RATIO is {'not ' if ratio is None else ''}given, SCHEME is '{scheme}'")
+    return scheme, ratio or 1.0
+
+
 def import_file(
     path: Path,
     data: Path | None,

@@ -28,7 +28,7 @@ from pymodel.network.load_model import GROUPS
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.schemes import LayerPlan, array_for, get_scheme
-from pymodel.training.from_file import DENSE, Imported, import_file
+from pymodel.training.from_file import DENSE, Imported, import_file, pruning
 from pymodel.training.one_shot import prune_once
 from pymodel.zoo import cifar, systems
 from pymodel.zoo.architectures import ARCHITECTURES
@@ -127,12 +127,8 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
 
 
 def _imported(weights: Path, config: ArrayConfig, seed: int, images: int, source: Source) -> Imported:
-    scheme, ratio = source.scheme or DENSE, source.ratio
-    if (ratio is None) != (scheme == DENSE):
-        raise TatamiError(f"RATIO is {'not ' if ratio is None else ''}given, SCHEME is '{scheme}'")
-    return import_file(
-        weights, source.data, config, seed, images, scheme, ratio or 1.0, source.shape, source.skip
-    )
+    scheme, ratio = pruning(source.scheme, source.ratio)
+    return import_file(weights, source.data, config, seed, images, scheme, ratio, source.shape, source.skip)
 
 
 def _network(name: str, config: ArrayConfig, seed: int, images: int, source: Source) -> StoredNetwork:
