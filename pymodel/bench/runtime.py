@@ -62,11 +62,9 @@ def _floats(console: Console, file: FloatFile, images: npt.NDArray[np.float64]) 
     table = Table(title="largest gap of each tensor", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("layer", "largest value", "gap"):
         table.add_column(name, justify="left" if name == "layer" else "right")
-    gaps = {}
-    for name, values in theirs.items():
-        largest = float(np.abs(values).max())
-        gaps[name] = float(np.abs(values.reshape(ours[name].shape) - ours[name]).max()) / (largest or 1.0)
-        table.add_row(name, f"{largest:.4g}", f"{gaps[name]:.2g}")
+    gaps = runtime.float_gaps(ours, theirs)
+    for name, gap in gaps.items():
+        table.add_row(name, f"{np.abs(theirs[name]).max():.4g}", f"{gap:.2g}")
     console.print(table)
     worst = max(gaps.values())
     return {"gap": worst, "passed": worst <= MOST_GAP}
@@ -138,7 +136,7 @@ def _show_layers(console: Console, layers: Mapping[str, Counts]) -> None:
 
 def _worst(counts: Counts) -> dict[str, Any]:
     """The largest share of a layer's values that are off, the layer, and the most steps."""
-    shares = {name: 1 - steps.get(0, 0) / sum(steps.values()) for name, steps in counts.items()}
+    shares = {name: runtime.share_off(steps) for name, steps in counts.items()}
     name = max(shares, key=lambda one: shares[one])
     return {
         "off": round(shares[name], 6),

@@ -189,6 +189,11 @@ class Conv(LayerType):
     pad: int = 0
 
     @property
+    def depthwise(self) -> bool:
+        """Whether each filter has a single channel, of several."""
+        return self.groups > 1 and self.weight.shape[1] == 1
+
+    @property
     def window(self) -> Window:
         rows, columns = self.weight.shape[2:]
         return Window((rows, columns), self.stride, self.padding, self.dilation)

@@ -173,3 +173,19 @@ def layer_differences(network: Network, theirs: Mapping[str, Int8Array]) -> dict
             )
             found[layer.name] = {int(step): int(count) for step, count in zip(steps, counts, strict=True)}
     return found
+
+
+def share_off(steps: Mapping[int, int]) -> float:
+    """The share of a layer's values that differ, from its counts by steps."""
+    return 1 - steps.get(0, 0) / sum(steps.values())
+
+
+def float_gaps(
+    ours: Mapping[str, npt.NDArray[Any]], theirs: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, float]:
+    """The largest gap of each tensor of the runtime's, as a part of its largest value, if it has one."""
+    gaps = {}
+    for name, values in theirs.items():
+        largest = float(np.abs(values).max())
+        gaps[name] = float(np.abs(values.reshape(ours[name].shape) - ours[name]).max()) / (largest or 1.0)
+    return gaps

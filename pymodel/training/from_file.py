@@ -124,11 +124,7 @@ def _pixels(images: npt.NDArray[Any], scale: Scale) -> Int8Array:
 def _kept(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
     """Layers that no scheme prunes."""
     weighted = [layer for layer in layers if isinstance(layer, kinds)]
-    depthwise = [
-        layer
-        for layer in weighted
-        if isinstance(layer, Conv | FloatConv) and layer.groups > 1 and layer.weight.shape[1] == 1
-    ]
+    depthwise = [layer for layer in weighted if isinstance(layer, Conv | FloatConv) and layer.depthwise]
     return tuple(layer.name for layer in (*weighted[:1], *depthwise))
 
 
@@ -209,11 +205,7 @@ def _agreement(
         theirs, output = runtime.run_onnxruntime(file.path, file.origin, real, keep=exact)
         gap = None
         if exact:
-            floats = evaluate_float(file.network, real)
-            gap = max(
-                float(np.abs(values.reshape(floats[name].shape) - floats[name]).max() / np.abs(values).max())
-                for name, values in theirs.items()
-            )
+            gap = max(runtime.float_gaps(evaluate_float(file.network, real), theirs).values())
         found: dict[str, Any] = {"runtime_gap": gap}
     else:
         answer = runtime.run_file(model, pixels, keep=exact)
@@ -222,7 +214,7 @@ def _agreement(
         if exact:
             counts = runtime.layer_differences(model.network, answer.tensors).values()
             found = {
-                "runtime_off": max(1 - steps.get(0, 0) / sum(steps.values()) for steps in counts),
+                "runtime_off": max(map(runtime.share_off, counts)),
                 "runtime_steps": max(abs(step) for steps in counts for step in steps),
             }
     flat = output.reshape(len(pixels), -1)

@@ -8,7 +8,6 @@ from pymodel.compiler.planning import plan_network, weights_of
 from pymodel.machine.config import ArrayConfig
 from pymodel.network.integer import (
     Conv,
-    Layer,
     Network,
 )
 from pymodel.network.network_file import StoredNetwork
@@ -18,10 +17,6 @@ from pymodel.zoo.random_network import pruned
 
 FITTED_ON = 2  # images
 ZOO = "zoo_"  # a test's name begins with it, an architecture follows
-
-
-def _depthwise(layer: Layer) -> bool:
-    return isinstance(layer, Conv) and layer.groups > 1 and layer.weight.shape[1] == 1
 
 
 def random_architecture(
@@ -34,7 +29,10 @@ def random_architecture(
     drawn = rng.normal(0, 40, (max(images, FITTED_ON), *ARCHITECTURES[name].shape))
     pixels = np.rint(drawn).clip(-128, 127).astype(np.int8)
     network = architecture(name, rng)
-    keep = {network.layers[0].name, *(layer.name for layer in network.layers if _depthwise(layer))}
+    keep = {
+        network.layers[0].name,
+        *(layer.name for layer in network.layers if isinstance(layer, Conv) and layer.depthwise),
+    }
     plans = plan_network(network, weights_of(network, keep), get_scheme(scheme), ratio, config, rng)
     layers = tuple(pruned(layer, plans.get(layer.name)) for layer in network.layers)
     network = fitted(Network(name, network.input_shape, layers), pixels[:FITTED_ON], rng)

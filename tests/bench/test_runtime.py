@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pymodel.bench import runtime as bench
 from pymodel.machine.errors import TatamiError
+from pymodel.network import runtime
 from pymodel.network.integer import Conv, Network
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import ModelFile
@@ -80,3 +81,10 @@ def test_bad_input(tmp_path: Path) -> None:
     assert_refused(
         "bench", ["--bench=xor", "--images=3"], "IMAGES is given: BENCH 'xor' takes none, only runtime"
     )
+
+
+def test_a_tensor_of_zeros_has_no_gap_to_itself() -> None:
+    """Nothing is divided by its largest value."""
+    zeros, ones = np.zeros((1, 2)), np.ones((1, 2))
+    assert runtime.float_gaps({"a": zeros, "b": 2 * ones}, {"a": zeros, "b": ones}) == {"a": 0.0, "b": 1.0}
+    assert runtime.share_off({0: 3, 1: 1}) == 0.25
