@@ -53,6 +53,7 @@ class Matrix:
     An input [K] is T pixels from (bank, base, tap). `taps[phase][tap]` for every phase of the output. `last`
     is the row and the column from which EDGE counts the distances to the bottom and to the right. `pad`: the
     value of a pixel outside. `maximum`: a filter is the largest of the inputs that have a weight, not a sum.
+    `runs`: numbers of the output's rows [H'] and columns [W'] that EDGE has in place of distances, if any.
     """
 
     filters: int
@@ -64,6 +65,7 @@ class Matrix:
     last: Pair = (0, 0)
     pad: int = 0
     maximum: bool = False
+    runs: tuple[IntArray, IntArray] | None = None
 
     @property
     def nonzero(self) -> int:
@@ -97,6 +99,8 @@ def lower(layer: Computed, planes: Mapping[str, Planes], out: Layout, limit: int
                 extra = inputs.add_scaled(planes[r.source], channel, factor, r.stride, limit)
                 blocks = [_extended(block, extra) for block in blocks]
             return inputs.matrix(count, blocks, layer.pad)
+        case AveragePool() if layer.whole:
+            return _mean_inside(layer, planes[layer.source], out)
         case AveragePool():
             return _pool(layer, planes[layer.source], out, layer.pad, maximum=False)
         case MaxPool():
@@ -132,6 +136,80 @@ def _pool(layer: AveragePool | MaxPool, source: Planes, out: Layout, pad: int, m
     channels, places = out.shape[0], layer.size[0] * layer.size[1]
     weight = np.full((channels, 1, places), -1 if maximum else 1, dtype=np.int64)
     return inputs.matrix(channels, list(diagonal(weight, out.size)), pad, maximum)
+
+
+def _mean_inside(layer: AveragePool, source: Planes, out: Layout) -> Matrix:
+    """A window of each channel whose pixels weigh more where fewer of them are inside.
+
+    Rows of the output for which the window lies alike are a run, numbered from the top. What a place of the
+    window weighs in a run is a sum of steps, one at each run in which it changes. A step is an input of its
+    own: the same pixel, masked before that run. EDGE has the numbers of runs in place of distances, from both
+    ends, since a place that leaves the source at the bottom is stepped through from there. Columns likewise.
+    """
+    inputs = _Inputs(layer.name, out)
+    axes = [_Steps.of(layer, axis, source.layout.shape[1 + axis]) for axis in (0, 1)]
+    terms = [(y, x) for y in axes[0].terms for x in axes[1].terms]
+    weight = np.array([y.weight * x.weight for y, x in terms], dtype=np.int64)
+    masks = [((y.place, x.place), (y.mask, x.mask)) for y, x in terms]
+    inputs.add_masked(source, layer.window, masks)
+    channels = out.shape[0]
+    blocks = diagonal(np.broadcast_to(weight, (channels, 1, len(weight))), out.size)
+    return replace(inputs.matrix(channels, blocks), runs=(axes[0].run, axes[1].run))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a place of a window weighs more from some run on; `mask` as TAP has it."""
+
+    place: int
+    weight: int
+    mask: int
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """`run` [H']: the run of each row (or column) of the output."""
+
+    run: IntArray
+    terms: list[_Step]
+
+    @staticmethod
+    def of(layer: AveragePool, axis: int, pixels: int) -> _Steps:
+        window = layer.window
+        outputs = (pixels + window.padding[axis] + window.padding[2 + axis] - window.size[axis]) // (
+            window.stride[axis]
+        ) + 1
+        first = np.arange(outputs) * window.stride[axis] - window.padding[axis]
+        read = first + np.arange(window.size[axis])[:, None]  # [place, output]
+        there = (read >= 0) & (read < pixels)
+        counts = there.sum(axis=0)
+        weight = np.where(there, np.lcm.reduce(counts) // counts, 0)
+        run = np.concatenate([[0], np.cumsum((np.diff(weight, axis=1) != 0).any(axis=0))])
+        last = int(run[-1])
+        if last > HALO:
+            raise TatamiError(
+                f"layer '{layer.name}': its windows lie in {last + 1} different ways at the edges, must be at"
+                f" most {HALO + 1}"
+            )
+        by_run = weight[:, np.searchsorted(run, np.arange(last + 1))]
+        terms = []
+        for place, weights in enumerate(by_run):
+            if not weights.any():
+                continue
+            if weights[0] == 0 and weights[-1] == 0:
+                # a step back at the far end would be of pixels that are not there
+                raise TatamiError(
+                    f"layer '{layer.name}': place {place} of its window leaves the source on both sides; this"
+                    " needs pixels outside that count"
+                )
+            behind = bool(weights[-1] == 0)
+            steps = np.diff(weights[::-1] if behind else weights, prepend=0)
+            terms += [
+                _Step(place, int(step), number if behind else -number)
+                for number, step in enumerate(steps)
+                if step
+            ]
+        return _Steps(run, terms)
 
 
 def _tiles(filters: int, size: int) -> Iterator[IntArray]:
@@ -234,6 +312,27 @@ class _Inputs:
                     )
                     self._add_tap(source, kind, window.stride, shift, zeros)
 
+    def add_masked(self, source: Planes, window: Window, masks: Sequence[tuple[Pair, Pair]]) -> None:
+        """All channels at some places of a window, each with its masks (dy, dx)."""
+        channels = len(source.bank)
+        self._add(
+            source,
+            np.repeat(np.arange(channels), len(masks)),
+            np.tile(np.arange(len(masks)), channels),
+            len(masks),
+        )
+        for kind in range(len(source.offsets)):
+            for place, (dy, dx) in masks:
+                shift = place[0] - window.padding[0], place[1] - window.padding[1]
+                for phase, taps in enumerate(self.taps):
+                    pixel = self._pixel(phase, window.stride, shift)
+                    taps.append(Tap(source.address(kind, *pixel), dy, dx))
+
+    def _pixel(self, phase: int, stride: Pair, shift: Pair) -> Pair:
+        """The pixel of the source at `shift` from the window of the first output of a phase."""
+        q = divmod(phase, self.out.phase[1])
+        return stride[0] * q[0] + shift[0], stride[1] * q[1] + shift[1]
+
     def add_scaled(
         self, source: Planes, channel: IntArray, weight: IntArray, stride: Pair, limit: int
     ) -> _Extra:
@@ -258,8 +357,7 @@ class _Inputs:
     def _add_tap(self, source: Planes, kind: int, stride: Pair, shift: Pair, zeros: bool) -> None:
         """One more tap, `shift` from the first pixel of a window."""
         for phase, taps in enumerate(self.taps):
-            q = divmod(phase, self.out.phase[1])
-            pixel = (stride[0] * q[0] + shift[0], stride[1] * q[1] + shift[1])
+            q, pixel = divmod(phase, self.out.phase[1]), self._pixel(phase, stride, shift)
             dy, dx = (self._mask(axis, pixel[axis], source.layout, q[axis], zeros) for axis in (0, 1))
             taps.append(Tap(source.address(kind, *pixel), dy, dx))
 

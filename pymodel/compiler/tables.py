@@ -17,7 +17,7 @@ from pymodel.machine.planes import Placement, ceil_div
 from pymodel.machine.program import MAXIMUM, SUM, End, Legal, Out, encode_all
 from pymodel.machine.program import Layer as LayerRecord
 from pymodel.machine.slot_rows import encode_tile, spread
-from pymodel.network.integer import Pair, Requant
+from pymodel.network.integer import Requant
 from pymodel.packing.pack import PackedMatrix, Tile
 
 
@@ -64,7 +64,7 @@ class Tables:
     ) -> LayerRecord:
         """Appends a layer: its groups, edges, taps, tiles and filters. Returns its LAYER record."""
         groups = self._add_groups(matrix, packed)
-        edge_base, edge_stride = self._add_edges(matrix.last, out)
+        edge_base, edge_stride = self._add_edges(matrix, out)
         tap_base, tap_stride = self._add_taps(matrix.taps)
         tile_base = len(self.tile)
         for tile in packed.tiles:
@@ -144,18 +144,23 @@ class Tables:
             self.tap += rows
         return self._taps_seen[key], len(taps[0])
 
-    def _add_edges(self, last: Pair, out: Placement) -> tuple[int, int]:
+    def _add_edges(self, matrix: Matrix, out: Placement) -> tuple[int, int]:
         """Appends the edge words of the output's phases unless they are there already; returns (base,
-        stride). `last`: the row and column from which the distances to the bottom and to the right count.
+        stride).
         """
         _, height, width = out.shape
         n = np.arange(out.words * out.size)
         y, x = n // out.pitch, n % out.pitch
+        last, runs = matrix.last, matrix.runs
         near = [np.clip(v, 0, HALO) for v in (x, last[1] - x, y, last[0] - y)]
         phases = []
         for qy in range(out.phase[0]):
             for qx in range(out.phase[1]):
                 valid = (y < ceil_div(height - qy, out.phase[0])) & (x < ceil_div(width - qx, out.phase[1]))
+                if runs is not None:
+                    down = runs[0][np.minimum(y * out.phase[0] + qy, height - 1)]
+                    across = runs[1][np.minimum(x * out.phase[1] + qx, width - 1)]
+                    near = [across, runs[1][-1] - across, down, runs[0][-1] - down]
                 phases.append(
                     np.stack([valid.astype(np.int64), *near], axis=1).reshape(out.words, out.size, 5)
                 )

@@ -35,7 +35,7 @@ from pymodel.network.integer import (
     View,
     Window,
 )
-from pymodel.network.reference import correlate, rearranged, window_taps
+from pymodel.network.reference import correlate, inside, rearranged, window_taps
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -105,7 +105,9 @@ class FloatPool:
 
 @dataclass(frozen=True)
 class FloatAveragePool:
-    """Mean over a window of each channel. A pixel outside the source counts as a zero."""
+    """Mean over a window of each channel. A pixel outside the source counts as a zero, or with `inside` not
+    at all.
+    """
 
     name: str
     source: str
@@ -113,13 +115,16 @@ class FloatAveragePool:
     stride: Pair = (1, 1)
     padding: Sides = NOTHING
     activation: Activation | None = None
+    inside: bool = False
 
     @property
     def window(self) -> Window:
         return Window(self.size, self.stride, self.padding)
 
-    def pixels(self, source: Shape) -> int:  # noqa: ARG002
-        """The number of pixels in the mean of one output."""
+    def pixels(self, source: Shape) -> int:
+        """What the sum of an output is divided by in integers: its pixels, or `AveragePool.whole`."""
+        if self.inside:
+            return self.window.whole(f"layer '{self.name}'", *source[1:])
         return self.size[0] * self.size[1]
 
 
@@ -238,6 +243,8 @@ def _sum(layer: FloatComputed, tensors: Mapping[str, FloatArray], shapes: Mappin
         case FloatAveragePool():
             taps = list(window_taps(tensors[layer.source], layer.window, 0))
             whole: FloatArray = np.add.reduce(taps)
+            if layer.inside:
+                return whole / inside(tensors[layer.source], layer.window)
             return whole / layer.pixels(shapes[layer.source])
         case FloatAdd():
             parts = [
@@ -279,7 +286,10 @@ def blank_layer(layer: FloatLayer, shapes: Mapping[str, Shape]) -> Layer:
             return GlobalPool(layer.name, layer.source, _blank_requant(_channels(layer.source, shapes)))
         case FloatAveragePool():
             requant = _blank_requant(_channels(layer.source, shapes))
-            return AveragePool(layer.name, layer.source, requant, layer.size, layer.stride, layer.padding)
+            whole = layer.pixels(shapes[layer.source]) if layer.inside and layer.source in shapes else 0
+            return AveragePool(
+                layer.name, layer.source, requant, layer.size, layer.stride, layer.padding, whole=whole
+            )
         case FloatAdd():
             weight = np.zeros(layer.weight.shape, dtype=np.int8)
             return Add(layer.name, layer.sources, weight, _blank_requant(len(layer.bias)))

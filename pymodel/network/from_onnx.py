@@ -268,7 +268,7 @@ class _Importer(Nodes):
         if isinstance(layer, FloatPool):
             return draft.mean(name, names[layer.source], scale, clamp)
         if isinstance(layer, FloatAveragePool):
-            return draft.average(name, names[layer.source], layer.window, scale, clamp)
+            return draft.average(name, names[layer.source], layer.window, scale, clamp, layer.inside)
         if isinstance(layer, FloatAdd):
             sources = [names[one] for one in layer.sources]
             if copies(layer):

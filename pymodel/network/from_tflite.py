@@ -61,7 +61,6 @@ DTYPES = {"INT8": np.int8, "INT32": np.int32, "INT64": np.int64, "FLOAT32": np.f
 ACTIVATIONS = _names(tflite.ActivationFunctionType)
 CLAMPS = {"NONE": FREE, "RELU": RELU, "RELU6": RELU6, "RELU_N1_TO_1": Clamp(-1.0, 1.0)}
 SAME = tflite.Padding.SAME
-NO_ZEROS = "padding that it does not count; must be VALID, or SAME where the window fits"
 
 # The fields of an operator's options that are read, by the table of the schema that has them.
 OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -595,10 +594,8 @@ class _Importer:
         _, name, scale = self._out(operator)
         if largest:
             found = self.draft.maximum(name, value.name, window, self._clamp(operator))
-        elif outside:
-            raise TatamiError(NO_ZEROS)
         else:
-            found = self.draft.average(name, value.name, window, scale, self._clamp(operator))
+            found = self.draft.average(name, value.name, window, scale, self._clamp(operator), outside)
         self._done(operator, found)
 
     def mean(self, operator: _Operator) -> None:

@@ -622,15 +622,18 @@ class _Importer:
         if size == plane and _pair(padding) == (0, 0):
             return self._pool(node)
         window = self._pool_window(node, size, stride, padding)
-        if any(_pair(padding)) and not count_include_pad:
+        more = ceil_mode and window.padding != _pair(padding) * 2
+        inside = any(window.padding) and (not count_include_pad or not any(_pair(padding)))
+        if more and not inside:
             self._fail(
-                node, "has count_include_pad = False and padding, must count as many pixels everywhere"
+                node,
+                "has ceil_mode, padding that counts, and windows that reach over it, must have two of these",
             )
-        if ceil_mode and window.padding != _pair(padding) * 2:
-            self._fail(node, "has ceil_mode and windows that reach over the plane, must have none")
-        source, window = self._windowed(node, window)
-        name = self._new_name(node)
-        return self._append(node, FloatAveragePool(name, source, window.size, window.stride, window.padding))
+        source, window = self._windowed(node, window, zeros=not inside)
+        pool = FloatAveragePool(
+            self._new_name(node), source, window.size, window.stride, window.padding, inside=inside
+        )
+        return self._append(node, pool)
 
     def _max_pool(
         self,

@@ -117,9 +117,30 @@ class Window:
             )
         return out
 
+    def inside(self, where: str, rows: int, columns: int) -> tuple[IntArray, IntArray]:
+        """How many rows of the window lie inside a source of `rows` x `columns`, for each row of the output,
+        and how many columns for each column: int [H'], int [W'].
+        """
+        out = self.output(where, rows, columns)
+        counts = []
+        for axis, pixels in enumerate((rows, columns)):
+            first = np.arange(out[axis]) * self.stride[axis] - self.padding[axis]
+            read = first[:, None] + np.arange(self.size[axis]) * self.dilation[axis]
+            counts.append(((read >= 0) & (read < pixels)).sum(axis=1))
+        return counts[0], counts[1]
+
+    def whole(self, where: str, rows: int, columns: int) -> int:
+        """The least number that the product of any two of these counts divides."""
+        down, across = self.inside(where, rows, columns)
+        return int(np.lcm.reduce(down)) * int(np.lcm.reduce(across))
+
 
 def _pair(value: Pair) -> str:
     return f"{value[0]} x {value[1]}"
+
+
+def _counted(counts: IntArray) -> str:
+    return ", ".join(map(str, np.unique(counts)))
 
 
 @dataclass(frozen=True)
@@ -226,6 +247,9 @@ class Conv(LayerType):
 class AveragePool(OneSource):
     """Sum over a window of each channel, requantised (the multiplier holds 1 / pixels). A pixel outside the
     source counts as `pad`.
+
+    With `whole` it does not count: where n pixels of a window are inside, each of them has the weight
+    `whole` / n, so the multiplier holds 1 / `whole`. It is the window's own `Window.whole`.
     """
 
     name: str
@@ -235,6 +259,7 @@ class AveragePool(OneSource):
     stride: Pair = (1, 1)
     padding: Sides = NOTHING
     pad: int = 0
+    whole: int = 0
 
     @property
     def window(self) -> Window:
@@ -243,7 +268,25 @@ class AveragePool(OneSource):
     def output_shape(self, where: str, shapes: Mapping[str, Shape]) -> Shape:
         channels, rows, columns = shapes[self.source]
         _check_pixel(where, "pad", self.pad)
-        return (channels, *self.window.output(where, rows, columns))
+        out = self.window.output(where, rows, columns)
+        if self.whole:
+            self._check_whole(where, rows, columns)
+        return (channels, *out)
+
+    def _check_whole(self, where: str, rows: int, columns: int) -> None:
+        down, across = self.window.inside(where, rows, columns)
+        least = int(down.min()) * int(across.min())  # one or more: padding is less than the window
+        needed = self.window.whole(where, rows, columns)
+        if self.whole != needed or self.pad:
+            raise TatamiError(
+                f"{where}: whole is {self.whole} and pad is {self.pad}, must be {needed} and 0 for pixels"
+                " outside that do not count"
+            )
+        if needed // least > HIGHEST:
+            raise TatamiError(
+                f"{where}: its windows have {_counted(down)} rows and {_counted(across)} columns inside: the"
+                f" mean needs weights up to {needed // least}, must be at most {HIGHEST}"
+            )
 
     def ratios(self) -> tuple[tuple[str, Ratio], ...]:
         return ((self.source, _ratio(self.stride)),)

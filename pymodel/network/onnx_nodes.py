@@ -484,25 +484,15 @@ class Nodes(Moves):
         kernel = attributes.get("kernel_shape") or []
         around = value.pending
         window, extra = self._window(attributes, kernel, value)
-        outside = tuple(a - b for a, b in zip(window.padding, around, strict=True))
-        uncounted = any(extra) or (any(outside) and not attributes.get("count_include_pad"))
-        _, rows, columns = self.shapes[value.name]
-        if (
-            uncounted
-            and not any(around)
-            and not (attributes.get("count_include_pad") and any(outside))
-            and window.dilation == (1, 1)
-            and window.output("its window", rows, columns) == (1, 1)
-            and window.padding[0] + rows <= window.size[0]
-            and window.padding[1] + columns <= window.size[1]
-        ):  # a single window, which has all pixels
-            self._done(node, self._add(FloatPool(self._fresh(node), value.name)))
+        own = tuple(
+            a - b - c for a, b, c in zip(window.padding, around, (0, 0, *extra), strict=True)
+        )  # its padding
+        counted = bool(attributes.get("count_include_pad")) and any(own)
+        if any(extra) or (any(own) and not counted):
+            if counted:
+                raise TatamiError("its padding counts, and pixels that ceil_mode adds do not: not supported")
+            self._average_inside(node, value, window)
             return
-        if uncounted:
-            raise TatamiError(
-                "padding that it does not count (count_include_pad is 0, or ceil_mode adds pixels): the"
-                " divisor is not the same everywhere"
-            )
         if not fits(window):
             value = self._padded(value)
             window, _ = self._window(attributes, kernel, value)
@@ -520,6 +510,24 @@ class Nodes(Moves):
         else:
             layer = FloatAveragePool(
                 self._fresh(node), value.name, window.size, window.stride, window.padding
+            )
+        self._done(node, self._add(layer))
+
+    def _average_inside(self, node: Any, value: Value, window: Window) -> None:
+        """A mean of the pixels inside of the input only."""
+        if window.dilation != (1, 1):
+            raise TatamiError("dilation, and padding that it does not count: not supported together")
+        if value.pending != NOTHING:  # those pixels do count
+            top, left, bottom, right = (a - b for a, b in zip(window.padding, value.pending, strict=True))
+            value = self._padded(value)
+            window = replace(window, padding=(top, left, bottom, right))
+        _, rows, columns = self.shapes[value.name]
+        down, across = window.inside("its window", rows, columns)
+        if (down.tolist(), across.tolist()) == ([rows], [columns]):  # a single window, which has all pixels
+            layer: FloatLayer = FloatPool(self._fresh(node), value.name)
+        else:
+            layer = FloatAveragePool(
+                self._fresh(node), value.name, window.size, window.stride, window.padding, inside=True
             )
         self._done(node, self._add(layer))
 

@@ -289,14 +289,17 @@ class Draft:
         requant = self._mean(source, rows * columns, scale, clamp)
         return self.add(GlobalPool(name, source, requant), scale)
 
-    def average(self, name: str, source: str, window: Window, scale: Scale, clamp: Clamp = FREE) -> str:
-        """Over a window; pixels outside the source count as zero points."""
+    def average(
+        self, name: str, source: str, window: Window, scale: Scale, clamp: Clamp = FREE, inside: bool = False
+    ) -> str:
+        """Over a window; pixels outside the source count as zero points, or with `inside` not at all."""
         _, rows, columns = self.shapes[source]
         if window.size == (rows, columns) and window.padding == NOTHING:
             return self.mean(name, source, scale, clamp)
-        requant = self._mean(source, math.prod(window.size), scale, clamp)
-        zero = self.scales[source].zero
-        layer = AveragePool(name, source, requant, window.size, window.stride, window.padding, zero)
+        whole = window.whole(f"'{name}'", rows, columns) if inside else 0
+        requant = self._mean(source, whole or math.prod(window.size), scale, clamp)
+        pad = 0 if inside else self.scales[source].zero
+        layer = AveragePool(name, source, requant, window.size, window.stride, window.padding, pad, whole)
         return self.add(layer, scale)
 
     def _mean(self, source: str, pixels: int, scale: Scale, clamp: Clamp) -> Requant:

@@ -108,9 +108,9 @@ def layer_sum(layer: Computed, tensors: Mapping[str, Int8Array]) -> Int64Array:
             flat = source.reshape(len(source), -1, 1, 1)
             return convolve(flat, layer.weight[:, :, None, None], Window((1, 1)))
         case AveragePool():
-            return np.add.reduce(
-                list(window_taps(tensors[layer.source], layer.window, layer.pad)), dtype=np.int64
-            )
+            source = tensors[layer.source]
+            total = np.add.reduce(list(window_taps(source, layer.window, layer.pad)), dtype=np.int64)
+            return total * (layer.whole // inside(source, layer.window)) if layer.whole else total
         case MaxPool():
             taps = list(window_taps(tensors[layer.source], layer.window, LOWEST))
             largest: Int64Array = np.maximum.reduce(taps).astype(np.int64)
@@ -162,6 +162,12 @@ def window_taps(source: npt.NDArray[Pixel], window: Window, pad: float) -> Itera
             yield padded[
                 :, :, y : y + down * (rows - 1) + 1 : down, x : x + across * (columns - 1) + 1 : across
             ]
+
+
+def inside(source: npt.NDArray[Pixel], window: Window) -> Int64Array:
+    """The number of pixels inside the source of each window: [B, C, H, W] -> int64 [1, 1, H', W']."""
+    ones = np.ones_like(source[:1, :1], dtype=np.int64)
+    return np.add.reduce(list(window_taps(ones, window, 0)))
 
 
 def correlate(

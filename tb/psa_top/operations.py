@@ -252,10 +252,25 @@ def views(rng: np.random.Generator) -> Iterator[tuple[str, Network]]:
         )
 
 
+def means(rng: np.random.Generator) -> Iterator[tuple[str, Network]]:
+    """Means of the pixels inside only, over every edge, in planes of several phases too."""
+    for size, stride, sides in (
+        ((3, 3), (1, 1), (1, 1, 1, 1)),
+        ((3, 3), (2, 2), (1, 1, 1, 1)),
+        ((2, 2), (1, 1), (0, 0, 1, 1)),
+        ((3, 2), (1, 3), (2, 1, 1, 0)),
+    ):
+        window = Window(size, stride, sides)
+        whole = window.whole("mean", *SHAPE[1:])
+        mean = AveragePool("mean", INPUT, requant(rng, CHANNELS, whole), size, stride, sides, whole=whole)
+        behind = MaxPool("maximum", "mean", (2, 2), (2, 1))
+        yield f"mean of the pixels inside, {size}", Network("means", SHAPE, (mean, behind))
+
+
 def networks(rng: np.random.Generator, config: ArrayConfig) -> Iterator[tuple[str, Network, str]]:
     """All of them, each with a note that says what is special about it, and how it is packed."""
     for note, network in sizes(rng, config):
         yield note, network, "tight"  # no lanes for weights that are zero
-    for found in (windows(rng), phases(rng), tiles(rng, config), residuals(rng), views(rng)):
+    for found in (windows(rng), phases(rng), tiles(rng, config), residuals(rng), views(rng), means(rng)):
         for note, network in found:
             yield note, network, str(rng.choice(["tight", "dense"]))

@@ -95,6 +95,14 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
         "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",
         {},
     ),
+    "average pool that does not": (
+        "y = AveragePool<kernel_shape=[3,3], strides=[1,2], pads=[1,1,1,1]>(x)", {},
+    ),
+    "average pool, ceil_mode": ("y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)", {}),
+    "average pool of a padded map": (
+        "a = Pad(x, n) y = AveragePool<kernel_shape=[2,2], pads=[0,0,1,1]>(a)",
+        {"n": np.array([0, 0, 1, 0, 0, 0, 0, 1])},
+    ),
     "global average": ("a = GlobalAveragePool(x) b = Flatten(a) y = MatMul(b, w)", {"w": drawn(4, 3)}),
     "mean of rows and columns": (
         "a = ReduceMean<axes=[-1,2], keepdims=0>(x) y = MatMul(a, w)", {"w": drawn(4, 3)}
@@ -411,7 +419,7 @@ def refused(path: Path) -> str:
 
 def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     body = """a = LRN<size=3>(x) b = Relu(a) c = Mul(x, x)
-        d = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)
+        d = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], dilations=[2,2]>(x)
         e = Transpose<perm=[0,1,3,2]>(x) f = Relu(e) h = LRN<size=5>(c) i = Conv(x, x)
         k = MaxPool<kernel_shape=[3,13]>(x) y = Add(b, f)"""
     said = refused(written(tmp_path / "bad.onnx", body))
@@ -419,7 +427,7 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     assert "; supported: Add, ArgMax, AveragePool, " in said
     for part in (
         "Mul 'c': of two tensors is not supported; one must be constant",
-        "AveragePool 'd': padding that it does not count",
+        "AveragePool 'd': dilation, and padding that it does not count: not supported together",
         "Relu 'f': its input has values in an order other than channels",
         "Conv 'i': weight 'x' is not constant",
         "MaxPool 'k': kernel is 3 x 13, must be in 1..11",
@@ -452,7 +460,7 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
         ({"given": "float[1,4,60000,60000] x"}, "4 x 60000 x 60000 has more than 65536 channels or"),
         (
             {"body": "a = ConstantOfShape(n) y = Add(x, a)", "n": np.full(4, 9999)},
-            "has more than 67108864 values",
+            "has more than 134217728 values",
         ),
         ({"body": "y = BatchNormalization(x, n, n, n)", "n": drawn(4)}, "variance is missing"),
     ],

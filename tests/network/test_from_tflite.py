@@ -101,6 +101,10 @@ OPERATORS: dict[str, Build] = {
     "average pool, SAME that fits": lambda m, x: m.pool(
         "AVERAGE_POOL_2D", x, same(m, 1, 2, 2, 8), 3, 3, True
     ),
+    "average pool, SAME": lambda m, x: m.pool("AVERAGE_POOL_2D", x, same(m, 1, 6, 6, 8), 3, 1, True),
+    "average pool, SAME at stride 2": lambda m, x: m.pool(
+        "AVERAGE_POOL_2D", x, same(m, 1, 3, 3, 8), 3, 2, True
+    ),
     "max pool": lambda m, x: m.pool("MAX_POOL_2D", x, same(m, 1, 3, 3, 8), 2, 2),
     "max pool, SAME": lambda m, x: m.pool("MAX_POOL_2D", x, same(m, 1, 3, 3, 8), 3, 2, True),
     "mean": lambda m, x: m.op(
@@ -320,13 +324,13 @@ def test_everything_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     z = m.conv(y, a(m, *X), 8)  # of which nothing can be said
     m.op("MUL", [x, x], [m.tensor(X, STEP, ZERO, name="square")], table="MulOptions")
     m.op("L2_NORMALIZATION", [x], [m.tensor(X, STEP, ZERO, name="norm")])
-    m.pool("AVERAGE_POOL_2D", x, m.tensor(X, STEP, ZERO, name="mean"), 3, 1, same=True)
+    m.pool("AVERAGE_POOL_2D", x, m.tensor(X, STEP, ZERO, name="mean"), 5, 1, same=True)
     m.conv(x, m.tensor([1, 6, 6, 4], kind="int16", step=0.1, name="wide"), 4)
     said = refused(m, [x], [z], tmp_path)
     assert said.startswith("TRANSPOSE 'turned', L2_NORMALIZATION 'norm': not supported; ")
     assert "; supported: ADD, ARG_MAX, AVERAGE_POOL_2D, " in said
     assert "MUL 'square': of two tensors is not supported; one must be constant" in said
-    assert "AVERAGE_POOL_2D 'mean': padding that it does not count; must be VALID" in said
+    assert "AVERAGE_POOL_2D 'mean': its windows have 3, 4, 5 rows and 3, 4, 5 columns inside: " in said
     assert "CONV_2D 'wide': tensor 'wide' is INT16, must be INT8" in said
     assert "CONV_2D 't" not in said
 

@@ -296,6 +296,14 @@ FORMS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
         ),
         ["0", "2", "4"],
     ),
+    "mean of the pixels inside": (
+        lambda: nn.Sequential(
+            conv(3, 4),
+            nn.AvgPool2d(3, 1, padding=1, count_include_pad=False),
+            nn.AvgPool2d(3, 2, ceil_mode=True),
+        ),
+        ["0", "1", "2"],
+    ),
     "pool of the input": (
         lambda: nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(3, 2)),
         ["0", "2"],
@@ -731,13 +739,13 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.MaxPool2d(2, return_indices=True)),
         r"module '0' \(MaxPool2d\) has return_indices = True, must be False",
     ),
-    "uneven mean": (
-        lambda: nn.Sequential(nn.AvgPool2d(3, padding=1, count_include_pad=False)),
-        r"\(AvgPool2d\) has count_include_pad = False and padding, must count as many pixels everywhere",
+    "uneven mean of many": (
+        lambda: nn.Sequential(nn.AvgPool2d(7, 1, padding=3, count_include_pad=False)),
+        r"\(AvgPool2d\).*: its windows have 4, 5, 6, 7 rows .* the mean needs weights up to 11025, must",
     ),
     "mean over the edge": (
-        lambda: nn.Sequential(nn.AvgPool2d(3, ceil_mode=True)),
-        r"module '0' \(AvgPool2d\) has ceil_mode and windows that reach over the plane, must have none",
+        lambda: nn.Sequential(nn.AvgPool2d(3, 2, padding=1, ceil_mode=True)),
+        r"module '0' \(AvgPool2d\) has ceil_mode, padding that counts, and windows that reach over it",
     ),
     "pool to 3 x 3": (
         lambda: nn.Sequential(conv(3, 4), nn.AdaptiveAvgPool2d(3)),

@@ -131,6 +131,11 @@ NETWORKS: dict[str, Callable[[], tuple[Layer, ...]]] = {
         AveragePool("a", INPUT, requant(6, 9), (3, 3), (2, 2), around(1), pad=5),
         AveragePool("b", "a", requant(6, 8), (2, 4)),
     ),
+    "AveragePool of the pixels inside": lambda: (
+        AveragePool("a", INPUT, requant(6, 36), (3, 3), (1, 1), around(1), whole=36),
+        AveragePool("b", "a", requant(6, 36), (3, 2), (2, 1), (1, 0, 1, 1), whole=12),
+        last("b", 6),
+    ),
     "MaxPool 2 x 2": lambda: (MaxPool("m", INPUT, (2, 2), (2, 2)), last("m", 6)),
     "MaxPool 3 x 3, strides and padding": lambda: (
         MaxPool("m", INPUT, (3, 3), (2, 2), (0, 0, 1, 1)),

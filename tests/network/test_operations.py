@@ -113,6 +113,18 @@ def test_average(window: Window, pad: int) -> None:
     np.testing.assert_array_equal(sums(layer, images), expected.numpy())
 
 
+@pytest.mark.parametrize("window", [w for w in WINDOWS.values() if max(w.reach) < 5])
+def test_average_of_the_pixels_inside(window: Window) -> None:
+    images = random_int8(np.random.default_rng(8), 2, *SHAPE)
+    whole = window.whole("w", *SHAPE[1:])
+    layer = AveragePool("a", INPUT, Requant.none(6), window.size, window.stride, window.padding, whole=whole)
+    added, counted = (
+        functional.avg_pool2d(padded(pixels, window, 0), window.size, window.stride, divisor_override=1)
+        for pixels in (images, np.ones_like(images))
+    )
+    np.testing.assert_array_equal(sums(layer, images), (added * whole / counted).round().numpy())
+
+
 def test_addition_weighs_every_channel_of_every_tensor() -> None:
     rng = np.random.default_rng(5)
     images = random_int8(rng, 2, *SHAPE)
