@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from pymodel.machine.memory import TABLE_WORDS, columns, outside
 from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
 from pymodel.machine.slot_rows import Rows
-from pymodel.machine.state import MachineState
+from pymodel.machine.state import MachineState, Reads
 from pymodel.machine.timing import (
     GROUP_STAGE,
     READ_STAGE,
@@ -30,6 +32,7 @@ Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 
 LOWEST = -128  # a maximum begins with it
+READS_AT_ONCE = 1 << 16  # pixels
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,20 @@ class _Tile:
         """The words of LANE that a pass reads."""
         first = self.lane_base + number * self.size
         return slice(first, first + self.size)
+
+
+class _Place(NamedTuple):
+    """A read: the number of its word of the output among those at hand, its lane, and the word `at` of
+    `bank`.
+    """
+
+    word: int
+    lane: int
+    bank: int
+    at: int
+
+    def of(self, words: range) -> str:
+        return f"word {words[self.word]} of a layer, lane {self.lane}: word {self.at} of bank {self.bank}"
 
 
 class LayerExecution:
@@ -241,96 +258,120 @@ class LayerExecution:
         """Bundles [B, lanes, G, N] of the lanes of a pass, for the pixels of the tile's words; `pad` where
         masked, zero where not valid or refused.
         """
-        cfg, t, begin = self.config, tile.size, tile.pass_begin(number)
-        groups = columns("LANE", self.state.memory["LANE"][tile.lanes(number), 0]).group
+        cfg, t, batch = self.config, tile.size, self.state.batch
+        features = self.state.features.reshape(batch, -1)
+        at_once = max(1, READS_AT_ONCE // (t * t * cfg.group))
+        blocks = [tile.words[n : n + at_once] for n in range(0, len(tile.words), at_once)]
+        parts = []
+        for words in blocks:
+            issued = tile.pass_begin(number) + (words[0] - tile.words[0]) * t
+            reads = self._reads(tile.lanes(number), words, issued)
+            self._check_early(words, reads, issued)
+            self._check_live(words, reads)
+            pixels = np.where(reads.read, features[:, reads.at], reads.fill)
+            parts.append(pixels.transpose(0, 2, 3, 1, 4).reshape(batch, t, cfg.group, -1))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
+
+    def _reads(self, lanes: slice, words: range, issued: int) -> Reads:
+        """What these lanes read for some words of the output, the first of which is `issued` in this cycle of
+        the layer. Kept for the next run, if nothing is wrong with it: whoever asks again is told the same.
+        """
+        key = self.layer, lanes.start, words
+        if key in self.state.reads:
+            return self.state.reads[key]
+        cfg, t, memory = self.config, self.config.size, self.state.memory
+        word = np.array(words)
+        groups = columns("LANE", memory["LANE"][lanes, 0]).group
         known = groups < cfg.group_depth
-        member = columns("GROUP", self.state.memory["GROUP"][np.where(known, groups, 0)])
+        member = columns("GROUP", memory["GROUP"][np.where(known, groups, 0)])
         valid = (member.valid == 1) & known[:, None]
-        bundles = np.zeros((self.state.batch, len(groups), cfg.group, len(tile.words) * t), dtype=np.int8)
-        banks = np.arange(cfg.group)[None, :, None]
         for lane in np.flatnonzero(~known)[:1]:
             what = f"group {groups[lane]}, the memory has {cfg.group_depth}"
-            self.faults.note(ErrorCode.GROUP_RANGE, int(groups[lane]), what, begin + int(lane) + GROUP_STAGE)
-        for i, f in enumerate(tile.words):
-            issued = begin + i * t
-            index = np.where(valid, self.layer.tap_row(f) + member.tap, 0)
-            self._note_taps(index, issued)
-            read = valid & (index < cfg.tap_depth)
-            tap = columns("TAP", self.state.memory["TAP"][np.where(read, index, 0), 0])
-            first = np.where(read, (member.base + f % self.layer.words) * t + tap.offset, 0)
-            no_word = (first < 0) | (first + t > cfg.feature_depth * t)
-            self._note_reads(first, no_word, issued)
-            pixels = np.where(no_word, 0, first)[:, :, None] + np.arange(t)
-            edges = columns("EDGE", self.state.memory["EDGE"][self.layer.edge_word(f)])
-            used = (read & ~no_word)[:, :, None]
-            masked = outside(edges, tap.dy[:, :, None], tap.dx[:, :, None])
-            seen = np.where(masked, self.layer.pad, self.state.features[:, banks, pixels])
-            bundles[..., i * t : (i + 1) * t] = seen * used
-            needed = used & ~masked & (edges.valid == 1)
-            self._check_early(f, pixels, needed, issued)
-            self._note_own(f, pixels, needed)
-            self._check_live(f, pixels, needed)
-        return bundles
+            self.faults.note(ErrorCode.GROUP_RANGE, int(groups[lane]), what, issued + int(lane) + GROUP_STAGE)
+        # [words, lanes, G]
+        index = np.where(valid, self.layer.tap_row(word)[:, None, None] + member.tap, 0)
+        read = valid & (index < cfg.tap_depth)
+        tap = columns("TAP", memory["TAP"][np.where(read, index, 0), 0])
+        first = (member.base + (word % self.layer.words)[:, None, None]) * t + tap.offset
+        first = np.where(read, first, 0)
+        no_word = (first < 0) | (first + t > cfg.feature_depth * t)
+        # [words, lanes, G, T]
+        edges = columns("EDGE", memory["EDGE"][self.layer.edge_word(word)][:, None, None])
+        masked = outside(edges, tap.dy[..., None], tap.dx[..., None])
+        used = (read & ~no_word)[..., None]
+        bank = np.arange(cfg.group)[:, None] * (cfg.feature_depth * t)
+        reads = Reads(
+            at=bank + np.where(no_word, 0, first)[..., None] + np.arange(t),
+            read=used & ~masked,
+            fill=np.where(used & masked, self.layer.pad, 0).astype(np.int8),
+            needed=used & ~masked & (edges.valid == 1),
+        )
+        self._note_taps(index, issued)
+        self._note_reads(first, no_word, issued)
+        self._note_own(words, reads)
+        if known.all() and read.sum() == valid.sum() * len(words) and not no_word.any() and not self.own_read:
+            self.state.keep_reads(key, reads)
+        return reads
 
     def _note_taps(self, index: Int64Array, issued: int) -> None:
-        """Notes the first lane, if any, that has a member whose tap `index` [lanes, G] does not exist."""
-        for lane, bank in np.argwhere(index >= self.config.tap_depth)[:1]:
-            what = f"tap {index[lane, bank]}, the memory has {self.config.tap_depth}"
-            cycle = issued + int(lane) + TAP_STAGE
-            self.faults.note(ErrorCode.TAP_RANGE, int(index[lane, bank]), what, cycle)
-
-    def _note_reads(self, first: Int64Array, no_word: npt.NDArray[np.bool_], issued: int) -> None:
-        """Notes the first lane, if any, that has a member whose pixels, from `first` [lanes, G] on, do not
+        """Notes the first lane, if any, that has a member whose tap `index` [words, lanes, G] does not
         exist.
         """
-        for lane, bank in np.argwhere(no_word)[:1]:
-            what = f"lane {lane} reads pixel {first[lane, bank]} of bank {bank}"
-            self.faults.note(ErrorCode.FEATURE_READ, int(bank), what, issued + int(lane) + READ_STAGE)
+        for word, lane, bank in np.argwhere(index >= self.config.tap_depth)[:1].tolist():
+            number = int(index[word, lane, bank])
+            what = f"tap {number}, the memory has {self.config.tap_depth}"
+            cycle = issued + word * self.config.size + lane + TAP_STAGE
+            self.faults.note(ErrorCode.TAP_RANGE, number, what, cycle)
 
-    def _check_early(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_], issued: int) -> None:
-        """Raises `EarlyReadError` if a pixel [lanes, G, T] that is `seen` (used, not masked) has not been
-        written yet by the layers before.
+    def _note_reads(self, first: Int64Array, no_word: npt.NDArray[np.bool_], issued: int) -> None:
+        """Notes the first lane, if any, that has a member whose pixels, from `first` [words, lanes, G] on, do
+        not exist.
         """
-        cycles = self.faults.begin + issued + np.arange(len(pixels)) + READ_STAGE
-        if cycles[0] > self.state.latest:
+        for word, lane, bank in np.argwhere(no_word)[:1].tolist():
+            what = f"lane {lane} reads pixel {first[word, lane, bank]} of bank {bank}"
+            cycle = issued + word * self.config.size + lane + READ_STAGE
+            self.faults.note(ErrorCode.FEATURE_READ, bank, what, cycle)
+
+    def _check_early(self, words: range, reads: Reads, issued: int) -> None:
+        """Raises `EarlyReadError` if a pixel that is needed has not been written yet by the layers before."""
+        t, state = self.config.size, self.state
+        begin = self.faults.begin + issued + READ_STAGE
+        soon = min(len(words), -(-(state.latest - begin + 1) // t))  # so many words could come too early
+        if soon <= 0:
             return
-        due = self.state.due[np.arange(self.config.group)[None, :, None], pixels // self.config.size]
-        for lane, bank, pixel in np.argwhere((due >= cycles[:, None, None]) & seen):
-            at = pixels[lane, bank, pixel] // self.config.size
+        cycles = begin + np.add.outer(np.arange(soon) * t, np.arange(t))  # [words, lanes]
+        due = state.due.reshape(-1)[reads.at[:soon] // t]
+        for where in np.argwhere((due >= cycles[:, :, None, None]) & reads.needed[:soon]).tolist():
+            word, lane = where[:2]
+            bank, at = divmod(int(reads.at[tuple(where)]) // t, self.config.feature_depth)
             if self.own[bank, at]:
                 continue
             raise EarlyReadError(
-                f"word {word} of a layer, lane {lane}: word {at} of bank {bank} is read in cycle"
-                f" {cycles[lane]} and written in cycle {self.state.due[bank, at]}; the layer before needs"
-                " a larger gap"
+                f"{_Place(word, lane, bank, at).of(words)} is read in cycle {cycles[word, lane]} and written"
+                f" in cycle {state.due[bank, at]}; the layer before needs a larger gap"
             )
 
-    def _note_own(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
-        """Notes the first pixel [lanes, G, T], if any, that is `seen` and lies in a word that the layer
-        writes.
-        """
-        t, banks = self.config.size, np.arange(self.config.group)[None, :]
-        near = self.own[banks, pixels[..., 0] // t] | self.own[banks, pixels[..., -1] // t]
-        for lane, bank in np.argwhere(near & seen.any(axis=2)).tolist():
-            at = pixels[lane, bank] // t
-            for wrong in at[seen[lane, bank] & self.own[bank, at]][:1]:
-                self.own_read = self.own_read or (
-                    f"word {word} of a layer, lane {lane}: word {wrong} of bank {bank} is read and written by"
-                    " the same layer"
-                )
+    def _note_own(self, words: range, reads: Reads) -> None:
+        """Notes the first pixel, if any, that is needed and lies in a word that the layer writes."""
+        for place in self._first_in(self.own, reads):
+            self.own_read = self.own_read or f"{place.of(words)} is read and written by the same layer"
 
-    def _check_live(self, word: int, pixels: Int64Array, seen: npt.NDArray[np.bool_]) -> None:
-        """Raises `LiveUseError` if a pixel [lanes, G, T] that is `seen` lies in a word that a live packet may
-        be writing.
+    def _check_live(self, words: range, reads: Reads) -> None:
+        """Raises `LiveUseError` if a pixel that is needed lies in a word that a live packet may be
+        writing.
         """
         if self.unsure is None:
             return
-        words, banks = pixels // self.config.size, np.arange(self.config.group)[:, None]
-        for lane, bank, pixel in np.argwhere(self.unsure[banks, words] & seen)[:1]:
-            raise LiveUseError(
-                f"word {word} of a layer, lane {lane}: word {words[lane, bank, pixel]} of bank {bank} is read"
-                " while a live packet may be writing it: a WAIT or a HOLD is missing"
-            )
+        for place in self._first_in(self.unsure, reads):
+            what = "is read while a live packet may be writing it: a WAIT or a HOLD is missing"
+            raise LiveUseError(f"{place.of(words)} {what}")
+
+    def _first_in(self, marked: npt.NDArray[np.bool_], reads: Reads) -> Iterator[_Place]:
+        """The first pixel, if any, that is needed and lies in a word that is `marked` [G, depth]."""
+        at = reads.at // self.config.size
+        for where in np.argwhere(marked.reshape(-1)[at] & reads.needed)[:1].tolist():
+            bank, word = divmod(int(at[tuple(where)]), self.config.feature_depth)
+            yield _Place(where[0], where[1], bank, word)
 
     def _write_back(self, tile: _Tile, sums: Int64Array, keep: Int64Array) -> None:
         """Requantises the sums [B, C, N] and writes the columns that have an output."""
@@ -349,23 +390,34 @@ class LayerExecution:
         clipped_low, clipped_high = (
             np.count_nonzero(over & (keep == 1), axis=(0, 2)) for over in (below, above)
         )
-        for column in map(int, np.flatnonzero(filters.write)):
-            bank, base = int(filters.bank[column, 0]), int(filters.base[column, 0])
-            refused = self.config.tables > 0 and self._no_table(tile, column, int(filters.table[column, 0]))
-            if self._refused(tile, column, bank, base) or refused:
-                continue
-            counts.clipped_low += int(clipped_low[column])
-            counts.clipped_high += int(clipped_high[column])
-            first = base + words[0]
-            self.written[:, bank, first * t : (base + words[-1] + 1) * t] = value[:, column]
-            counts.written += len(words)
-            if self.layer.gap:
-                last_pass = self.faults.begin + tile.pass_begin(tile.passes - 1)
-                cycles = last_pass + np.arange(len(words)) * t + word_stage(self.config) + column
-                self.state.note_write(bank, first, cycles)
-            if self.trace:
-                pixels = value[:, column].astype(np.int8)
-                counts.writes.append(WriteTrace(tile.chunk, tile.number, column, bank, first, pixels))
+        bank, base = filters.bank[:, 0], filters.base[:, 0]
+        table = filters.table[:, 0] if self.config.tables else np.zeros_like(bank)
+        there = [
+            column
+            for column in np.flatnonzero(filters.write).tolist()
+            if not self._left_out(tile, column, int(bank[column]), int(base[column]), int(table[column]))
+        ]
+        counts.clipped_low += int(clipped_low[there].sum())
+        counts.clipped_high += int(clipped_high[there].sum())
+        counts.written += len(words) * len(there)
+        bank, first = bank[there], base[there] + words[0]
+        pixels = value[:, there].astype(np.int8)
+        at = (bank * self.config.feature_depth + first)[:, None] * t + np.arange(len(words) * t)
+        self.written.reshape(self.state.batch, -1)[:, at] = pixels
+        if self.layer.gap:
+            last_pass = self.faults.begin + tile.pass_begin(tile.passes - 1) + word_stage(self.config)
+            cycles = last_pass + np.add.outer(there, np.arange(len(words)) * t)
+            self.state.note_writes(bank, first, cycles)
+        if self.trace:
+            counts.writes += [
+                WriteTrace(tile.chunk, tile.number, column, int(bank[n]), int(first[n]), pixels[:, n])
+                for n, column in enumerate(there)
+            ]
+
+    def _left_out(self, tile: _Tile, column: int, bank: int, base: int, table: int) -> bool:
+        """Whether a column that is to be written cannot be. What is wrong is noted."""
+        unknown = self._no_table(tile, column, table)
+        return self._refused(tile, column, bank, base) or unknown
 
     def _looked_up(self, table: Int64Array, value: Int64Array) -> Int64Array:
         """Pixels [B, C, N] after the activation table [C, 1] of their column, if it has one."""

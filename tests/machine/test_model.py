@@ -260,7 +260,9 @@ def test_a_broken_program_stops_with_its_code(
     image = compile_network(small_network(), machine.config)
     machine.load(image.sections)
     machine.run()
-    machine.memory[memory][word, 0, machine.specs[memory].index(field)] = value
+    words = machine.memory[memory][word : word + 1].copy()
+    words[0, 0, machine.specs[memory].index(field)] = value
+    machine.load([Section(memory, word, words)])
     with pytest.raises(ProgramError) as caught:
         machine.run()
     assert caught.value.code == code
