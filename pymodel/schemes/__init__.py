@@ -9,6 +9,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.packing.plan import LayerPlan, LayerWeights, Plans, Scheme, compression, occupancy, saliency_kept
 from pymodel.schemes.column_combining import ColumnCombining
 from pymodel.schemes.dense import Dense
+from pymodel.schemes.joint_subword import CycleSubword, JointSubword
 from pymodel.schemes.penni import Penni
 from pymodel.schemes.tetris import Tetris, TetrisPass
 from pymodel.schemes.tight import Tight, TightTile
@@ -31,7 +32,8 @@ __all__ = [
 
 _OTHERS: tuple[Scheme, ...] = (Dense(), Unstructured(), ColumnCombining(), Tetris(), TetrisPass(), Penni())
 _TIGHT: tuple[Scheme, ...] = (Tight(), TightTile(), TightSubword(), TightJoint(), TightPass(), TightCycle())
-SCHEMES: dict[str, Scheme] = {s.name: s for s in (*_OTHERS, *_TIGHT)}
+_DIGITS: tuple[Scheme, ...] = (JointSubword(), CycleSubword())
+SCHEMES: dict[str, Scheme] = {s.name: s for s in (*_OTHERS, *_TIGHT, *_DIGITS)}
 
 
 def get_scheme(name: str) -> Scheme:

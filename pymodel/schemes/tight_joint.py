@@ -33,7 +33,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
-from pymodel.packing.plan import LayerPlan, LayerWeights, Scheme, slot_budget
+from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
 from pymodel.schemes.search import each, hand_out_lanes, residual_lanes, usable_lanes
 from pymodel.schemes.unstructured import most_salient
 
@@ -63,26 +63,27 @@ class TightJoint(Scheme):
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
         lanes = slot_budget(layers, ratio, config)
-        wanted = most_salient(layers, lanes * config.size)
+        offers = [self.offers(layer) for layer in layers]
+        wanted = most_salient(offers, lanes * config.size)
         tiles = {layer.name: sort_into_tiles(wanted[layer.name].sum(axis=1), config.size) for layer in layers}
-        shares = self.share_out(layers, tiles, lanes, config)
+        shares = self.share_out(offers, tiles, lanes, config)
         seed = int(rng.integers(2**32))
-        whole = self.moves * sum(layer.inputs * len(tiles[layer.name]) for layer in layers)
+        whole = self.moves * sum(offer.inputs * len(tiles[offer.name]) for offer in offers)
         share = min(1.0, MOST_MOVES / max(1, whole))
         # one tile at a time, because the sizes of the layers differ widely
         jobs = [
-            _Job(
-                layer,
+            TileJob(
+                offer,
                 filters,
                 int(count),
                 config,
-                math.floor(share * self.moves * layer.inputs),
+                math.floor(share * self.moves * offer.inputs),
                 (seed, number, index),
             )
-            for number, layer in enumerate(layers)
-            for index, (filters, count) in enumerate(zip(tiles[layer.name], shares[layer.name], strict=True))
+            for number, offer in enumerate(offers)
+            for index, (filters, count) in enumerate(zip(tiles[offer.name], shares[offer.name], strict=True))
         ]
-        found = iter(each(_fill, jobs, "packing", [job.moves for job in jobs]))
+        found = iter(each(self.fill, jobs, "packing", [job.moves for job in jobs]))
         return {
             layer.name: LayerPlan.of(
                 _join([next(found) for _ in tiles[layer.name]], layer.inputs, config.size)
@@ -90,10 +91,27 @@ class TightJoint(Scheme):
             for layer in layers
         }
 
+    def offers(self, layer: LayerWeights) -> LayerWeights:
+        """What the slots of a layer choose from: its weights."""
+        return layer
+
+    def fill(self, job: TileJob) -> tuple[Array, Tile]:
+        """The groups of a tile, int64 [lanes, G], and its slots over them, each with the placeholder
+        weight 1.
+        """
+        saliency = job.offer.saliency[job.filters]
+        table = search_groups(saliency, job.offer.bank, job)
+        value = np.where(table >= 0, saliency[:, table], -1)  # [C, lanes, G]
+        select = value.argmax(axis=2).T
+        full = value.max(axis=2).T > 0  # a weight that is already zero needs no slot
+        return used_members(table, select, full), Tile(
+            job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8)
+        )
+
     def share_out(
         self, layers: Sequence[LayerWeights], tiles: dict[str, list[Array]], lanes: int, config: ArrayConfig
     ) -> dict[str, Array]:
-        """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all."""
+        """Lanes of each tile, int64 [tiles] for each layer, `lanes` in all. `layers`: what is offered."""
         del config
         return hand_out_lanes(best_of_filters(layers, tiles), lanes)
 
@@ -118,10 +136,15 @@ class TightPass(TightJoint):
             best_of_filters(layers, tiles),
             lanes,
             config.size,
-            residual_lanes(layers, tiles),
+            self.spare(residual_lanes(layers, tiles), config),
             self.cost(layers),
             usable_lanes(layers, tiles, shared=False),
         )
+
+    def spare(self, residuals: dict[str, Array], config: ArrayConfig) -> dict[str, Array]:
+        """The lanes of each tile's first pass that are left for its residuals, of those that these need."""
+        del config
+        return residuals
 
     def cost(self, layers: Sequence[LayerWeights]) -> dict[str, int] | None:
         """The cost of a lane of each layer; None if all cost the same."""
@@ -144,10 +167,12 @@ class TightCycle(TightPass):
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One tile of one layer: `filters` int64 [C], the lanes that it has, and the moves of its search."""
+class TileJob:
+    """One tile of one layer: what is offered to it, its `filters` int64 [C], the lanes that it has, and the
+    moves of its search.
+    """
 
-    layer: LayerWeights
+    offer: LayerWeights
     filters: Array
     lanes: int
     config: ArrayConfig
@@ -155,22 +180,22 @@ class _Job:
     seed: tuple[int, ...]
 
 
-def _fill(job: _Job) -> tuple[Array, Tile]:
-    """The groups of a tile, int64 [lanes, G], and its slots over them, each with the placeholder weight 1."""
-    layer, group = job.layer, job.config.group
+def search_groups(saliency: npt.NDArray[np.floating], bank: Array, job: TileJob) -> Array:
+    """The groups of a tile, int64 [lanes, G], -1 for none, in which its filters find the most saliency if
+    each takes its best input of every lane. `saliency` [C, K], `bank` int64 [K].
+    """
     rng = np.random.default_rng(job.seed)
-    saliency = np.zeros((layer.inputs + 1, job.config.size), np.float32)
-    scale = layer.saliency[job.filters].max(initial=0)
-    saliency[:-1, : len(job.filters)] = layer.saliency[job.filters].T / (scale or 1)
-    table = _first_table(saliency[:-1].max(axis=1), layer.bank, job.lanes, group, rng)
-    _anneal(saliency, layer.bank.astype(np.int64), table, job.moves, HOT, COLD, rng)
-    value = np.where(table >= 0, layer.saliency[job.filters][:, table], -1)  # [C, lanes, G]
-    select = value.argmax(axis=2).T
-    full = value.max(axis=2).T > 0  # a weight that is already zero needs no slot
-    used = (full[:, :, None] & (select[:, :, None] == np.arange(group))).any(axis=1)
-    return np.where(used, table, -1), Tile(
-        job.filters, np.arange(job.lanes), np.where(full, select, 0), full.astype(np.int8)
-    )
+    scaled = np.zeros((len(bank) + 1, job.config.size), np.float32)
+    scaled[:-1, : len(saliency)] = saliency.T / (saliency.max(initial=0) or 1)
+    table = _first_table(scaled[:-1].max(axis=1), bank, job.lanes, job.config.group, rng)
+    _anneal(scaled, bank.astype(np.int64), table, job.moves, HOT, COLD, rng)
+    return table
+
+
+def used_members(table: Array, select: Array, full: Mask) -> Array:
+    """`table` [lanes, G] without the inputs that no slot takes: `select` and `full` [lanes, C]."""
+    used = (full[:, :, None] & (select[:, :, None] == np.arange(table.shape[1]))).any(axis=1)
+    return np.where(used, table, -1)
 
 
 def _join(found: list[tuple[Array, Tile]], inputs: int, size: int) -> PackedMatrix:

@@ -15,6 +15,7 @@ weight, it is twice as high.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -47,11 +48,7 @@ class TightSubword(Scheme):
     def plan(
         self, layers: Sequence[LayerWeights], ratio: float, config: ArrayConfig, rng: np.random.Generator
     ) -> dict[str, LayerPlan]:
-        if config.weight_bits != DIGIT_BITS:
-            raise TatamiError(
-                f"tight_subword: config '{config.name}' has slots of {config.weight_bits} bits, must be"
-                f" {DIGIT_BITS}"
-            )
+        check_slots(self.name, config)
         budget = slot_budget(layers, ratio, config)
         digits = [by_digit(layer) for layer in layers]
         seed = int(rng.integers(2**32))
@@ -75,6 +72,14 @@ class TightSubword(Scheme):
                 pack(ones, layer.bank, permutation, config.size, config.group, DIGIT_BITS)
             )
         return plans
+
+
+def check_slots(scheme: str, config: ArrayConfig) -> None:
+    """Raises `TatamiError` if the slots of the array are not as wide as a digit."""
+    if config.weight_bits != DIGIT_BITS:
+        raise TatamiError(
+            f"{scheme}: config '{config.name}' has slots of {config.weight_bits} bits, must be {DIGIT_BITS}"
+        )
 
 
 def integers(weight: npt.NDArray[np.generic]) -> Array:
@@ -109,8 +114,12 @@ def by_digit(layer: LayerWeights) -> LayerWeights:
         axis=-1,
     )
     saliency = layer.saliency[:, :, None] * share / np.where(whole == 0, 1, square)[:, :, None]
-    return LayerWeights(
-        layer.name, digits.reshape(len(whole), -1), np.repeat(layer.bank, 2), saliency.reshape(len(whole), -1)
+    return replace(
+        layer,
+        weight=digits.reshape(len(whole), -1),
+        bank=np.repeat(layer.bank, 2),
+        saliency=saliency.reshape(len(whole), -1),
+        own=None if layer.own is None else np.repeat(layer.own, 2, axis=1),
     )
 
 

@@ -1,5 +1,5 @@
-"""Training under `tight_subword`: the network uses every weight rounded to a value that the digit slots of
-its plan can hold.
+"""Training under the schemes of digits: the network uses every weight rounded to a value that the digit
+slots of its plan can hold.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ status 1.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def test_joint(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     monkeypatch.setattr(joint, "RATIOS", (4.0, 10.0))
     assert command.main(["--bench=joint", f"--weights={file}"]) in (0, 1)
     rows = last_line(capsys)["rows"]
-    assert [(row["group"], row["ratio"]) for row in rows] == [(8, 4.0), (8, 10.0), (16, 4.0), (16, 10.0)]
+    assert [(row["scheme"], row["group"], row["ratio"]) for row in rows] == list(
+        itertools.product(("tight_joint", "joint_subword"), (8, 16), (4.0, 10.0))
+    )
     for row in rows:
         assert row["compression"] >= row["ratio"]
         assert 0 < row["tight_fraction"] < row["saliency_fraction"] <= row["bound"] <= 1

@@ -56,7 +56,7 @@ SMALL = CONFIGS["8x4"]
 # Those that prune a layer as it is; penni's come in two stages (test_penni.py).
 PRUNING = [name for name in SCHEMES if name not in ("dense", "penni")]
 ON_ARRAY = [name for name in PRUNING if name != "unstructured"]
-IN_PASSES = ["tight_pass", "tight_cycle", "tetris_pass"]
+IN_PASSES = ["tight_pass", "tight_cycle", "tetris_pass", "cycle_subword"]
 
 
 def small_for(name: str) -> ArrayConfig:
@@ -345,10 +345,11 @@ def test_a_depthwise_tile_takes_an_input_of_each_bank(group: int, lanes: int) ->
 
 @pytest.mark.parametrize("name", IN_PASSES)
 def test_schemes_in_passes_hand_out_whole_ones(name: str) -> None:
-    scheme = get_scheme(name)
+    scheme, config = get_scheme(name), small_for(name)
+    slots = 8 // config.weight_bits  # that a residual takes
     layers = two_layers(1)
-    bank = np.where(np.arange(17) % 5 == 0, -1, np.arange(17) % SMALL.group)
-    plans = scheme.plan([replace(layers[0], residual=bank), layers[1]], 2.0, SMALL, np.random.default_rng(0))
+    bank = np.where(np.arange(17) % 5 < slots, -1, np.arange(17) % SMALL.group)
+    plans = scheme.plan([replace(layers[0], residual=bank), layers[1]], 2.0, config, np.random.default_rng(0))
     for plan in plans.values():
         assert plan.packed is not None
     first, second = (plan.packed.tiles for plan in plans.values() if plan.packed is not None)
@@ -356,13 +357,13 @@ def test_schemes_in_passes_hand_out_whole_ones(name: str) -> None:
     assert any(len(tile.lanes) % SMALL.size for tile in first)
     for tile in first:
         # with the lanes of the residuals, of which those of one bank cannot share one
-        others = max(int((bank[tile.filters] == b).sum()) for b in range(SMALL.group))
+        others = slots * max(int((bank[tile.filters] == b).sum()) for b in range(SMALL.group))
         assert (len(tile.lanes) + others) % SMALL.size == 0
     with pytest.raises(
         TatamiError,
         match="layer 'first': its residuals need 8 lanes of a tile's first 8: none is left for weights",
     ):
-        scheme.plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, SMALL, np.random.default_rng(0))
+        scheme.plan([replace(layers[0], residual=np.zeros(17, int))], 2.0, config, np.random.default_rng(0))
 
 
 @given(seed=st.integers(0, 2**32 - 1), costs=st.booleans())
@@ -433,13 +434,14 @@ def test_the_words_of_a_layer_are_what_a_lane_takes() -> None:
 @pytest.mark.parametrize("name", IN_PASSES)
 def test_residuals_go_into_the_lanes_that_were_left_for_them(name: str) -> None:
     """A whole network with a residual: the passes are whole with it, too."""
-    whole = network(1, SMALL)
-    residuals = residual_banks(whole, SMALL)
+    config = small_for(name)
+    whole = network(1, config)
+    residuals = residual_banks(whole, config)
     assert list(residuals) == ["c3"]
-    layers = [replace(one, residual=residuals.get(one.name)) for one in layers_of(whole, SMALL)]
-    plans = get_scheme(name).plan(layers, 2.0, SMALL, np.random.default_rng(0))
+    layers = [replace(one, residual=residuals.get(one.name)) for one in layers_of(whole, config)]
+    plans = get_scheme(name).plan(layers, 2.0, config, np.random.default_rng(0))
     net = pruned(whole, plans)
-    image = compile_fitted(net, SMALL, plans=plans)
+    image = compile_fitted(net, config, plans=plans)
     images = np.random.default_rng(2).integers(-128, 128, (1, *net.input_shape)).astype(np.int8)
     assert_machine_agrees(net, image, images)
     lanes = {stats["name"]: stats["lanes"] for stats in image.stats["layers"]}

@@ -42,9 +42,12 @@ from pymodel.packing.permute import (
     natural,
     permute,
 )
-from pymodel.packing.plan import LayerWeights, Plans, compression
-from pymodel.schemes.search import most_that_fit
+from pymodel.packing.plan import LayerWeights, Plans, compression, occupancy, slot_budget
+from pymodel.schemes.joint_subword import CycleSubword, JointSubword, _take
+from pymodel.schemes.search import hand_out_lanes, most_that_fit
+from pymodel.schemes.tight_joint import best_of_filters, lane_limit, sort_into_tiles
 from pymodel.schemes.tight_subword import TightSubword, by_digit, digit_saliency_kept, integers, project
+from pymodel.schemes.unstructured import most_salient
 from pymodel.zoo.random_network import grouped, random_images, random_network, random_program
 from tests.support import assert_agrees
 
@@ -476,3 +479,78 @@ def test_planned_images_agree_with_the_reference() -> None:
             continue
         seen += 1
     assert seen >= 5
+
+
+# Joint pruning and packing of digits
+
+
+def most_kept(worth: npt.NDArray[Any]) -> float:
+    """The most that digits can be worth which have a lane each, of `worth` [lanes, digits]: over all sets of
+    lanes, digit by digit.
+    """
+    digits = worth.shape[1]
+    best = {0: 0.0}
+    for digit in range(digits):
+        for taken, kept in list(best.items()):
+            for lane in np.flatnonzero(worth[:, digit]):
+                if not taken >> lane & 1:
+                    more = taken | 1 << int(lane)
+                    best[more] = max(best.get(more, 0.0), kept + worth[lane, digit])
+    return max(best.values())
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_no_other_choice_of_digits_keeps_more(seed: int) -> None:
+    """Inputs in one lane or in two, digits that are zero, equal digits."""
+    rng = rng_of(seed)
+    lanes, group, inputs = (int(rng.integers(1, most)) for most in (7, 5, 11))
+    bank = rng.integers(0, group, inputs)
+    table = np.full((lanes, group), -1)
+    for k in range(inputs):
+        free = np.flatnonzero(table[:, bank[k]] < 0)
+        table[rng.permutation(free)[: rng.integers(0, 3)], bank[k]] = k
+    digits = rng.integers(0, 5, (3, 2 * inputs)).astype(float)
+    for saliency, mine in zip(digits, _take(digits, table).T, strict=True):
+        held = mine[mine >= 0]
+        assert len(set(held)) == len(held)  # no digit twice
+        assert all((table[lane] == digit // 2).any() for lane, digit in enumerate(mine) if digit >= 0)
+        assert (saliency[held] > 0).all()
+        offered = np.array([np.isin(np.arange(2 * inputs) // 2, lane) for lane in table])
+        assert saliency[held].sum() == most_kept(np.where(offered, saliency, 0))
+
+
+def test_both_digits_of_a_weight_come_from_two_lanes() -> None:
+    """Two lanes, and in each filter one weight that both of its digits are worth more of than any other's."""
+    weight = np.full((4, 4), 2)
+    weight[np.arange(4), [0, 0, 1, 1]] = 17 * 4  # high 4, low 4
+    one = LayerWeights.by_magnitude("a", weight, np.array([0, 1, 0, 1]))
+    packed = JointSubword().plan([one], 2.0, SMALL, rng_of(0))["a"].packed
+    assert packed is not None
+    assert packed.lanes == 2
+    np.testing.assert_array_equal(unpack(packed, 4, 4), np.where(weight == 68, 17, 0))
+
+
+def test_joint_digits_fill_every_slot_and_come_close_to_their_bound() -> None:
+    config = replace(CONFIGS["16x16"], weight_bits=4)
+    weight = rng_of(1).standard_t(4, (32, 288))
+    layers = [LayerWeights.by_magnitude("conv", weight, np.repeat(np.arange(32) % 16, 9))]
+    digits = [by_digit(one) for one in layers]
+    lanes = slot_budget(layers, 10.0, config)
+    tiles = {"conv": sort_into_tiles(most_salient(digits, lanes * 16)["conv"].sum(axis=1), 16)}
+    best = best_of_filters(digits, tiles)
+    limit = lane_limit(best, hand_out_lanes(best, lanes)) / layers[0].saliency.sum()
+    plans = JointSubword().plan(layers, 10.0, config, rng_of(0))
+    kept = digit_saliency_kept(layers, plans)
+    assert occupancy(plans) == 1
+    assert 0.97 * limit < kept
+    assert kept > 1.03 * digit_saliency_kept(
+        layers, JointSubword(moves=0).plan(layers, 10.0, config, rng_of(0))
+    )
+    assert kept > 1.05 * digit_saliency_kept(layers, TightSubword().plan(layers, 10.0, config, rng_of(0)))
+
+
+@pytest.mark.parametrize("scheme", [JointSubword(), CycleSubword()], ids=lambda s: s.name)
+def test_joint_digits_say_what_they_need(scheme: JointSubword) -> None:
+    with pytest.raises(TatamiError, match=f"{scheme.name}: config '4x2' has slots of 8 bits, must be 4"):
+        scheme.plan([layer(4, 8, 2, 0)], 2.0, CONFIGS["4x2"], rng_of(0))
