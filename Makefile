@@ -24,7 +24,7 @@ export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
-	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots)'
+	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots);  TEST=systems|zoo  JOBS=n (at a time; default: the number of cores)'
 	@echo '             TEST=network  WEIGHTS=model.tflite|model.onnx  DATA=images.npy|images.npz|cifar-10-batches-py (random without)  SCHEME=tight_pass RATIO=4  SHAPE=3,224,224 (of an open input)  SKIP=LRN (an operator of .onnx to do without)'
 	@echo 'make inspect  a .tflite, .onnx or network.npz file layer by layer: shapes, scales, lanes and cycles, and what is not supported; runs nothing; ends with INSPECT {json}'
 	@echo '             WEIGHTS=file  CONFIG=16x16  SCHEME=tight_pass RATIO=4 (default: each weight in a slot of its own)  SHAPE=3,224,224  SKIP=LRN'

@@ -31,10 +31,11 @@ from scripts.command import (
     variable,
     working,
 )
+from scripts.command import jobs as workers
 from scripts.show import rows_table, summary_table
 from tb.flow import prepare, runner, simulators
 from tb.flow.blocks import BLOCKS
-from tb.flow.simulate import SEVERAL, is_table, simulate, together
+from tb.flow.simulate import SEVERAL, is_table, simulate_all, together
 from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
@@ -56,6 +57,7 @@ WIDTH = 160
 @variable("SHAPE", SHAPE, what="of the input of a .tflite or .onnx file that leaves it open")
 @variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 @variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
+@workers(what="at a time, of a test that is several")
 def main(
     listed: bool,
     test: str,
@@ -71,6 +73,7 @@ def main(
     shape: Shape | None,
     skip: str | None,
     format: str | None,
+    jobs: int,
 ) -> int:
     on = console(WIDTH)
     if listed:
@@ -94,10 +97,8 @@ def main(
     source = prepare.Source(weights, data, format == "xor", bool(images), scheme, ratio, shape, skip)
     several = SEVERAL.get(spec.name)
     with working(on) as progress:
-        done = [
-            simulate(one, array, sim, seed, count, waves, source, progress)
-            for one in ([TESTS[name] for name in several.tests] if several else [spec])
-        ]
+        tests = [TESTS[name] for name in several.tests] if several else [spec]
+        done = simulate_all(tests, array, sim, seed, count, waves, source, jobs, progress)
     summary = together(done, spec.name) if several else done[0].summary
     for name, rows in (summary if several else done[0].outcome.result).items():
         if is_table(rows):

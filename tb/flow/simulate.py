@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 from pymodel.machine.config import ArrayConfig
+from pymodel.machine.errors import TatamiError
 from pymodel.zoo.architectures import ARCHITECTURES
 from pymodel.zoo.pruned import ZOO
 from pymodel.zoo.systems import SYSTEMS
 from tb.common.settings import Options
 from tb.flow import failure, prepare, runner, simulators
+from tb.flow.processes import processes
 from tb.flow.replay import Replay, replay
 from tb.flow.testlist import TestSpec
 
@@ -143,6 +147,36 @@ def simulate(
         if outcome.wall_s < test.timeout_s:  # a simulation that hangs would hang twice more
             replayed = replay(failed, progress)
     return Simulated(outcome, summary, failed, replayed, notes)
+
+
+def simulate_all(
+    tests: Sequence[TestSpec],
+    config: ArrayConfig,
+    sim: str,
+    seed: int,
+    images: int | None,
+    waves: bool,
+    source: prepare.Source,
+    workers: int,
+    progress: Callable[[str], None],
+) -> list[Simulated]:
+    """`simulate` of each test, in their order, `workers` at a time. Raises `TatamiError` if one of the
+    processes is killed, as by a machine that is short of memory.
+    """
+    given = (config, sim, seed, images, waves, source)
+    if min(workers, len(tests)) == 1:
+        return [simulate(test, *given, progress) for test in tests]
+    with processes(workers) as pool:
+        under_way = {pool.submit(simulate, test, *given, runner.no_progress): test for test in tests}
+        for number, future in enumerate(as_completed(under_way), 1):
+            try:
+                future.result()
+            except BrokenProcessPool:
+                raise TatamiError(
+                    f"JOBS {workers}: a process that ran one of the tests was killed; give fewer"
+                ) from None
+            progress(f"{number} of {len(tests)} tests: {under_way[future].name}")
+    return [future.result() for future in under_way]
 
 
 def together(done: Sequence[Simulated], name: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,10 @@ from tb.debug.divergence import Divergence, first_divergence
 from tb.debug.probe import read_samples
 from tb.debug.suspect import Suspect
 from tb.flow import failure, hunt, runner
+from tb.flow import simulate as simulating
+from tb.flow.prepare import Source
 from tb.flow.replay import Replay, outside, replay
+from tb.flow.simulate import simulate_all
 from tb.flow.testlist import TESTS
 
 CONFIG = CONFIGS["4x2"]
@@ -46,6 +52,10 @@ def folders() -> Iterator[list[Path]]:
     yield made
     for folder in made:
         shutil.rmtree(folder)
+
+
+def builds_faster() -> str:
+    return "icarus" if shutil.which("iverilog") else "verilator"
 
 
 def fail(
@@ -115,8 +125,7 @@ BUGS = {bug.name: bug for bug in load_bugs()}
 @pytest.mark.parametrize("name", NAMED)
 def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
     wanted = NAMED[name]
-    builds_faster = "icarus" if shutil.which("iverilog") else "verilator"
-    failed = fail(builds_faster, "digits", 1, folders, hunt.planted(BUGS[name]), images=1)
+    failed = fail(builds_faster(), "digits", 1, folders, hunt.planted(BUGS[name]), images=1)
     there = found(replay(failed))
     assert {key: value for key, value in there.to_json().items() if key in wanted} == wanted
     said = re.search(r"layer (\w+), filter", failed.message)
@@ -270,6 +279,37 @@ def test_make_sim_says_it_by_itself(
     assert any(line.startswith("first divergence: layer") for line in out)
     assert (folder / "waves.vcd").is_file()
     assert failure.load(folder).options == Options(images=1, flip=True)
+
+
+def test_tests_side_by_side_say_it_too(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed comes whole out of the processes in which the tests of a table run, in the order of the
+    tests.
+    """
+    monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')
+    tests = [TESTS["digits"], TESTS["random"]]
+    given = (CONFIG, builds_faster(), 7, 1, False, Source(), 2, runner.no_progress)
+    failed, passed = simulate_all(tests, *given)
+    assert failed.failed is not None
+    assert failed.replayed is not None
+    folders.append(failed.failed.folder)
+    found(failed.replayed)
+    assert any(line.startswith("replay: make replay FAILURE=") for line in failed.failure_lines())
+    assert (passed.summary["test"], passed.outcome.passed) == ("random", True)
+
+
+def test_a_process_that_is_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool(Executor):
+        def submit(self, *_: Any, **__: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    monkeypatch.setattr(simulating, "processes", lambda _: nullcontext(Pool()))
+    with pytest.raises(TatamiError, match="JOBS 2: a process that ran one of the tests was killed"):
+        simulate_all(
+            [TESTS["digits"], TESTS["digits_dense"]],
+            *(CONFIG, "verilator", 7, 1, False, Source(), 2, runner.no_progress),
+        )
 
 
 def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
