@@ -38,12 +38,12 @@ help:
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
-	@echo '             NETWORK=digits|resnet20|resnet56|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
+	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
 	@echo 'make results do the missing runs of scripts/results.yaml, and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  pe (transistors)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224; an hour)  pe (transistors)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
 	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator, Icarus and yosys, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
@@ -89,10 +89,10 @@ testplan: $(VENV)/.base
 coverage: $(VENV)/.coverage
 	@$(PY) -m scripts.coverage
 
-bench: $(VENV)/.base $(READS) $(if $(filter pe,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators,$(BENCH)),$(VENV)/.onnx)
+bench: $(VENV)/.base $(READS) $(if $(filter pe,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
 
-compress: $(VENV)/.train
+compress: $(VENV)/.train $(if $(filter .tflite .onnx,$(suffix $(NETWORK))),$(VENV)/$(suffix $(NETWORK)))
 	@$(PY) -m scripts.compress
 
 results: $(VENV)/.train

@@ -24,6 +24,7 @@ BENCHES = {
     "windows": ("pymodel.bench.windows", "run"),
     "runtime": ("pymodel.bench.runtime", "run"),
     "operators": ("pymodel.bench.operators", "run"),
+    "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
 }
 # Those that measure on the weights of a file, if one is given, and the one that must be given a file.

@@ -15,6 +15,7 @@ import click
 from pymodel.machine.config import get_config
 from pymodel.machine.places import BUILD
 from pymodel.machine.slot_rows import FORMATS
+from pymodel.network.load_model import GROUPS
 from pymodel.schemes import get_scheme
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
 from scripts.command import (
@@ -33,21 +34,26 @@ from scripts.show import show_report, training_progress
 from tb.flow import provenance
 
 DEFAULT = Budget()
+OF_FILES = 0.002  # learning rate: batch norms are part of their layers there, which hold less
 MAX_SEED = 2**31 - 1
 
 
 @command("compress")
-@variable("NETWORK", default="digits", what="one of the project's, such as resnet20, or file.py:function")
+@variable(
+    "NETWORK",
+    default="digits",
+    what="one of the project's, such as resnet20, model.tflite, model.onnx, or file.py:function",
+)
 @variable("SCHEME", default="tight_joint", what="the compression scheme")
 @variable("RATIO", NUMBER, 8.0, "matrix compression: dense slots over packed slots")
 @variable("WEIGHTS", THERE, what="state_dict to start from (digits: trained first, if not given)")
-@variable("DATA", THERE, what="folder cifar-10-batches-py, or the one that holds it")
+@variable("DATA", THERE, what="folder cifar-10-batches-py; for model.tflite and model.onnx also a .npz file")
 @variable("EPOCHS", NUMBER, DEFAULT.epochs, "of training, in all")
 @variable("SEED", Integer(0, MAX_SEED), 1, "of training and planning, not of the start")
 @variable("CONFIG", default="16x16", what="array, rows x group")
 @variable("FORMAT", Choice(FORMATS), "plain", "how the slots are stored")
 @variable("FRESH", SWITCH, False, "1 starts anew, even if a checkpoint or a start exists")
-@option("--learning-rate", NUMBER, DEFAULT.learning_rate)
+@option("--learning-rate", NUMBER, what=f"(default: {DEFAULT.learning_rate}; for a file {OF_FILES})")
 @option("--batch", Integer(1, 2**20), DEFAULT.batch, "images a step")
 @option("--replans", Integer(1, 10_000), DEFAULT.replans, "plans on the way to the ratio")
 @option("--saliency", Choice(SALIENCIES), DEFAULT.saliency, "what a weight is worth")
@@ -72,7 +78,7 @@ def main(
     config: str,
     format: str,
     fresh: bool,
-    learning_rate: float,
+    learning_rate: float | None,
     batch: int,
     replans: int,
     saliency: str,
@@ -82,25 +88,25 @@ def main(
     start: Path | None,
     out: Path | None,
 ) -> int:
-    chosen, array = get_scheme(scheme), get_config(config)
+    chosen, array, is_file = get_scheme(scheme), get_config(config), Path(network).suffix in GROUPS
     budget = Budget(
         epochs=epochs,
         batch=batch,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate or (OF_FILES if is_file else DEFAULT.learning_rate),
         replans=replans,
         saliency=saliency,
         precision=precision,
     )
-    need("torch", "sklearn", "matplotlib")
+    need("torch", "sklearn", "matplotlib", *(GROUPS[Path(network).suffix],) * is_file)
     import torch
 
     from pymodel.training.compress import Recipe, compress
+    from pymodel.training.file_task import task_of
     from pymodel.training.start import known_start
-    from pymodel.training.tasks import get_task
 
     torch.set_num_threads(threads or torch.get_num_threads())
     recipe = Recipe(chosen, ratio, array, budget, seed, xor=format == "xor", compiled=compiled)
-    task = get_task(network, weights, data)
+    task = task_of(network, weights, data)
     out = out or BUILD / "compress" / f"{task.name}-{scheme}-{ratio:g}"
     before = known_start(start, task, array, fresh, print)
     with training_progress(f"{network} {scheme} {ratio:g}x") as progress:

@@ -121,7 +121,7 @@ def _pixels(images: npt.NDArray[Any], scale: Scale) -> Int8Array:
     return scale.values(images.astype(np.float64))
 
 
-def _kept(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
+def kept_layers(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
     """Layers that no scheme prunes."""
     weighted = [layer for layer in layers if isinstance(layer, kinds)]
     depthwise = [layer for layer in weighted if isinstance(layer, Conv | FloatConv) and layer.depthwise]
@@ -155,7 +155,7 @@ def quantised(
     """A float network, pruned by a scheme if `ratio` is not 1, with scales of `images`; and its plans."""
     network, plans = file.network, dict[str, LayerPlan]()
     if ratio != 1:
-        keep = _kept(network.layers, FloatWeighted)
+        keep = kept_layers(network.layers, FloatWeighted)
         network, plans = prune_once(network, get_scheme(scheme), ratio, config, rng, keep)
     scales = calibrate(network, images)
     made = quantise(network, scales)
@@ -170,7 +170,7 @@ def pruned_file(
     if ratio == 1:
         return file, {}
     network = file.network
-    keep = _kept(network.layers, Weighted)
+    keep = kept_layers(network.layers, Weighted)
     plans = plan_network(network, weights_of(network, keep), get_scheme(scheme), ratio, config, rng)
     layers = tuple(_without(layer, plans.get(layer.name), file.scales) for layer in network.layers)
     return replace(file, network=Network(network.name, network.input_shape, layers)), plans

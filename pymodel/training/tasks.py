@@ -22,6 +22,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import check_name
 from pymodel.network.from_torch import checked_shape, import_torch
 from pymodel.network.integer import Shape
+from pymodel.network.load_model import GROUPS
 from pymodel.network.plain_module import plain_module
 from pymodel.training import train_digits
 from pymodel.zoo import cifar, resnet
@@ -229,7 +230,7 @@ def digits(weights: Path | None, data: Path | None) -> Task:
     else:
         net = train_digits.DigitsNet()
         resnet.load_state(net, weights)
-        start = _fingerprint(weights)
+        start = fingerprint(weights)
 
     def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         return batch if generator is None else train_digits.distort(batch, settings, generator)
@@ -273,12 +274,12 @@ def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | Non
         _labels(test_labels),
         prepare,
         ("conv1",),
-        _fingerprint(weights),
+        fingerprint(weights),
         f"{data.name}, {len(train_labels)} to train on",
     )
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Name and CRC-32 of a file, so that a run is not continued with other weights of the same name."""
     return f"{path.name} ({zlib.crc32(path.read_bytes()):08x})"
 
@@ -305,7 +306,10 @@ def get_task(name: str, weights: Path | None, data: Path | None) -> Task:
     if colon:
         return _from_file(Path(file), function, weights, data)
     if name not in TASKS:
-        raise TatamiError(f"network '{name}' is unknown; valid: {', '.join(TASKS)}, or file.py:function")
+        kinds = ", ".join(f"model{suffix}" for suffix in GROUPS)
+        raise TatamiError(
+            f"network '{name}' is unknown; valid: {', '.join(TASKS)}, {kinds}, or file.py:function"
+        )
     return TASKS[name](weights, data)
 
 

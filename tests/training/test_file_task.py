@@ -1,0 +1,99 @@
+"""`make compress NETWORK=model.tflite`: the network of a file, trained and compressed like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pymodel.machine.config import CONFIGS
+from pymodel.machine.errors import TatamiError
+from pymodel.network.integer import INPUT
+from pymodel.network.load_model import load_model
+from pymodel.network.model_file import ModelFile
+from pymodel.network.reference import evaluate
+from pymodel.schemes import get_scheme
+from pymodel.training.compress import Recipe, compress
+from pymodel.training.file_task import task_of
+from pymodel.training.schedule import Budget
+from pymodel.training.start import measure_start
+from pymodel.zoo.given_images import load_sets
+from tests.network.onnx_models import cnn
+from tests.network.tflite_models import small_network
+
+CONFIG = CONFIGS["8x4"]
+
+
+@pytest.fixture(scope="module")
+def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_network(tmp_path_factory.mktemp("tflite") / "small.tflite")
+
+
+@pytest.fixture(scope="module")
+def images(tflite: Path) -> Path:
+    """Images that the file itself has put into classes."""
+    file = load_model(tflite)
+    assert isinstance(file, ModelFile)
+    pixels = np.random.default_rng(1).integers(-50, 50, (200, *file.network.input_shape)).astype(np.int8)
+    logits = evaluate(file.network, pixels)[file.network.layers[-1].name]
+    path = tflite.parent / "images.npz"
+    real = file.scales[INPUT].real(pixels).astype(np.float32)
+    np.savez(path, images=real, labels=logits.reshape(len(pixels), -1).argmax(axis=1))
+    return path
+
+
+def test_a_quantised_file_is_trained_from_where_it_was(tflite: Path, images: Path, tmp_path: Path) -> None:
+    task = task_of(str(tflite), None, images)
+    assert (len(task.train_labels), len(task.test_labels)) == (160, 40)
+    start = measure_start(task, CONFIG)
+    assert start.accuracy_float >= 0.95  # the file's own answers
+    assert start.accuracy_int8 >= 0.9
+    budget = Budget(epochs=2, batch=16, learning_rate=0.01, replans=2)
+    report = compress(task, Recipe(get_scheme("tight_pass"), 2.0, CONFIG, budget), tmp_path, start)
+    assert report.matrix_compression >= 1.9
+    assert report.accuracy.float >= 0.6  # half of the weights, of classes that are drawn at random
+    assert (tmp_path / "network.npz").is_file()
+
+
+def test_a_float_file_is_trained(tmp_path: Path) -> None:
+    path, rng = cnn(tmp_path / "m.onnx"), np.random.default_rng(1)
+    shape = load_model(path).network.input_shape
+    given: dict[str, Any] = {"images": rng.integers(0, 256, (20, *shape)).astype(np.uint8)}
+    np.savez(
+        tmp_path / "x.npz",
+        **given,
+        labels=np.zeros(20, int),
+        test_images=given["images"][:3],
+        test_labels=np.ones(3, int),
+    )
+    task = task_of(str(path), None, tmp_path / "x.npz")
+    assert (len(task.train_labels), len(task.test_labels)) == (20, 3)
+    assert float(task.prepare(task.train_images, None).max()) == 1.0
+
+
+def test_what_is_refused(tflite: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        TatamiError, match=r"small.tflite' needs DATA to train on; without it, `make sim TEST"
+    ):
+        task_of(str(tflite), None, None)
+    with pytest.raises(TatamiError, match=r"^WEIGHTS 'w.th': network '.*' brings its own$"):
+        task_of(str(tflite), Path("w.th"), images)
+    with pytest.raises(
+        TatamiError, match=r"network 'resnet' is unknown; valid: .*, model.tflite, model.onnx, or"
+    ):
+        task_of("resnet", None, None)
+    shape = load_model(tflite).network.input_shape
+    few, labels = np.zeros((5, *shape)), np.zeros(5, int)
+    for wrong, message in (
+        ({"images": few}, "has no labels"),
+        ({"images": few.astype(np.int8), "labels": labels}, "images are int8, must be real"),
+        (
+            {"images": few, "labels": labels, "test_images": few[:2], "test_labels": labels[:3]},
+            r"labels are int64 \(3,\), must be integers, one an image",
+        ),
+    ):
+        np.savez(tmp_path / "wrong.npz", **wrong)
+        with pytest.raises(TatamiError, match=message):
+            load_sets(tmp_path / "wrong.npz", shape)
