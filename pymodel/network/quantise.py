@@ -57,6 +57,7 @@ from pymodel.network.integer import (
     View,
     Weighted,
 )
+from pymodel.packing.pack import DIGIT_BITS
 
 PEAK = 127  # the largest weight and activation: symmetric, -128 occurs only by saturation
 # The least step of a filter, as a part of an output step. A weight that is rounded to 0 because of it would
@@ -64,6 +65,7 @@ PEAK = 127  # the largest weight and activation: symmetric, -128 occurs only by 
 # multiplier and a bias that fit.
 FINEST_STEP = 2.0**-24
 BIAS_LIMIT = 2**30
+ONE_DIGIT = 7 << DIGIT_BITS  # the largest weight that takes one slot of an array for digits, and of any other
 CALIBRATED_AT_A_TIME = 32  # images: all tensors of a ResNet-56 under PENNI take about 25 MB for each
 
 
@@ -142,7 +144,8 @@ def quantise(
     of the array. A larger limit allows finer weights in filters whose weights are all small compared with 1,
     but takes more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are already
     multiples of a step. For these layers the residual's integer weight is rounded, and a step is enlarged
-    only if that weight would be more than `MAX_RESIDUAL`. Raises TatamiError for a scale that is missing or
+    only if that weight would be more than `MAX_RESIDUAL`. A filter without weights has no step to keep: its
+    residual is exact, and takes one slot. Raises TatamiError for a scale that is missing or
     not positive, for tensors that must have one scale and do not, and for numbers that the formats cannot
     hold.
     """
@@ -228,14 +231,15 @@ def _quantise_weights(
 ) -> Layer:
     s_in, s_sum = scales[layer.source], _sum_scale(layer, scales)
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
-    free = peak / PEAK if given is None else given
+    # the step of a filter without weights says nothing, and may be many steps of the output
+    bound = np.zeros(len(peak), bool) if given is None else peak > 0
+    free = peak / PEAK if given is None else np.where(bound, given, 0)
     step = np.maximum.reduce(
         [s_in * free, np.full(len(peak), s_sum * FINEST_STEP), np.abs(layer.bias) / BIAS_LIMIT]
     )
     if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual and blank.residual:
-        step, weight = _residual_weight(
-            step, layer.residual, scales[layer.residual.source], residual_limit, exact=given is None
-        )
+        limit = residual_limit if given is None else min(residual_limit, ONE_DIGIT)
+        step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], limit, ~bound)
         residual = Residual(layer.residual.source, layer.residual.channel, weight, blank.residual.stride)
         blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
@@ -246,17 +250,17 @@ def _quantise_weights(
 
 
 def _residual_weight(
-    step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: bool
+    step: FloatArray, residual: FloatResidual, s_res: float, limit: int, exact: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, IntArray]:
     """Enlarges the steps of the filters that have a residual to s_res / whole number. Returns the steps and
     those numbers (0 for none).
 
-    If not `exact` the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`. The steps also stay
-    for a filter with weights so large that s_res is less than a step: its residual becomes 0 or 1 steps.
+    Of filters that are not `exact` [F] the steps stay, and the numbers are the nearest, up to `MAX_RESIDUAL`.
+    The steps also stay for a filter with weights so large that s_res is less than a step: its residual
+    becomes 0 or 1 steps.
     """
     has = residual.channel >= 0
-    if not exact:
-        step = np.where(has, np.maximum(step, s_res / MAX_RESIDUAL), step)
+    step = np.where(has & ~exact, np.maximum(step, s_res / MAX_RESIDUAL), step)
     fine = has & exact & (s_res >= step)
     whole = np.where(fine, np.minimum(np.floor(s_res / step), limit), np.rint(s_res / step))
     return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)

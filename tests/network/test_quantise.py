@@ -59,6 +59,7 @@ from pymodel.network.quantise import (
     quantise_tensor,
 )
 from pymodel.network.reference import evaluate
+from pymodel.packing.pack import split_digits
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -297,6 +298,27 @@ def test_steps_that_are_given_are_taken() -> None:
     np.testing.assert_array_equal(quantised.weight, whole)
     np.testing.assert_array_equal(quantised.residual.weight, [100, 50, 2000, 0])
     np.testing.assert_array_equal(quantised.requant.bias, np.rint(1 / (0.1 * step)))
+
+
+def test_a_filter_without_weights_keeps_no_step() -> None:
+    """A batch norm divides by the variation of its filter, which is nothing without weights: the step of such
+    a filter in a training is hundreds of steps of the output. Its bias and its residual are as exact as any.
+    """
+    weight = np.array([50.0, 0.0, 0.0])[:, None, None, None]
+    residual = FloatResidual(INPUT, np.array([0, 0, -1]))
+    layer = FloatConv("c", INPUT, weight, np.array([0.3, 1.2, -0.7]), residual=residual)
+    network = FloatNetwork("t", (1, 8, 8), (layer,))
+    images = np.random.default_rng(0).normal(size=(4, 1, 8, 8))
+    scales = {INPUT: 0.03, "c": 0.02}
+    quantised = quantise(network, scales, steps={"c": np.array([10.0, 300.0, 300.0])})
+    (found,) = quantised.layers
+    assert isinstance(found, Conv)
+    assert found.residual is not None
+    assert split_digits(found.residual.weight[1:2])[0].tolist() == [0, 7]  # one slot
+    read = quantise_tensor(images, scales[INPUT])
+    exact = evaluate_float(network, read.astype(np.float64) * scales[INPUT])["c"] / scales["c"]
+    steps = evaluate(quantised, read)["c"]
+    assert np.abs(exact.clip(-128, 127) - steps)[:, 1:].max() <= 0.51
 
 
 def test_residual_of_an_identity_is_kept_bit_for_bit() -> None:
