@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ from tb.flow.testlist import CHECKED_TOP
 
 TIMESCALE = ("1ns", "1ns")
 BARE_SOURCE = Path(__file__).with_name("bare.cpp")
+HEADER = "shared.h"
+HEADER_MAKEFILE = Path(__file__).with_name("header.mk")
 BARE = "bare"  # the program that it becomes
 # Lines by which a compiler names an error.
 BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
@@ -122,7 +124,7 @@ class Build:
     def variables(self) -> dict[str, str | None]:
         """What the compiler finds in the environment."""
         if self.sim == "verilator":
-            flags = verilator_makeflags(self.flags, self.optimise, own_runtime=self.bare)
+            flags = verilator_makeflags(self)
             return NEUTRAL | verilator_env() | {"MAKEFLAGS": flags}
         return dict(NEUTRAL)
 
@@ -196,7 +198,10 @@ def compile_into(directory: Path, wanted: Build) -> None:
                 f"{wanted.kind} does not build:\n{log_lines(log, BUILD_ERROR)}\nlog: {log}"
             ) from None
     if wanted.sim == "verilator":
-        keep_runtime(directory, wanted.flags)
+        if runtime_cache(wanted.flags).is_dir():
+            keep_header(directory, wanted)
+        else:
+            keep_runtime(directory, wanted.flags)
 
 
 def compile_bare(directory: Path, wanted: Build, log: Path) -> None:
@@ -221,21 +226,28 @@ def runtime_cache(flags: Mapping[str, bool]) -> Path:
     return BUILD / "sim" / f"runtime-{digest(tool_id('verilator'), flags)[:8]}"
 
 
-def verilator_makeflags(flags: Mapping[str, bool], optimise: str, own_runtime: bool) -> str:
+def header_cache(wanted: Build) -> Path:
+    return BUILD / "sim" / f"header-{digest(tool_id('verilator'), wanted.flags, wanted.optimise)[:8]}"
+
+
+def verilator_makeflags(wanted: Build) -> str:
     """Variables for the makefile that Verilator writes."""
     values = {
         # all C++ in one file: half the time for a small design, and no more for a large one
         "VM_PARALLEL_BUILDS": "0",
-        "OPT_FAST": optimise,
+        "OPT_FAST": wanted.optimise,
         # by default it calls `python`, which may be another one, or none
         "PYTHON3": sys.executable,
         # it writes letters that are not ASCII in octal, and then finds no such folder
         "VERILATOR_ROOT": str(verilator_root()),
     }
-    cache = runtime_cache(flags)
-    # link the objects of an earlier build instead of compiling the runtime again
-    if cache.is_dir() and not own_runtime:
-        values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{cache}/*.o"}
+    runtime, header = runtime_cache(wanted.flags), header_cache(wanted)
+    if not wanted.bare:
+        # link the objects of an earlier build instead of compiling the runtime again
+        if runtime.is_dir():
+            values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{runtime}/*.o"}
+        if header.is_dir():
+            values["OPT"] = f"-include{header / HEADER}\\ -Winvalid-pch"
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -244,12 +256,34 @@ def keep_runtime(directory: Path, flags: Mapping[str, bool]) -> None:
     compile.
     """
     cache = runtime_cache(flags)
+    with becoming(cache) as fresh:
+        for compiled in directory.glob("verilated*.o"):
+            shutil.copy(compiled, fresh)
+
+
+def keep_header(directory: Path, wanted: Build) -> None:
+    """Keep the headers of Verilator's runtime compiled: reading them takes most of the time of a small build.
+    The makefile of a build says with which flags.
+    """
+    cache = header_cache(wanted)
     if cache.is_dir():
         return
-    fresh = Path(tempfile.mkdtemp(dir=cache.parent))
-    for compiled in directory.glob("verilated*.o"):
-        shutil.copy(compiled, fresh)
-    try:
-        fresh.rename(cache)
-    except OSError:  # another worker was first
-        shutil.rmtree(fresh)
+    with becoming(cache) as fresh, environment(wanted.variables()):
+        (fresh / HEADER).write_text('#include "verilated.h"\n#include "verilated_vpi.h"\n')
+        subprocess.run(
+            ["make", "-C", directory, "-f", HEADER_MAKEFILE, fresh / f"{HEADER}.gch"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,  # the next builds read the headers themselves
+        )
+
+
+@contextmanager
+def becoming(folder: Path) -> Iterator[Path]:
+    """A new folder that becomes `folder`, whole or not at all; another worker may be first."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        fresh = Path(scratch) / folder.name
+        fresh.mkdir()
+        yield fresh
+        with suppress(OSError):
+            fresh.rename(folder)

@@ -19,7 +19,7 @@ from pymodel.machine.places import BUILD, ROOT
 from tb.common import settings
 from tb.common.settings import Options, Settings
 from tb.flow.build import build, log_lines
-from tb.flow.simulators import NEUTRAL, OPT_FAST, environment, quiet_runner
+from tb.flow.simulators import NEUTRAL, OPT_FAST, OPT_ONCE, environment, quiet_runner
 from tb.flow.testlist import TestSpec
 
 PROBE_FILE = "probe.txt"
@@ -170,14 +170,15 @@ def run(
     sources: Sequence[Path] | None = None,
     coverage: bool = False,
     probe: Probe | None = None,
-    optimise: str = OPT_FAST,
+    optimise: str | None = None,
     progress: Callable[[str], None] = no_progress,
 ) -> RunResult:
     """Build if needed, and run one test in a directory of its own.
 
     `top` and `parameters` are the test's own if not given, and the parameters those of `config` if it has
     none. A test that fails is told by the result; a design that does not build raises `BuildError`. With
-    `probe`, `CHECKED_TOP` shows its inside.
+    `probe`, `CHECKED_TOP` shows its inside. A design of other `sources` or with a probe runs once or twice,
+    and `optimise` follows if it is not given.
     """
     top = top or test.top
     if parameters is None:
@@ -191,7 +192,7 @@ def run(
         waves=waves,
         coverage=coverage,
         probe=probe is not None,
-        optimise=optimise,
+        optimise=optimise or (OPT_ONCE if sources or probe else OPT_FAST),
     )
     progress(f"running {test.name} on {sim}")
     folder = Folder.made(test, sim, config, seed, top)

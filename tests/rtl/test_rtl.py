@@ -13,6 +13,7 @@ import pytest
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from tb.common.settings import Options
 from tb.flow import build, runner
+from tb.flow.simulators import OPT_ONCE
 from tb.flow.testlist import TESTS
 
 CONFIG_NAMES = list(CONFIGS)
@@ -134,7 +135,7 @@ def test_sizes_without_a_name(size: int, group: int, weight_bits: int) -> None:
         CONFIGS["4x2"], name=f"{size}x{group}w{weight_bits}", size=size, group=group, weight_bits=weight_bits
     )
     for seed in (1, 2):
-        check(runner.run(TESTS["random"], "verilator", config, seed))
+        check(runner.run(TESTS["random"], "verilator", config, seed, optimise=OPT_ONCE))
 
 
 @pytest.mark.parametrize(("test", "config"), [("random", "8x4"), ("errors", "8x4"), ("errors", "8x4x")])
@@ -151,16 +152,16 @@ def test_depths_that_are_no_powers_of_two(test: str, config: str) -> None:
     }
     depths |= {"group_depth": 1501, "tap_depth": 701, "edge_depth": 91, "filter_depth": 333}
     odd = replace(CONFIGS[config], name=f"{config}odd", **cast(Any, depths))
-    check(runner.run(TESTS[test], "verilator", odd, seed=1))
+    check(runner.run(TESTS[test], "verilator", odd, seed=1, optimise=OPT_ONCE))
 
 
 @pytest.mark.parametrize("test", ["errors", "env_live"])
 def test_a_stream_of_256_bits(test: str) -> None:
     """Every word of every memory is one beat."""
-    check(runner.run(TESTS[test], "verilator", get_config("4x2s256"), seed=1))
+    check(runner.run(TESTS[test], "verilator", get_config("4x2s256"), seed=1, optimise=OPT_ONCE))
 
 
 def test_deep_memories() -> None:
     """Planes and packets of more words than 12 bits count."""
     deep = replace(CONFIGS["4x2"], name="4x2deep", feature_depth=32768, edge_depth=8192)
-    check(runner.run(TESTS["extremes"], "verilator", deep, seed=1))
+    check(runner.run(TESTS["extremes"], "verilator", deep, seed=1, optimise=OPT_ONCE))
