@@ -542,6 +542,15 @@ class Network:
         object.__setattr__(self, "shapes", shapes)
 
 
+def macs_of(network: Network) -> dict[str, int]:
+    """Multiplications of each layer with weights for one image, zeros included."""
+    return {
+        layer.name: layer.weight.size * network.shapes[layer.name][1] * network.shapes[layer.name][2]
+        for layer in network.layers
+        if isinstance(layer, Weighted)
+    }
+
+
 def groups_of(network: Network) -> dict[str, int]:
     """The groups of each layer with weights: 1 but for convolutions."""
     weighted = [layer for layer in network.layers if isinstance(layer, Weighted)]

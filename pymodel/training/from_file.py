@@ -17,7 +17,7 @@ from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import runtime
 from pymodel.network.float import FloatConv, FloatWeighted, evaluate_float
-from pymodel.network.integer import INPUT, Conv, Layer, Network, Shape, Weighted
+from pymodel.network.integer import INPUT, Conv, Layer, Network, Shape, Weighted, macs_of
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import SKIPPED, FloatFile, ModelFile
 from pymodel.network.network_file import StoredNetwork
@@ -33,6 +33,8 @@ from pymodel.zoo.random_network import pruned
 DENSE = "dense"
 CALIBRATED = 64  # images for the scales of a float network
 COMPARED = 20  # images for the file's own runtime
+# Multiplications that either may take: fewer images of a network so large that it would be minutes.
+MOST_MACS = 1 << 35
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def import_file(
     else:
         model, plans = pruned_file(file, scheme, ratio, config, rng)
     scale = model.scales[INPUT]
-    count = max(images, COMPARED)
+    count = max(images, _affordable(model.network, COMPARED))
     if given is None:
         pixels = rng.integers(-128, 128, (count, *model.network.input_shape)).astype(np.int8)
         notes.append(f"images are drawn at random, seed {seed}")
@@ -121,6 +123,11 @@ def _pixels(images: npt.NDArray[Any], scale: Scale) -> Int8Array:
     return scale.values(images.astype(np.float64))
 
 
+def _affordable(network: Network, images: int) -> int:
+    """So many images, or as many as `MOST_MACS` allow; one at least."""
+    return max(1, min(images, MOST_MACS // max(1, sum(macs_of(network).values()))))
+
+
 def kept_layers(layers: tuple[Any, ...], kinds: Any) -> tuple[str, ...]:
     """Layers that no scheme prunes."""
     weighted = [layer for layer in layers if isinstance(layer, kinds)]
@@ -132,15 +139,16 @@ def _calibrating(
     file: FloatFile, given: npt.NDArray[Any] | None, images: int, rng: np.random.Generator, notes: list[str]
 ) -> npt.NDArray[np.float64]:
     """The images that the scales are taken of: not those that run, if there are others."""
+    count = _affordable(file.network.skeleton, CALIBRATED)
     if given is None:
-        notes.append(f"scales are those of {CALIBRATED} random images")
-        return rng.normal(0, 1, (CALIBRATED, *file.network.input_shape))
+        notes.append(f"scales are those of {count} random images")
+        return rng.normal(0, 1, (count, *file.network.input_shape))
     if given.dtype == np.int8:
         raise TatamiError(f"{file.path}: a float network needs images of real values, DATA has int8")
-    rest = given[images:][:CALIBRATED]
+    rest = given[images:][:count]
     if not len(rest):
         notes.append("scales are those of the images that run: there are no others")
-        rest = given[:CALIBRATED]
+        rest = given[:count]
     return rest.astype(np.float64)
 
 

@@ -15,7 +15,7 @@ from pymodel.cost.dense import dense_cost
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
-from pymodel.network.integer import Layer, Network, Shape, View, Weighted
+from pymodel.network.integer import Layer, Network, Shape, View, Weighted, macs_of
 from pymodel.network.load_model import GROUPS, load_model
 from pymodel.network.model_file import FloatFile, RefusedError
 from pymodel.network.quantised import Scale
@@ -134,7 +134,7 @@ def _row(layer: Layer, found: _Found, cost: Mapping[str, Any]) -> dict[str, Any]
         "output": _shown(shape),
         "weights": layer.weight.size if isinstance(layer, Weighted) else None,
         "nonzero": cost.get("nonzero") if weighted else None,
-        "macs": layer.weight.size * shape[1] * shape[2] if isinstance(layer, Weighted) else None,
+        "macs": macs_of(found.network).get(layer.name),
         "scale": None if scale is None else scale.step,
         "zero": None if scale is None else scale.zero,
         "lanes": cost.get("lanes"),

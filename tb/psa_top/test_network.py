@@ -14,7 +14,7 @@ from pymodel.cost.counts import fewest_cycles, image_cost
 from pymodel.cost.throughput import cycles_back_to_back
 from pymodel.machine.image import Image
 from pymodel.network import network_file
-from pymodel.network.integer import Weighted
+from pymodel.network.integer import macs_of
 from pymodel.network.network_file import StoredNetwork
 from pymodel.schemes.penni import BASIS
 from tb.common import settings
@@ -106,11 +106,7 @@ def figures(
     compression = dense["lanes"] / lanes
     fewest = fewest_cycles(weighted, lanes, config.size)
     together = cycles_back_to_back(image, cost)
-    macs = sum(
-        layer.weight.size * int(np.prod(data.network.shapes[layer.name][1:]))
-        for layer in data.network.layers
-        if isinstance(layer, Weighted)
-    )
+    macs = sum(macs_of(data.network).values())
     return {
         "network": data.network.name,
         "scheme": image.scheme,

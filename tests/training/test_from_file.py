@@ -17,6 +17,7 @@ from pymodel.network.integer import INPUT, Conv, Linear
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import ModelFile
 from pymodel.network.reference import evaluate
+from pymodel.training import from_file
 from pymodel.training.from_file import import_file
 from pymodel.zoo.given_images import load_images
 from tests.network.onnx_models import cnn, written
@@ -210,3 +211,10 @@ def test_what_is_refused(
     )
     with pytest.raises(TatamiError, match=message):
         import_file(path, tmp_path / "x.npy", CONFIG, 1, given["images"])
+
+
+def test_a_large_network_takes_fewer_images(floats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_file, "MOST_MACS", 0)
+    found = import_file(floats, None, CONFIG, 1, 2)
+    assert "scales are those of 1 random images" in found.notes
+    assert found.figures["runtime_images"] == 2  # those that run
