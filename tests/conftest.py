@@ -20,13 +20,18 @@ VARIABLES = {command.GIVEN} | set(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Icarus are skipped, by name, where it cannot be installed."""
-    if shutil.which("iverilog"):
-        return
+    """Tests on Icarus are skipped, by name, where it cannot be installed. Those of one Verilator build are a
+    group, so that no process of `make test` waits for the build of another.
+    """
+    installed = shutil.which("iverilog")
     for item in items:
-        if item.get_closest_marker("icarus"):
+        if item.get_closest_marker("icarus") and not installed:
             item.add_marker(pytest.mark.skip(reason="iverilog is not installed"))
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if given.get("sim") == "verilator" and "config" in given:
+            item.add_marker(pytest.mark.xdist_group(f"verilator-{given['config']}"))
 
 
 @pytest.fixture(params=["verilator", pytest.param("icarus", marks=pytest.mark.icarus)])
