@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("icarus") and not installed:
             item.add_marker(pytest.mark.skip(reason="iverilog is not installed"))
-        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        given = item.callspec.params if hasattr(item, "callspec") else {}
         if given.get("sim") == "verilator" and "config" in given:
             item.add_marker(pytest.mark.xdist_group(f"verilator-{given['config']}"))
 
