@@ -88,16 +88,17 @@ def main(
     start: Path | None,
     out: Path | None,
 ) -> int:
-    chosen, array, is_file = get_scheme(scheme), get_config(config), Path(network).suffix in GROUPS
+    chosen, array = get_scheme(scheme), get_config(config)
+    reader = GROUPS.get(Path(network).suffix)  # of a file of another tool
     budget = Budget(
         epochs=epochs,
         batch=batch,
-        learning_rate=learning_rate or (OF_FILES if is_file else DEFAULT.learning_rate),
+        learning_rate=learning_rate or (OF_FILES if reader else DEFAULT.learning_rate),
         replans=replans,
         saliency=saliency,
         precision=precision,
     )
-    need("torch", "sklearn", "matplotlib", *(GROUPS[Path(network).suffix],) * is_file)
+    need("torch", "sklearn", "matplotlib", *([reader] if reader else []))
     import torch
 
     from pymodel.training.compress import Recipe, compress
