@@ -42,12 +42,12 @@ MAX_SEED = 2**31 - 1
 @variable(
     "NETWORK",
     default="digits",
-    what="one of the project's, such as resnet20, model.tflite, model.onnx, or file.py:function",
+    what="one of the project's, such as resnet20, model.tflite, .onnx or .pt2, or file.py:function",
 )
 @variable("SCHEME", default="tight_joint", what="the compression scheme")
 @variable("RATIO", NUMBER, 8.0, "matrix compression: dense slots over packed slots")
 @variable("WEIGHTS", THERE, what="state_dict to start from (digits: trained first, if not given)")
-@variable("DATA", THERE, what="folder cifar-10-batches-py; for model.tflite and model.onnx also a .npz file")
+@variable("DATA", THERE, what="folder cifar-10-batches-py; for files of other tools also a .npz file")
 @variable("EPOCHS", NUMBER, DEFAULT.epochs, "of training, in all")
 @variable("SEED", Integer(0, MAX_SEED), 1, "of training and planning, not of the start")
 @variable("CONFIG", default="16x16", what="array, rows x group")
@@ -89,16 +89,16 @@ def main(
     out: Path | None,
 ) -> int:
     chosen, array = get_scheme(scheme), get_config(config)
-    reader = GROUPS.get(Path(network).suffix)  # of a file of another tool
+    is_file = Path(network).suffix in GROUPS  # of another tool
     budget = Budget(
         epochs=epochs,
         batch=batch,
-        learning_rate=learning_rate or (OF_FILES if reader else DEFAULT.learning_rate),
+        learning_rate=learning_rate or (OF_FILES if is_file else DEFAULT.learning_rate),
         replans=replans,
         saliency=saliency,
         precision=precision,
     )
-    need("torch", "sklearn", "matplotlib", *([reader] if reader else []))
+    need("torch", "sklearn", "matplotlib")
     import torch
 
     from pymodel.training.compress import Recipe, compress

@@ -23,7 +23,7 @@ WIDTH = 180
 
 
 @command("inspect")
-@variable("WEIGHTS", THERE, what="a .tflite, .onnx or network.npz file")
+@variable("WEIGHTS", THERE, what="a .tflite, .onnx, .pt2 or network.npz file")
 @variable("CONFIG", default="16x16", what="array, rows x group")
 @variable("SCHEME", Choice(SCHEMES), what="prunes the network (default: each weight in a slot of its own)")
 @variable("RATIO", NUMBER, what="the matrix compression that SCHEME prunes to")
@@ -38,7 +38,7 @@ def main(
     skip: str | None,
 ) -> int:
     if weights is None:
-        raise TatamiError("WEIGHTS is not given: a .tflite, .onnx or network.npz file")
+        raise TatamiError("WEIGHTS is not given: a .tflite, .onnx, .pt2 or network.npz file")
     scheme, to = pruning(scheme, ratio)
     on = console(WIDTH)
     array = array_for(get_scheme(scheme), get_config(config))

@@ -50,11 +50,13 @@ WIDTH = 160
 @variable("SEED", Integer(0, runner.MAX_SEED), 1, "seed of all random numbers")
 @variable("IMAGES", what="number of images to run")
 @variable("WAVES", SWITCH, False, "1 keeps a wave file")
-@variable("WEIGHTS", THERE, what="network.npz, .tflite, .onnx or state_dict, for tests of a given network")
-@variable("DATA", THERE, what="images: folder cifar-10-batches-py; for .tflite and .onnx also .npy or .npz")
-@variable("SCHEME", Choice(SCHEMES), what="prunes a .tflite or .onnx network (default: none)")
+@variable("WEIGHTS", THERE, what="network.npz, .tflite, .onnx, .pt2 or state_dict, for tests of a network")
+@variable(
+    "DATA", THERE, what="images: folder cifar-10-batches-py; for .tflite, .onnx and .pt2 also .npy, .npz"
+)
+@variable("SCHEME", Choice(SCHEMES), what="prunes a network of such a file (default: none)")
 @variable("RATIO", NUMBER, what="the matrix compression that SCHEME prunes to")
-@variable("SHAPE", SHAPE, what="of the input of a .tflite or .onnx file that leaves it open")
+@variable("SHAPE", SHAPE, what="of the input of such a file that leaves it open")
 @variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 @variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
 @workers(what="at a time, of a test that is several")

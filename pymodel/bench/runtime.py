@@ -57,7 +57,7 @@ def run(console: Console, weights: Path, data: Path | None = None, images: int =
 
 
 def _floats(console: Console, file: FloatFile, images: npt.NDArray[np.float64]) -> dict[str, Any]:
-    theirs, _ = runtime.run_onnxruntime(file.path, file.origin, images)
+    theirs, _ = runtime.run_float(file.path, file.origin, images)
     ours = evaluate_float(file.network, images)
     table = Table(title="largest gap of each tensor", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("layer", "largest value", "gap"):

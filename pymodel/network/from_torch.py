@@ -19,6 +19,10 @@ function, a pool over the plane "pool". All other operations are refused, in one
 that are computed (masks, norms) or shared by two layers are first made plain (`plain_module`). Torch.fx does
 not see everything: it misses hooks, and that `a += b` changes other names of a. So the result is compared
 with the output of the module on random images.
+
+It is torch.fx and not torch.export because modules are traced again and again while they are trained: fx
+takes milliseconds and export seconds. fx also keeps the modules, so that a layer has the path of its own, and
+leaves the batch open. A program that torch.export has written is a module again in `from_export`.
 """
 
 from __future__ import annotations

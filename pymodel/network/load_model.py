@@ -11,13 +11,14 @@ from pymodel.network.model_file import FloatFile, ModelFile, legal_name
 GROUPS = {
     ".tflite": "tflite",
     ".onnx": "onnx",
+    ".pt2": "train",
 }  # of packages in pyproject.toml, by what a file's name ends in
 
 
 def load_model(path: Path, shape: Shape | None = None, skip: str | None = None) -> ModelFile | FloatFile:
-    """The network of a .tflite or .onnx file, named as the file is. `shape` (channels, rows, columns) is that
-    of its input, for a file that leaves it open. `skip`: an operator of a .onnx file whose results are taken
-    to be its inputs. Raises `TatamiError`, one line, for a file of another kind,
+    """The network of a .tflite, .onnx or .pt2 file, named as the file is. `shape` (channels, rows, columns)
+    is that of its input, for a file that leaves it open. `skip`: an operator of a .onnx file whose results
+    are taken to be its inputs. Raises `TatamiError`, one line, for a file of another kind,
     for a package that is not installed, and as the readers do.
     """
     if path.suffix not in GROUPS:
@@ -32,6 +33,10 @@ def load_model(path: Path, shape: Shape | None = None, skip: str | None = None) 
             from pymodel.network.from_tflite import from_tflite
 
             return from_tflite(path, name, shape)
+        if path.suffix == ".pt2":
+            from pymodel.network.from_export import from_export
+
+            return from_export(path, name, shape)
         from pymodel.network.from_onnx import from_onnx
 
         return from_onnx(path, name, shape, skip)

@@ -30,7 +30,7 @@ KERNELS = {
     "reference": "BUILTIN_REF",
 }
 DEFAULT = "default"
-RUNTIMES = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime"}
+RUNTIMES = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime", ".pt2": "torch"}
 
 
 def installed(path: Path) -> bool:
@@ -110,6 +110,34 @@ def _typed(image: Int8Array, kind: npt.DTypeLike, scale: Scale) -> npt.NDArray[A
     if kind == np.uint8:
         return (image.astype(np.int16) + 128).astype(np.uint8)
     return image if kind == np.int8 else scale.real(image).astype(kind)
+
+
+def run_float(
+    path: Path, origin: Mapping[str, str], images: npt.NDArray[Any], keep: bool = True
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Images [N, channels, rows, columns] through a file of a float network: as `run_onnxruntime`. Of a
+    program of torch, the output is the only tensor.
+    """
+    if path.suffix != ".pt2":
+        return run_onnxruntime(path, origin, images, keep)
+    output = run_torch(path, images)
+    last = [name for name in origin if keep and name != INPUT]
+    return dict.fromkeys(last, output), output
+
+
+def run_torch(path: Path, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What a program of torch.export gives for images [N, channels, rows, columns]: [N, ...]. They run one by
+    one, in as many copies as the program's batch has.
+    """
+    import torch
+
+    program = torch.export.load(str(path))
+    (given,) = program.graph_signature.user_inputs
+    batch = next(node for node in program.graph.nodes if node.name == given).meta["val"].shape[0]
+    run, copies = program.module(), batch if isinstance(batch, int) else 1
+    with torch.no_grad():
+        each = [run(image.expand(copies, *image.shape))[0] for image in torch.from_numpy(images).float()]
+    return torch.stack(each).numpy()
 
 
 def run_onnxruntime(

@@ -210,10 +210,11 @@ def _agreement(
     ours = tensors[model.network.layers[-1].name].reshape(len(pixels), -1)
     if isinstance(file, FloatFile):
         real = model.scales[INPUT].real(pixels)
-        theirs, output = runtime.run_onnxruntime(file.path, file.origin, real, keep=exact)
+        theirs, output = runtime.run_float(file.path, file.origin, real, keep=exact)
         gap = None
         if exact:
-            gap = max(runtime.float_gaps(evaluate_float(file.network, real), theirs).values())
+            gaps = runtime.float_gaps(evaluate_float(file.network, real), theirs)
+            gap = max(gaps.values(), default=None)
         found: dict[str, Any] = {"runtime_gap": gap}
     else:
         answer = runtime.run_file(model, pixels, keep=exact)
