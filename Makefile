@@ -68,7 +68,7 @@ list: $(VENV)/.base
 
 test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
-	@$(PYTEST) -n $(CORES) --dist loadgroup
+	@$(PYTEST) -n $(CORES)
 
 # Rooms of the model whose tests take seconds, for `make check`. `make test` runs all tests.
 QUICK := tests/machine tests/packing tests/network tests/compiler tests/cost

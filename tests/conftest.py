@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Iterator
 from itertools import chain
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from scripts import bench, bugs, command, compress, coverage, regress, replay, results, train
 from scripts import sim as sim_command
@@ -20,18 +23,29 @@ VARIABLES = {command.GIVEN} | set(
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Icarus are skipped, by name, where it cannot be installed. Those of one Verilator build are a
-    group, so that no process of `make test` waits for the build of another.
-    """
-    installed = shutil.which("iverilog")
+    """Tests on Icarus are skipped, by name, where it cannot be installed."""
+    if shutil.which("iverilog"):
+        return
     for item in items:
-        if item.get_closest_marker("icarus") and not installed:
+        if item.get_closest_marker("icarus"):
             item.add_marker(pytest.mark.skip(reason="iverilog is not installed"))
-        given = item.callspec.params if hasattr(item, "callspec") else {}
-        if given.get("sim") == "verilator" and "config" in given:
-            item.add_marker(pytest.mark.xdist_group(f"verilator-{given['config']}"))
+
+
+class OneBuildOneProcess(LoadScopeScheduling):
+    """Tests of one configuration on Verilator run in one process, so that no other waits for its build; all
+    others run wherever there is time. The largest groups begin.
+    """
+
+    BUILD = re.compile(r"test_rtl\.py::\w+\[(verilator)-(?:\d+-)?(\w+)\]$")
+
+    def _split_scope(self, nodeid: str) -> str:
+        build = self.BUILD.search(nodeid)
+        return "-".join(build.groups()) if build else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneBuildOneProcess:
+    return OneBuildOneProcess(config, log)
 
 
 @pytest.fixture(params=["verilator", pytest.param("icarus", marks=pytest.mark.icarus)])
