@@ -81,7 +81,7 @@ def test_what_is_refused(tflite: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(TatamiError, match=r"^WEIGHTS 'w.th': network '.*' brings its own$"):
         task_of(str(tflite), Path("w.th"), images)
     with pytest.raises(
-        TatamiError, match=r"network 'resnet' is unknown; valid: .*, model.tflite, model.onnx, or"
+        TatamiError, match=r"network 'resnet' is unknown; valid: .*, model.tflite, model.onnx, model.pt2, or"
     ):
         task_of("resnet", None, None)
     shape = load_model(tflite).network.input_shape
