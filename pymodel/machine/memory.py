@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +124,8 @@ class Memory:
         return words
 
 
-def memories(config: ArrayConfig) -> dict[str, Memory]:
+@cache
+def memories(config: ArrayConfig) -> Mapping[str, Memory]:
     """The machine's memories by name."""
     t, g = config.size, config.group
     table = (

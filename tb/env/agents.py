@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
-from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
+from cocotb.triggers import ClockCycles
+from cocotb_bus.drivers.amba import AXIProtocolError
 from cocotb_bus.monitors import BusMonitor
 from pyuvm import (
     uvm_agent,
@@ -21,7 +21,6 @@ from pyuvm import (
 )
 
 from pymodel.machine.memory import Beats
-from tb.common.clock import PERIOD_NS
 from tb.env.bus import (
     IrqMonitor,
     LoadMonitor,
@@ -34,10 +33,8 @@ from tb.env.bus import (
     UnknownMonitor,
 )
 from tb.env.config import EnvConfig, RegisterKnobs
+from tb.plain.axil import AxilMaster
 from tb.plain.stream import StreamStalledError
-
-# cycles for the answer to a register access: it takes a few, and waits for the host at most some dozens
-PATIENCE = 2000
 
 
 class RegisterItem(uvm_sequence_item):
@@ -97,15 +94,12 @@ class Agent(uvm_agent):
 
 
 class RegisterDriver(uvm_driver):
-    """Register accesses, one at a time, through cocotb-bus's AXI4-Lite master.
-
-    The master waits for the ready of B and R; other code drives it.
-    """
+    """Register accesses, one at a time. Other code drives the ready of B and R."""
 
     def start_of_simulation_phase(self) -> None:
         config: EnvConfig = self.cdb_get("config")
         self.clock = config.dut.clk
-        self.bus = AXI4LiteMaster(config.dut, "s_axil", self.clock)
+        self.bus = AxilMaster(config.dut, "s_axil", self.clock, takes=False)
         self.rng = config.rng("registers")
         self.knobs = config.registers
         self.left = 0  # accesses of the burst
@@ -115,19 +109,17 @@ class RegisterDriver(uvm_driver):
             item = await self.seq_item_port.get_next_item()
             await self.pause()
             try:
-                await with_timeout(self.access(item), PATIENCE * PERIOD_NS, "ns")
-            except SimTimeoutError:
-                item.error = StreamStalledError(
-                    f"no answer to an access of register {item.address:#04x} within {PATIENCE} cycles"
-                )
+                await self.access(item)
+            except StreamStalledError as error:
+                item.error = error
             self.seq_item_port.item_done()
 
     async def access(self, item: RegisterItem) -> None:
         try:
             if item.write:
-                await self.bus.write(item.address, item.data, item.strobe, *self.delays())
+                await self.bus.write(item.address, item.data, item.strobe, self.delays())
             else:
-                item.data = int(await self.bus.read(item.address))
+                item.data = await self.bus.read(item.address)
         except AXIProtocolError:
             item.okay = False
 

@@ -23,6 +23,7 @@ from cocotb_bus.monitors import BusMonitor
 
 from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
+from tb.common.pins import ONE, ZERO, bits, joined, known
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Reset, Stall, Words
 from tb.plain.stream import HIGH, LOW, StreamSource
@@ -33,7 +34,7 @@ PATIENCE = 50_000  # cycles that a beat may wait for tready; after that the mach
 
 def this_cycle() -> int:
     """The number of the current clock edge."""
-    return int(get_sim_time("ns")) // PERIOD_NS
+    return int(get_sim_time("step")) // PERIOD_NS  # a step is 1 ns
 
 
 def next_cycle() -> int:
@@ -62,10 +63,11 @@ class MachineMonitor(BusMonitor):
 
     def number(self, handle: Any) -> int:
         """The value of a signal. An X is reported, and read as 0."""
+        word = bits(handle)()
         try:
-            return int(handle.value)
+            return int(word, 2)
         except ValueError:
-            self._recv(Broken(this_cycle(), f"{handle._name} = {handle.value} while it is valid"))
+            self._recv(Broken(this_cycle(), f"{handle._name} = {word} while it is valid"))
             return 0
 
     async def handshakes(self, valid: Any, ready: Any, taken: Callable[[int, int], None]) -> None:
@@ -73,14 +75,16 @@ class MachineMonitor(BusMonitor):
         waited. Never returns.
         """
         edge, rises = RisingEdge(self.clock), RisingEdge(valid)
+        is_valid, is_ready = bits(valid), bits(ready)
         waited = 0
         while True:
             await edge
-            if self.quiet or valid.value != HIGH:
+            if is_valid() != ONE:
                 waited = 0
-                if valid.value != HIGH:
-                    await rises
-            elif ready.value == HIGH:
+                await rises
+            elif self.quiet:
+                waited = 0
+            elif is_ready() == ONE:
                 taken(this_cycle(), waited)
                 waited = 0
             else:
@@ -125,16 +129,17 @@ class LoadMonitor(MachineMonitor):
     async def _monitor_recv(self) -> None:
         edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
         moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
+        valid, ready, last = bits(self.bus.tvalid), bits(self.bus.tready), bits(self.bus.tlast)
         while True:
             await edge
-            if self.bus.tvalid.value != HIGH:
+            if valid() != ONE:
                 await rises
-            elif self.bus.tready.value != HIGH:
+            elif ready() != ONE:
                 self._recv(Offer(this_cycle(), self.number(self.bus.tdata)))
                 await First(*moves)
                 self._recv(Offer(next_cycle(), None))
             elif not self.quiet:
-                self._recv(Beat(this_cycle(), self.number(self.bus.tdata), self.bus.tlast.value == HIGH))
+                self._recv(Beat(this_cycle(), self.number(self.bus.tdata), last() == ONE))
 
 
 class OutMonitor(MachineMonitor):
@@ -145,28 +150,32 @@ class OutMonitor(MachineMonitor):
     async def _monitor_recv(self) -> None:
         edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
         moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
-        self.taken: list[bytes] = []
-        waiting: tuple[bytes, bool] | None = None
+        valid, ready = bits(self.bus.tvalid), bits(self.bus.tready)
+        data, last = bits(self.bus.tdata), bits(self.bus.tlast)
+        self.taken: list[str] = []
+        waiting: tuple[str, str] | None = None
         while True:
             await edge
-            if self.bus.tvalid.value != HIGH:
+            if valid() != ONE:
                 self.flush(this_cycle() - 1)
                 waiting = None
                 await rises
                 continue
             if self.quiet:
                 continue
-            word, last = self.word()
-            if waiting is not None and (word, last) != waiting:
+            word = data(), last()
+            if not known(word[0] + word[1]):
+                word = self.broken(*word)
+            if waiting is not None and word != waiting:
                 self._recv(Broken(this_cycle(), f"{self.bus.tdata._name} changed while it waited"))
             waiting = None
-            if self.bus.tready.value == HIGH:
-                self.taken.append(word)
-                if last:
-                    self.flush(this_cycle(), last)
+            if ready() == ONE:
+                self.taken.append(word[0])
+                if word[1] == ONE:
+                    self.flush(this_cycle(), True)
             else:
                 self.flush(this_cycle() - 1)
-                waiting = word, last
+                waiting = word
                 self._recv(Stall(this_cycle(), True))
                 await First(*moves)
                 self._recv(Stall(next_cycle(), False))
@@ -174,21 +183,14 @@ class OutMonitor(MachineMonitor):
     def flush(self, cycle: int, last: bool = False) -> None:
         """Passes on the words that were taken without a gap, up to and including `cycle`."""
         if self.taken:
-            self._recv(Words(cycle, b"".join(self.taken), last))
+            self._recv(Words(cycle, joined(self.taken), last))
             self.taken.clear()
 
-    def word(self) -> tuple[bytes, bool]:
-        data, last = self.bus.tdata.value, self.bus.tlast.value
-        try:
-            return data.to_bytes(byteorder="little"), bool(last)
-        except ValueError:
-            self._recv(
-                Broken(
-                    this_cycle(),
-                    f"{self.bus.tdata._name} = {data}, {self.bus.tlast._name} = {last} while valid",
-                )
-            )
-            return bytes(len(data) // 8), last == HIGH
+    def broken(self, data: str, last: str) -> tuple[str, str]:
+        """Reports a word with an X, which is then read as 0."""
+        names = self.bus.tdata._name, self.bus.tlast._name
+        self._recv(Broken(this_cycle(), f"{names[0]} = {data}, {names[1]} = {last} while valid"))
+        return ZERO * len(data), last
 
 
 class RegisterMonitor(MachineMonitor):

@@ -147,8 +147,11 @@ class Memories:
         not be sent. After this, the words are certain.
         """
         where = packet.bank, slice(packet.base, packet.base + len(words))
-        either, vague, known = self.either[where], self.vague[where], self.written[where] | self.vague[where]
         right: Mask = np.asarray(words == packet.words[: len(words)])
+        either, vague, known = self.either[where], self.vague[where], self.written[where]
+        if known.all() and not either.any() and not vague.any():
+            return right, known
+        known = known | vague
         right[either & (words == self.other[where]).all(axis=1)] = True
         right[vague] = True
         right[~known] = False

@@ -226,10 +226,11 @@ class Checker(Subscriber):
         ]
         right, known = self.predictor.memories.seen(expected, words)
         self.compared.bytes += words.size
+        if right.all():
+            return
         self.compared.mismatches += int(np.count_nonzero(~right))
+        self.accuse(cycle)
         run = self.predictor.run
-        if not right.all():
-            self.accuse(cycle)
         for number, (word, pixel) in enumerate(np.argwhere(~right).tolist()):
             found = Difference(
                 cycle,

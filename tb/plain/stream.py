@@ -6,21 +6,19 @@ Both act on a rising clock edge: they read what the edge sees, then drive what t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.queue import Queue
 from cocotb.triggers import RisingEdge
 from cocotb.types import Logic, LogicArray
 
 from pymodel.machine.memory import Beats, from_beats
+from tb.common.pins import ONE, bits, joined, known
 from tb.common.words import random_beats
 
-# There is one object of each value. To ask which one it is costs less than to compare.
 LOW, HIGH = Logic("0"), Logic("1")
-KNOWN_BITS = frozenset("01")
 
 
 class StreamStalledError(Exception):
@@ -55,6 +53,7 @@ class StreamSource:
         self.ready = getattr(dut, f"{name}_tready")
         self.last = getattr(dut, f"{name}_tlast")
         self.edge = RisingEdge(clock)
+        self.taken = bits(self.ready)
         self.rng = rng
         self.width = len(self.data)
         self.unknown = (LogicArray("X" * self.width), Logic("X")) if four_state else None
@@ -110,7 +109,7 @@ class StreamSource:
                         return
                     self._drive(beat, last and index == end)
                     await self._accepted(index, patience)
-                    if self.stopped or (self.ending and index == 0 and self.ready.value is not HIGH):
+                    if self.stopped or (self.ending and index == 0 and self.taken() != ONE):
                         return
                 if self.ending:
                     return
@@ -129,7 +128,7 @@ class StreamSource:
     async def _accepted(self, index: int, patience: int) -> None:
         for _ in range(patience):
             await self.edge
-            if self.ready.value is HIGH or self.stopped or (self.ending and index == 0):
+            if self.taken() == ONE or self.stopped or (self.ending and index == 0):
                 return
         raise StreamStalledError(f"beat {index} of a packet waited {patience} cycles for {self.ready._name}")
 
@@ -151,10 +150,10 @@ class StreamSink:
         self.edge = RisingEdge(clock)
         self.rng = rng
         self.rate = rate
-        self.packets: Queue[bytes] = Queue()
+        self.packets: list[bytes] = []
         self.partial: list[str] = []  # words of the open packet, as bits
         self.watch = True  # off while a reset may withdraw a waiting word
-        self._waiting: tuple[str, bool] | None = None
+        self._waiting: tuple[str, str] | None = None
         self._ready: bool | None = None
         self._drive_ready()
         cocotb.start_soon(self._collect())
@@ -164,8 +163,7 @@ class StreamSink:
         self.watch = True
         self.partial.clear()
         self._waiting = None
-        while not self.packets.empty():
-            self.packets.get_nowait()
+        self.packets.clear()
 
     def take(self) -> list[bytes]:
         """The complete packets that came since the last call.
@@ -174,12 +172,14 @@ class StreamSink:
         """
         if self.partial:
             raise StreamRuleError(f"{len(self.partial)} words of a packet without {self.last._name}")
-        return [self.packets.get_nowait() for _ in range(self.packets.qsize())]
+        packets, self.packets = self.packets, []
+        return packets
 
     async def drained(self) -> None:
         """Wait until no word waits to be taken."""
+        valid = bits(self.valid)
         await self.edge
-        while self.valid.value is HIGH:
+        while valid() == ONE:
             await self.edge
 
     def _drive_ready(self) -> None:
@@ -190,32 +190,26 @@ class StreamSink:
 
     async def _collect(self) -> None:
         rises = RisingEdge(self.valid)
+        valid, data, last = bits(self.valid), bits(self.data), bits(self.last)
         while True:
             await self.edge
-            if self.valid.value is not HIGH:
+            if valid() != ONE:
                 if self._waiting is not None and self.watch:
                     raise StreamRuleError(f"{self.valid._name} fell before the word was taken")
                 self._waiting = None
                 await rises
                 continue
-            word = self._word()
+            word = data(), last()
+            if not known(word[0] + word[1]):
+                names = self.data._name, self.last._name
+                raise StreamRuleError(f"{names[0]} = {word[0]}, {names[1]} = {word[1]} while valid")
             if self._waiting is not None and word != self._waiting and self.watch:
                 raise StreamRuleError(f"{self.data._name} changed before the word was taken")
             self._waiting = None if self._ready else word
             if self._ready:
                 self.partial.append(word[0])
-                if word[1]:
-                    self.packets.put_nowait(joined(self.partial))
+                if word[1] == ONE:
+                    self.packets.append(joined(self.partial))
                     self.partial.clear()
-            self._drive_ready()
-
-    def _word(self) -> tuple[str, bool]:
-        data, last = str(self.data.value), self.last.value
-        if (last is not HIGH and last is not LOW) or not KNOWN_BITS.issuperset(data):
-            raise StreamRuleError(f"{self.data._name} = {data}, {self.last._name} = {last} while valid")
-        return data, last is HIGH
-
-
-def joined(words: Sequence[str]) -> bytes:
-    """The bytes of words that are given as bits: the first word, and of each word the lowest bits, first."""
-    return int("".join(reversed(words)), 2).to_bytes(sum(map(len, words)) // 8, "little")
+            if self.rate < 1.0:
+                self._drive_ready()
