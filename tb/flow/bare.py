@@ -26,10 +26,12 @@ PATIENCE_S = 600
 
 @dataclass(frozen=True)
 class BareRun:
-    """What a run came to: clock cycles, seconds of the loop alone, and a sum of all bytes that were sent."""
+    """What a run came to: clock cycles, seconds of CPU of the loop alone, and a sum of all bytes that were
+    sent.
+    """
 
     cycles: int
-    wall_s: float
+    cpu_s: float
     out_bytes: int
     out_sum: int
 
@@ -48,6 +50,11 @@ def script(image: Image, inputs: npt.NDArray[np.int8]) -> Words:
     return np.concatenate(parts)
 
 
+def idle(cycles: int) -> Words:
+    """A script in which nothing happens for so many cycles."""
+    return np.array([4, cycles], np.uint64)
+
+
 def run(config: ArrayConfig, top: str, optimise: str, lines: Words, folder: Path) -> BareRun:
     """Builds the loop around `top` if needed, and plays a script. Raises `TatamiError` if it fails."""
     built = build.build("verilator", config.rtl_parameters(), top=top, optimise=optimise, bare=True)
@@ -58,8 +65,8 @@ def run(config: ArrayConfig, top: str, optimise: str, lines: Words, folder: Path
     )
     if done.returncode:
         raise TatamiError(f"{top}, {optimise}: the bare loop failed: {done.stderr.strip()}")
-    cycles, wall_s, out_bytes, out_sum = done.stdout.splitlines()[-1].split()
-    return BareRun(int(cycles), float(wall_s), int(out_bytes), int(out_sum))
+    cycles, cpu_s, out_bytes, out_sum = done.stdout.splitlines()[-1].split()
+    return BareRun(int(cycles), float(cpu_s), int(out_bytes), int(out_sum))
 
 
 def byte_sum(packets: Iterable[bytes]) -> int:

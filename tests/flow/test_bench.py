@@ -44,7 +44,7 @@ def test_the_quickest_of_the_rounds_counts(
     assert (status, figures["passed"]) == (0, True)
     assert figures["ratio"] == pytest.approx(9 / 12)
     assert figures["ratio_an_image"] == pytest.approx(0.05 / 0.08)
-    assert figures["plain"] == {"wall_s": 9.0, "cycles_per_s": round(100_000 / 9), "image_ms": 50.0}
+    assert figures["plain"] == {"cpu_s": 9.0, "cycles_per_s": round(100_000 / 9), "image_ms": 50.0}
 
 
 def test_an_environment_that_only_starts_quickly_is_too_slow(
@@ -91,12 +91,18 @@ def test_the_harness_beside_a_bare_loop(
 
     monkeypatch.setattr(bench, "measure", measured)
     monkeypatch.setattr(bench, "bare_rate", lambda _, optimise: 2e5 if optimise == OPT_LONG else 1e5)
+    monkeypatch.setattr(bench, "part_costs", lambda *_: {"clock": 2.0, "wake": 4.0})
     status = command.main(["--bench=sim"])
     out = capsys.readouterr().out
     figures = json.loads(out.splitlines()[-1].removeprefix("BENCH "))
     assert (status, figures["passed"]) == (0 if passed else 1, passed)
     assert figures["share"] == pytest.approx(1000 / image_s / 1e5, abs=1e-3)
     assert figures["cycles_per_s"]["-O3, checkers"]["plain"] == round(2000 / image_s)
+    parts = figures["parts"]["-O1"]
+    assert parts["cycle"] == pytest.approx(1000 * image_s)
+    assert parts["rest"] == pytest.approx(1000 * image_s - 10 - 2)
+    assert parts["wakes"] == pytest.approx(parts["rest"] / 4)
+    assert parts["floor"] == pytest.approx(10 / 12, abs=0.01)
     assert asked == {
         (one, top, optimise) for one in bench.HARNESSES for top in bench.TOPS for optimise in bench.OPTIMISED
     }
