@@ -49,8 +49,8 @@ CALIBRATED = 256  # images for the scales: of the training set, or drawn
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the runner needs: the array with memories deep enough, what the test module is told, and the
-    cycles of the network on all images. Of a network from a file of another tool also `figures` for the
+    """What the runner needs: the array with memories deep enough, what the test module is told, and the clock
+    cycles that all images will take. Of a network from a file of another tool also `figures` for the
     result, and `notes` for the user.
     """
 
@@ -122,8 +122,21 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
     meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
     whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
     folder = _folder(whole, image, config.name)
-    cycles = image_cost(image).cycles * images
-    return Prepared(image.config, Options(images=images, network=str(folder)), cycles, figures, notes)
+    options = Options(images=images, network=str(folder))
+    return Prepared(image.config, options, clock_cycles(image, images), figures, notes)
+
+
+def clock_cycles(image: Image, images: int) -> int:
+    """The clock cycles of a simulation of so many images, as far as they can be told: what is loaded, the
+    network's program and the one that sends every tensor, and the waits for their streams. Accesses to
+    registers are left out, and so is what the second program waits other than the first.
+    """
+    second = replace(image, run_start=image.dump_start, run_stream=image.dump_stream)
+    run, dump = image_cost(image), image_cost(second)
+    runs = 1 + image.reuse  # that compute, and need the input
+    wait = image.stats["stream"]["load_wait"][str(image.config.stream_bits)] if image.streamed else 0
+    loaded = 8 * (run.load_bytes + images * runs * run.input_bytes) // image.config.stream_bits
+    return loaded + images * (run.cycles + dump.cycles + runs * wait)
 
 
 def _imported(weights: Path, config: ArrayConfig, seed: int, images: int, source: Source) -> Imported:
