@@ -34,7 +34,7 @@ from scripts.show import show_report, training_progress
 from tb.flow import provenance
 
 DEFAULT = Budget()
-OF_FILES = 0.0005  # learning rate: batch norms are part of their layers there, which hold less
+OF_FILES = 0.001  # learning rate: batch norms are part of their layers there, which hold less
 MAX_SEED = 2**31 - 1
 
 

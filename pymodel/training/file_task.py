@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +10,32 @@ import numpy as np
 import torch
 
 from pymodel.machine.errors import TatamiError
+from pymodel.network.activations import Clamp, Curve
 from pymodel.network.dequantise import dequantised
-from pymodel.network.float import FloatConv, FloatLinear, FloatNetwork, FloatWeighted
+from pymodel.network.float import (
+    FloatAdd,
+    FloatArray,
+    FloatComputed,
+    FloatConv,
+    FloatLayer,
+    FloatMean,
+    FloatNetwork,
+    FloatWeighted,
+    evaluate_float,
+)
 from pymodel.network.integer import INPUT
 from pymodel.network.load_model import GROUPS, load_model
 from pymodel.network.model_file import FloatFile, legal_name
+from pymodel.network.quantise import one_scale
 from pymodel.network.to_torch import to_torch
 from pymodel.training.from_file import kept_layers
 from pymodel.training.tasks import Task, fingerprint, get_task
 from pymodel.zoo import cifar
 from pymodel.zoo.given_images import load_sets
+
+MEASURED = 64  # images to train on, that tensors are measured on
+PEAK = 4.0  # the largest value of a tensor there; behind a batch norm it is about that
+INPUT_PEAK = 1.0  # images are not around zero: larger ones would make the first layer learn too fast
 
 
 def task_of(network: str, weights: Path | None, data: Path | None) -> Task:
@@ -36,8 +53,7 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     """The network of a file, with the images of `data` to train and to test on. The weights of a quantised
     file are back in real numbers. No scheme prunes the first layer with weights, nor depthwise convolutions.
 
-    Images are brought to -1..1 by one factor, and the layers that read them take it back: their weights are
-    then of the size of the others'. Raises `TatamiError` without `data`, and as `load_model`, `dequantised`,
+    The network is `balanced` first. Raises `TatamiError` without `data`, and as `load_model`, `dequantised`,
     `to_torch` and `load_sets` do.
     """
     if data is None:
@@ -48,8 +64,7 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     file = load_model(path)
     network = file.network if isinstance(file, FloatFile) else dequantised(file)
     (images, labels), (test_images, test_labels) = load_sets(data, network.input_shape)
-    factor = float(np.abs(images.astype(np.float32)).max(initial=0)) or 1.0
-    network, factor = _scaled(network, factor)
+    network, unit = balanced(network, images[:MEASURED].astype(np.float64))
     try:
         module, names = to_torch(network)
     except TatamiError as error:
@@ -58,7 +73,7 @@ def task_of_file(path: Path, data: Path | None) -> Task:
 
     def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         moved = cifar.augment(batch, generator) if shifted and generator is not None else batch
-        return moved.float() / factor
+        return moved.float() / unit
 
     return Task(
         legal_name(path.stem, "network"),
@@ -75,24 +90,53 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     )
 
 
-def _scaled(network: FloatNetwork, factor: float) -> tuple[FloatNetwork, float]:
-    """The network for an input that is less by `factor`, and the factor: 1 if other layers than those with
-    weights read the input.
+def balanced(network: FloatNetwork, images: FloatArray) -> tuple[FloatNetwork, float]:
+    """The same function with every tensor in a unit of its own, so that none of them is larger than `PEAK` on
+    these images; and the unit of the input. Weights of all layers are then of one size, as they are between
+    batch norms: in a file, norms are part of their layers.
+
+    Tensors that are added to each other, or share pixels, share a unit. The output keeps its own, and so does
+    what a curve is taken of or gives.
     """
-    readers = [
-        layer
-        for layer, blank in zip(network.layers, network.skeleton.layers, strict=True)
-        if INPUT in blank.reads()
-    ]
-    if not all(
-        isinstance(layer, FloatConv | FloatLinear) and getattr(layer, "residual", None) is None
-        for layer in readers
-    ):
-        return network, 1.0
-    layers = tuple(
-        replace(layer, weight=layer.weight * factor)
-        if isinstance(layer, FloatConv | FloatLinear) and layer.source == INPUT
-        else layer
-        for layer in network.layers
-    )
-    return FloatNetwork(network.name, network.input_shape, layers), factor
+    tensors = evaluate_float(network, images)
+    together = [set(one) for one in one_scale(network)]
+    fixed = {network.layers[-1].name}
+    for layer, blank in zip(network.layers, network.skeleton.layers, strict=True):
+        residual = layer.residual if isinstance(layer, FloatConv) else None
+        if isinstance(layer, FloatAdd | FloatMean):
+            together.append({layer.name, *blank.reads()})
+        elif residual is not None:
+            together.append({layer.name, residual.source})
+        if isinstance(layer, FloatComputed) and isinstance(layer.activation, Curve):
+            fixed |= {layer.name, *(blank.reads() if isinstance(layer, FloatAdd | FloatMean) else ())}
+    unit: dict[str, float] = {}
+    for group in _joined([*together, *({name} for name in tensors)]):
+        peak = max(float(np.abs(tensors[name]).max(initial=0)) for name in group)
+        most = INPUT_PEAK if INPUT in group else PEAK
+        unit |= dict.fromkeys(group, 1.0 if group & fixed or not peak else peak / most)
+    layers = tuple(_in_units(layer, unit) for layer in network.layers)
+    return FloatNetwork(network.name, network.input_shape, layers), unit[INPUT]
+
+
+def _joined(sets: list[set[str]]) -> list[set[str]]:
+    """Sets that have an element in common as one."""
+    found: list[set[str]] = []
+    for one in sets:
+        others = [other for other in found if other & one]
+        found = [other for other in found if not other & one]
+        found.append(one.union(*others))
+    return found
+
+
+def _in_units(layer: FloatLayer, unit: Mapping[str, float]) -> FloatLayer:
+    if not isinstance(layer, FloatComputed):
+        return layer
+    own, clamp = unit[layer.name], layer.activation
+    if isinstance(clamp, Clamp):
+        clamp = Clamp(clamp.low / own, clamp.high / own)
+    if isinstance(layer, FloatWeighted):
+        weight = layer.weight * (unit[layer.source] / own)
+        return replace(layer, weight=weight, bias=layer.bias / own, activation=clamp)
+    if isinstance(layer, FloatAdd):
+        return replace(layer, bias=layer.bias / own, activation=clamp)
+    return replace(layer, activation=clamp)

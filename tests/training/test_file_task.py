@@ -10,13 +10,24 @@ import pytest
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
+from pymodel.network.activations import SILU, Clamp
+from pymodel.network.float import (
+    FloatAdd,
+    FloatConv,
+    FloatLayer,
+    FloatLinear,
+    FloatNetwork,
+    FloatPool,
+    FloatResidual,
+    evaluate_float,
+)
 from pymodel.network.integer import INPUT
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import ModelFile
 from pymodel.network.reference import evaluate
 from pymodel.schemes import get_scheme
 from pymodel.training.compress import Recipe, compress
-from pymodel.training.file_task import task_of
+from pymodel.training.file_task import balanced, task_of
 from pymodel.training.schedule import Budget
 from pymodel.training.start import measure_start
 from pymodel.zoo.given_images import load_sets
@@ -50,7 +61,7 @@ def test_a_quantised_file_is_trained_from_where_it_was(tflite: Path, images: Pat
     start = measure_start(task, CONFIG)
     assert start.accuracy_float >= 0.95  # the file's own answers
     assert start.accuracy_int8 >= 0.9
-    budget = Budget(epochs=2, batch=16, learning_rate=0.01, replans=2)
+    budget = Budget(epochs=2, batch=16, learning_rate=0.001, replans=2)
     report = compress(task, Recipe(get_scheme("tight_pass"), 2.0, CONFIG, budget), tmp_path, start)
     assert report.matrix_compression >= 1.9
     assert report.accuracy.float >= 0.6  # half of the weights, of classes that are drawn at random
@@ -97,3 +108,25 @@ def test_what_is_refused(tflite: Path, images: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "wrong.npz", **wrong)
         with pytest.raises(TatamiError, match=message):
             load_sets(tmp_path / "wrong.npz", shape)
+
+
+def test_units_change_no_output() -> None:
+    """A network with a residual, an addition, a curve, a clamp and a mean, whose layers differ by 1000."""
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(0, size, (4, 4, 1, 1)) for size in (100, 0.1, 1)]
+    layers: tuple[FloatLayer, ...] = (
+        FloatConv("a", INPUT, weights[0], rng.normal(0, 1, 4), activation=Clamp(0.0, 900.0)),
+        FloatConv("b", "a", weights[1], np.ones(4), residual=FloatResidual("a", np.arange(4))),
+        FloatConv("c", "b", weights[2], np.ones(4), activation=SILU),
+        FloatAdd("d", ("c", "c"), np.ones((2, 4)), np.ones(4)),
+        FloatPool("e", "d"),
+        FloatLinear("f", "e", rng.normal(0, 1, (3, 4)), np.zeros(3)),
+    )
+    images = rng.normal(0, 30, (5, 4, 6, 6))
+    network = FloatNetwork("n", (4, 6, 6), layers)
+    found, unit = balanced(network, images)
+    before, after = evaluate_float(network, images), evaluate_float(found, images / unit)
+    np.testing.assert_allclose(after["f"], before["f"], rtol=1e-9)
+    assert np.abs(images / unit).max() == pytest.approx(1)
+    assert max(np.abs(after[name]).max() for name in ("a", "b")) == pytest.approx(4)
+    np.testing.assert_allclose(after["c"], before["c"], rtol=1e-9)  # a curve keeps its unit
