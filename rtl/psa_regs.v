@@ -127,10 +127,11 @@ assign program_start = program_start_reg;
 assign error         = error_reg;
 assign irq           = irq_reg;
 
-// write: done when address and data have both come. What comes first is held. No ready depends on a valid.
+// write: done when address and data have both come. What comes first is held. No ready depends on a valid. An address within a word is the
+// word's: the strobes say which bytes are written.
 
 reg        address_held_reg, data_held_reg;
-reg [7:0]  address_reg;
+reg [7:2]  address_reg;
 // no register has more than these
 reg [15:0] data_reg;
 reg [1:0]  strobe_reg;
@@ -141,7 +142,7 @@ assign s_axil_wready  = !bvalid_reg && !data_held_reg;
 wire        address_taken = s_axil_awvalid && s_axil_awready;
 wire        data_taken    = s_axil_wvalid && s_axil_wready;
 wire        wr            = (address_taken || address_held_reg) && (data_taken || data_held_reg);
-wire [7:0]  wr_address    = address_held_reg ? address_reg : s_axil_awaddr;
+wire [7:0]  wr_address    = {address_held_reg ? address_reg : s_axil_awaddr[7:2], 2'b00};
 wire [15:0] wr_data       = data_held_reg ? data_reg : s_axil_wdata[15:0];
 wire [1:0]  wr_strobe     = data_held_reg ? strobe_reg : s_axil_wstrb[1:0];
 
@@ -167,13 +168,15 @@ assign s_axil_arready = !rvalid_reg;
 
 wire rd = s_axil_arvalid && s_axil_arready;
 
+wire unused = &{1'b0, s_axil_awaddr[1:0], s_axil_araddr[1:0]};
+
 reg        rd_ok;
 reg [31:0] rd_value;
 
 always @* begin
     rd_ok    = 1'b1;
     rd_value = 32'd0;
-    case (s_axil_araddr)
+    case ({s_axil_araddr[7:2], 2'b00})
         ADDR_ID:            rd_value = ID;
         ADDR_VERSION:       rd_value = VERSION;
         ADDR_SHAPE:         rd_value = SHAPE;
@@ -236,7 +239,7 @@ always @(posedge clk) begin
     address_held_reg <= !wr && (address_held_reg || address_taken);
     data_held_reg    <= !wr && (data_held_reg || data_taken);
     if (address_taken) begin
-        address_reg <= s_axil_awaddr;
+        address_reg <= s_axil_awaddr[7:2];
     end
     if (data_taken) begin
         data_reg   <= s_axil_wdata[15:0];

@@ -12,8 +12,9 @@ FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
 
 HEAD = """# Registers
 
-AXI4-Lite, 32 bits, byte addresses. An access to any other address, or a write to a read-only register,
-answers SLVERR and changes nothing. Bits without a name read as 0. What START and SOFT_RESET do, and when they
+AXI4-Lite, 32 bits, byte addresses. An address within a word is the word's; the strobes say which bytes are
+written. An access to a word without a register, or a write to a read-only register, answers SLVERR and
+changes nothing. Bits without a name read as 0. What START and SOFT_RESET do, and when they
 are refused, is in [machine.md](machine.md#registers).
 
 Rendered from `pymodel/machine/registers.py` by `python -m scripts.registers`; a test fails when the two

@@ -502,7 +502,7 @@ class Predictor:
             self.run.clock.stall(cycle, waiting)
 
     def access(self, access: Access) -> None:
-        register = BY_ADDRESS.get(access.address)
+        register = BY_ADDRESS.get(access.address & ~3)
         predicted = self.write(access, register) if access.write else self.read(access, register)
         self.answers[access.write].append(predicted)
 

@@ -19,6 +19,7 @@ from tb.env.register_model import (
     SEQUENCES,
     AccessPolicies,
     BitBash,
+    ByteAddresses,
     ClearedByOnes,
     RegisterSequence,
     ReservedBits,
@@ -42,7 +43,7 @@ class RegisterFile:
         self.values = dict(RESETS)
 
     def access(self, item: RegisterItem) -> None:
-        register = BY_ADDRESS.get(item.address)
+        register = BY_ADDRESS.get(self.word(item.address))
         if register is None:
             item.okay = self.holes
         elif item.write:
@@ -51,6 +52,9 @@ class RegisterFile:
             )
         else:
             item.data = self.values[register.name]
+
+    def word(self, address: int) -> int:
+        return address & ~3
 
     def write(self, register: Register, data: int, enabled: int) -> bool:
         mask = enabled & used(register)
@@ -137,6 +141,16 @@ class NoHoles(RegisterFile):
     holes = True
 
 
+class WholeWordsOnly(RegisterFile):
+    def word(self, address: int) -> int:
+        return address
+
+
+class TheWordBehind(RegisterFile):
+    def word(self, address: int) -> int:
+        return address + 3 & ~3
+
+
 def cleared_by_ones(model: Any) -> RegisterSequence:
     return ClearedByOnes(model, model.raise_all)
 
@@ -207,6 +221,8 @@ def test_a_good_soft_reset_passes() -> None:
         (ReservedBits, Stores("IRQ_ENABLE"), "reserved bits of IRQ_ENABLE read as 0xfffffffc"),
         (Strobes, NoStrobes(), "with strobe 0x0"),
         (Unmapped, NoHoles(), "a read at 0x58, which is no register, was granted"),
+        (ByteAddresses, WholeWordsOnly(), "a read at 0x01, within ID, was refused"),
+        (ByteAddresses, TheWordBehind(), f"ID is {RESETS['VERSION']:#x}, read at 0x01, expected"),
         (cleared_by_ones, NeverSet(), "IRQ_STATUS is 0x1 after the machine has set all of it, expected 0x3"),
         (cleared_by_ones, ClearedByAnything(), "IRQ_STATUS is 0x0 after a write of 0x0, expected 0x3"),
         (cleared_by_ones, ClearsAll(), "IRQ_STATUS is 0x0 after a write of 0x1 to 0x3, expected 0x2"),
