@@ -79,7 +79,8 @@ class ImageCost:
     """A network on the machine of `config`. All counts are for one image, but for `load_bytes`: loading the
     memories, once for `images` of them. `stream_bytes` are loaded while the network runs.
 
-    `cycles` are from START to END, but for those in which a WAIT waits. `out_words`: words of the out stream.
+    `cycles` are from START to END, but for those in which a WAIT waits; `record_cycles` those of each LAYER
+    record. `out_words`: words of the out stream.
     `stored_bits` by memory, each word as wide as its memory is, the dump program included. `input_bytes`,
     `load_bytes` and `stream_bytes`: whole beats of the in stream, headers included.
     """
@@ -88,6 +89,7 @@ class ImageCost:
     images: int
     layers: tuple[LayerCost, ...]
     cycles: int
+    record_cycles: tuple[int, ...]
     records: int
     input_words: int
     out_words: int
@@ -199,6 +201,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
             _joined(list(parts), config.size) for _, parts in groupby(layers, key=lambda layer: layer.name)
         ),
         cycles=cycles,
+        record_cycles=tuple(layer.cycles for layer in layers),
         records=records,
         input_words=input_words,
         out_words=out_words,

@@ -9,7 +9,7 @@ from pymodel.machine.back_to_back import back_to_back
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.load_clock import Clocked, clocked
-from pymodel.machine.program import Layer, Unknown, decode_all
+from pymodel.machine.program import Layer
 from pymodel.network.integer import INPUT
 
 
@@ -26,8 +26,7 @@ def cycles_back_to_back(image: Image, cost: ImageCost) -> int | None:
 def clocked_images(image: Image, cost: ImageCost, images: int) -> Clocked:
     """The cycles of so many images back to back. Raises `TatamiError` as `back_to_back` does."""
     shape = image.placements[INPUT].shape
-    program, stream = back_to_back(image, np.zeros((images, *shape), np.int8))
-    loop = [record for record in decode_all(program) if not isinstance(record, Unknown)]  # there is none
-    layers = iter([layer.cycles for layer in cost.layers])
-    timed = [(record, next(layers) if isinstance(record, Layer) else 0) for record in loop]
-    return clocked(image.config, timed * images, stream)
+    loop = back_to_back(image, np.zeros((images, *shape), np.int8))
+    layers = iter(cost.record_cycles)
+    timed = [(record, next(layers) if isinstance(record, Layer) else 0) for record in loop.records]
+    return clocked(image.config, timed * images, loop.stream)

@@ -3,17 +3,20 @@
 The program is a loop. The host says in the stream, image by image, whether there is another one:
 
     first:  WAIT   for the planes of an input
-            LAYER  ... as in the image's own program
-            OUT    ...
+            ...    the image's own program
             WAIT   for the word behind it
             JUMP   to the first word, or END: the last word, which comes with every input
 
-Only the input and that one word are loaded. So a network that is itself loaded piece by piece cannot run so.
+A network that is itself loaded piece by piece brings all of its pieces again for each input. If its program
+comes in pages, the end of the loop lies behind the first page, where else the program begins that sends every
+tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,7 @@ import numpy.typing as npt
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Hold, Live, Section, Words, columns
-from pymodel.machine.program import End, Jump, Layer, Legal, Out, Wait, decode_all, encode_all
+from pymodel.machine.program import End, Jump, Layer, Legal, Unknown, Wait, decode, encode_all
 from pymodel.machine.state import MachineState
 
 BoolArray = npt.NDArray[np.bool_]
@@ -29,38 +32,57 @@ BoolArray = npt.NDArray[np.bool_]
 LAST_WORD = 1  # packets that the second WAIT is for
 
 
-def back_to_back(image: Image, inputs: npt.NDArray[np.int8]) -> tuple[Words, list[Live]]:
-    """The words of PROGRAM, from word 0 on, and the live stream that run a network on a batch of inputs
-    int8 [N, C, H, W], one behind the other. The program at `dump_start` is not there any more.
+class Loop(NamedTuple):
+    """`program`: the words of PROGRAM, from word 0 on. `stream`: what must be loaded while it runs.
+    `records`: those that run for one input, in order, the last of them JUMP or END.
+    """
+
+    program: Words
+    stream: list[Live]
+    records: list[Legal]
+
+
+def back_to_back(image: Image, inputs: npt.NDArray[np.int8]) -> Loop:
+    """Runs a network on a batch of inputs int8 [N, C, H, W], one behind the other. The program at
+    `dump_start` is not there any more.
 
     Raises `TatamiError` if PROGRAM has not the words, or if the output lies in words of the input.
     """
-    records = list(_own_program(image))
-    planes = len(image.placements["input"].bank)
-    program: list[Legal] = [Wait(planes), *records, Wait(LAST_WORD), End()]
-    if len(program) > image.config.program_depth:
-        raise TatamiError(
-            f"image of '{image.network}': PROGRAM needs {len(program)} words to run back to back, config"
-            f" '{image.config.name}' has {image.config.program_depth}"
-        )
-    if image.placements["input"].occupied() & image.placements[image.output].occupied():
-        raise TatamiError(
-            f"image of '{image.network}': the output lies in words of the input, so the next input cannot"
-            " come before it is sent"
-        )
-    layers = [record for record in records if isinstance(record, Layer)]
-    return encode_all(program), list(
-        _stream(image, inputs, len(layers), last_use(image, layers), len(program) - 1)
-    )
-
-
-def last_use(image: Image, layers: list[Layer]) -> int:
-    """How many layers must have passed until no word of the input is used any more."""
+    where = f"image of '{image.network}'"
     state = MachineState(image.config)
     state.load(image.sections)
+    last = 0  # layers that must have passed until no word of the input is used any more
     banks, words = zip(*image.placements["input"].occupied(), strict=True)
-    used = [number for number, layer in enumerate(layers, 1) if touched(state, layer)[banks, words].any()]
-    return max(used, default=0)
+    records: list[Legal] = []
+    layers = 0
+    for record in _own_program(image, state):
+        records.append(record)
+        if isinstance(record, Layer):
+            layers += 1
+            if touched(state, record)[banks, words].any():
+                last = layers
+    pages = any(isinstance(item, Section) and item.memory == "PROGRAM" for item in image.run_stream)
+    begin: list[Legal] = [Wait(len(image.placements["input"].bank))]
+    end: list[Legal] = [Wait(LAST_WORD), End()]
+    if pages:  # the first words of both programs are a page apart
+        head = image.section("PROGRAM").words
+        program = np.concatenate([encode_all(begin), head, encode_all(end)])
+        room, of = 2 * image.dump_start, "two pages of it have"
+        tail = len(begin) + len(head)
+        records = [*begin, *records, Jump(tail), *end]
+    else:
+        records = [*begin, *records, *end]
+        program = encode_all(records)
+        room, of = image.config.program_depth, f"config '{image.config.name}' has"
+        tail = len(program) - len(end)
+    if len(program) > room:
+        raise TatamiError(f"{where}: PROGRAM needs {len(program)} words to run back to back, {of} {room}")
+    if image.placements["input"].occupied() & image.placements[image.output].occupied():
+        raise TatamiError(
+            f"{where}: the output lies in words of the input, so the next input cannot come before it is sent"
+        )
+    pieces = list(_pieces(image, tail))
+    return Loop(program, list(_stream(image, inputs, layers, last, pieces, len(program) - 1)), records)
 
 
 def touched(state: MachineState, layer: Layer) -> BoolArray:
@@ -68,49 +90,94 @@ def touched(state: MachineState, layer: Layer) -> BoolArray:
     pixels, too.
     """
     config, memory = state.config, state.memory
-    mask = state.writes(layer)
     groups = np.unique(columns("LANE", memory["LANE"][state.lanes(layer), 0]).group)
     member = columns("GROUP", memory["GROUP"][groups])
+    group, bank = np.nonzero(member.valid == 1)
+    base = member.base[group, bank]
+    tap, which = np.unique(member.tap[group, bank], return_inverse=True)
     rows = np.unique(layer.tap_row(np.arange(layer.total)))
-    for group, bank in np.argwhere(member.valid == 1).tolist():
-        base = int(member.base[group, bank])
-        offset = columns("TAP", memory["TAP"][rows + member.tap[group, bank], 0]).offset
-        first = base + int(offset.min()) // config.size
-        last = base + layer.words + int(offset.max()) // config.size
-        mask[bank, max(0, first) : last + 1] = True
-    return mask
+    offset = columns("TAP", memory["TAP"][np.add.outer(tap, rows), 0]).offset
+    first = base + (offset.min(axis=1) // config.size)[which]
+    last = base + layer.words + (offset.max(axis=1) // config.size)[which]
+    # where ranges begin, and where they have ended
+    ends = np.zeros((config.group, config.feature_depth + 1), dtype=np.int64)
+    np.add.at(ends, (bank, first.clip(0, config.feature_depth)), 1)
+    np.add.at(ends, (bank, (last + 1).clip(0, config.feature_depth)), -1)
+    return state.writes(layer) | (ends.cumsum(axis=1)[:, :-1] > 0)
 
 
-def _own_program(image: Image) -> Iterator[Layer | Out]:
-    """The records of the program at `run_start`, without its END."""
-    for record in decode_all(image.section("PROGRAM").words[image.run_start :]):
+def _own_program(image: Image, state: MachineState) -> Iterator[Legal]:
+    """The records of the program at `run_start` as they follow each other, without its END. `state` has what
+    a WAIT has loaded.
+    """
+    live = (item for item in image.run_stream if isinstance(item, Section))
+    jumped: set[int] = set()  # from these words, since the last WAIT
+    pc = image.run_start
+    while pc < image.config.program_depth and pc not in jumped:
+        record = decode(state.memory["PROGRAM"][pc, 0])
         if isinstance(record, End):
             return
-        if not isinstance(record, Layer | Out):
-            raise TatamiError(
-                f"image of '{image.network}': its program is loaded piece by piece, so it cannot run back"
-                " to back"
-            )
+        if isinstance(record, Wait):
+            came = list(islice(live, record.packets))
+            if len(came) < record.packets:
+                break
+            state.load(came)
+            jumped.clear()
+        if isinstance(record, Unknown):
+            break
         yield record
+        if isinstance(record, Jump):
+            jumped.add(pc)
+        pc = record.target if isinstance(record, Jump) else pc + 1
+    raise TatamiError(f"image of '{image.network}': its program does not come to an END at word {pc}")
 
 
-def _stream(image: Image, inputs: npt.NDArray[np.int8], layers: int, last: int, slot: int) -> Iterator[Live]:
-    """Of every input its planes, and the word at `slot` of PROGRAM. `layers` pass for each input, `last` of
-    them until the next one may come.
+def _pieces(image: Image, tail: int) -> Iterator[tuple[int, Section]]:
+    """What an input's run loads, and how many of its own layers must have passed before each. The last page
+    of the program leads to word `tail` in place of its END.
+    """
+    needs = 0
+    for item in image.run_stream:
+        if isinstance(item, Hold):
+            needs += item.layers
+        elif item.memory == "PROGRAM":
+            ends = [isinstance(decode(word), End) for word in item.words[:, 0]]
+            jump = encode_all([Jump(tail)])
+            words = np.where(np.array(ends)[:, None, None], jump, item.words)
+            # the page before it is left when a layer of this run has passed
+            yield max(needs, 1), Section("PROGRAM", item.address, words)
+        else:
+            yield needs, item
+
+
+def _stream(
+    image: Image,
+    inputs: npt.NDArray[np.int8],
+    layers: int,
+    last: int,
+    pieces: list[tuple[int, Section]],
+    slot: int,
+) -> Iterator[Live]:
+    """Of every input its planes, the `pieces` of the network, and the word at `slot` of PROGRAM. `layers`
+    pass for each input, `last` of them until the next one may come.
     """
     held = 0  # layers that the HOLDs so far have taken
+
+    def hold(needs: int) -> Iterator[Live]:
+        nonlocal held
+        if needs > held:
+            yield Hold(needs - held)
+            held = needs
+
     for number, tensor in enumerate(inputs):
+        before = number * layers  # these have passed when the run before has
         if number:
-            yield from _hold((number - 1) * layers + last - held)
-            held = max(held, (number - 1) * layers + last)
+            yield from hold(before - layers + last)
         yield from image.tensor_sections("input", tensor)
+        for needs, section in pieces:
+            yield from hold(before + needs)
+            yield section
         if number:  # the JUMP of the input before lies in the word until this one's first layer
-            yield from _hold(number * layers + 1 - held)
-            held = number * layers + 1
+            yield from hold(before + 1)
         more = number + 1 < len(inputs)
         yield Section("PROGRAM", slot, encode_all([Jump(0) if more else End()]))
-
-
-def _hold(layers: int) -> Iterator[Hold]:
-    if layers > 0:
-        yield Hold(layers)

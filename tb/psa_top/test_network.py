@@ -124,7 +124,7 @@ def figures(
         **predicted_loads(image, outcome.images),
         "dense_cycles": dense["cycles"] * outcome.images,
         "images_per_s": round(CLOCK_HZ * outcome.images / (outcome.cycles + outcome.load_wait_cycles), 1),
-        # predicted, like the wait for the load, for a stream that never pauses; not of a streamed network
+        # predicted, like the wait for the load, for a stream that never pauses
         "images_per_s_back_to_back": None if together is None else round(CLOCK_HZ / together, 1),
         "speedup_over_dense": round(dense["cycles"] / cycles, 3),
         "matrix_compression": round(compression, 3),

@@ -16,10 +16,14 @@ import pytest
 from pymodel.compiler import streaming
 from pymodel.compiler.compile import PACKINGS, CapacityError, compile_cut, compile_fitted, compile_network
 from pymodel.compiler.streaming import Limit
+from pymodel.cost.counts import image_cost
+from pymodel.cost.throughput import clocked_images, cycles_back_to_back
+from pymodel.machine.back_to_back import back_to_back
 from pymodel.machine.config import CONFIGS, STREAMS, ArrayConfig
 from pymodel.machine.faults import LiveUseError, ProgramError, StarvedError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Hold, Live, Section, live_packets
+from pymodel.machine.model import Machine
 from pymodel.machine.program import Jump, Layer, Wait, decode_all
 from pymodel.network.integer import INPUT, Conv, Network, Requant, around
 from pymodel.zoo.random_network import random_images, random_network
@@ -359,3 +363,43 @@ def test_what_may_come_early_does(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_network(wide(3), SMALL, streamed=True, limit=drawn_limit(5))
     assert any(len(set(needs)) > 1 for needs in seen)
     assert all(needs == sorted(needs) for needs in seen)
+
+
+@pytest.mark.parametrize("words", [None, 0], ids=["whole", "pages"])
+def test_images_back_to_back(words: int | None) -> None:
+    """All pieces come again for every input. The model refuses a piece that comes while what it overwrites is
+    still used.
+    """
+    network = wide()
+    image = compile_network(network, SMALL, streamed=True, limit=halves(words))
+    streamed = {item.memory for item in image.run_stream if isinstance(item, Section)}
+    assert ("PROGRAM" in streamed) == (words is not None)
+    inputs = random_images(np.random.default_rng(1), network, 4)
+    loop = back_to_back(image, inputs)
+    machine = Machine(image.config)
+    machine.load(image.with_words(PROGRAM=loop.program).sections)
+    found = machine.run(stream=loop.stream)
+    alone = [loaded(image, one[None]).run(image.run_start, stream=image.run_stream) for one in inputs]
+    assert [p.tobytes() for p in found.packets] == [p.tobytes() for run in alone for p in run.packets]
+    cost = image_cost(image)
+    predicted = clocked_images(image, cost, len(inputs))
+    assert found.cycles == predicted.cycles - predicted.waited
+    assert cost.cycles < (cycles_back_to_back(image, cost) or 0) < cost.cycles + 2000
+    for number, item in enumerate(loop.stream):  # a layer too early
+        if isinstance(item, Hold) and number % 5 == 0:
+            early = [*loop.stream]
+            early[number] = replace(item, layers=item.layers - 1)
+            machine.load(image.with_words(PROGRAM=loop.program).sections)
+            with pytest.raises((LiveUseError, ProgramError)):
+                machine.run(stream=[one for one in early if not isinstance(one, Hold) or one.layers])
+
+
+def halves(words: int | None) -> Limit:
+    """Half of what the network needs of each memory, and `words` of PROGRAM, or all that it takes."""
+
+    def limit(memory: str, least: int, need: int) -> int:
+        if memory == "PROGRAM":
+            return 4 * need if words is None else max(least, words)
+        return max(least, need // 2)
+
+    return limit

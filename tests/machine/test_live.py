@@ -249,7 +249,7 @@ def test_images_back_to_back(config: ArrayConfig) -> None:
             continue
         if image.dump_start + 3 > config.program_depth:
             continue
-        program, stream = back_to_back(image, inputs)
+        program, stream, _ = back_to_back(image, inputs)
         machine = Machine(config)
         machine.load([*(s for s in image.sections if s.memory != "PROGRAM"), Section("PROGRAM", 0, program)])
         found = machine.run(stream=stream)
@@ -264,20 +264,20 @@ def test_images_back_to_back(config: ArrayConfig) -> None:
 
 def test_what_cannot_run_back_to_back() -> None:
     _, inputs, image = chain(CONFIGS["8x4"])
-    program, _ = back_to_back(image, inputs)
+    program = back_to_back(image, inputs).program
     alone = image.with_words(PROGRAM=image.section("PROGRAM").words[: image.dump_start])
     back_to_back(replace(alone, config=replace(image.config, program_depth=len(program))), inputs)
     shallow = replace(alone, config=replace(image.config, program_depth=len(program) - 1))
     with pytest.raises(TatamiError, match=f"PROGRAM needs {len(program)} words to run back to back"):
         back_to_back(shallow, inputs)
-    pieces = image.with_words(PROGRAM=encode_all([Wait(1), *own_program(image)]))
-    with pytest.raises(TatamiError, match="is loaded piece by piece, so it cannot run back to back"):
-        back_to_back(pieces, inputs)
+    endless = image.with_words(PROGRAM=encode_all([Wait(1), *own_program(image)]))
+    with pytest.raises(TatamiError, match="its program does not come to an END at word 0"):
+        back_to_back(endless, inputs)
 
 
 def test_an_input_that_comes_a_layer_too_early_is_refused() -> None:
     _, inputs, image = chain(CONFIGS["8x4"])
-    program, stream = back_to_back(image, np.repeat(inputs, 2, axis=0))
+    program, stream, _ = back_to_back(image, np.repeat(inputs, 2, axis=0))
     early = [Hold(item.layers - 1) if isinstance(item, Hold) else item for item in stream]
     machine = Machine(image.config)
     machine.load([*(s for s in image.sections if s.memory != "PROGRAM"), Section("PROGRAM", 0, program)])

@@ -16,9 +16,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from pymodel.compiler.compile import CapacityError, compile_network
+from pymodel.compiler.compile import CapacityError, compile_cut, compile_network
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.image import Image
+from pymodel.machine.memory import Section
 from pymodel.network import network_file
 from pymodel.network.float import FloatConv, FloatLinear
 from pymodel.network.from_torch import from_torch
@@ -39,6 +41,7 @@ from pymodel.zoo.resnet import resnet20
 from pymodel.zoo.systems import SYSTEMS
 from scripts import sim as sim_script
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE, Options
+from tb.flow import prepare as prepare_module
 from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.simulate import SEVERAL, Simulated, together
@@ -270,6 +273,25 @@ def test_image_after_image(sim: str) -> None:
     assert r["share"] > 0.97
     # the stream begins some cycles behind START
     assert 0 <= r["load_wait_cycles"] - r["predicted_load_wait"] < 10
+
+
+@pytest.mark.icarus
+def test_a_network_in_pieces_image_after_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its tables come again for each image, and its program in pages."""
+
+    def cut(found: StoredNetwork, config: ArrayConfig, share: float) -> Image:
+        image = compile_cut(found.network, config, share / 10)
+        assert "PROGRAM" in {item.memory for item in image.run_stream if isinstance(item, Section)}
+        return image
+
+    monkeypatch.setattr(prepare_module, "_compiled", cut)
+    outcome = run("digits_back_to_back", "icarus", replace(CONFIGS["16x16"], program_depth=80), 3, None)
+    assert outcome.passed, outcome.message
+    r = outcome.result
+    assert (r["images"], r["mismatches"], r["compared_bytes"]) == (3, 0, 3 * 160)
+    assert r["cycles"] == r["predicted_cycles"] + r["load_wait_cycles"]
+    # planes of the next input wait where the array writes to their bank
+    assert 0 <= r["load_wait_cycles"] - r["predicted_load_wait"] < 100
 
 
 def test_several_networks_make_one_table() -> None:
