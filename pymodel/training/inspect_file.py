@@ -12,6 +12,7 @@ import numpy as np
 from pymodel.compiler.compile import compile_fitted
 from pymodel.cost.counts import image_cost
 from pymodel.cost.dense import dense_cost
+from pymodel.cost.energy import energy, load_energy
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
@@ -21,6 +22,7 @@ from pymodel.network.model_file import FloatFile, RefusedError
 from pymodel.network.quantised import Scale
 from pymodel.packing.plan import LayerPlan
 from pymodel.training.from_file import DENSE, pruned_file, quantised
+from pymodel.training.start import LOADED_FOR
 
 Rows = list[dict[str, Any]]
 
@@ -67,7 +69,7 @@ def inspect_file(
         rows = [{"node": node, "reason": reason} for node, reason in error.nodes]
         return Inspection([], rows, {**head, "supported": False, "refused": len(rows)})
     try:
-        rows = _costs(found, config)
+        rows, nanojoules = _costs(found, config)
     except TatamiError as error:  # of the compiler, which names the layer
         reason = " ".join(str(error).split())
         refused = [{"node": found.network.name, "reason": reason}]
@@ -86,6 +88,7 @@ def inspect_file(
     }
     each = sums["macs"] / max(1, sums["cycles"])
     totals |= {"macs_a_cycle": round(each, 2), "utilisation": round(each / config.size**2, 4)}
+    totals["energy_uj"] = round(nanojoules / 1e3, 2)
     return Inspection(layers, [], totals, found.notes)
 
 
@@ -113,15 +116,20 @@ def _found(
     return _Found(model.network, {}, file.origin, plans, scheme, notes)
 
 
-def _costs(found: _Found, config: ArrayConfig) -> Rows:
-    """A row of name, nonzero weights, lanes and cycles for each layer that computes."""
+def _costs(found: _Found, config: ArrayConfig) -> tuple[Rows, float]:
+    """A row of name, nonzero weights, lanes and cycles for each layer that computes; and the nJ of an image,
+    with one load of the memories for `LOADED_FOR` images.
+    """
     if found.scheme == DENSE and not found.plans:
-        return dense_cost(found.network, config).layers
+        dense = dense_cost(found.network, config, LOADED_FOR)
+        return dense.layers, energy(dense.cost, load_energy()).total
     image = compile_fitted(found.network, config, plans=found.plans, scheme=found.scheme)
-    return [
+    whole = image_cost(image, LOADED_FOR)
+    rows = [
         {**stats, "cycles": cost.cycles}
-        for stats, cost in zip(image.stats["layers"], image_cost(image).layers, strict=True)
+        for stats, cost in zip(image.stats["layers"], whole.layers, strict=True)
     ]
+    return rows, energy(whole, load_energy()).total
 
 
 def _row(layer: Layer, found: _Found, cost: Mapping[str, Any]) -> dict[str, Any]:

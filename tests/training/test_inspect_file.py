@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from pymodel.cost.counts import image_cost
+from pymodel.cost.energy import energy, load_energy
 from pymodel.machine.config import CONFIGS
+from pymodel.machine.image import Image
 from pymodel.network import network_file
 from pymodel.training.from_file import import_file
 from scripts.inspect_file import main
+from tb.common.settings import IMAGE_FILE
 from tb.flow.prepare import Source, prepare
 from tests.network.onnx_models import cnn, written
 from tests.network.tflite_models import small_network
@@ -57,7 +61,10 @@ def test_cycles_are_those_of_the_image(
     _, found, _ = inspected(capsys, f"--weights={path}", *options)
     prepared = prepare("file", CONFIG, 1, 1, Source(path, scheme=scheme, ratio=ratio))
     assert found["scheme"] == scheme
-    assert 0 < prepared.cycles - found["cycles"] < 20
+    image = Image.load(Path(prepared.options.network) / IMAGE_FILE, prepared.config)
+    assert 0 < image_cost(image).cycles - found["cycles"] < 20
+    spent = energy(image_cost(image, 100), load_energy()).total
+    assert found["energy_uj"] == pytest.approx(spent / 1e3, rel=0.1)
 
 
 def test_an_onnx_file_and_a_network_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
