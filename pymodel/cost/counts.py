@@ -80,7 +80,7 @@ class ImageCost:
     memories, once for `images` of them. `stream_bytes` are loaded while the network runs.
 
     `cycles` are from START to END, but for those in which a WAIT waits; `record_cycles` those of each LAYER
-    record. `out_words`: words of the out stream.
+    record, `out_cycles` those of all OUT records. `out_words`: words of the out stream.
     `stored_bits` by memory, each word as wide as its memory is, the dump program included. `input_bytes`,
     `load_bytes` and `stream_bytes`: whole beats of the in stream, headers included.
     """
@@ -93,6 +93,7 @@ class ImageCost:
     records: int
     input_words: int
     out_words: int
+    out_cycles: int
     load_bytes: int
     stream_bytes: int
     input_bytes: int
@@ -154,7 +155,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
     table = _contents(image)
     live = (item for item in image.run_stream if isinstance(item, Section))
     layers: list[LayerCost] = []
-    records = out_words = 0
+    records = out_words = out_cycles = 0
     cycles = 0
     pc = image.run_start
     jumped: set[int] = set()  # from these words, since the last WAIT
@@ -173,6 +174,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
                 cycles += layers[-1].cycles - RECORD_CYCLES
             case Out():
                 out_words += record.words
+                out_cycles += RECORD_CYCLES + record.words + OUT_LATENCY
                 cycles += record.words + OUT_LATENCY
             case Wait():
                 came = list(islice(live, record.packets))
@@ -205,6 +207,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         records=records,
         input_words=input_words,
         out_words=out_words,
+        out_cycles=out_cycles,
         load_bytes=sum(section_bytes(len(s.words), specs[s.memory]) for s in image.sections),
         stream_bytes=beats_of(config, image.run_stream) * config.stream_bits // 8,
         input_bytes=place.shape[0] * section_bytes(place.channel_words, specs["FEATURE"]),

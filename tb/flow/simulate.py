@@ -52,6 +52,7 @@ ZOO_COLUMNS = {
     "lanes": "lanes",
     "cycles": "cycles",
     "predicted": "predicted_cycles",
+    "out": "out_cycles",
     "of_bound": "cycles_over_bound",
     "speedup": "speedup_over_dense",
     "feature": "feature_shared_over_bound",

@@ -118,6 +118,8 @@ def figures(
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
         "predicted_cycles": outcome.predicted_cycles,
+        # while the output is sent, the array stands
+        "out_cycles": cost.out_cycles * outcome.images,
         "stall_cycles": outcome.stall_cycles,
         # of segments that come while the network runs; the prediction is for a stream that never pauses
         "load_wait_cycles": outcome.load_wait_cycles,

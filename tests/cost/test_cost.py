@@ -26,6 +26,7 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import Wait, encode_all
 from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import image_rows
+from pymodel.machine.timing import RECORD_CYCLES
 from pymodel.network.integer import INPUT, Conv, GlobalPool, Network, Requant
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import random_program
@@ -105,6 +106,8 @@ def test_cycles_are_those_of_the_array_model(config: ArrayConfig) -> None:
         assert cost.total("slot_rows") == done.slot_rows, seed
         assert cost.total("bank_writes") == done.words, seed
         assert cost.out_words == sum(len(packet[0]) for packet in done.packets)
+        assert cost.record_cycles == tuple(layer.cycles for layer in done.layers)
+        assert cost.out_cycles == done.cycles - sum(layer.cycles for layer in done.layers) - RECORD_CYCLES
         for layer, ran in zip(cost.layers, done.layers, strict=True):
             assert (layer.cycles, layer.passes, layer.chunks) == (ran.cycles, ran.passes, ran.chunks), (
                 seed,
