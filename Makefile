@@ -40,7 +40,7 @@ help:
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
-	@echo 'make results do the missing runs of scripts/results.yaml, and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
+	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224; an hour)  pe (transistors)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'

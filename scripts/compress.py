@@ -58,6 +58,7 @@ MAX_SEED = 2**31 - 1
 @option("--replans", Integer(1, 10_000), DEFAULT.replans, "plans on the way to the ratio")
 @option("--saliency", Choice(SALIENCIES), DEFAULT.saliency, "what a weight is worth")
 @option("--precision", Choice(PRECISIONS), DEFAULT.precision, "of the products in training")
+@option("--distillation", NUMBER, DEFAULT.distillation, "part of the loss against the start network")
 @option("--threads", Integer(1, 1024), what="of torch (default: as many as cores)")
 @click.option(
     "--compile",
@@ -83,6 +84,7 @@ def main(
     replans: int,
     saliency: str,
     precision: str,
+    distillation: float,
     threads: int | None,
     compiled: bool,
     start: Path | None,
@@ -97,6 +99,7 @@ def main(
         replans=replans,
         saliency=saliency,
         precision=precision,
+        distillation=distillation,
     )
     need("torch", "sklearn", "matplotlib")
     import torch

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pymodel.report.record import Report, read_reports
@@ -13,8 +14,8 @@ from pymodel.report.tables import console_table
 __all__ = ["Report", "console_table", "read_reports", "render"]
 
 
-def render(reports: Path, out: Path, *, command: str | None = None) -> None:
+def render(reports: Path, out: Path, *, command: str | None = None, missing: Sequence[str] = ()) -> None:
     """Calls `pymodel.report.page.render`. Only that function in this package needs matplotlib and jinja2."""
     from pymodel.report.page import render as render_page
 
-    render_page(reports, out, command=command)
+    render_page(reports, out, command=command, missing=missing)

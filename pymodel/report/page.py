@@ -40,16 +40,17 @@ def picture_name(network: str, scheme: str, layer: str) -> str:
     return f"{network}--{scheme}--{layer}.png"
 
 
-def render(reports: Path, out: Path, *, command: str | None = None) -> None:
+def render(reports: Path, out: Path, *, command: str | None = None, missing: Sequence[str] = ()) -> None:
     """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the
     same name (docs/results/).
 
     Pictures beside the reports are shown if they are named as in `picture_name`. They are copied if that
-    folder is another one. `command`, which made the reports, is printed. The same files give the same bytes.
+    folder is another one. `command`, which made the reports, is printed, and the runs that have none yet
+    (`missing`), which may be all. The same files give the same bytes.
     Raises `TatamiError` as `read_reports` does, for a picture of a network that has no report, and if the
     page cannot be written.
     """
-    found = read_reports(reports)
+    found = [] if missing and not any(reports.glob("*.json")) else read_reports(reports)
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     plots = {
@@ -106,6 +107,7 @@ def render(reports: Path, out: Path, *, command: str | None = None) -> None:
         pictures=shown,
         reports=len(found),
         command=command,
+        missing=missing,
         ours=OURS,
         fastest=FASTEST,
         baseline=BASELINE,

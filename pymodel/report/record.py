@@ -43,7 +43,8 @@ class Spent(Fields):
     """The budget of the training (`pymodel.training.schedule.Budget`), and the `steps` and `seconds` that the
     training took on `device`.
 
-    `precision` is None in old reports, from before there was a choice. Their training was in float32.
+    `precision` and `distillation` are None in old reports, from before there was a choice. Their training was
+    in float32, and without distillation.
     """
 
     epochs: Amount
@@ -55,6 +56,7 @@ class Spent(Fields):
     pruning: Share
     saliency: Line
     precision: Line | None = None
+    distillation: Share | None = None
     steps: Count
     seconds: Amount
     device: Line
@@ -69,6 +71,7 @@ class Spent(Fields):
             f"{self.replans} plans",
         ]
         words += [self.precision] if self.precision is not None else []
+        words += [f"distilled by {self.distillation:g}"] if self.distillation else []
         return ", ".join([*words, f"on {self.device}"])
 
 

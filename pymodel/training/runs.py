@@ -1,5 +1,5 @@
-"""The runs of `make results`: the entries of scripts/results.yaml, the calls of scripts/compress.py that they
-mean, and which of these are done.
+"""The runs of `make results`: the entries of a campaign's file (scripts/results.yaml), the calls of
+scripts/compress.py that they mean, and which of these are done.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class PlannedBudget(Fields):
     replans: int | None = None
     saliency: str | None = None
     precision: str | None = None
+    distillation: float | None = None
 
     @model_validator(mode="after")
     def _legal(self) -> PlannedBudget:
@@ -65,9 +66,19 @@ class PlannedRuns(Fields):
 
 
 class RunsFile(Fields):
-    """The content of scripts/results.yaml."""
+    """The content of a campaign's file. Its runs are done in order, at the priority `nice`, each on so many
+    `threads`, if not on its share of the cores.
+    """
 
+    nice: Annotated[int, Field(ge=0, le=19)] = 0
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     runs: tuple[PlannedRuns, ...]
+
+    def names(self, folder: Path) -> dict[str, bool]:
+        """All its runs by name, whether or not their files are given here, and which have a report there."""
+        networks = {entry.network: Path() for entry in self.runs if "weights" in entry.needs}
+        runs, _ = plan(self.runs, networks, Path(), None, compiles=False)
+        return {run.name: run.done(folder) for run in runs}
 
 
 @dataclass(frozen=True)
@@ -120,9 +131,9 @@ class CompressionRun:
         return all(getattr(spent, name) == value for name, value in self.budget.given().items())
 
 
-def read_runs(path: Path) -> tuple[PlannedRuns, ...]:
-    """The entries of scripts/results.yaml. Raises `TatamiError` naming file, field and limit."""
-    return checked(RunsFile, read_yaml(path), path).runs
+def read_runs(path: Path) -> RunsFile:
+    """A campaign's file. Raises `TatamiError` naming file, field and limit."""
+    return checked(RunsFile, read_yaml(path), path)
 
 
 def plan(

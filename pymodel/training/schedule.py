@@ -18,7 +18,9 @@ class Budget:
     `epochs` may be a fraction. `replans` plans are made over the first `pruning` of the steps.
     `learning_rate` rises over the first twentieth of the steps and then falls to 0 along a cosine. The
     optimiser is SGD with Nesterov's momentum. `precision` is that of the convolutions and products, forward
-    and backward. Weights, their updates and all measurements are float32.
+    and backward. Weights, their updates and all measurements are float32. `distillation`: the part of the
+    loss that is the distance from what the start network says of the same images (`Trainer.loss`), in place
+    of the labels.
     """
 
     epochs: float = 6.0
@@ -30,6 +32,7 @@ class Budget:
     pruning: float = 0.5
     saliency: str = "magnitude"
     precision: str = "float32"
+    distillation: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -40,6 +43,7 @@ class Budget:
             ("weight_decay", self.weight_decay, 0, 1),
             ("replans", self.replans, 1, 10_000),
             ("pruning", self.pruning, 0, 1),
+            ("distillation", self.distillation, 0, 1),
         ):
             if not low <= value <= high:  # also refuses NaN
                 raise TatamiError(f"budget: {name} is {value}, must be in {low}..{high}")

@@ -36,6 +36,7 @@ from pymodel.training.identity import TRAINING, identity
 from pymodel.training.schedule import Budget
 from pymodel.training.tasks import Task, told
 
+TEMPERATURE = 4.0  # of both networks' logits in distillation, of the range that Hinton et al. use
 SMOOTHING = 0.9  # of the squared products of weight and gradient, from step to step
 EVALUATED = 500  # images at a time
 
@@ -60,6 +61,10 @@ class Trainer:
         self.forward: Callable[[torch.Tensor], torch.Tensor] = (
             torch.compile(self.module) if compiled else self.module
         )
+        self.teacher: Callable[[torch.Tensor], torch.Tensor] | None = None
+        if budget.distillation:
+            start = copy.deepcopy(task.module).to(memory_format=torch.channels_last).eval()
+            self.teacher = torch.compile(start) if compiled else start
         imported = import_torch(self.runnable(), task.input_shape, task.name)
         parameters = dict(self.module.named_parameters())
         self.seen = {
@@ -107,11 +112,25 @@ class Trainer:
         return imported.weights
 
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self.logits(inputs), labels)
+        """Cross entropy. `Budget.distillation` is the part of it that the divergence from the start network
+        takes, of both at a temperature, times its square (Hinton et al., arXiv 1503.02531, section 2).
+        """
+        logits, part = self.logits(inputs), self.budget.distillation
+        plain = functional.cross_entropy(logits, labels)
+        if self.teacher is None:
+            return plain
+        with torch.no_grad():
+            said = functional.log_softmax(self.logits(inputs, self.teacher) / TEMPERATURE, dim=1)
+        mine = functional.log_softmax(logits / TEMPERATURE, dim=1)
+        apart = functional.kl_div(mine, said, reduction="batchmean", log_target=True)
+        return (1 - part) * plain + part * TEMPERATURE**2 * apart
 
-    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+    def logits(
+        self, inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Of the network that learns, or of another."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.budget.precision == "bfloat16"):
-            return self.forward(inputs).float()
+            return (forward or self.forward)(inputs).float()
 
     @property
     def weights(self) -> int:

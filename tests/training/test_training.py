@@ -470,6 +470,36 @@ def test_a_filter_that_adds_next_to_nothing_to_its_residual(share: float, task: 
             np.testing.assert_array_equal(after.weight[kept], layer.weight[kept])
 
 
+def test_distillation_draws_towards_the_start(task: Task) -> None:
+    """The loss of the start network itself is the cross entropy's part alone; and away from it, a step by the
+    divergence alone brings the logits nearer, whatever the labels say.
+    """
+    scheme = get_scheme("tight_joint")
+    inputs, labels = task.prepare(task.train_images[:64], None), torch.zeros(64, dtype=torch.int64)
+
+    def trainer(part: float) -> Trainer:
+        made = Trainer(task, scheme, 4.0, CONFIG, replace(BUDGET, distillation=part), 1)
+        made.module.eval()
+        return made
+
+    plain, half, whole = (trainer(part).loss(inputs, labels).item() for part in (0.0, 0.5, 1.0))
+    assert plain > 1
+    assert half == pytest.approx(plain / 2)
+    assert whole == pytest.approx(0, abs=1e-6)
+    pruned = trainer(1.0)
+    pruned.plan(2.0)
+    before = pruned.loss(inputs, labels)
+    assert before > 0.01
+    before.backward()
+    with torch.no_grad():
+        for weight in pruned.module.parameters():
+            if weight.grad is not None:
+                weight -= 1e-3 * weight.grad
+    assert pruned.loss(inputs, labels) < before
+    with pytest.raises(TatamiError, match=r"budget: distillation is 1.5, must be in 0..1"):
+        Budget(distillation=1.5)
+
+
 def test_a_training_of_digits_is_taken_up(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
