@@ -13,19 +13,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import write_text
+from pymodel.report.area import PE_TRANSISTORS
 from pymodel.report.pareto import pareto
 from pymodel.report.record import by_network, by_point, read_reports
 from pymodel.report.tables import (
     BASELINE,
-    FASTEST,
-    OURS,
     density_rows,
     held_rows,
     reference,
     run_rows,
     sparsity_rows,
     subword_rows,
-    target_rows,
+    tier_rows,
     training_lines,
 )
 
@@ -77,7 +76,7 @@ def render(reports: Path, out: Path, *, command: str | None = None, missing: Seq
                 "columns": columns,
                 "rows": rows,
                 "held": held_rows(runs),
-                "targets": target_rows(runs),
+                "tiers": tier_rows(runs),
                 "subword": subword_rows(runs),
                 "sparsity": sparsity_rows(runs),
                 "density": density_rows(runs),
@@ -108,8 +107,7 @@ def render(reports: Path, out: Path, *, command: str | None = None, missing: Seq
         reports=len(found),
         command=command,
         missing=missing,
-        ours=OURS,
-        fastest=FASTEST,
+        pes=PE_TRANSISTORS,
         baseline=BASELINE,
     )
     write_text(out, re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n")

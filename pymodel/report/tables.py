@@ -10,20 +10,40 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 
+from pymodel.report.area import pes_at_equal_area
 from pymodel.report.curves import DROPS, CurvePoint, Reading, held, points, ratio, read_at
 from pymodel.report.record import Report, by_point, by_scheme, read_reports
 
 Cell = Callable[[Sequence[Report]], str]
 
 DASH = "–"
-OURS, FASTEST, BASELINE = "tight_joint", "tight_cycle", "column_combining"
+BASELINE = "column_combining"
 SUBWORD, WHOLE = "tight_subword", "tight"
 DENSE = "dense"
 BLOCKS, BOUND = ("tetris", "tetris_pass"), "unstructured"
 
-# What Chen et al. (arXiv 2104.01303) report over column combining: 14.13 / 5.88 compression, throughput,
-# energy efficiency.
-TARGETS = (("matrix compression", "2.40"), ("throughput", "2.75"), ("energy efficiency", "1.86"))
+MEASURES = (
+    ("matrix compression", "compression"),
+    ("throughput at equal area", "speedup"),
+    ("energy efficiency", "energy_gain"),
+)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Schemes that prune the same things, and what Chen et al. report of such a scheme for `MEASURES`."""
+
+    name: str
+    schemes: tuple[str, ...]
+    paper: tuple[str, str, str]
+
+
+TIERS = (
+    # without subwords: DAC 2020, 10.1109/dac18072.2020.9218701; 10.28 / 5.88
+    Tier("weights", ("tight_joint", "tight_cycle"), ("1.75", "2.12", "1.57")),
+    # with subwords: arXiv 2104.01303; 14.13 / 5.88
+    Tier("digits", ("tight_subword", "joint_subword", "cycle_subword"), ("2.40", "2.75", "1.86")),
+)
 
 
 def _percent(value: float) -> str:
@@ -119,34 +139,58 @@ def held_rows(reports: Sequence[Report]) -> list[list[str]]:
     ]
 
 
-def target_rows(reports: Sequence[Report]) -> list[list[str]]:
-    """`OURS` over `BASELINE` at each of `DROPS`, beside the paper's figure: compression, throughput, energy.
-    Reports of one network.
+def tier_rows(reports: Sequence[Report]) -> list[list[str]]:
+    """The schemes of each of `TIERS` over `BASELINE` at each of `DROPS`, beside the paper's figures: tier,
+    measure, scheme, three ratios, paper. Reports of one network.
 
-    No rows if one of the two is missing. Further rows show the same for `FASTEST`, and the compression of
-    `BOUND` over the baseline's, if there are reports of them.
+    Compression counts bits of weights. Throughput is that of arrays of the same area. After the first tier
+    follow the compression of `BOUND` and a dense array without selects. No rows without the baseline, or
+    without any of the schemes.
     """
     start = reference(reports)
     schemes = by_scheme(reports)
-    if OURS not in schemes or BASELINE not in schemes:
+    if BASELINE not in schemes or not any(name in schemes for tier in TIERS for name in tier.schemes):
         return []
+    base = points(schemes[BASELINE], "weight_bits_compression")
+    slot = _slot(schemes[BASELINE])
 
-    def row(what: str, scheme: str, field: str, target: str) -> list[str]:
-        ours, base = (points(schemes[name]) for name in (scheme, BASELINE))
-        return [
-            f"{what}, {scheme}",
-            *(_read(_compare(ours, base, start - drop, field)) for drop in DROPS),
-            target,
-        ]
+    def row(scheme: str, field: str) -> list[str]:
+        curve = points(schemes[scheme], "weight_bits_compression")
+        more = pes_at_equal_area(_slot(schemes[scheme]), slot) if field == "speedup" else 1.0
+        return [_read(_times(_compare(curve, base, start - drop, field), more)) for drop in DROPS]
 
-    both = [scheme for scheme in (OURS, FASTEST) if scheme in schemes]
-    fields = ("compression", "speedup", "energy_gain")
-    rows = [
-        row(what, scheme, field, target)
-        for scheme in both
-        for (what, target), field in zip(TARGETS, fields, strict=True)
-    ]
-    return [*rows, row(TARGETS[0][0], BOUND, "compression", DASH)] if BOUND in schemes else rows
+    rows = []
+    for tier in TIERS:
+        for (what, field), paper in zip(MEASURES, tier.paper, strict=True):
+            for scheme in tier.schemes:
+                if scheme in schemes:
+                    rows.append([tier.name, what, scheme, *row(scheme, field), paper])
+        if tier is TIERS[0]:
+            what, field = MEASURES[0]
+            if BOUND in schemes:
+                rows.append([tier.name, what, BOUND, *row(BOUND, field), DASH])
+            rows += _dense_rows(base, start, pes_at_equal_area((8, 1), slot))
+    return rows
+
+
+def _dense_rows(base: Sequence[CurvePoint], start: float, more: float | None) -> list[list[str]]:
+    """A dense array of PEs without a select over the baseline: `more` of them have the area of one of its."""
+    found = []
+    for (what, field), times in zip(MEASURES[:2], (1.0, more), strict=True):
+        at = [held(base, start - drop) for drop in DROPS]
+        read = [where if field == "compression" else read_at(base, where, field) for where in at]
+        ratios = [_read(_times(ratio(Reading(1.0), one), times)) for one in read]
+        found.append([DASH, what, f"{DENSE}, G = 1", *ratios, DASH])
+    return found
+
+
+def _slot(runs: Sequence[Report]) -> tuple[int, int]:
+    """The bits and the group of a scheme's slots."""
+    return runs[0].weight_bits, runs[0].group
+
+
+def _times(reading: Reading | None, factor: float | None) -> Reading | None:
+    return None if reading is None or factor is None else Reading(reading.value * factor, reading.mark)
 
 
 def subword_rows(reports: Sequence[Report]) -> list[list[str]]:

@@ -34,7 +34,7 @@ from pymodel.report.tables import (
     run_rows,
     sparsity_rows,
     subword_rows,
-    target_rows,
+    tier_rows,
     training_lines,
 )
 from pymodel.schemes import LayerWeights, get_scheme
@@ -230,26 +230,35 @@ def test_the_comparison_by_hand(folder: Path) -> None:
     ]
     # speed-up at -1 point: 8, between 4 and 16, for one, and the root of 2 x 6 for the other; at -2 points 16
     # and 6; energy gain the same for one, and from 2 to 4 for the other
-    assert target_rows(reports) == [
-        ["matrix compression, tight_joint", "2.00", "2.00", DASH, "2.40"],
-        ["throughput, tight_joint", "2.31", "2.67", DASH, "2.75"],
-        ["energy efficiency, tight_joint", "2.83", "4.00", DASH, "1.86"],
-        ["matrix compression, unstructured", ">4.00", ">2.00", DASH, DASH],
+    dense = [
+        [DASH, "matrix compression", "dense, G = 1", "0.25", "0.13", "<0.13", DASH],
+        # 8858 transistors over 5602, over the baseline's speed-up
+        [DASH, "throughput at equal area", "dense, G = 1", "0.46", "0.26", "<0.26", DASH],
     ]
-    assert len(target_rows([r for r in reports if r.scheme != "unstructured"])) == 3
-    # a scheme that does as well in half the time, and as much energy
-    faster = [
-        r.model_copy(update={"scheme": "tight_cycle", "cycles": round(2400 / r.ratio)})
+    weights = [
+        ["weights", "matrix compression", "tight_joint", "2.00", "2.00", DASH, "1.75"],
+        ["weights", "throughput at equal area", "tight_joint", "2.31", "2.67", DASH, "2.12"],
+        ["weights", "energy efficiency", "tight_joint", "2.83", "4.00", DASH, "1.57"],
+    ]
+    bound = ["weights", "matrix compression", "unstructured", ">4.00", ">2.00", DASH, DASH]
+    assert tier_rows(reports) == [*weights, bound, *dense]
+    assert tier_rows([r for r in reports if r.scheme != "unstructured"]) == [*weights, *dense]
+    # digits that do as well in as many slots and cycles: half the bits, in 8858 / 7100 of the PEs
+    digits = [
+        r.model_copy(update={"scheme": "joint_subword", "weight_bits": 4})
         for r in reports
         if r.scheme == "tight_joint"
     ]
-    assert target_rows([*reports, *faster])[3:6] == [
-        ["matrix compression, tight_cycle", "2.00", "2.00", DASH, "2.40"],
-        ["throughput, tight_cycle", "4.62", "5.33", DASH, "2.75"],
-        ["energy efficiency, tight_cycle", "2.83", "4.00", DASH, "1.86"],
+    assert tier_rows([*reports, *digits])[6:] == [
+        ["digits", "matrix compression", "joint_subword", "4.00", "4.00", DASH, "2.40"],
+        ["digits", "throughput at equal area", "joint_subword", "2.88", "3.33", DASH, "2.75"],
+        ["digits", "energy efficiency", "joint_subword", "2.83", "4.00", DASH, "1.86"],
     ]
-    alone = [r for r in reports if r.scheme != "column_combining"]
-    assert target_rows(alone) == []
+    # the area of such a PE is not known
+    odd = [r.model_copy(update={"group": 2}) for r in digits]
+    assert tier_rows([*reports, *odd])[7][3:6] == [DASH, DASH, DASH]
+    assert tier_rows([r for r in reports if r.scheme != "column_combining"]) == []
+    assert tier_rows([r for r in reports if r.scheme != "tight_joint"]) == []
 
 
 def test_digits_are_compared_in_bits_of_weights(tmp_path: Path) -> None:
