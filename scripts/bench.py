@@ -19,6 +19,7 @@ BENCHES = {
     "sim": ("tb.flow.bench", "sim"),
     "packing": ("pymodel.bench.packing", "run"),
     "joint": ("pymodel.bench.joint", "run"),
+    "half_passes": ("pymodel.bench.half_passes", "run"),
     "xor": ("pymodel.bench.xor", "run"),
     "speed": ("pymodel.bench.speed", "run"),
     "windows": ("pymodel.bench.windows", "run"),
@@ -28,7 +29,7 @@ BENCHES = {
     "pe": ("tb.flow.synthesis", "pe"),
 }
 # Those that measure on the weights of a file, if one is given, and the one that must be given a file.
-WEIGHED = ("packing", "joint", "speed")
+WEIGHED = ("packing", "joint", "half_passes", "speed")
 FILED = "runtime"
 MOST_IMAGES = 10_000
 

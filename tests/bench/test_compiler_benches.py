@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from pymodel.bench import joint, packing, speed, weights, windows, xor
+from pymodel.bench import half_passes, joint, packing, speed, weights, windows, xor
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import bench as command
@@ -80,6 +80,33 @@ def test_joint(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         assert row["occupancy"] == 1 > row["tight_occupancy"]
     monkeypatch.setattr(joint, "SALIENCY", 1.01)
     assert command.main(["--bench=joint", f"--weights={file}"]) == 1
+
+
+def test_half_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two layers with a pass each, of one tile and of two, whose filters have eight weights: the tiles of the
+    second share a pass.
+    """
+
+    def weight(filters: int) -> torch.Tensor:
+        part = torch.ones(filters, 16, 3, 3)
+        part[:, 8:] = 0
+        part[:, :, 1:] = part[:, :, :, 1:] = 0
+        return part
+
+    path = tmp_path / "two.pt"
+    torch.save({"first": torch.ones(16, 3, 3, 3), "one": weight(16), "two": weight(32)}, path)
+    monkeypatch.setattr(half_passes, "KEPT", (1.0,))
+    assert command.main(["--bench=half_passes", f"--weights={path}"]) == 1
+    rows = last_line(capsys)["rows"]
+    assert [row["what"] for row in rows] == ["weights", "digits"]
+    assert [rows[0][name] for name in ("cycles", "half_cycles", "gain")] == [1536, 1280, 1.2]
+    monkeypatch.setattr(half_passes, "WORTH", 2.0)
+    assert command.main(["--bench=half_passes", f"--weights={path}"]) == 0
+    torch.save({"first": torch.ones(16, 3, 3, 3), "wide": torch.ones(48, 16, 3, 3)}, path)
+    with pytest.raises(TatamiError, match="layer 'wide' has 48 filters, must have one of 16, 32, 64"):
+        command.main(["--bench=half_passes", f"--weights={path}"])
 
 
 def test_speed(monkeypatch: pytest.MonkeyPatch) -> None:
