@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from scripts.command import console
 
 if TYPE_CHECKING:  # it needs torch
     from pymodel.training.loop import StepDone
+
+SAID_EVERY = 60.0  # seconds
 
 
 def text(value: Any) -> str:
@@ -55,6 +58,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 @contextmanager
 def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
+    """A progress bar; in a file, a line every minute."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -70,9 +74,19 @@ def training_progress(what: str) -> Iterator[Callable[[StepDone], None]]:
             progress.update(bar, description=what + part)
 
         with shown_by(count):
-            yield lambda now: progress.update(
-                bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio
-            )
+            said = -math.inf
+
+            def done(now: StepDone) -> None:
+                nonlocal said
+                progress.update(bar, completed=now.step, total=now.steps, loss=now.loss, ratio=now.ratio)
+                if not progress.console.is_terminal and time.monotonic() - said > SAID_EVERY:
+                    said = time.monotonic()
+                    print(
+                        f"step {now.step} of {now.steps}, loss {now.loss:.3f}, ratio {now.ratio:.2f}",
+                        flush=True,
+                    )
+
+            yield done
 
 
 def show_report(found: Report) -> None:

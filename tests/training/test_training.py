@@ -39,6 +39,7 @@ from pymodel.training.tasks import Task, get_task
 from pymodel.training.trainer import Trainer, held_back
 from pymodel.zoo import resnet
 from scripts import compress as command
+from scripts import show
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = CONFIGS["8x4"]
@@ -599,6 +600,20 @@ def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("task")
+def test_a_log_says_how_far_a_training_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line at once, and then not before a minute is over."""
+    now = 100.0
+    monkeypatch.setattr(show.time, "monotonic", lambda: now)
+    with show.training_progress("digits") as done:
+        for step, at in ((1, 100.0), (2, 159.0), (3, 161.0)):
+            now = at
+            done(StepDone(step, 9, 0.5, 2.0))
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert said == ["step 1 of 9, loss 0.500, ratio 2.00", "step 3 of 9, loss 0.500, ratio 2.00"]
+
+
 def test_compress_offers_digits(tmp_path: Path) -> None:
     weights = ROOT / "build" / "test-digits-start.pt"
     options = [
