@@ -121,6 +121,7 @@ clean:
 	find pymodel tb tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # The virtual environment, and one stamp for each list of packages in pyproject.toml, so that sim does not wait for torch.
+# PEP 517: by itself, the pip of Python 3.11 builds packages without wheels (wavedrom) in a way that misses what their builds need.
 
 LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb")); g = p["dependency-groups"]; \
         flat = lambda xs: [y for x in xs for y in ([x] if isinstance(x, str) else flat(g[x["include-group"]]))]; \
@@ -129,7 +130,7 @@ LIST := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb")); g =
 $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@echo "installing Python packages ($*)"
 	@$(PY) -c '$(LIST)' $* > $(VENV)/$*.txt
-	@$(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
+	@PIP_USE_PEP517=1 $(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
