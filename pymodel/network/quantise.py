@@ -103,12 +103,27 @@ def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
     A tensor that is zero throughout gets scale 1. The images have the format of `evaluate_float`. They must
     not be those that accuracy is measured on.
     """
-    curves = _curves(network)
-    peaks = dict.fromkeys((INPUT, *network.shapes, *curves), 0.0)
+    return scales_of(network, channel_peaks(network, images))
+
+
+def channel_peaks(network: FloatNetwork, images: FloatArray) -> dict[str, FloatArray]:
+    """The largest magnitude of each channel of every tensor on these images, [C], and of the sums that a
+    curve is taken of.
+    """
+    peaks: dict[str, FloatArray] = {}
     for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
         some = images[first : first + CALIBRATED_AT_A_TIME]
         for name, values in evaluate_float(network, some, sums=True).items():
-            peaks[name] = max(peaks[name], float(np.abs(values).max(initial=0)))
+            mine = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0)
+            peaks[name] = np.maximum(peaks[name], mine) if name in peaks else mine
+    return peaks
+
+
+def scales_of(network: FloatNetwork, channels: Mapping[str, FloatArray]) -> dict[str, float]:
+    """The scale of every tensor, as `calibrate` has it, of the peaks of its channels."""
+    curves = _curves(network)
+    peaks = dict.fromkeys((INPUT, *network.shapes, *curves), 0.0)
+    peaks |= {name: float(mine.max(initial=0)) for name, mine in channels.items()}
     for name, curve in curves.items():
         peaks[name] = min(peaks[name], curve.reach)
     for together in one_scale(network):
@@ -137,6 +152,7 @@ def quantise(
     scales: Mapping[str, float],
     residual_limit: int = PEAK,
     steps: Mapping[str, FloatArray] = NO_STEPS,
+    peaks: Mapping[str, FloatArray] = NO_STEPS,
 ) -> Network:
     """The integer network, given the scale of every tensor and of the sums below every curve (`calibrate`).
 
@@ -145,9 +161,12 @@ def quantise(
     but takes more slots. `steps`, float [F] by layer, are the `s_w` of layers whose weights are already
     multiples of a step. For these layers the residual's integer weight is rounded, and a step is enlarged
     only if that weight would be more than `MAX_RESIDUAL`. A filter without weights has no step to keep: its
-    residual is exact, and takes one slot. Raises TatamiError for a scale that is missing or
-    not positive, for tensors that must have one scale and do not, and for numbers that the formats cannot
-    hold.
+    residual is exact, and takes one slot.
+
+    `peaks` are those of `channel_peaks`. By them, a filter with weights so large that its residual is less
+    than a step gets the step that costs least: finer, with its largest weights cut off, where these have next
+    to nothing to read. Raises TatamiError for a scale that is missing or not positive, for tensors that must
+    have one scale and do not, and for numbers that the formats cannot hold.
     """
     for name in (*network.shapes, *_curves(network)):
         if not 0 < scales.get(name, 0) < math.inf:
@@ -167,7 +186,9 @@ def quantise(
     for layer, blank in zip(network.layers, network.skeleton.layers, strict=True):
         try:
             if isinstance(layer, FloatWeighted):
-                layers.append(_quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name)))
+                layers.append(
+                    _quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name), peaks)
+                )
             elif isinstance(layer, FloatMean):
                 layers.append(_quantise_mean(layer, blank, network.shapes[layer.source], scales))
             elif isinstance(layer, FloatAdd):
@@ -228,6 +249,7 @@ def _quantise_weights(
     scales: Mapping[str, float],
     residual_limit: int,
     given: FloatArray | None,
+    peaks: Mapping[str, FloatArray],
 ) -> Layer:
     s_in, s_sum = scales[layer.source], _sum_scale(layer, scales)
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
@@ -240,6 +262,8 @@ def _quantise_weights(
     if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual and blank.residual:
         limit = residual_limit if given is None else min(residual_limit, ONE_DIGIT)
         step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], limit, ~bound)
+        if {layer.source, layer.residual.source} <= set(peaks):
+            step, weight = _least_cost(layer, layer.residual, step, weight, scales, peaks)
         residual = Residual(layer.residual.source, layer.residual.channel, weight, blank.residual.stride)
         blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
@@ -264,6 +288,35 @@ def _residual_weight(
     fine = has & exact & (s_res >= step)
     whole = np.where(fine, np.minimum(np.floor(s_res / step), limit), np.rint(s_res / step))
     return np.where(fine, s_res / np.maximum(whole, 1), step), np.where(has, whole, 0).astype(np.int32)
+
+
+def _least_cost(
+    layer: FloatConv,
+    residual: FloatResidual,
+    step: FloatArray,
+    whole: IntArray,
+    scales: Mapping[str, float],
+    peaks: Mapping[str, FloatArray],
+) -> tuple[FloatArray, IntArray]:
+    """Steps and integer weights of residuals, finer where a residual is less than a step and that costs more
+    than cutting off the filter's weights: by the most that either can change of a sum.
+    """
+    s_in, s_res = scales[layer.source], scales[residual.source]
+    step, whole = step.copy(), whole.copy()
+    reads = np.abs(layer.weight).max(axis=(2, 3))  # [F, C of a group]
+    groups = len(peaks[layer.source]) // reads.shape[1]
+    of_filter = (
+        peaks[layer.source].reshape(groups, -1).repeat(len(reads) // groups, axis=0)
+    )  # [F, C of a group]
+    for f in np.flatnonzero((residual.channel >= 0) & (s_res < step)):
+        counts = np.array([whole[f], *(2**n for n in range(7))])
+        tried = np.array([step[f], *(s_res / counts[1:])])
+        lost = np.abs(1 - counts * tried / s_res) * peaks[residual.source][residual.channel[f]]
+        most = PEAK * tried / s_in
+        lost = lost + ((reads[f] - most[:, None]).clip(0) * of_filter[f]).sum(axis=1)
+        best = int(lost.argmin())
+        step[f], whole[f] = tried[best], counts[best]
+    return step, whole
 
 
 def _requant(

@@ -14,7 +14,7 @@ from pymodel.network.accuracy import accuracy_int8
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT, Layer, Network, Weighted
-from pymodel.network.quantise import NO_STEPS, calibrate, quantise, quantise_tensor
+from pymodel.network.quantise import NO_STEPS, channel_peaks, quantise, quantise_tensor, scales_of
 from pymodel.schemes import LayerPlan
 from pymodel.schemes.tight_subword import project
 from pymodel.training.tasks import Task
@@ -29,8 +29,9 @@ def quantised(
 ) -> tuple[Network, dict[str, float]]:
     """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`."""
     network = from_torch(module, task.input_shape, task.name)
-    scales = calibrate(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
-    return quantise(network, scales, RESIDUAL_LIMIT, steps), scales
+    peaks = channel_peaks(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
+    scales = scales_of(network, peaks)
+    return quantise(network, scales, RESIDUAL_LIMIT, steps, peaks), scales
 
 
 def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:

@@ -54,6 +54,7 @@ from pymodel.network.integer import (
 from pymodel.network.quantise import (
     CALIBRATED_AT_A_TIME,
     calibrate,
+    channel_peaks,
     quantise,
     quantise_multiplier,
     quantise_tensor,
@@ -348,6 +349,32 @@ def test_a_filter_too_large_for_its_residual_takes_the_nearest() -> None:
     assert quantised.residual is not None
     np.testing.assert_array_equal(quantised.residual.weight, [1, 0, 1])
     np.testing.assert_array_equal(quantised.weight.reshape(3), [127, 127, 79])
+
+
+def test_a_large_weight_that_reads_next_to_nothing_leaves_the_residual() -> None:
+    """A batch norm enlarges the one weight that a filter has left, of a channel that is nearly always zero.
+    Of a channel that is not, the weight counts more than the residual, as without the peaks.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(8, 2, 8, 8)) * np.array([1.0, 1e-5])[:, None, None]
+    weight = np.zeros((2, 2, 1, 1))
+    weight[0, 1] = weight[1, 0] = 900.0
+    layer = FloatConv("c", INPUT, weight, np.zeros(2), residual=FloatResidual(INPUT, np.zeros(2, np.int64)))
+    network = FloatNetwork("t", (2, 8, 8), (layer,))
+    peaks = channel_peaks(network, images)
+    scales = calibrate(network, images) | {"c": 0.05}
+    exact = evaluate_float(network, images)["c"][:, 0]
+    kept = []
+    for known in ({}, peaks):
+        found = quantise(network, scales, peaks=known)
+        (conv,) = found.layers
+        assert isinstance(conv, Conv)
+        assert conv.residual is not None
+        kept.append(conv.residual.weight.tolist())
+        error = evaluate(found, quantise_tensor(images, scales[INPUT]))["c"][:, 0] * scales["c"] - exact
+    assert kept[0] == [0, 0]
+    assert kept[1][0] > 0 == kept[1][1]
+    assert np.abs(error).max() < 0.1 < np.abs(exact).max() / 10
 
 
 @pytest.mark.parametrize("relu", [False, True])
