@@ -90,6 +90,7 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
         config=fitted,
         layers=tuple(layers),
         cycles=short.cycles + sum(layer.cycles for layer in layers) - short.total("cycles"),
+        record_cycles=tuple(layer.cycles for layer in layers),
         load_bytes=sum(section_bytes(count, specs[name]) for name, count in words.items()),
         stored_bits={name: count * specs[name].width for name, count in words.items()},
     )
