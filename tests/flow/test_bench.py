@@ -64,11 +64,11 @@ def test_cycles_of_a_run() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "BENCH '' is unknown; valid: env, sim, packing, joint, xor, speed"),
+        ([], "BENCH '' is unknown; valid: env, sim, packing, joint, half_passes, xor"),
         (["--bench=nonsense"], "BENCH 'nonsense' is unknown"),
         (
             ["--bench=xor", "--weights=w.pt"],
-            "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, speed, runtime do",
+            "WEIGHTS is 'w.pt': BENCH 'xor' takes none, only packing, joint, half_passes, speed, runtime do",
         ),
         (["--bench=joint", "--weights=no/such.pt"], "no/such.pt: no such file"),
     ],

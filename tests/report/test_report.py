@@ -547,7 +547,7 @@ def test_the_page_has_it_all(folder: Path, tmp_path: Path) -> None:
             " 4.00 | 0.05 | 4.00 |"
         ),
         "| column_combining | 4.00 | 8.00 | >8.00 |",
-        "| throughput, tight_joint | 2.31 | 2.67 | – | 2.75 |",
+        "| weights | throughput at equal area | tight_joint | 2.31 | 2.67 | – | 2.12 |",
         "](results/resnet20-16x16.svg)",
         "](results/resnet20-16x16-speed.svg)",
         "](results/resnet20--tight--conv1.png)",
