@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from itertools import chain
 
@@ -61,6 +62,12 @@ def ctrl_c_is_heard() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's file has its folder in `sys.path`; simulators that later tests start would look there, too."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="session", autouse=True)
