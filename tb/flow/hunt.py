@@ -101,9 +101,12 @@ def hunt(group: Sequence[Bug]) -> list[Verdict]:
 
 
 def planted(bug: Bug) -> list[Path]:
-    """The sources of the bug's test, with the bug."""
+    """The sources of the bug's test, with the bug. The folder is that of the edit: another process may try a
+    changed one.
+    """
     checkers = checker_sources() if bug.test and TESTS[bug.test].top == CHECKED_TOP else []
-    return plant([bug.edit], rtl_sources() + checkers, COPIES / bug.name)
+    folder = COPIES / f"{bug.name}-{build.digest(repr(bug.edit))[:8]}"
+    return plant([bug.edit], rtl_sources() + checkers, folder)
 
 
 def options(bug: Bug) -> Options:

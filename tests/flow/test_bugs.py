@@ -146,6 +146,14 @@ def test_what_is_not_caught_is_said(
     assert said in text
 
 
+def test_an_edited_bug_has_a_folder_of_its_own() -> None:
+    """Two commands may try the old one and the new one at once."""
+    other = changed(COUNTER, name=COUNTER.name, new="count_event = no_such_wire;")
+    copies = [hunt.planted(bug) for bug in (COUNTER, other, COUNTER)]
+    assert copies[0] == copies[2] != copies[1]
+    assert ["no_such_wire" in "".join(p.read_text() for p in copy) for copy in copies] == [False, True, False]
+
+
 def test_blocks_are_hunted_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One that is caught, and one that is none."""
     ram = BUGS["ram_reads_always"]
