@@ -1,21 +1,15 @@
-"""The area of a PE, to compare arrays of different slots at equal area: estimates of CMOS transistors.
+"""The area of a PE, to compare arrays of different slots at equal area.
 
-They are of a PE alone, after technology mapping by Yosys: a 32-bit sum, two slots, and the registers that
-pass the bundle on in every PE. The 4-bit entries were mapped without those registers; they have the
-difference that the registers make for 8-bit slots of the same group.
+Transistors of CMOS gates of a PE alone, by yosys, as `make bench BENCH=pe` prints them; a test measures some
+of them again.
 """
 
 from __future__ import annotations
 
 # By bits of a slot's weight or digit, and group.
-_REGISTERS = {8: 6832 - 6184, 16: 8858 - 6824}
 PE_TRANSISTORS = {
-    (8, 1): 5602,
-    (8, 4): 6294,
-    (8, 8): 6832,
-    (8, 16): 8858,
-    (4, 8): 4462 + _REGISTERS[8],
-    (4, 16): 5066 + _REGISTERS[16],
+    **{(8, 1): 4702, (8, 2): 5136, (8, 4): 5784, (8, 8): 7062, (8, 16): 9524},
+    **{(4, 1): 3132, (4, 2): 3516, (4, 4): 4210, (4, 8): 5418, (4, 16): 7936},
 }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pymodel.machine.config import CONFIGS
+from pymodel.machine.config import CONFIGS, GROUPS
 from pymodel.machine.errors import TatamiError
+from pymodel.report.area import PE_TRANSISTORS
 from tb.flow import synthesis
 from tb.flow.blocks import pe_parameters
 from tb.flow.sources import rtl_sources
@@ -110,3 +111,11 @@ def test_a_yosys_that_ends_early_has_found_nothing_good(monkeypatch: pytest.Monk
     monkeypatch.setattr(synthesis, "yosys", lambda *_: "1. Executing Verilog-2005 frontend\n")
     with pytest.raises(TatamiError, match="yosys ended early"):
         synthesis.problems("psa_top", {})
+
+
+@pytest.mark.parametrize("weight_bits", [8, 4])
+def test_the_areas_of_the_results_page_are_those_of_the_rtl(weight_bits: int) -> None:
+    """`make bench BENCH=pe` prints all of them."""
+    found = synthesis.transistors(pe_parameters(synthesis.SIZE, 1, weight_bits), maxima=True)
+    assert PE_TRANSISTORS[weight_bits, 1] == found
+    assert set(PE_TRANSISTORS) == {(bits, group) for bits in (8, 4) for group in GROUPS}

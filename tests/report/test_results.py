@@ -82,7 +82,7 @@ def test_a_run_is_a_call_of_compress() -> None:
 def test_the_runs_of_the_project_are_legal() -> None:
     for entry in read_runs(results.SCRIPTS / "results.yaml").runs:
         assert entry.network in TASKS
-        assert len(entry.ratios) >= (1 if entry.network == "resnet56" else 3)  # whose curves take days
+        assert len(entry.ratios) >= (1 if entry.network == "resnet56" else 4)  # whose curves take days
 
 
 def test_the_long_campaign_trains_all_alike() -> None:
