@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby, islice
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 
@@ -21,9 +22,10 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import MAX_PACKET_WORDS, Memory, Section, Words, beats_of, columns, memories
 from pymodel.machine.planes import ceil_div
-from pymodel.machine.program import End, Jump, Layer, Out, Wait, decode
+from pymodel.machine.program import Layer, Out, Wait
 from pymodel.machine.slot_rows import tile_rows
 from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, TILE_CYCLES, WAIT_CYCLES, drain_cycles
+from pymodel.machine.walk import records_of
 from pymodel.network.integer import INPUT
 
 
@@ -153,23 +155,18 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
         raise TatamiError(f"images is {images}, must be at least 1")
     config = image.config
     table = _contents(image)
-    live = (item for item in image.run_stream if isinstance(item, Section))
     layers: list[LayerCost] = []
-    records = out_words = out_cycles = 0
-    cycles = 0
-    pc = image.run_start
-    jumped: set[int] = set()  # from these words, since the last WAIT
-    while pc < config.program_depth:
-        record = decode(table["PROGRAM"][pc, 0])
-        where = f"image of '{image.network}': program word {pc}"
+    records = out_words = out_cycles = cycles = 0
+    for pc, record in records_of(image, table["PROGRAM"], partial(_load, table)):
         records += 1
         cycles += RECORD_CYCLES
         match record:
-            case End():
-                break
             case Layer():
                 if len(layers) == len(image.layers):
-                    raise TatamiError(f"{where} is a LAYER, the image names only {len(layers)}")
+                    raise TatamiError(
+                        f"image of '{image.network}': program word {pc} is a LAYER, the image names only"
+                        f" {len(layers)}"
+                    )
                 layers.append(_layer_cost(image, image.layers[len(layers)], record, table))
                 cycles += layers[-1].cycles - RECORD_CYCLES
             case Out():
@@ -177,23 +174,7 @@ def image_cost(image: Image, images: int = 1) -> ImageCost:
                 out_cycles += RECORD_CYCLES + record.words + OUT_LATENCY
                 cycles += record.words + OUT_LATENCY
             case Wait():
-                came = list(islice(live, record.packets))
-                if len(came) < record.packets:
-                    raise TatamiError(f"{where} waits for {record.packets} packets, {len(came)} are left")
-                _load(table, came)
                 cycles += WAIT_CYCLES
-                jumped.clear()
-            case Jump():
-                if pc in jumped:
-                    raise TatamiError(f"{where} is a JUMP to which the program comes back without a WAIT")
-                jumped.add(pc)
-                pc = record.target
-                continue
-            case _:
-                raise TatamiError(f"{where} has opcode {record.opcode}, must be 1..5")
-        pc += 1
-    else:
-        raise TatamiError(f"image of '{image.network}': the program has no END")
     place, specs = image.placements[INPUT], memories(config)
     input_words = place.shape[0] * place.channel_words
     return ImageCost(

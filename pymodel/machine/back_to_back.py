@@ -15,7 +15,6 @@ tensor.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,9 @@ import numpy.typing as npt
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import Hold, Live, Section, Words, columns
-from pymodel.machine.program import End, Jump, Layer, Legal, Unknown, Wait, decode, encode_all
+from pymodel.machine.program import End, Jump, Layer, Legal, Wait, decode, encode_all
 from pymodel.machine.state import MachineState
+from pymodel.machine.walk import records_of
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -55,8 +55,9 @@ def back_to_back(image: Image, inputs: npt.NDArray[np.int8]) -> Loop:
     banks, words = zip(*image.placements["input"].occupied(), strict=True)
     records: list[Legal] = []
     layers = 0
-    for record in _own_program(image, state):
-        records.append(record)
+    for _, record in records_of(image, state.memory["PROGRAM"], state.load):
+        if not isinstance(record, End):
+            records.append(record)
         if isinstance(record, Layer):
             layers += 1
             if touched(state, record)[banks, words].any():
@@ -104,32 +105,6 @@ def touched(state: MachineState, layer: Layer) -> BoolArray:
     np.add.at(ends, (bank, first.clip(0, config.feature_depth)), 1)
     np.add.at(ends, (bank, (last + 1).clip(0, config.feature_depth)), -1)
     return state.writes(layer) | (ends.cumsum(axis=1)[:, :-1] > 0)
-
-
-def _own_program(image: Image, state: MachineState) -> Iterator[Legal]:
-    """The records of the program at `run_start` as they follow each other, without its END. `state` has what
-    a WAIT has loaded.
-    """
-    live = (item for item in image.run_stream if isinstance(item, Section))
-    jumped: set[int] = set()  # from these words, since the last WAIT
-    pc = image.run_start
-    while pc < image.config.program_depth and pc not in jumped:
-        record = decode(state.memory["PROGRAM"][pc, 0])
-        if isinstance(record, End):
-            return
-        if isinstance(record, Wait):
-            came = list(islice(live, record.packets))
-            if len(came) < record.packets:
-                break
-            state.load(came)
-            jumped.clear()
-        if isinstance(record, Unknown):
-            break
-        yield record
-        if isinstance(record, Jump):
-            jumped.add(pc)
-        pc = record.target if isinstance(record, Jump) else pc + 1
-    raise TatamiError(f"image of '{image.network}': its program does not come to an END at word {pc}")
 
 
 def _pieces(image: Image, tail: int) -> Iterator[tuple[int, Section]]:

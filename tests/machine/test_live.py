@@ -271,7 +271,7 @@ def test_what_cannot_run_back_to_back() -> None:
     with pytest.raises(TatamiError, match=f"PROGRAM needs {len(program)} words to run back to back"):
         back_to_back(shallow, inputs)
     endless = image.with_words(PROGRAM=encode_all([Wait(1), *own_program(image)]))
-    with pytest.raises(TatamiError, match="its program does not come to an END at word 0"):
+    with pytest.raises(TatamiError, match="program word 0 waits for 1 packets, 0 are left"):
         back_to_back(endless, inputs)
 
 
