@@ -147,7 +147,9 @@ def _mean_inside(layer: AveragePool, source: Planes, out: Layout) -> Matrix:
     ends, since a place that leaves the source at the bottom is stepped through from there. Columns likewise.
     """
     inputs = _Inputs(layer.name, out)
-    axes = [_Steps.of(layer, axis, source.layout.shape[1 + axis]) for axis in (0, 1)]
+    axes = [
+        _Steps.of(layer.name, there) for there in layer.window.there(layer.name, *source.layout.shape[1:])
+    ]
     terms = [(y, x) for y in axes[0].terms for x in axes[1].terms]
     weight = np.array([y.weight * x.weight for y, x in terms], dtype=np.int64)
     masks = [((y.place, x.place), (y.mask, x.mask)) for y, x in terms]
@@ -174,21 +176,15 @@ class _Steps:
     terms: list[_Step]
 
     @staticmethod
-    def of(layer: AveragePool, axis: int, pixels: int) -> _Steps:
-        window = layer.window
-        outputs = (pixels + window.padding[axis] + window.padding[2 + axis] - window.size[axis]) // (
-            window.stride[axis]
-        ) + 1
-        first = np.arange(outputs) * window.stride[axis] - window.padding[axis]
-        read = first + np.arange(window.size[axis])[:, None]  # [place, output]
-        there = (read >= 0) & (read < pixels)
+    def of(name: str, there: npt.NDArray[np.bool_]) -> _Steps:
+        """Along one axis; `there` [places, outputs] as `Window.there` has it."""
         counts = there.sum(axis=0)
         weight = np.where(there, np.lcm.reduce(counts) // counts, 0)
         run = np.concatenate([[0], np.cumsum((np.diff(weight, axis=1) != 0).any(axis=0))])
         last = int(run[-1])
         if last > HALO:
             raise TatamiError(
-                f"layer '{layer.name}': its windows lie in {last + 1} different ways at the edges, must be at"
+                f"layer '{name}': its windows lie in {last + 1} different ways at the edges, must be at"
                 f" most {HALO + 1}"
             )
         by_run = weight[:, np.searchsorted(run, np.arange(last + 1))]
@@ -199,7 +195,7 @@ class _Steps:
             if weights[0] == 0 and weights[-1] == 0:
                 # a step back at the far end would be of pixels that are not there
                 raise TatamiError(
-                    f"layer '{layer.name}': place {place} of its window leaves the source on both sides; this"
+                    f"layer '{name}': place {place} of its window leaves the source on both sides; this"
                     " needs pixels outside that count"
                 )
             behind = bool(weights[-1] == 0)

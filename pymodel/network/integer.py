@@ -117,17 +117,21 @@ class Window:
             )
         return out
 
-    def inside(self, where: str, rows: int, columns: int) -> tuple[IntArray, IntArray]:
-        """How many rows of the window lie inside a source of `rows` x `columns`, for each row of the output,
-        and how many columns for each column: int [H'], int [W'].
+    def there(self, where: str, rows: int, columns: int) -> tuple[npt.NDArray[np.bool_], ...]:
+        """Which rows of the window lie inside a source of `rows` x `columns`, for each row of the output, and
+        which columns for each column: bool [places, H'], bool [places, W'].
         """
         out = self.output(where, rows, columns)
-        counts = []
+        found = []
         for axis, pixels in enumerate((rows, columns)):
             first = np.arange(out[axis]) * self.stride[axis] - self.padding[axis]
-            read = first[:, None] + np.arange(self.size[axis]) * self.dilation[axis]
-            counts.append(((read >= 0) & (read < pixels)).sum(axis=1))
-        return counts[0], counts[1]
+            read = first + np.arange(self.size[axis])[:, None] * self.dilation[axis]
+            found.append((read >= 0) & (read < pixels))
+        return tuple(found)
+
+    def inside(self, where: str, rows: int, columns: int) -> tuple[IntArray, ...]:
+        """How many of them there are: int [H'], int [W']."""
+        return tuple(places.sum(axis=0) for places in self.there(where, rows, columns))
 
     def whole(self, where: str, rows: int, columns: int) -> int:
         """The least number that the product of any two of these counts divides."""

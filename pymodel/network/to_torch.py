@@ -160,7 +160,7 @@ class _Built(nn.Module):
         if flat == {True}:
             self.flat.add(layer.name)
         if plain and len({*layer.weight.flat}) == 1 and layer.weight.flat[0] == 1:
-            return lambda tensors: sum_of([tensors[source] for source in layer.sources])
+            return lambda tensors: _sum_of([tensors[source] for source in layer.sources])
         # a factor for each channel is a depthwise window of one pixel
         scaled = []
         for number, (source, weight) in enumerate(zip(layer.sources, layer.weight, strict=True)):
@@ -170,7 +170,7 @@ class _Built(nn.Module):
             _fill(conv, FloatConv("", "", weight[:, None, None, None], bias))
             self._named(layer.name if number == 0 else f"{layer.name}_{number}", conv)
             scaled.append((source, conv))
-        return lambda tensors: sum_of([conv(tensors[source]) for source, conv in scaled])
+        return lambda tensors: _sum_of([conv(tensors[source]) for source, conv in scaled])
 
     def _moved(self, layer: FloatLayer, shapes: Mapping[str, Shape]) -> Callable[[Tensors], torch.Tensor]:
         match layer:
@@ -210,7 +210,7 @@ class _Built(nn.Module):
         return step
 
 
-def sum_of(values: list[torch.Tensor]) -> torch.Tensor:
+def _sum_of(values: list[torch.Tensor]) -> torch.Tensor:
     found = values[0]
     for one in values[1:]:
         found = found + one
