@@ -6,6 +6,7 @@ Ends with one line `RESULT {json}`; exit status 0 if the test passed, 1 if not, 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,7 +36,7 @@ from scripts.command import jobs as workers
 from scripts.show import rows_table, summary_table
 from tb.flow import prepare, runner, simulators
 from tb.flow.blocks import BLOCKS
-from tb.flow.simulate import SEVERAL, is_table, simulate_all, together
+from tb.flow.simulate import SEVERAL, is_table, simulate, simulate_all, together
 from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
@@ -100,7 +101,8 @@ def main(
     several = SEVERAL.get(spec.name)
     with working(on) as progress:
         tests = [TESTS[name] for name in several.tests] if several else [spec]
-        done = simulate_all(tests, array, sim, seed, count, waves, source, jobs, progress)
+        one = partial(simulate, config=array, sim=sim, seed=seed, images=count, waves=waves, source=source)
+        done = simulate_all(one, tests, jobs, progress)
     summary = together(done, spec.name) if several else done[0].summary
     for name, rows in (summary if several else done[0].outcome.result).items():
         if is_table(rows):

@@ -38,11 +38,11 @@ class OneBuildOneProcess(LoadScopeScheduling):
     others run wherever there is time. The largest groups begin.
     """
 
-    BUILD = re.compile(r"test_rtl\.py::\w+\[(verilator)-(?:\d+-)?(\w+)\]$")
+    CONFIG = re.compile(r"test_rtl\.py::\w+\[verilator-(?:\d+-)?(\w+)\]$")
 
     def _split_scope(self, nodeid: str) -> str:
-        build = self.BUILD.search(nodeid)
-        return "-".join(build.groups()) if build else nodeid
+        config = self.CONFIG.search(nodeid)
+        return config[1] if config else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneBuildOneProcess:

@@ -151,24 +151,16 @@ def simulate(
 
 
 def simulate_all(
-    tests: Sequence[TestSpec],
-    config: ArrayConfig,
-    sim: str,
-    seed: int,
-    images: int | None,
-    waves: bool,
-    source: prepare.Source,
-    workers: int,
-    progress: Callable[[str], None],
+    one: Callable[..., Simulated], tests: Sequence[TestSpec], workers: int, progress: Callable[[str], None]
 ) -> list[Simulated]:
-    """`simulate` of each test, in their order, `workers` at a time. Raises `TatamiError` if one of the
-    processes is killed, as by a machine that is short of memory.
+    """`one` of each test, in their order, `workers` at a time; `one` is `simulate`, given all but its test
+    and its `progress`. Raises `TatamiError` if one of the processes is killed, as by a machine that is short
+    of memory.
     """
-    given = (config, sim, seed, images, waves, source)
     if min(workers, len(tests)) == 1:
-        return [simulate(test, *given, progress) for test in tests]
+        return [one(test, progress=progress) for test in tests]
     with processes(workers) as pool:
-        under_way = {pool.submit(simulate, test, *given, runner.no_progress): test for test in tests}
+        under_way = {pool.submit(one, test, progress=runner.no_progress): test for test in tests}
         for number, future in enumerate(as_completed(under_way), 1):
             try:
                 future.result()

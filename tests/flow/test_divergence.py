@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from tb.flow import failure, hunt, runner
 from tb.flow import simulate as simulating
 from tb.flow.prepare import Source
 from tb.flow.replay import Replay, outside, replay
-from tb.flow.simulate import simulate_all
+from tb.flow.simulate import Simulated, simulate, simulate_all
 from tb.flow.testlist import TESTS
 
 CONFIG = CONFIGS["4x2"]
@@ -281,14 +282,17 @@ def test_make_sim_says_it_by_itself(
     assert failure.load(folder).options == Options(images=1, flip=True)
 
 
+def one_of(sim: str) -> Callable[..., Simulated]:
+    return partial(simulate, config=CONFIG, sim=sim, seed=7, images=1, waves=False, source=Source())
+
+
 def test_tests_side_by_side_say_it_too(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed comes whole out of the processes in which the tests of a table run, in the order of the
     tests.
     """
     monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')
     tests = [TESTS["digits"], TESTS["random"]]
-    given = (CONFIG, builds_faster(), 7, 1, False, Source(), 2, runner.no_progress)
-    failed, passed = simulate_all(tests, *given)
+    failed, passed = simulate_all(one_of(builds_faster()), tests, 2, runner.no_progress)
     assert failed.failed is not None
     assert failed.replayed is not None
     folders.append(failed.failed.folder)
@@ -306,10 +310,7 @@ def test_a_process_that_is_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(simulating, "processes", lambda _: nullcontext(Pool()))
     with pytest.raises(TatamiError, match="JOBS 2: a process that ran one of the tests was killed"):
-        simulate_all(
-            [TESTS["digits"], TESTS["digits_dense"]],
-            *(CONFIG, "verilator", 7, 1, False, Source(), 2, runner.no_progress),
-        )
+        simulate_all(one_of("verilator"), [TESTS["digits"], TESTS["digits_dense"]], 2, runner.no_progress)
 
 
 def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
