@@ -122,8 +122,9 @@ def test_depthwise_convolutions_from_torch_to_the_pins(tmp_path: Path) -> None:
 
 
 @pytest.mark.icarus
-def test_a_network_on_icarus(task: Task, tmp_path: Path) -> None:
-    outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, "joint_subword", tmp_path))
+@pytest.mark.parametrize("scheme", ["tight_subword", "joint_subword"])
+def test_a_network_on_icarus(scheme: str, task: Task, tmp_path: Path) -> None:
+    outcome = run("network", "icarus", CONFIGS["8x4w4"], 1, compressed(task, scheme, tmp_path))
     assert outcome.passed, outcome.message
     assert outcome.result["mismatches"] == 0
     assert outcome.result["cycles"] == outcome.result["predicted_cycles"] > 0

@@ -599,7 +599,6 @@ def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path)
     assert read_report(tmp_path / "report.json").ratio == 3
 
 
-@pytest.mark.usefixtures("task")
 def test_a_log_says_how_far_a_training_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -614,6 +613,7 @@ def test_a_log_says_how_far_a_training_is(
     assert said == ["step 1 of 9, loss 0.500, ratio 2.00", "step 3 of 9, loss 0.500, ratio 2.00"]
 
 
+@pytest.mark.usefixtures("task")
 def test_compress_offers_digits(tmp_path: Path) -> None:
     weights = ROOT / "build" / "test-digits-start.pt"
     options = [
