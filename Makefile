@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay list check test regress bugs testplan coverage bench compress results docs lint train clean
+.PHONY: help sim inspect replay list check test regress bugs testplan coverage history bench compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -34,6 +34,8 @@ help:
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
+	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
+	@echo 'make history all runs so far; IMPORT=folder takes the records of other machines in; HISTORY=url  N=20 (rows); ends with HISTORY {json}'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
@@ -77,8 +79,11 @@ check: lint $(VENV)/.test
 	@$(PYTEST) -q -n $(CORES) -m 'not slow and not icarus' $(QUICK)
 	@TEST=random CONFIG=4x2 SIM=verilator $(PY) -m scripts.sim
 
-regress: $(VENV)/.base
+regress: $(VENV)/.history
 	@$(PY) -m scripts.regress
+
+history: $(VENV)/.history
+	@$(PY) -m scripts.history
 
 bugs: $(VENV)/.base
 	@$(PY) -m scripts.bugs
@@ -86,7 +91,7 @@ bugs: $(VENV)/.base
 testplan: $(VENV)/.base
 	@$(PY) -m scripts.testplan
 
-coverage: $(VENV)/.coverage
+coverage: $(VENV)/.coverage $(VENV)/.history
 	@$(PY) -m scripts.coverage
 
 bench: $(VENV)/.base $(READS) $(if $(filter pe,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
@@ -133,7 +138,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@PIP_USE_PEP517=1 $(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.history $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac

@@ -95,11 +95,11 @@ def working(on: Console) -> Iterator[Callable[[str], None]]:
             yield say
 
 
-def need(*packages: str) -> None:
-    """Raises `TatamiError` if one of the packages of group `train` in pyproject.toml is not installed."""
+def need(*packages: str, group: str = "train") -> None:
+    """Raises `TatamiError` if one of the packages of a group in pyproject.toml is not installed."""
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise TatamiError(f"this needs the package '{name}'; `make .venv/.train` installs it")
+            raise TatamiError(f"this needs the package '{name}'; `make .venv/.{group}` installs it")
 
 
 def simulator(sim: str) -> None:

@@ -14,6 +14,7 @@ import click
 
 from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
+from scripts.keep import check, history_database, keep
 from tb.flow import runner
 from tb.flow.coverage import exclusions, report
 from tb.flow.coverage.merge import merge
@@ -25,9 +26,11 @@ from tb.flow.sources import rtl_sources
 @command("coverage")
 @workers()
 @variable("RUNS", default="*", what="only the runs whose name matches, like 'random 4x2 *'")
+@history_database()
 @click.argument("made", nargs=-1, metavar="[FOLDER]...")
-def main(jobs: int, runs: str, made: tuple[str, ...]) -> int:
+def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> int:
     out = console()
+    check(history)
     excluded = exclusions.load()
     started = time.monotonic()
     folders, failed = [Path(folder) for folder in made], list[str]()
@@ -43,13 +46,14 @@ def main(jobs: int, runs: str, made: tuple[str, ...]) -> int:
     coverage = merge(folders, excluded, sources)
     report.show(coverage, out)
     figures = report.figures(coverage)
-    report.write_points(coverage, runner.BUILD / "coverage", whole=not (made or runs != "*" or failed))
-    index = report.write_html(
-        coverage, sources, runner.BUILD / "coverage", {"runs": len(folders), "failed": len(failed)}
-    )
+    built = runner.BUILD / "coverage"
+    points = report.write_points(coverage, built, whole=not (made or runs != "*" or failed))
+    summaries = report.add_summary(built, points, len(folders), len(failed), wall_s)
+    index = report.write_html(coverage, sources, built, {"runs": len(folders), "failed": len(failed)})
     print(f"{len(folders)} runs in {wall_s:.0f} s, report: {index}")
     missed = report.missed(figures)
     print(*missed, sep="\n", end="\n" if missed else "")
+    keep(history, summaries, "coverage")
     print("COVERAGE", json.dumps(figures))
     return 1 if failed or missed else 0
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from pymodel.machine.config import CONFIGS, get_config
 from scripts.command import Choice, Integer, command, console, integer, simulator, variable
 from scripts.command import jobs as workers
+from scripts.keep import check, history_database, keep
 from scripts.supervise import INTERRUPTED
 from tb.flow import regress, runner, simulators
 from tb.flow.testlist import BLOCK_TESTS, TESTS
@@ -40,8 +41,12 @@ MESSAGE_LINES = 5
 @variable("CONFIG", what="one configuration (default: all of them in turn)")
 @variable("SEED", what="the first seed (default 1)")
 @workers()
-def main(n: int, tests: str, sim: str, config: str | None, seed: str | None, jobs: int) -> int:
+@history_database()
+def main(
+    n: int, tests: str, sim: str, config: str | None, seed: str | None, jobs: int, history: str | None
+) -> int:
     out = console()
+    check(history)
     first = integer("SEED", seed or "1", 0, runner.MAX_SEED - n)
     configs = [get_config(config)] if config else list(CONFIGS.values())
     simulator(sim)
@@ -65,6 +70,7 @@ def main(n: int, tests: str, sim: str, config: str | None, seed: str | None, job
         "record": str(journal.folder),
     }
     journal.close(summary)
+    keep(history, journal.folder, "regress")
     out.print(tests_table(journal.records))
     show_failures(regress.buckets(journal.records), jobs, finished, out)
     print("REGRESS", json.dumps(summary))

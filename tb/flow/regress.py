@@ -34,6 +34,7 @@ from tb.flow.replay import replay
 from tb.flow.testlist import TestSpec
 
 RECORDS = runner.BUILD / "regress"
+FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # names of folders, in UTC
 RUNS, JUNIT, SUMMARY = "runs.jsonl", "junit.xml", "summary.json"
 COMPARED = ("compared_bytes", "compared", "answers")  # in a test's report
 SIGNATURE_LINES, SIGNATURE_CHARS = 2, 200
@@ -104,6 +105,7 @@ class RecordLine(RunRecord):
 
     git: str | None
     tools: dict[str, str]
+    branch: str | None = None  # lines of earlier versions have none
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,7 @@ class Journal:
         self.folder = new_folder(RECORDS)
         (self.folder / RUNS).touch()  # a regression that is stopped early has a record of no runs
         self.records: list[RunRecord] = []
-        self.origin = {"git": provenance.git_revision(), "tools": provenance.tool_versions()}
+        self.origin = provenance.origin()
 
     def add(self, item: RunRecord) -> None:
         self.records.append(item)
@@ -333,7 +335,7 @@ def new_folder(parent: Path) -> Path:
     """A fresh folder whose name is the time: names sort as the regressions were started."""
     parent.mkdir(parents=True, exist_ok=True)
     while True:
-        folder = parent / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+        folder = parent / datetime.now(UTC).strftime(FOLDER_TIME)
         try:
             folder.mkdir()
         except FileExistsError:

@@ -160,8 +160,9 @@ def test_buckets_count_and_show_the_quickest() -> None:
 
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of its own for the records, and a module folder that the simulations find."""
+    """A folder and a history of its own for the records, and a module folder that the simulations find."""
     monkeypatch.setattr(regress, "RECORDS", tmp_path / "regress")
+    monkeypatch.setenv("HISTORY", f"sqlite:///{tmp_path}/history.db")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     for journal in (tmp_path / "regress").iterdir():

@@ -24,7 +24,7 @@ from tb.flow.coverage.merge import FIGURES, MergedCoverage
 
 TARGETS = {"functional": 98.0, "line": 95.0, "branch": 95.0, "toggle": 90.0}
 TEMPLATES = Path(__file__).with_name("templates")
-POINTS_FILE = "points.json"
+POINTS_FILE, SUMMARIES_FILE = "points.json", "summaries.jsonl"
 BIT = re.compile(r"(.*)\[(\d+)\]:(0->1|1->0)")
 
 
@@ -187,7 +187,26 @@ class PointsFile(Fields):
     points: dict[Annotated[str, Field(pattern=r"^(.+\.)?cp_")], PointCount]
 
 
-def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> None:
+class SummaryLine(PointsFile):
+    """A line of summaries.jsonl: the points of a `make coverage`, what it took and what it came from."""
+
+    branch: str | None
+    tools: dict[str, str]
+    runs: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    wall_s: float = Field(ge=0)
+
+
+def add_summary(folder: Path, points: PointsFile, runs: int, failed: int, wall_s: float) -> Path:
+    """Adds a line to summaries.jsonl, for the history; returns its path."""
+    origin = provenance.origin()
+    line = SummaryLine(**{**points.model_dump(), **origin}, runs=runs, failed=failed, wall_s=round(wall_s, 1))
+    with (folder / SUMMARIES_FILE).open("a") as lines:
+        lines.write(line.model_dump_json() + "\n")
+    return folder / SUMMARIES_FILE
+
+
+def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> PointsFile:
     """Writes points.json: of each functional point the bins that count and those hit, for the testplan.
 
     `whole`: of all runs that there are.
@@ -204,6 +223,7 @@ def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> None:
         },
     )
     write_json(folder / POINTS_FILE, written.model_dump())
+    return written
 
 
 def write_html(

@@ -24,7 +24,6 @@ from tb.flow.coverage.report import POINTS_FILE, PointsFile
 FILE = runner.ROOT / "docs" / "testplan.jsonl"
 REGRESSIONS = regress.RECORDS
 COVERAGE = runner.BUILD / "coverage" / POINTS_FILE
-FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # how tb/flow/regress.py names the folder of a regression
 
 
 class TestResult(Fields):
@@ -128,7 +127,7 @@ def parse(line: str, where: str) -> TestResult | PointResult:
 def results_of_regression(folder: Path) -> list[TestResult]:
     """One for each test and simulator of a regression, whose folder is named by its time."""
     try:
-        when = datetime.strptime(folder.name, FOLDER_TIME).isoformat(timespec="seconds")
+        when = datetime.strptime(folder.name, regress.FOLDER_TIME).isoformat(timespec="seconds")
     except ValueError:
         raise TatamiError(f"{folder}: its name is no time of a regression; remove it") from None
     rows: dict[tuple[str, str], list[regress.RecordLine]] = defaultdict(list)
