@@ -3,8 +3,9 @@
 //
 // Promises: a word is written only when all its beats have come and its packet's header was legal. After an error, the rest of the
 // packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet; while a
-// program runs, a live packet need not wait, and a HOLD waits until enough layers have passed. A soft reset inside a packet drops the
-// rest of it. No word goes to a feature bank in a cycle in which the array writes that bank.
+// program runs, a live packet waits for one cycle, and a HOLD until enough layers have passed. A soft reset inside a packet drops the
+// rest of it. No word goes to a feature bank in a cycle in which the array writes that bank. Ready depends on no input of the stream in
+// the same cycle.
 
 `resetall
 `default_nettype none
@@ -151,8 +152,11 @@ wire hold_valid = at_header && s_axis_tvalid && busy && header_hold && !bad_dest
 
 assign hold_layers = header_words;
 
-// While a program runs, ready waits for valid: which packet is offered decides.
-wire may_begin = !hold && (!busy || (s_axis_tvalid && header_dest[LIVE] && (!hold_valid || hold_go)));
+// While a program runs, which packet is offered decides. That is a register, so that ready depends on no input: a packet begins in the
+// cycle after the one that finds that it may.
+wire may_go    = s_axis_tvalid && header_dest[LIVE] && (!hold_valid || hold_go);
+reg  go_reg;
+wire may_begin = !hold && (!busy || go_reg);
 // the last beat of a word that would be written together with the array's
 wire collides  = state_reg == STATE_PAYLOAD && dest_reg == 4'd0 && word_done && soon_valid && soon_bank == bank_reg;
 
@@ -161,7 +165,7 @@ assign s_axis_tready = !soft_reset && (at_header ? may_begin : !collides);
 wire   beat = s_axis_tvalid && s_axis_tready;
 
 assign hold_taken = hold_valid && beat;
-assign blocked    = at_header && s_axis_tvalid && !may_begin;
+assign blocked    = at_header && s_axis_tvalid && (hold || (busy && !may_go));
 
 assign loading     = !at_header || beat;
 assign packet_done = done_reg;
@@ -232,6 +236,7 @@ integer i;
 always @(posedge clk) begin
     state_reg <= state_next;
     write_reg <= write_next;
+    go_reg    <= at_header && busy && !hold && !soft_reset && may_go && !beat;
     done_reg  <= write_next && last_word && counts_reg;
 
     if (beat && at_header) begin
@@ -261,6 +266,7 @@ always @(posedge clk) begin
     if (rst) begin
         state_reg <= STATE_HEADER;
         write_reg <= 1'b0;
+        go_reg    <= 1'b0;
         done_reg  <= 1'b0;
     end
 end

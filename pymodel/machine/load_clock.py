@@ -9,7 +9,7 @@ from itertools import pairwise
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.memory import Hold, Live, memories, packet_beats
 from pymodel.machine.program import Layer, Legal, Out, Wait
-from pymodel.machine.timing import OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, word_stage
+from pymodel.machine.timing import OFFER_CYCLES, OUT_LATENCY, RECORD_CYCLES, WAIT_CYCLES, word_stage
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ def _arrivals(config: ArrayConfig, stream: Iterable[Live], passed: list[int]) ->
         if isinstance(item, Hold):
             held += item.layers
             clock = max(clock, passed[held - 1])
-        clock += packet_beats(specs, item)
+        clock += OFFER_CYCLES + packet_beats(specs, item)
         if not isinstance(item, Hold):
             yield clock

@@ -13,6 +13,8 @@ TILE_CYCLES = 2
 OUT_LATENCY = 3
 # A WAIT takes one cycle more than its record when its packets have come. LOAD_WAIT_CYCLES counts the others.
 WAIT_CYCLES = 1
+# Cycles in which a live packet is offered before its header is taken, if a program runs (rtl/psa_load.v).
+OFFER_CYCLES = 1
 # GROUP_STAGE, TAP_STAGE, READ_STAGE: cycles from the issue of a lane to the check of its group, its taps and
 # its reads (rtl/psa_fetch.v). WRITE_STAGE: from the issue of a word's first lane to the check of column 0's
 # write, without the T cycles down the array (rtl/psa_writeback.v). SLOT_STAGE: from the issue of a lane to

@@ -22,7 +22,7 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, Wait
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
 from pymodel.machine.runs import ProgramRun
-from pymodel.machine.timing import RECORD_CYCLES
+from pymodel.machine.timing import OFFER_CYCLES, RECORD_CYCLES
 from tb.common.loader import Loader, LoadPacket
 from tb.common.run_clock import NEVER, Mark, RunClock
 from tb.env.events import Access, Answer, Beat, Level, Offer
@@ -42,8 +42,8 @@ ENDED = 1
 STOPPED = 2
 
 # Effects of one cycle, in the order in which they take place. An event wins over a clear, and a reset wins
-# over everything.
-CLEAR, SET, RESET = range(3)
+# over everything. What must have happened is looked at behind them.
+CLEAR, SET, RESET, LOOK = range(4)
 
 
 @dataclass(frozen=True)
@@ -434,6 +434,11 @@ class Predictor:
         run = self.run
         free = run is not None and event.cycle > run.accepted + WRITTEN
         if free and self.busy and event.data & LIVE and event.data & 0xFF != HOLD:
+            self.later(event.cycle + OFFER_CYCLES + 1, LOOK, partial(self.still_offered, event))
+
+    def still_offered(self, event: Offer) -> None:
+        """The header of a live packet was to be taken in the cycle before."""
+        if self.offered is event and self.busy and not self.error and self.closed != self.cycle - 1:
             self.complain(event.cycle, "a live packet has to wait while a program runs")
 
     def beat(self, event: Beat) -> None:

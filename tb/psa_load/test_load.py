@@ -4,7 +4,7 @@ Model: `judge` reads the whole packet. A word is written in the cycle after the 
 error comes with its beat. Nothing else is ever written or reported. Ready is high, unless there is a soft
 reset, or the packet may not begin, or the beat would complete a word of a bank that the array writes too. A
 packet may not begin while `hold` is high and, while a program runs, without `live`; a HOLD may not before
-`hold_go` is high.
+`hold_go` is high. While a program runs, it begins in the cycle after one in which it was offered and might.
 
 Corners:
 
@@ -221,6 +221,7 @@ class LoaderBench:
         self.verdict = PacketVerdict()
         self.place = 0  # the next beat's, in its packet
         self.counts = False  # the packet began while a program ran
+        self.go = False  # the packet that was offered in the cycle before may begin, though a program runs
         self.due: Write | None = None
         self.done = False  # the word that is due is the last of a packet that counts
         self.errors: dict[str, int] = {code.name: 0 for code in ErrorCode if code.name.startswith("LOAD_")}
@@ -231,6 +232,7 @@ class LoaderBench:
                 "began_while_busy",
                 "waited_for_the_end",
                 "busy_without_a_beat",
+                "waited_a_cycle",
                 "hold_waited",
                 "hold_taken",
                 "hold_while_idle",
@@ -256,7 +258,7 @@ class LoaderBench:
 
     async def reset(self) -> None:
         await self.bench.reset(soft_reset=0, s_axis_tvalid=0, hold=0, busy=0, soon_valid=0)
-        self.place, self.due, self.done = 0, None, False
+        self.place, self.due, self.done, self.go = 0, None, False, False
 
     async def cycle(
         self,
@@ -277,18 +279,21 @@ class LoaderBench:
             self.verdict = judge(packet, self.targets)
         verdict = self.verdict
         held = offered and not self.inside and busy and verdict.layers > 0
+        may_go = offered and not self.inside and verdict.live and (go or not held)
         if self.inside:
             write = verdict.writes_feature(place)
             ready = write is None or write.bank != soon
             self.count_collision(write, soon, ready)
         else:
-            ready = not hold and (not busy or (offered and verdict.live and (go or not held)))
+            ready = not hold and (not busy or self.go)
+            self.seen["waited_a_cycle"] += busy and may_go and not hold and not ready
             self.seen["waited_for_the_end"] += busy and offered and not verdict.live
             self.seen["busy_without_a_beat"] += busy and not offered
             self.seen["hold_waited"] += held and not go
-        blocked = offered and not self.inside and not ready
+        blocked = offered and not self.inside and (hold or (busy and not may_go))
         ready = ready and not soft_reset
         taken = ready and offered
+        self.go = busy and may_go and not hold and not soft_reset and not taken
         pins: dict[str, int] = {}
         if packet is not None:
             pins |= {"s_axis_tdata": packet[place], "s_axis_tlast": int(place == len(packet) - 1)}
@@ -313,7 +318,7 @@ class LoaderBench:
         if soft_reset:
             self.verdict = PacketVerdict()
         if rst:
-            self.place, self.due, self.done = 0, None, False
+            self.place, self.due, self.done, self.go = 0, None, False, False
         return taken
 
     def began(self, busy: bool) -> None:
@@ -441,7 +446,7 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
             await loader.reset()
             # in the very cycle of the last beat
             whole = random_packet(rng, loader.targets, "good", live=True)
-            for _ in whole[:-1]:
+            for _ in whole:
                 await loader.cycle(whole, busy=True)
             assert await loader.cycle(whole, rst=True, busy=True)
             await loader.cycle()
@@ -467,12 +472,14 @@ async def what_a_program_that_runs_lets_begin(dut: Any) -> None:
         assert not loader.counts
         live = random_packet(rng, loader.targets, "good", live=True)
         assert not await loader.cycle(live, busy=True, hold=True)
+        assert not await loader.cycle(live, busy=True)
         for _ in live:
             assert await loader.cycle(live, busy=True)
         hold = random_packet(rng, loader.targets, "hold")
         for _ in range(5):
             assert not await loader.cycle(hold, busy=True)
         assert not await loader.cycle(hold, busy=True, go=True, hold=True)
+        assert not await loader.cycle(hold, busy=True, go=True)
         assert await loader.cycle(hold, busy=True, go=True)
         assert await loader.cycle(hold)
     await loader.cycle()
@@ -495,6 +502,7 @@ async def words_of_a_bank_that_the_array_writes(dut: Any) -> None:
                 length = words * target.beats + {"good": 0, "short": -1, "long": 2}[kind]
                 first = header(rng, target.destination | LIVE, bank, words, 0)
                 packet = [first, *payload_of(rng, length)]
+                assert not await loader.cycle(packet, busy=True)
                 for _ in packet:
                     stopped = target.destination == FEATURE and loader.place in loader.verdict.writes
                     for soon in range(loader.targets[FEATURE].banks):

@@ -49,8 +49,8 @@ def test_images_in_a_row_wait_for_an_input_that_is_read_to_the_end() -> None:
     image = compile_network(network, CONFIGS["16x8"])
     cost = image_cost(image)
     # 2T + 11 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
-    # beats; of each channel a header and four words of two beats
-    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 43 + 1 + 4 + 16 * (1 + 4 * 2)
+    # beats; of each channel a header and four words of two beats. Each header waits for a cycle.
+    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 43 + 2 + 5 + 16 * (2 + 4 * 2)
 
 
 def test_a_network_that_cannot_run_in_a_row_has_no_figure() -> None:
