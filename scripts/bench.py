@@ -27,10 +27,12 @@ BENCHES = {
     "operators": ("pymodel.bench.operators", "run"),
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
+    "clock": ("tb.flow.place", "clock"),
 }
 # Those that measure on the weights of a file, if one is given, and the one that must be given a file.
 WEIGHED = ("packing", "joint", "half_passes", "speed")
 FILED = "runtime"
+PLACED = "clock"
 MOST_IMAGES = 10_000
 
 
@@ -41,21 +43,36 @@ MOST_IMAGES = 10_000
     "DATA", THERE, what=f"images for {FILED}: folder cifar-10-batches-py, .npy or .npz (random without)"
 )
 @variable("IMAGES", Integer(1, MOST_IMAGES), what=f"how many images {FILED} takes (default: 200)")
-def main(bench: str | None, weights: str | None, data: Path | None, images: int | None) -> int:
+@variable("CONFIG", what=f"the machine whose blocks {PLACED} places (default: blocks of 8 x 8, top of 4 x 4)")
+@variable("BLOCK", what=f"a glob of the blocks that {PLACED} places; the whole machine is 'top'")
+def main(
+    bench: str | None,
+    weights: str | None,
+    data: Path | None,
+    images: int | None,
+    config: str | None,
+    block: str | None,
+) -> int:
     if bench is None:
         raise TatamiError(f"BENCH '' is unknown; valid: {', '.join(BENCHES)}")
     known = (*WEIGHED, FILED)
     if weights and bench not in known:
         raise TatamiError(f"WEIGHTS is '{weights}': BENCH '{bench}' takes none, only {', '.join(known)} do")
-    for name, given in (("DATA", data), ("IMAGES", images)):
-        if given is not None and bench != FILED:
-            raise TatamiError(f"{name} is given: BENCH '{bench}' takes none, only {FILED} does")
+    special = (
+        ("DATA", data, FILED),
+        ("IMAGES", images, FILED),
+        ("CONFIG", config, PLACED),
+        ("BLOCK", block, PLACED),
+    )
+    for name, given, reader in special:
+        if given is not None and bench != reader:
+            raise TatamiError(f"{name} is given: BENCH '{bench}' takes none, only {reader} does")
     if bench == FILED and not weights:
         raise TatamiError(f"WEIGHTS is not given: BENCH '{bench}' needs a .tflite or .onnx file")
     module, function = BENCHES[bench]
     run = getattr(importlib.import_module(module), function)
-    more = {name: value for name, value in (("data", data), ("images", images)) if value is not None}
-    figures = run(console(), Path(weights), **more) if weights else run(console())
+    more = {name.lower(): given for name, given, _ in special if given is not None}
+    figures = run(console(), Path(weights), **more) if weights else run(console(), **more)
     print("BENCH", json.dumps(figures))
     return 0 if figures["passed"] else 1
 

@@ -35,29 +35,40 @@ SIZE = 16  # of the array: its only effect on a PE is the width of a sum
 MOST_FOR_MAXIMA = 1.08  # area of a PE that takes maxima, over one that does not
 
 
-def yosys(commands: Sequence[str], files: Mapping[str, str]) -> str:
-    """What yosys says to a script, with these files by name. Raises `TatamiError` if yosys is not installed.
+def run_in(folder: Path, tool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a tool of YoWASP in a folder. Raises `TatamiError` if it is not installed.
 
-    It runs in WebAssembly, which does not see every folder of the machine; so the files are copied.
+    It runs in WebAssembly, which does not see every folder of the machine; a temporary one it sees.
     """
-    if not YOSYS.is_file():
-        raise TatamiError(f"{YOSYS} not found; `make lint` and `make bench BENCH=pe` install it")
+    if not tool.is_file():
+        raise TatamiError(f"{tool} not found; `make lint` and `make bench BENCH=pe` install it")
     cache = BUILD / "cache" / "yowasp"
     cache.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(
+        [str(tool), *arguments],
+        cwd=folder,
+        env=os.environ | {"YOWASP_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def yosys(commands: Sequence[str], files: Mapping[str, str]) -> str:
+    """What yosys says to a script, with these files by name. Raises `TatamiError` if it is not installed."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            (Path(folder) / name).write_text(text)
-        (Path(folder) / "script.ys").write_text("\n".join([*commands, ""]))
-        done = subprocess.run(
-            [str(YOSYS), "-q", "-T", "-l", "said.log", "script.ys"],  # it ends early if it logs to a pipe
-            cwd=folder,
-            env=os.environ | {"YOWASP_CACHE_DIR": str(cache)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        log = Path(folder) / "said.log"
-        said = log.read_text() if log.is_file() else ""
+        return yosys_in(Path(folder), commands, files)
+
+
+def yosys_in(folder: Path, commands: Sequence[str], files: Mapping[str, str]) -> str:
+    """`yosys` in a folder that keeps what the script writes."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "script.ys").write_text("\n".join([*commands, ""]))
+    # it ends early if it logs to a pipe
+    done = run_in(folder, YOSYS, "-q", "-T", "-l", "said.log", "script.ys")
+    log = folder / "said.log"
+    said = log.read_text() if log.is_file() else ""
     if done.returncode and not WARNING.search(said):
         raise TatamiError(f"yosys ended with {done.returncode}: {done.stderr[-500:].strip()}")
     return said
