@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -35,7 +35,8 @@ help:
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
 	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
-	@echo 'make history all runs so far; IMPORT=folder takes the records of other machines in; HISTORY=url  N=20 (rows); ends with HISTORY {json}'
+	@echo 'make history all runs so far; ends with HISTORY {json}'
+	@echo '             ASK=failures (since when; new, known or fixed)|flaky|slow|coverage  IMPORT=folder (takes the records of other machines in first)  HISTORY=url  N=20 (rows)'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
@@ -45,7 +46,7 @@ help:
 	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history (a million records)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
 	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator, Icarus and yosys, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
@@ -94,7 +95,7 @@ testplan: $(VENV)/.base
 coverage: $(VENV)/.coverage $(VENV)/.history
 	@$(PY) -m scripts.coverage
 
-bench: $(VENV)/.base $(READS) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
+bench: $(VENV)/.base $(READS) $(if $(filter history,$(BENCH)),$(VENV)/.history) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
 
 compress: $(VENV)/.train $(if $(filter .tflite .onnx,$(suffix $(NETWORK))),$(VENV)/$(suffix $(NETWORK)))

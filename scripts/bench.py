@@ -26,6 +26,7 @@ BENCHES = {
     "runtime": ("pymodel.bench.runtime", "run"),
     "operators": ("pymodel.bench.operators", "run"),
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
+    "history": ("tb.flow.history.bench", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
     "clock": ("tb.flow.place", "clock"),
 }

@@ -1,4 +1,5 @@
-"""What the history answers.
+"""What the history answers: failures in buckets and since when, runs that are not the same each time, slow
+tests, coverage over time.
 
 Each question is a few statements over the indices of `schema`: aggregates are made by the database, and only
 what is shown comes out of it.
@@ -8,11 +9,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, and_, case, desc, distinct, func, or_, select
 
-from tb.flow.history.schema import coverage, machine, regression, revision, run
+from tb.flow.history.schema import (
+    bucket,
+    coverage,
+    coverpoint,
+    detail,
+    machine,
+    regression,
+    revision,
+    run,
+    setup,
+)
+
+MAIN = "main"  # the branch that others are compared with
+LAST = 10  # regressions whose median a time is compared with
+EXAMPLES = 5  # seeds of a bucket
+STATES = ("new", "known", "fixed", "not run")
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,94 @@ class RegressionRow:
     failed: int
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Failures that look alike, in the whole history.
+
+    `state`: in the last regression and in the one on main before it, `known`; only in the last, `new`; only
+    in the one on main, `fixed` if every test and configuration that failed there has run again, else
+    `not run`; empty for what is in neither. `seeds` are the lowest of `seed_count`. `replay` and `message`
+    are of a run in the regression that had it last.
+    """
+
+    signature: str
+    state: str
+    count: int
+    regressions: int
+    tests: tuple[str, ...]
+    seeds: tuple[int, ...]
+    seed_count: int
+    first: str
+    first_seen: datetime
+    last: str
+    last_seen: datetime
+    message: str
+    replay: str
+
+
+@dataclass(frozen=True)
+class Failures:
+    """`current`: the last regression. `base`: the one on main that it is compared with, if there is one."""
+
+    current: Regression | None
+    base: Regression | None
+    buckets: list[Failure]
+
+
+@dataclass(frozen=True)
+class Flaky:
+    """Runs of the same revision, test, simulator, configuration and seed that came out differently."""
+
+    git: str
+    test: str
+    sim: str
+    config: str
+    seed: int
+    runs: int
+    failed: int
+    differs: str
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Seconds of a run of a test in the last regression, the mean over its seeds. `median`: of `of` such
+    means, of regressions before it on the same kind of machine, ten at most; None if there are none.
+    """
+
+    test: str
+    config: str
+    runs: int
+    seconds: float
+    median: float | None
+    of: int
+
+    @property
+    def ratio(self) -> float | None:
+        return self.seconds / self.median if self.median else None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """A run of `make coverage`. `figures`, in percent: functional, line, branch and toggle coverage."""
+
+    started: datetime
+    git: str
+    branch: str
+    whole: bool
+    runs: int
+    failed: int
+    figures: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class PointChange:
+    """A coverpoint that has another number of bins, or of bins hit, than in the coverage before."""
+
+    name: str
+    before: str
+    after: str
+
+
 def totals(connection: Connection) -> Totals:
     def count(column: Any) -> int:
         return connection.execute(select(func.count(column))).scalar_one()
@@ -78,3 +183,241 @@ def last_regressions(connection: Connection, count: int) -> list[RegressionRow]:
     )
     counts = {one: (runs, failed) for one, runs, failed in connection.execute(counted)}
     return [RegressionRow(row, *counts.get(row.id, (0, 0))) for row in rows]
+
+
+def compared(connection: Connection) -> tuple[Regression | None, Regression | None]:
+    """The last regression, and the last before it that ran a commit of main to its end, on the same
+    simulator.
+    """
+    row = connection.execute(_regressions().limit(1)).first()
+    if row is None:
+        return None, None
+    current = _regression(row)
+    on_main = _regressions().where(
+        regression.c.branch == MAIN,
+        regression.c.sim == current.sim,
+        regression.c.finished.is_(True),
+        ~revision.c.git.like("%+"),
+        or_(
+            regression.c.started < current.started,
+            and_(regression.c.started == current.started, regression.c.id < current.id),
+        ),
+    )
+    base = connection.execute(on_main.limit(1)).first()
+    return current, None if base is None else _regression(base)
+
+
+def failures(connection: Connection, count: int) -> Failures:
+    """The buckets with failures: those of the last regression and of the one on main first, then those seen
+    last; `count` of them.
+    """
+    current, base = compared(connection)
+    if current is None:
+        return Failures(None, None, [])
+    states = _states(connection, current, base)
+    seen = _seen().order_by(case((bucket.c.id.in_(list(states)), 0), else_=1), desc("last_seen"), bucket.c.id)
+    rows = connection.execute(seen.limit(count)).all()
+    return Failures(current, base, [_failure(connection, row, states.get(row.id, "")) for row in rows])
+
+
+def _failing(connection: Connection, of: Regression | None) -> dict[int, set[int]]:
+    """The buckets of a regression's failures, with the setups that failed."""
+    if of is None:
+        return {}
+    query = (
+        select(run.c.bucket_id, run.c.setup_id)
+        .where(run.c.regression_id == of.id, run.c.bucket_id.isnot(None))
+        .distinct()
+    )
+    found: dict[int, set[int]] = {}
+    for one, where in connection.execute(query):
+        found.setdefault(one, set()).add(where)
+    return found
+
+
+def _states(connection: Connection, current: Regression, base: Regression | None) -> dict[int, str]:
+    """Of each bucket that has failed in one of the two."""
+    now, before = _failing(connection, current), _failing(connection, base)
+    ran = set(
+        connection.execute(
+            select(run.c.setup_id).where(run.c.regression_id == current.id).distinct()
+        ).scalars()
+    )
+    gone = {one: "fixed" if where <= ran else "not run" for one, where in before.items() if one not in now}
+    return {one: "known" if one in before else "new" for one in now} | gone
+
+
+def _seen() -> Select[Any]:
+    """Of each bucket: how often, in how many regressions, with how many seeds, from when to when."""
+    # by regression first: that takes the index alone, and leaves few rows
+    each = (
+        select(run.c.bucket_id, run.c.regression_id, func.count().label("runs"))
+        .where(run.c.bucket_id.isnot(None))
+        .group_by(run.c.bucket_id, run.c.regression_id)
+        .subquery()
+    )
+    return (
+        select(
+            bucket.c.id,
+            bucket.c.signature,
+            func.sum(each.c.runs).label("runs"),
+            func.count().label("regressions"),
+            func.min(regression.c.started).label("first_seen"),
+            func.max(regression.c.started).label("last_seen"),
+        )
+        .join(each, each.c.bucket_id == bucket.c.id)
+        .join(regression, regression.c.id == each.c.regression_id)
+        .group_by(bucket.c.id, bucket.c.signature)
+    )
+
+
+def _failure(connection: Connection, row: Row[Any], state: str) -> Failure:
+    of = run.c.bucket_id == row.id
+    tests = select(setup.c.test).where(setup.c.id.in_(select(run.c.setup_id).where(of).distinct()))
+    runs = (
+        select(revision.c.git, detail.c.message, detail.c.replay)
+        .select_from(run)
+        .join(revision, revision.c.id == run.c.revision_id)
+        .join(detail, detail.c.run_id == run.c.id)
+        .where(of)
+        .order_by(run.c.id)
+        .limit(1)
+    )
+    first, last = (
+        connection.execute(
+            runs.where(run.c.regression_id.in_(select(regression.c.id).where(regression.c.started == when)))
+        ).one()
+        for when in (row.first_seen, row.last_seen)
+    )
+    seeds = select(run.c.seed).where(of).distinct().order_by(run.c.seed).limit(EXAMPLES)
+    return Failure(
+        signature=row.signature,
+        state=state,
+        count=int(row.runs),
+        regressions=row.regressions,
+        tests=tuple(connection.execute(tests.distinct().order_by(setup.c.test)).scalars()),
+        seeds=tuple(connection.execute(seeds).scalars()),
+        seed_count=connection.execute(select(func.count(distinct(run.c.seed))).where(of)).scalar_one(),
+        first=first.git,
+        first_seen=row.first_seen,
+        last=last.git,
+        last_seen=row.last_seen,
+        message=last.message,
+        replay=last.replay,
+    )
+
+
+def flaky(connection: Connection, count: int) -> list[Flaky]:
+    """At most `count`. Runs with files that differ from their commit are left out: those files may have been
+    others each time.
+    """
+    key = (run.c.revision_id, run.c.setup_id, run.c.seed)
+    result = func.coalesce(run.c.bucket_id, 0)
+    cycles = func.coalesce(run.c.cycles, -1)
+    different = {
+        "result": func.min(result) != func.max(result),
+        "cycles": func.min(cycles) != func.max(cycles),
+        "compared bytes": func.min(run.c.compared_bytes) != func.max(run.c.compared_bytes),
+    }
+    clean = select(revision.c.id).where(revision.c.git != "", ~revision.c.git.like("%+"))
+    found = (
+        select(
+            *key,
+            func.count().label("runs"),
+            func.count(run.c.bucket_id).label("failed"),
+            *(case((differs, 1), else_=0).label(name) for name, differs in different.items()),
+        )
+        .where(run.c.revision_id.in_(clean))
+        .group_by(*key)
+        .having(or_(*different.values()))
+        .limit(count)
+        .subquery()
+    )
+    query = (
+        select(revision.c.git, setup.c.test, setup.c.sim, setup.c.config, *found.c)
+        .join(found, found.c.revision_id == revision.c.id)
+        .join(setup, setup.c.id == found.c.setup_id)
+        .order_by(revision.c.id.desc(), setup.c.test, found.c.seed)
+    )
+    return [
+        Flaky(
+            **{
+                name: row._mapping[name]
+                for name in ("git", "test", "sim", "config", "seed", "runs", "failed")
+            },
+            differs=", ".join(name for name in different if row._mapping[name]),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def slow(connection: Connection) -> tuple[Regression | None, list[Slow]]:
+    """The last regression, and its tests in each configuration, the slowest first."""
+    current, _ = compared(connection)
+    if current is None:
+        return None, []
+    kind = select(regression.c.machine_id).where(regression.c.id == current.id).scalar_subquery()
+    times = (
+        select(setup.c.id, setup.c.test, setup.c.config, func.count().label("runs"), func.avg(run.c.wall_s))
+        .join(run, run.c.setup_id == setup.c.id)
+        .where(run.c.regression_id == current.id)
+        .group_by(setup.c.id, setup.c.test, setup.c.config)
+    )
+    found = []
+    for which, test, config, runs, seconds in connection.execute(times):
+        before = (
+            select(func.avg(run.c.wall_s))
+            .join(regression, regression.c.id == run.c.regression_id)
+            .where(
+                run.c.machine_id == kind,
+                run.c.setup_id == which,
+                regression.c.started < current.started,
+            )
+            .group_by(regression.c.id, regression.c.started)
+            .order_by(regression.c.started.desc())
+            .limit(LAST)
+        )
+        earlier = list(connection.execute(before).scalars())
+        typical = median(earlier) if earlier else None
+        found.append(Slow(test, config, runs, seconds, typical, len(earlier)))
+    return current, sorted(found, key=lambda one: -one.seconds)
+
+
+def coverages(connection: Connection, count: int) -> list[Coverage]:
+    """The last ones, the newest first."""
+    query = (
+        select(coverage, revision.c.git)
+        .join(revision, revision.c.id == coverage.c.revision_id)
+        .order_by(coverage.c.started.desc(), coverage.c.id.desc())
+        .limit(count)
+    )
+    return [
+        Coverage(
+            **{name: getattr(row, name) for name in ("started", "git", "branch", "whole", "runs", "failed")},
+            figures=(row.functional_percent, row.line_percent, row.branch_percent, row.toggle_percent),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def changed_points(connection: Connection) -> list[PointChange]:
+    """Between the last two whole coverages."""
+    query = (
+        select(coverage.c.id)
+        .where(coverage.c.whole)
+        .order_by(coverage.c.started.desc(), coverage.c.id.desc())
+        .limit(2)
+    )
+    ids = list(connection.execute(query).scalars())
+    if len(ids) < 2:
+        return []
+    rows: dict[str, dict[int, str]] = {}
+    for one, name, hit, bins in connection.execute(
+        select(coverpoint).where(coverpoint.c.coverage_id.in_(ids)).order_by(coverpoint.c.name)
+    ):
+        rows.setdefault(name, {})[one] = f"{hit} of {bins}"
+    return [
+        PointChange(name, seen.get(ids[1], "none"), seen.get(ids[0], "none"))
+        for name, seen in rows.items()
+        if seen.get(ids[0]) != seen.get(ids[1])
+    ]
