@@ -564,7 +564,7 @@ psa_column_control #(
     .start_layer_last  (start_layer_last)
 );
 
-wire [COLS-1:0]     bias_load, multiplier_load, shift_load;
+wire [COLS-1:0]     bias_load, multiplier_load, shift_load, clamp_load;
 wire [31:0]         bias;
 wire [15:0]         multiplier;
 wire [5:0]          shift;
@@ -613,6 +613,7 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
         .multiplier      (multiplier),
         .shift_load      (shift_load[c]),
         .shift           (shift),
+        .clamp_load      (clamp_load[c]),
         .zero            (zero),
         .low             (low),
         .high            (high),
@@ -654,6 +655,7 @@ psa_writeback #(
     .multiplier        (multiplier),
     .shift_load        (shift_load),
     .shift             (shift),
+    .clamp_load        (clamp_load),
     .zero              (zero),
     .low               (low),
     .high              (high),

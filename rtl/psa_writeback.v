@@ -2,7 +2,7 @@
 //
 //   cycle 0      a column's first pixel leaves the array (`start_*`)
 //   cycle 1      its FILTER word; bias on the bus
-//   cycle 2, 3   multiplier, then shift, zero and both clamps on the bus
+//   cycle 2 to 4 multiplier, then shift, then zero and both clamps on the bus
 //   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
 // Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a
@@ -39,6 +39,7 @@ module psa_writeback #(
     output wire [15:0]                      multiplier,
     output wire [COLS-1:0]                  shift_load,
     output wire [5:0]                       shift,
+    output wire [COLS-1:0]                  clamp_load,
     output wire [7:0]                       zero,
     output wire [7:0]                       low,
     output wire [7:0]                       high,
@@ -76,8 +77,8 @@ module psa_writeback #(
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam COLUMN       = $clog2(COLS);
-// shift, zero, low and high
-localparam CLAMP        = 30;
+// zero, low and high
+localparam CLAMP        = 24;
 
 localparam [7:0] ERR_FEATURE_WRITE = 8'd12, ERR_TABLE_RANGE = 8'd15;
 
@@ -135,28 +136,38 @@ assign table_err_valid = valid_1 && filter_write && table_bad;
 assign table_err_code  = ERR_TABLE_RANGE;
 assign table_err_info  = {20'd0, filter_table};
 
-// cycles 2 and 3
+// cycles 2 to 4
 
-wire              valid_2, valid_3;
-wire [COLUMN-1:0] column_2, column_3;
-wire [CLAMP-1:0]  clamp_2;
+wire              valid_2, valid_3, valid_4;
+wire [COLUMN-1:0] column_2, column_3, column_4;
+wire [CLAMP-1:0]  clamp_2, clamp_3;
+wire [5:0]        shift_2;
 
-psa_delay #(.WIDTH(COLUMN + 16 + CLAMP), .STAGES(1)) delay_2 (
+psa_delay #(.WIDTH(COLUMN + 22 + CLAMP), .STAGES(1)) delay_2 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, filter[32 +: 16 + CLAMP]}),
+    .in_data   ({column_1, filter[32 +: 22 + CLAMP]}),
     .out_valid (valid_2),
-    .out_data  ({column_2, clamp_2, multiplier})
+    .out_data  ({column_2, clamp_2, shift_2, multiplier})
 );
 
-psa_delay #(.WIDTH(COLUMN + CLAMP), .STAGES(1)) delay_3 (
+psa_delay #(.WIDTH(COLUMN + 6 + CLAMP), .STAGES(1)) delay_3 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_2),
-    .in_data   ({column_2, clamp_2}),
+    .in_data   ({column_2, clamp_2, shift_2}),
     .out_valid (valid_3),
-    .out_data  ({column_3, high, low, zero, shift})
+    .out_data  ({column_3, clamp_3, shift})
+);
+
+psa_delay #(.WIDTH(COLUMN + CLAMP), .STAGES(1)) delay_4 (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_3),
+    .in_data   ({column_3, clamp_3}),
+    .out_valid (valid_4),
+    .out_data  ({column_4, high, low, zero})
 );
 
 assign bias = filter[31:0];
@@ -170,6 +181,7 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
     assign bias_load[c]       = valid_1 && column_1 == SELF;
     assign multiplier_load[c] = valid_2 && column_2 == SELF;
     assign shift_load[c]      = valid_3 && column_3 == SELF;
+    assign clamp_load[c]      = valid_4 && column_4 == SELF;
 end
 endgenerate
 

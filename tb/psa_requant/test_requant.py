@@ -6,7 +6,8 @@ Corners:
 - a shift of 0 (no rounding term), 1 and 63; those past every bit of a product
 - ties, positive and negative
 - the zero point at both ends, and sums whose pixel it brings into the range or out of it
-- saturation at both ends, and values just inside them; ReLU; clamps anywhere, also a low one above the high
+- saturation at both ends, of values that are too large by any one bit, and values just inside them; ReLU;
+  clamps anywhere, also a low one above the high
 - a pixel that the plane does not have
 - bias and sum both at one end (33 bits); multiplier 0 and 65535
 - words back to back, where each parameter of the next word arrives while the last pixels of this word are in
@@ -29,7 +30,7 @@ from tb.common import settings
 from tb.common.block import Bench, chance, edgy, pack
 from tb.common.seeding import numpy_rng
 
-WORDS = 150
+WORDS = 400
 LATENCY = 4
 MAX_SHIFT = 63
 INT32 = -(1 << 31), (1 << 31) - 1
@@ -65,7 +66,7 @@ def any_filter(rng: np.random.Generator) -> Filter:
     shift = (
         int(rng.choice([0, 1, 50, 51, 52, MAX_SHIFT]))
         if chance(rng, 0.2)
-        else int(rng.integers(MAX_SHIFT + 1))
+        else int(rng.integers(rng.choice([8, MAX_SHIFT + 1])))
     )
     multiplier = 1 << int(rng.integers(16)) if chance(rng, 0.4) else edgy(rng, 0, 65535)
     bias = edgy(rng, *INT32) if chance(rng, 0.2) else int(rng.integers(-5000, 5000))
@@ -75,7 +76,7 @@ def any_filter(rng: np.random.Generator) -> Filter:
 
 
 def any_sum(rng: np.random.Generator, f: Filter) -> int:
-    """Mostly a sum whose pixel is near or within -128..127; otherwise any sum."""
+    """Mostly a sum whose pixel is near or within -128..127; otherwise any, or one too large by a bit."""
     if chance(rng, 0.15):
         return edgy(rng, *INT32, probability=0.5)
     halves = (
@@ -83,6 +84,9 @@ def any_sum(rng: np.random.Generator, f: Filter) -> int:
         if chance(rng, 0.3)
         else int(rng.integers(-300, 300))
     )
+    largest = 31 + max(f.multiplier, 1).bit_length() - f.shift
+    if largest > 9 and chance(rng, 0.4):  # too large by one bit, without which it would be in the range
+        halves += int(rng.choice([-2, 2])) << int(rng.integers(9, largest))
     exact = Fraction((halves - 2 * f.zero) << f.shift, 2 * max(f.multiplier, 1)) - f.bias
     return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT32[0]), INT32[1])
 
@@ -92,10 +96,10 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     t = settings.parameters()["T"]
     rng = numpy_rng()
     names = ("bias", "multiplier", "shift")
-    with_shift = ("zero", "low", "high")
-    loads = (f"{name}_load" for name in names)
-    bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *loads, *names, *with_shift)
-    idle = {"rst": 0, "sum_valid": 0} | {f"{name}_load": 0 for name in names}
+    clamps = ("zero", "low", "high")
+    loads = tuple(f"{name}_load" for name in (*names, "clamp"))
+    bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *loads, *names, *clamps)
+    idle = {"rst": 0, "sum_valid": 0} | dict.fromkeys(loads, 0)
 
     # cycle by cycle: the inputs, and the pixel that they add to the word register
     plan: list[dict[str, int]] = []
@@ -111,7 +115,8 @@ async def every_pixel_of_every_word(dut: Any) -> None:
         f = any_filter(rng)
         at(start, bias_load=1, bias=f.bias)
         at(start + 1, multiplier_load=1, multiplier=f.multiplier)
-        at(start + 2, shift_load=1, shift=f.shift, **{name: getattr(f, name) for name in with_shift})
+        at(start + 2, shift_load=1, shift=f.shift)
+        at(start + 3, clamp_load=1, **{name: getattr(f, name) for name in clamps})
         cycle = start + 1
         gaps = chance(rng, 0.2)
         count = int(rng.integers(1, t)) if chance(rng, 0.1) else t
@@ -125,7 +130,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
             crossed += keep and f.high < f.low and pixel in (f.low, f.high)
             low, high = low + (pixel == -128), high + (pixel == 127)
             cycle += int(rng.integers(1, 4)) if gaps else 1
-        start = max(cycle - 1, start + 2) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
+        start = max(cycle - 1, start + 3) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
         if count < t:
             at(start, rst=1)
             resets += 1

@@ -1,8 +1,8 @@
 """psa_writeback: the parameters of a filter as its word starts, and the finished word into its plane.
 
 Model: a dictionary of filters. After a start in cycle n, column c gets its bias in n + 1, its multiplier in n
-+ 2, and shift, zero and both clamps in n + 3. Its word is written in n + T + 5, to word base + out of the
-filter's bank, and announced the cycle before: then, and in no other cycle, `soon_valid` is high.
++ 2, its shift in n + 3, and zero and both clamps in n + 4. Its word is written in n + T + 5, to word base +
+out of the filter's bank, and announced the cycle before: then, and in no other cycle, `soon_valid` is high.
 
 Corners:
 
@@ -148,7 +148,8 @@ class Writeback:
 
     def check(self, words: int, keeps: int) -> None:
         number = self.bench.number
-        quiet = {"bias_load": 0, "multiplier_load": 0, "shift_load": 0, "err_valid": 0, "table_err_valid": 0}
+        loads = dict.fromkeys(("bias_load", "multiplier_load", "shift_load", "clamp_load"), 0)
+        quiet = {**loads, "err_valid": 0, "table_err_valid": 0}
         self.bench.expect(layer_done=int(number in self.ends), **(quiet | self.parameters.pop(number, {})))
         soon = self.writes.get(number + 1)
         self.bench.expect(
@@ -182,8 +183,9 @@ class Writeback:
             self.seen["no_table_and_outside"] += bad
         self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias, **failure)
         self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
-        self.parameters.setdefault(number + 3, {}).update(
-            shift_load=strobe, shift=entry.shift, zero=entry.zero, low=entry.low, high=entry.high
+        self.parameters.setdefault(number + 3, {}).update(shift_load=strobe, shift=entry.shift)
+        self.parameters.setdefault(number + 4, {}).update(
+            clamp_load=strobe, zero=entry.zero, low=entry.low, high=entry.high
         )
         if entry.write and not bad and not no_table:
             self.writes[number + self.t + 5] = (column, entry.bank, address, entry.table)
