@@ -4,8 +4,9 @@
 // Promises: a word is written only when all its beats have come and its packet's header was legal. After an error, the rest of the
 // packet is taken and dropped. While a program runs or an error stands, the stream waits, but only at the start of a packet; while a
 // program runs, a live packet waits for one cycle, and a HOLD until enough layers have passed. A soft reset inside a packet drops the
-// rest of it. No word goes to a feature bank in a cycle in which the array writes that bank. Ready depends on no input of the stream in
-// the same cycle.
+// rest of it, and reports what may have been another packet: if the rest has not the length that the header says, or if that is not
+// known. With `load_reset`, the next beat is a header. No word goes to a feature bank in a cycle in which the array writes that bank.
+// Ready depends on no input of the stream in the same cycle.
 
 `resetall
 `default_nettype none
@@ -41,6 +42,8 @@ module psa_load #(
     input  wire                             clk,
     input  wire                             rst,
     input  wire                             soft_reset,
+    // in the cycle of a soft reset: the host begins its stream anew, too
+    input  wire                             load_reset,
 
     input  wire [STREAM_BITS-1:0]           s_axis_tdata,
     input  wire                             s_axis_tvalid,
@@ -78,9 +81,11 @@ module psa_load #(
     output wire [23:0]                      err_info
 );
 
-localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2;
+// dropped: DROP, what follows an error; CUT, what follows a soft reset
+localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2, STATE_CUT = 2'd3;
 
-localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4;
+localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4,
+    ERR_LOAD_CUT = 8'd17;
 
 // header bits: a live packet; with it, the destination that is no memory
 localparam        LIVE             = 7;
@@ -96,6 +101,8 @@ reg [MAX_BEATS*STREAM_BITS-1:0] data_reg;
 reg                             write_reg, write_next;
 // bit LIVE of the header; the packet began while a program ran, so a WAIT may take it; its last word is written
 reg                             live_reg, counts_reg, done_reg;
+// of a packet that was cut, the rest is counted: it had no error before
+reg                             counted_reg;
 reg [15:0]                      write_addr_reg;
 
 // the header is the lowest 64 bits of the first beat
@@ -184,8 +191,10 @@ always @* begin
     err_code_next  = 8'd0;
 
     if (soft_reset) begin
-        if (state_reg != STATE_HEADER) begin
-            state_next = STATE_DROP;
+        if (load_reset) begin
+            state_next = STATE_HEADER;
+        end else if (state_reg != STATE_HEADER) begin
+            state_next = STATE_CUT;
         end
     end else if (beat) begin
         case (state_reg)
@@ -222,6 +231,17 @@ always @* begin
                     state_next = STATE_DROP;
                 end
             end
+            STATE_CUT: begin
+                if (s_axis_tlast != (counted_reg && last_word)) begin
+                    err_valid_next = 1'b1;
+                    err_code_next  = ERR_LOAD_CUT;
+                end
+                if (s_axis_tlast) begin
+                    state_next = STATE_HEADER;
+                end else if (err_valid_next) begin
+                    state_next = STATE_DROP;
+                end
+            end
             default: begin
                 if (s_axis_tlast) begin
                     state_next = STATE_HEADER;
@@ -236,6 +256,9 @@ integer i;
 always @(posedge clk) begin
     state_reg <= state_next;
     write_reg <= write_next;
+    if (soft_reset && state_reg != STATE_CUT) begin
+        counted_reg <= state_reg == STATE_PAYLOAD;
+    end
     go_reg    <= at_header && busy && !hold && !soft_reset && may_go && !beat;
     done_reg  <= write_next && last_word && counts_reg;
 
@@ -247,7 +270,7 @@ always @(posedge clk) begin
         words_reg  <= header_words;
         addr_reg   <= header_addr[15:0];
         beat_reg   <= 4'd0;
-    end else if (beat && state_reg == STATE_PAYLOAD) begin
+    end else if (beat && !at_header) begin
         for (i = 0; i < MAX_BEATS; i = i + 1) begin
             if (beat_reg == i[3:0]) begin
                 data_reg[i*STREAM_BITS +: STREAM_BITS] <= s_axis_tdata;

@@ -1,7 +1,9 @@
 // Out stream: sends words of one feature bank as a packet.
 //
 // Promises: valid never waits for ready. Data are stable while stalled. While the receiver is ready, one word is sent each cycle. `done`
-// is high in the cycle in which the last word is taken.
+// is high in the cycle in which the last word is taken. A soft reset never takes back a word that is offered, and leaves no packet
+// without its end: the newest word that has been read becomes the last of its packet. A packet of which no word has been offered is
+// not sent at all.
 
 `resetall
 `default_nettype none
@@ -13,6 +15,7 @@ module psa_out #(
 ) (
     input  wire                             clk,
     input  wire                             rst,
+    input  wire                             soft_reset,
 
     input  wire                             start,
     input  wire [3:0]                       bank,
@@ -41,18 +44,26 @@ reg [15:0]             left_reg;
 reg                    read_reg, read_last_reg;
 
 // a small queue covers the latency of the bank
-reg [T*8:0] queue_reg [0:3];
-reg [1:0]   head_reg, tail_reg;
-reg [2:0]   count_reg;
+reg [T*8-1:0] queue_reg [0:3];
+reg [3:0]     last_reg;
+reg [1:0]     head_reg, tail_reg;
+reg [2:0]     count_reg;
 
-wire take = m_axis_tvalid && m_axis_tready;
+wire take  = m_axis_tvalid && m_axis_tready;
+// a soft reset before the first word is offered
+wire none  = soft_reset && count_reg == 3'd0;
+wire push  = read_reg && !none;
+// Reads run ahead of what is taken. So the newest word is the one that is offered only if nothing is left to read: then it is the last
+// already.
+wire [1:0] newest = tail_reg - 2'd1;
 
 assign rd_en   = left_reg != 16'd0 && count_reg + {2'd0, read_reg} < 3'd4;
 assign rd_bank = bank_reg;
 assign rd_word = word_reg;
 
 assign m_axis_tvalid = count_reg != 3'd0;
-assign {m_axis_tlast, m_axis_tdata} = queue_reg[head_reg];
+assign m_axis_tdata  = queue_reg[head_reg];
+assign m_axis_tlast  = last_reg[head_reg];
 
 assign done = take && m_axis_tlast;
 
@@ -69,18 +80,24 @@ always @(posedge clk) begin
         left_reg <= left_reg - 16'd1;
     end
 
-    if (read_reg) begin
-        queue_reg[tail_reg] <= {read_last_reg, rd_data};
+    if (push) begin
+        queue_reg[tail_reg] <= rd_data;
+        last_reg[tail_reg]  <= read_last_reg || soft_reset;
         tail_reg            <= tail_reg + 2'd1;
+    end else if (soft_reset) begin
+        last_reg[newest] <= 1'b1;
     end
     if (take) begin
         head_reg <= head_reg + 2'd1;
     end
-    count_reg <= count_reg + {2'd0, read_reg} - {2'd0, take};
+    count_reg <= count_reg + {2'd0, push} - {2'd0, take};
+
+    if (rst || soft_reset) begin
+        left_reg <= 16'd0;
+        read_reg <= 1'b0;
+    end
 
     if (rst) begin
-        left_reg  <= 16'd0;
-        read_reg  <= 1'b0;
         head_reg  <= 2'd0;
         tail_reg  <= 2'd0;
         count_reg <= 3'd0;

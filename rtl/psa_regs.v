@@ -54,10 +54,14 @@ module psa_regs #(
     // one-cycle pulses
     output wire                  start,
     output wire                  soft_reset,
+    // with a soft reset
+    output wire                  load_reset,
     output wire [15:0]           program_start,
 
     input  wire                  busy,
     input  wire                  loading,
+    // a word is offered on the out stream
+    input  wire                  sending,
     // the program reached END in this cycle
     input  wire                  done,
     output wire                  error,
@@ -75,7 +79,7 @@ module psa_regs #(
 );
 
 localparam [31:0] ID      = 32'h5441544D;
-localparam [31:0] VERSION = 32'h00010000;
+localparam [31:0] VERSION = 32'h00010001;
 
 localparam [7:0]
     ADDR_ID            = 8'h00, ADDR_VERSION      = 8'h04, ADDR_SHAPE       = 8'h08, ADDR_DEPTH0       = 8'h0C,
@@ -107,7 +111,7 @@ reg        bvalid_reg, rvalid_reg;
 reg [1:0]  bresp_reg, rresp_reg;
 reg [31:0] rdata_reg;
 
-reg        start_reg, soft_reset_reg;
+reg        start_reg, soft_reset_reg, load_reset_reg;
 reg [15:0] program_start_reg;
 reg [1:0]  irq_enable_reg, irq_status_reg;
 reg        error_reg;
@@ -123,6 +127,7 @@ assign s_axil_rresp  = rresp_reg;
 assign s_axil_rdata  = rdata_reg;
 assign start         = start_reg;
 assign soft_reset    = soft_reset_reg;
+assign load_reset    = load_reset_reg;
 assign program_start = program_start_reg;
 assign error         = error_reg;
 assign irq           = irq_reg;
@@ -149,14 +154,16 @@ wire [1:0]  wr_strobe     = data_held_reg ? strobe_reg : s_axil_wstrb[1:0];
 wire wr_control = wr && wr_address == ADDR_CONTROL && wr_strobe[0];
 wire wr_start   = wr_control && wr_data[0];
 wire wr_reset   = wr_control && wr_data[1] && !wr_data[0];
-wire start_ok   = !busy && !start_reg && !loading && !error_reg && !soft_reset_reg && !wr_data[1];
+wire start_ok   = !busy && !start_reg && !loading && !sending && !error_reg && !soft_reset_reg && wr_data[2:1] == 2'd0;
+// LOAD_RESET does nothing by itself
+wire control_ok = (!wr_start || start_ok) && (!wr_data[2] || wr_data[1]);
 wire wr_clear   = wr && wr_address == ADDR_IRQ_STATUS && wr_strobe[0];
 
 reg wr_ok;
 
 always @* begin
     case (wr_address)
-        ADDR_CONTROL:                                        wr_ok = !wr_start || start_ok;
+        ADDR_CONTROL:                                        wr_ok = !wr_control || control_ok;
         ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS, ADDR_PROGRAM_START: wr_ok = 1'b1;
         default:                                             wr_ok = 1'b0;
     endcase
@@ -186,7 +193,7 @@ always @* begin
         ADDR_DEPTH3:        rd_value = {less_one(EDGE_DEPTH), less_one(TAP_DEPTH)};
         ADDR_DEPTH4:        rd_value = (STREAM << 20) | (TABLES << 16) | {16'd0, less_one(FILTER_DEPTH)};
         ADDR_CONTROL:       rd_value = 32'd0;
-        ADDR_STATUS:        rd_value = {29'd0, error_reg, loading, busy || start_reg};
+        ADDR_STATUS:        rd_value = {28'd0, sending && !busy, error_reg, loading, busy || start_reg};
         ADDR_ERROR:         rd_value = {error_info_reg, error_code_reg};
         ADDR_IRQ_ENABLE:    rd_value = {30'd0, irq_enable_reg};
         ADDR_IRQ_STATUS:    rd_value = {30'd0, irq_status_reg};
@@ -256,6 +263,7 @@ always @(posedge clk) begin
 
     start_reg      <= wr_start && start_ok;
     soft_reset_reg <= wr_reset;
+    load_reset_reg <= wr_reset && wr_data[2];
 
     if (wr && wr_address == ADDR_IRQ_ENABLE && wr_strobe[0]) begin
         irq_enable_reg <= wr_data[1:0];
@@ -301,6 +309,7 @@ always @(posedge clk) begin
         data_held_reg     <= 1'b0;
         start_reg         <= 1'b0;
         soft_reset_reg    <= 1'b0;
+        load_reset_reg    <= 1'b0;
         irq_enable_reg    <= 2'd0;
         program_start_reg <= 16'd0;
     end

@@ -178,10 +178,10 @@ endgenerate
 // error sources, in order of priority
 localparam SOURCES = 6;
 
-wire        start, soft_reset, busy, loading, done, error;
+wire        start, soft_reset, load_reset, busy, loading, done, error;
 wire [15:0] program_start;
 
-// resets everything except the registers and the loader
+// resets everything except the registers and the streams
 wire core_rst = rst || soft_reset;
 
 // load stream
@@ -226,6 +226,7 @@ psa_load #(
     .clk           (clk),
     .rst           (rst),
     .soft_reset    (soft_reset),
+    .load_reset    (load_reset),
     .s_axis_tdata  (s_axis_tdata),
     .s_axis_tvalid (s_axis_tvalid),
     .s_axis_tready (s_axis_tready),
@@ -732,7 +733,8 @@ psa_out #(
     .FEATURE_DEPTH (FEATURE_DEPTH)
 ) out (
     .clk           (clk),
-    .rst           (core_rst),
+    .rst           (rst),
+    .soft_reset    (soft_reset),
     .start         (out_start),
     .bank          (out_bank),
     .base          (out_base),
@@ -793,9 +795,11 @@ psa_regs #(
     .irq             (irq),
     .start           (start),
     .soft_reset      (soft_reset),
+    .load_reset      (load_reset),
     .program_start   (program_start),
     .busy            (busy),
     .loading         (loading),
+    .sending         (m_axis_tvalid),
     .done            (done),
     .error           (error),
     .err_valid       ({sequencer_err_valid, fetch_err_valid, writeback_err_valid, slots_err_valid, table_err_valid, load_err_valid}),

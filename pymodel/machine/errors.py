@@ -41,3 +41,4 @@ class ErrorCode(IntEnum):
     SLOT_CODE = 14
     TABLE_RANGE = 15
     DEADLOCK = 16
+    LOAD_CUT = 17

@@ -69,7 +69,7 @@ REGISTERS = {
     r.name: r
     for r in (
         _register("ID", 0x00, "RO", 0x5441544D, '"TATM"'),
-        _register("VERSION", 0x04, "RO", 0x00010000, "of the register map", MAJOR=(31, 16), MINOR=(15, 0)),
+        _register("VERSION", 0x04, "RO", 0x00010001, "of the register map", MAJOR=(31, 16), MINOR=(15, 0)),
         _register(
             "SHAPE",
             0x08,
@@ -133,19 +133,22 @@ REGISTERS = {
             "WO",
             0,
             "START begins the program at PROGRAM_START; SOFT_RESET ends whatever runs; not both at once;"
-            " reads as 0",
+            " LOAD_RESET, only with SOFT_RESET: the host begins its load stream anew; reads as 0",
             START=(0, 0),
             SOFT_RESET=(1, 1),
+            LOAD_RESET=(2, 2),
         ),
         _register(
             "STATUS",
             0x24,
             "RO",
             0,
-            "BUSY: a program runs; LOADING: inside a packet; ERROR: an error stands",
+            "BUSY: a program runs; LOADING: inside a packet; ERROR: an error stands; SENDING: no program"
+            " runs, but a packet of the out stream has not ended",
             BUSY=(0, 0),
             LOADING=(1, 1),
             ERROR=(2, 2),
+            SENDING=(3, 3),
         ),
         _register(
             "ERROR",

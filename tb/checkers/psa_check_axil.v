@@ -32,19 +32,19 @@ module psa_check_axil #(
 wire checked = active && !rst;
 
 psa_check_channel #(.CHECKER("psa_check_axil"), .NAME("AW"), .WIDTH(ADDR_WIDTH), .RESETS_DRIVER(0)) aw (
-    .clk(clk), .rst(rst), .active(active), .withdraw(1'b0), .valid(awvalid), .ready(awready), .payload(awaddr)
+    .clk(clk), .rst(rst), .active(active), .valid(awvalid), .ready(awready), .payload(awaddr)
 );
 psa_check_channel #(.CHECKER("psa_check_axil"), .NAME("W"), .WIDTH(36), .RESETS_DRIVER(0)) w (
-    .clk(clk), .rst(rst), .active(active), .withdraw(1'b0), .valid(wvalid), .ready(wready), .payload({wstrb, wdata})
+    .clk(clk), .rst(rst), .active(active), .valid(wvalid), .ready(wready), .payload({wstrb, wdata})
 );
 psa_check_channel #(.CHECKER("psa_check_axil"), .NAME("B"), .WIDTH(2)) b (
-    .clk(clk), .rst(rst), .active(active), .withdraw(1'b0), .valid(bvalid), .ready(bready), .payload(bresp)
+    .clk(clk), .rst(rst), .active(active), .valid(bvalid), .ready(bready), .payload(bresp)
 );
 psa_check_channel #(.CHECKER("psa_check_axil"), .NAME("AR"), .WIDTH(ADDR_WIDTH), .RESETS_DRIVER(0)) ar (
-    .clk(clk), .rst(rst), .active(active), .withdraw(1'b0), .valid(arvalid), .ready(arready), .payload(araddr)
+    .clk(clk), .rst(rst), .active(active), .valid(arvalid), .ready(arready), .payload(araddr)
 );
 psa_check_channel #(.CHECKER("psa_check_axil"), .NAME("R"), .WIDTH(34)) r (
-    .clk(clk), .rst(rst), .active(active), .withdraw(1'b0), .valid(rvalid), .ready(rready), .payload({rresp, rdata})
+    .clk(clk), .rst(rst), .active(active), .valid(rvalid), .ready(rready), .payload({rresp, rdata})
 );
 
 // requests taken and not yet answered

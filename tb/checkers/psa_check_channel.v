@@ -16,8 +16,6 @@ module psa_check_channel #(
     input wire             rst,
     // `rst` has been seen: before it, nothing is known
     input wire             active,
-    // a waiting transfer may be withdrawn: valid may fall after this cycle
-    input wire             withdraw,
 
     input wire             valid,
     input wire             ready,
@@ -31,7 +29,7 @@ wire checked = active && !rst;
 
 always @(posedge clk) begin
     reset_reg   <= rst;
-    waiting_reg <= checked && !withdraw && valid === 1'b1 && ready !== 1'b1;
+    waiting_reg <= checked && valid === 1'b1 && ready !== 1'b1;
     payload_reg <= payload;
 end
 

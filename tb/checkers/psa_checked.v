@@ -126,7 +126,7 @@ always @(posedge clk) begin
     end
 end
 
-// interfaces. A soft reset withdraws a word that waits on the out stream. The host drives the in stream.
+// interfaces. A soft reset cuts the packet of the out stream. The host drives the in stream.
 
 psa_check_axil #(.ADDR_WIDTH(8)) axil (
     .clk     (clk),
@@ -160,7 +160,7 @@ psa_check_axis #(
     .clk          (clk),
     .rst          (rst),
     .active       (active_reg),
-    .withdraw     (1'b0),
+    .cut          (1'b0),
     .tdata        (s_axis_tdata),
     .tvalid       (s_axis_tvalid),
     .tready       (s_axis_tready),
@@ -178,7 +178,7 @@ psa_check_axis #(
     .clk          (clk),
     .rst          (rst),
     .active       (active_reg),
-    .withdraw     (dut.core_rst),
+    .cut          (dut.soft_reset),
     .tdata        (m_axis_tdata),
     .tvalid       (m_axis_tvalid),
     .tready       (m_axis_tready),

@@ -60,8 +60,35 @@ STREAM = (
         ),
     ),
     Case(
-        "a beat that waits is withdrawn in a reset",
-        announced(1, {"tvalid": 1, "tready": 0, "tlast": 1}, {"withdraw": 1}, {"tvalid": 0}),
+        "a packet is cut before its first beat",
+        [*announced(3, {"cut": 1}, {"cut": 0}), *announced(1, {"tvalid": 1, "tlast": 1}, {"tvalid": 0})],
+    ),
+    Case(
+        "a packet is cut while a beat waits",
+        announced(
+            9,
+            {"tvalid": 1, "tready": 0},
+            {"cut": 1},
+            {"cut": 0},
+            {"tready": 1},
+            {"tdata": 3},
+            {"tlast": 1},
+            {"tvalid": 0},
+        ),
+    ),
+    Case(
+        "a packet is cut when its last beat is taken",
+        announced(1, {"tvalid": 1, "tlast": 1, "cut": 1}, {"cut": 0, "tvalid": 0}),
+    ),
+    Case(
+        "a word goes away when its packet is cut",
+        announced(9, {"tvalid": 1, "tready": 0}, {"cut": 1}, {"cut": 0, "tvalid": 0}),
+        ["valid fell before ready came", "a packet that was cut has no end"],
+    ),
+    Case(
+        "a packet goes on though it was cut",
+        announced(9, {"tvalid": 1, "cut": 1}, {"cut": 0}, {}, {}, {}),
+        ["tlast must mark the last beat of a packet and no other", "a beat outside a packet"],
     ),
     Case(
         "a word goes away",
@@ -216,7 +243,7 @@ async def play(dut: Any, cases: Sequence[Case], idle: Cycle) -> None:
 
 @cocotb.test()
 async def stream(dut: Any) -> None:
-    names = ("withdraw", "tdata", "tvalid", "tlast", "packet_start", "packet_beats")
+    names = ("cut", "tdata", "tvalid", "tlast", "packet_start", "packet_beats")
     await play(dut, STREAM, {**dict.fromkeys(names, 0), "tready": 1})
 
 

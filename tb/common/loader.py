@@ -44,6 +44,8 @@ class Loader:
         self.code = ErrorCode.NONE
         self.inside = False
         self.dropping = False
+        self.cut = False  # by a soft reset
+        self.rest: int | None = None  # beats of a packet that was cut; None if that is not known
         self.section: Section | None = None
         self.packet: LoadPacket | None = None
 
@@ -53,11 +55,13 @@ class Loader:
         found = ErrorCode.NONE
         if not self.inside:
             self.beats, self.count, self.code, self.dropping = [data], 1, ErrorCode.NONE, False
-            self.inside = True
+            self.inside, self.cut = True, False
             found = self.header(last)
         else:
             self.count += 1
-            if not self.dropping:
+            if self.cut:
+                found = self.left_over(last)
+            elif not self.dropping:
                 self.beats.append(data)
                 whole = len(self.beats) == 1 + self.words * self.per_word
                 if last != whole:
@@ -68,6 +72,17 @@ class Loader:
         if last:
             self.end(False)
         return found
+
+    def left_over(self, last: bool) -> ErrorCode:
+        """The error that a beat behind a soft reset causes: what is dropped may have been another packet."""
+        ends = False
+        if self.rest is not None:
+            self.rest -= 1
+            ends = self.rest == 0
+        if last == ends:
+            return ErrorCode.NONE
+        self.cut = False
+        return ErrorCode.LOAD_CUT
 
     def header(self, last: bool) -> ErrorCode:
         """The error that a header causes."""
@@ -87,6 +102,11 @@ class Loader:
     @property
     def destination(self) -> int:
         return self.beats[0] & 0xFF
+
+    @property
+    def info(self) -> int:
+        """The info of its error. Of a packet that was cut, the machine knows only the bits of a memory."""
+        return self.destination & (LIVE | 0xF) if self.code == ErrorCode.LOAD_CUT else self.destination
 
     @property
     def live(self) -> bool:
@@ -119,15 +139,17 @@ class Loader:
         return self.memory.beats
 
     def soft_reset(self) -> None:
-        """Drops the rest of a packet. The rest is still in flight."""
+        """Drops the rest of a packet, which is in flight. Without an error before, its length is known."""
         self.section = self.packet = None
         if self.inside:
             self.write()
-            self.dropping = True
+            if not self.cut:
+                self.rest = None if self.dropping else 1 + self.words * self.per_word - self.count
+            self.cut = self.dropping = True
             self.beats = self.beats[:1]
 
-    def hard_reset(self) -> None:
-        """Forgets a packet that was in flight."""
+    def start_anew(self) -> None:
+        """Forgets a packet that was in flight: the host begins its stream anew, too."""
         self.section = self.packet = None
         if self.inside:
             self.end(True)

@@ -185,7 +185,8 @@ ERROR_STATES: Bins = (
     ("FEATURE_WRITE", "HANDOVER"),  # the next layer is being fetched
     ("DEADLOCK", "WAIT"),
 )
-LOAD_ERRORS = tuple(code.name for code in ErrorCode if code.name.startswith("LOAD"))
+LOAD_CUT = ErrorCode.LOAD_CUT.name  # behind a soft reset, and nowhere else
+LOAD_ERRORS = tuple(c.name for c in ErrorCode if c.name.startswith("LOAD") and c.name != LOAD_CUT)
 LOAD_STATES = ("HEADER", "PAYLOAD", "DROP")  # the loader's, as rtl/psa_load.v names them
 ACTIVITIES = ("IDLE", "busy", "ERROR")
 # Only the two streams can wait. Between the sequencer and the banks nothing waits (docs/machine.md,
@@ -414,13 +415,13 @@ POINTS: tuple[Coverpoint | Cross, ...] = (
         EventSeen,
         "cp_load_error",
         lambda s: (s.kind, s.where),
-        tuple((e, w) for e in LOAD_ERRORS for w in LOAD_STATES),
+        (*((e, w) for e in LOAD_ERRORS for w in LOAD_STATES), (LOAD_CUT, "CUT")),
     ),
     Coverpoint(
         EventSeen,
         "cp_load_error_x_state",
         lambda s: (s.kind, activity(s.state)),
-        tuple((e, a) for e in LOAD_ERRORS for a in ACTIVITIES),
+        (*((e, a) for e in LOAD_ERRORS for a in ACTIVITIES), (LOAD_CUT, "IDLE")),
     ),
     Coverpoint(
         EventSeen,

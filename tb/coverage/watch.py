@@ -22,7 +22,7 @@ from tb.coverage import collect
 from tb.coverage.points import WORDS
 from tb.coverage.sample import PROGRAMS, StateTimeline, sample_event
 
-START, SOFT_RESET = 1, 2  # bits of CONTROL
+START, SOFT_RESET, LOAD_RESET = 1, 2, 4  # bits of CONTROL
 OKAY = 0
 # by (first, last)
 PLACES = dict(zip(((True, False), (False, False), (False, True), (True, True)), WORDS, strict=True))
@@ -117,16 +117,19 @@ class _Watch:
                     self.started = Started(self.program_start, RunClock(self.cycle()))
                     if self.programs_follow:
                         PROGRAMS.pop(self.program_start, None)  # of an earlier run
-            elif address == REGISTERS["CONTROL"].address and data == SOFT_RESET:
+            elif address == REGISTERS["CONTROL"].address and data & ~LOAD_RESET == SOFT_RESET:
                 self.reset("soft_reset")
                 self.live = False
-                self.loader.soft_reset()
+                if data & LOAD_RESET:
+                    self.loader.start_anew()
+                else:
+                    self.loader.soft_reset()
 
     async def resets(self) -> None:
         while True:
             await RisingEdge(self.dut.rst)
             self.reset("hard_reset")
-            self.loader.hard_reset()
+            self.loader.start_anew()
 
     def reset(self, kind: str) -> None:
         self.sample(kind)
@@ -165,7 +168,8 @@ class _Watch:
         """
         dut, loader = self.dut, self.loader
         begins = not loader.inside
-        place = "HEADER" if not loader.inside else "DROP" if loader.dropping else "PAYLOAD"
+        behind = "CUT" if loader.cut else "DROP" if loader.dropping else "PAYLOAD"
+        place = behind if loader.inside else "HEADER"
         error = loader.beat(0 if loader.inside else int(dut.s_axis_tdata.value), dut.s_axis_tlast.value == 1)
         if error:
             self.sample(error.name, before=1, where=place)

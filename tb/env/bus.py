@@ -25,7 +25,7 @@ from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
 from tb.common.pins import ONE, ZERO, bits, joined, known
 from tb.env.config import Backpressure, StreamKnobs
-from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Reset, Stall, Words
+from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Opened, Reset, Stall, Words
 from tb.plain.stream import HIGH, LOW, StreamSource
 
 OKAY = 0
@@ -143,9 +143,10 @@ class LoadMonitor(MachineMonitor):
 
 
 class OutMonitor(MachineMonitor):
-    """The out stream, as `Words` and `Stall` events. A waiting word must not change."""
+    """The out stream, as `Opened`, `Words` and `Stall` events. A waiting word must not change or go away."""
 
     _signals = ("tdata", "tvalid", "tready", "tlast")
+    open = False  # a packet
 
     async def _monitor_recv(self) -> None:
         edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
@@ -158,11 +159,16 @@ class OutMonitor(MachineMonitor):
             await edge
             if valid() != ONE:
                 self.flush(this_cycle() - 1)
+                if waiting is not None and not self.quiet and self.open:
+                    self._recv(Broken(this_cycle(), f"{self.bus.tvalid._name} fell while a word waited"))
                 waiting = None
                 await rises
                 continue
             if self.quiet:
                 continue
+            if not self.open:
+                self.open = True
+                self._recv(Opened(this_cycle()))
             word = data(), last()
             if not known(word[0] + word[1]):
                 word = self.broken(*word)
@@ -172,6 +178,7 @@ class OutMonitor(MachineMonitor):
             if ready() == ONE:
                 self.taken.append(word[0])
                 if word[1] == ONE:
+                    self.open = False
                     self.flush(this_cycle(), True)
             else:
                 self.flush(this_cycle() - 1)
@@ -179,6 +186,9 @@ class OutMonitor(MachineMonitor):
                 self._recv(Stall(this_cycle(), True))
                 await First(*moves)
                 self._recv(Stall(next_cycle(), False))
+
+    def forget(self) -> None:
+        self.open = False
 
     def flush(self, cycle: int, last: bool = False) -> None:
         """Passes on the words that were taken without a gap, up to and including `cycle`."""

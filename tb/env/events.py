@@ -52,6 +52,13 @@ class Stall:
 
 
 @dataclass(slots=True, frozen=True)
+class Opened:
+    """In this cycle, the first word of a packet of the out stream is offered."""
+
+    cycle: int
+
+
+@dataclass(slots=True, frozen=True)
 class Words:
     """The receiver took words of the out stream, one in each cycle, the last of them in this cycle: their
     bytes, first pixel first.
@@ -96,11 +103,11 @@ class Broken:
     what: str
 
 
-Event = Reset | Level | Offer | Beat | Stall | Words | Access | Answer | Broken
+Event = Reset | Level | Offer | Beat | Stall | Opened | Words | Access | Answer | Broken
 
 # Events of one cycle in the order in which the scoreboard takes them: a register read sees the beat of its
 # own cycle, and an answer belongs to an earlier access.
 ORDER: dict[type, int] = {
     kind: order
-    for order, kind in enumerate((Reset, Level, Stall, Words, Offer, Beat, Access, Answer, Broken))
+    for order, kind in enumerate((Reset, Level, Stall, Opened, Words, Offer, Beat, Access, Answer, Broken))
 }

@@ -39,6 +39,27 @@ class ExpectedPacket:
 
 
 @dataclass
+class CutPacket:
+    """A packet whose OUT record was cut off, and what was known of its words then (see `Memories`)."""
+
+    expected: ExpectedPacket
+    written: Mask
+    either: Mask
+    vague: Mask
+    other: Int8Array
+
+    def seen(self, words: Int8Array) -> tuple[Mask, Mask]:
+        """Compares its first words, as `Memories.seen` does."""
+        count = len(words)
+        right: Mask = np.asarray(words == self.expected.words[:count])
+        known = self.written[:count] | self.vague[:count]
+        right[self.either[:count] & (words == self.other[:count]).all(axis=1)] = True
+        right[self.vague[:count]] = True
+        right[~known] = False
+        return right, known
+
+
+@dataclass
 class LayersRun:
     """A program with layers, and the contents of the memories when it was started in cycle `begin`.
 
@@ -138,6 +159,12 @@ class Memories:
         self.written = self.written_before.copy()
         self.either |= changed & self.written & ~self.vague
         self.other[changed] = self.before[changed]
+
+    def cut(self, packet: ExpectedPacket) -> CutPacket:
+        """What is known of the words of a packet that is cut off now. Later they may be loaded anew."""
+        where = packet.bank, slice(packet.base, packet.base + len(packet.words))
+        written, either, vague = (mask[where].copy() for mask in (self.written, self.either, self.vague))
+        return CutPacket(packet, written, either, vague, self.other[where].copy())
 
     def seen(self, packet: ExpectedPacket, words: Int8Array) -> tuple[Mask, Mask]:
         """Compares the first words of a packet. Returns bool [words, T], true where a byte is right, and bool

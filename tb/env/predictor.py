@@ -25,10 +25,10 @@ from pymodel.machine.runs import ProgramRun
 from pymodel.machine.timing import OFFER_CYCLES, RECORD_CYCLES
 from tb.common.loader import Loader, LoadPacket
 from tb.common.run_clock import NEVER, Mark, RunClock
-from tb.env.events import Access, Answer, Beat, Level, Offer
-from tb.env.memory import Execution, ExpectedPacket, Memories
+from tb.env.events import Access, Answer, Beat, Level, Offer, Opened
+from tb.env.memory import CutPacket, Execution, ExpectedPacket, Memories
 from tb.env.progress import Progress
-from tb.plain.host import DONE, ERROR, SOFT_RESET, START
+from tb.plain.host import DONE, ERROR, LOAD_RESET, SOFT_RESET, START
 
 BY_ADDRESS = {r.address: r for r in REGISTERS.values()}
 
@@ -178,6 +178,9 @@ class Predictor:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counting = False
         self.last_beat = -1
+        self.open = False  # a packet of the out stream
+        self.last_word = -1  # the cycle in which the last one ended
+        self.cut: CutPacket | None = None  # the packet that is open, if its run has been cut off
         self.closed = -1  # the cycle in which a soft reset closes the in stream
         self.want = False
         self.cleared = False
@@ -368,8 +371,10 @@ class Predictor:
 
     # resets
 
-    def soft_reset(self) -> None:
-        """The effects of a soft reset, when they become visible."""
+    def soft_reset(self, anew: bool) -> None:
+        """The effects of a soft reset, when they become visible. `anew`: the host begins its load stream
+        anew, too.
+        """
         self.tell_reset(hard=False)
         self.abort()
         self.error = self.status = 0
@@ -377,14 +382,17 @@ class Predictor:
         self.ended = None
         self.cleared = True
         self.counts = False
-        self.loader.soft_reset()
+        if anew:
+            self.loader.start_anew()
+        else:
+            self.loader.soft_reset()
         self.load()
 
     def hard_reset(self) -> None:
         """The effects of the reset pin, when they become visible."""
         self.tell_reset(hard=True)
         self.abort()
-        self.loader.hard_reset()
+        self.loader.start_anew()
         self.load()
         self.effects = [e for e in self.effects if e[0] == self.cycle]
         for queue in self.answers.values():
@@ -395,6 +403,8 @@ class Predictor:
     def abort(self) -> None:
         """Ends the run, if there is one, before its end."""
         if self.run is not None:
+            if self.open and self.run.packets:
+                self.cut = self.memories.cut(self.run.packets[0])
             self.memories.abort()
             self.run.packets.clear()
             self.stop(self.run)
@@ -456,7 +466,7 @@ class Predictor:
         begins = not self.loader.inside
         code = self.loader.beat(event.data, event.last)
         if code:
-            self.later(event.cycle + WRITTEN, SET, partial(self.set_error, code, self.loader.destination))
+            self.later(event.cycle + WRITTEN, SET, partial(self.set_error, code, self.loader.info))
             if run is not None and self.busy:
                 run.killed = event.cycle + STOPPED
         elif begins and self.loader.hold and self.busy and run is not None:
@@ -502,6 +512,17 @@ class Predictor:
     def loading(self, cycle: int) -> bool:
         return self.loader.inside or self.last_beat == cycle
 
+    def opened(self, event: Opened) -> None:  # noqa: ARG002
+        """A packet of the out stream begins."""
+        self.open = True
+
+    def sent(self, cycle: int) -> None:
+        """The last word of a packet was taken."""
+        self.open, self.last_word, self.cut = False, cycle, None
+
+    def sending(self, cycle: int) -> bool:
+        return self.open or self.last_word == cycle
+
     def stall(self, cycle: int, waiting: bool) -> None:
         if self.run is not None:
             self.run.clock.stall(cycle, waiting)
@@ -534,13 +555,14 @@ class Predictor:
     def control(self, cycle: int, value: int) -> bool:
         """A write to CONTROL. Returns whether it is granted."""
         if value & START:
-            if value & SOFT_RESET or self.busy or self.error or self.loading(cycle):
+            held = self.busy or self.error or self.loading(cycle) or self.sending(cycle)
+            if value & (SOFT_RESET | LOAD_RESET) or held:
                 return False
             self.start_run(cycle)
         elif value & SOFT_RESET:
             self.closed = cycle + 1
-            self.later(cycle + CLEARED, RESET, self.soft_reset)
-        return True
+            self.later(cycle + CLEARED, RESET, partial(self.soft_reset, bool(value & LOAD_RESET)))
+        return not value & LOAD_RESET or bool(value & SOFT_RESET)
 
     def read(self, access: Access, register: Register | None) -> Prediction:
         if register is None:
@@ -549,7 +571,12 @@ class Predictor:
         if name in COUNTERS:
             return Prediction(access, register, True, self.counter(name, access.cycle), self.ended)
         if name == "STATUS":
-            fields = {"BUSY": self.busy, "LOADING": self.loading(access.cycle), "ERROR": self.error != 0}
+            fields = {
+                "BUSY": self.busy,
+                "LOADING": self.loading(access.cycle),
+                "ERROR": self.error != 0,
+                "SENDING": self.sending(access.cycle) and not self.busy,
+            }
             value = sum(register.fields[key].put(int(on)) for key, on in fields.items())
         else:
             shown = {"ERROR": self.error, "IRQ_STATUS": self.status, "CONTROL": 0} | self.values

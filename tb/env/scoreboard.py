@@ -22,8 +22,8 @@ from tb.common.loader import LoadPacket
 from tb.debug import suspect
 from tb.env.config import EnvConfig
 from tb.env.event_queue import EventQueue
-from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Offer, Reset, Stall, Words
-from tb.env.memory import ExpectedPacket
+from tb.env.events import Access, Answer, Beat, Broken, Event, Level, Offer, Opened, Reset, Stall, Words
+from tb.env.memory import CutPacket, ExpectedPacket
 from tb.env.predictor import Prediction, Predictor, ResetSeen, Subscriber
 
 SHOWN = 10  # messages of a failure
@@ -91,6 +91,7 @@ class Checker(Subscriber):
             Offer: self.predictor.offer,
             Beat: self.predictor.beat,
             Stall: self.take_stall,
+            Opened: self.predictor.opened,
             Words: self.take_words,
             Access: self.predictor.access,
             Answer: self.take_answer,
@@ -197,13 +198,16 @@ class Checker(Subscriber):
     def take_words(self, event: Words) -> None:
         self.partial += event.data
         if event.last:
-            run = self.predictor.run
-            if run is None or not run.packets:
+            run, cut = self.predictor.run, self.predictor.cut
+            if cut is not None:
+                self.compare(event.cycle, cut.expected, whole=False, cut=cut)
+            elif run is None or not run.packets:
                 self.complain(event.cycle, f"a packet of {len(self.partial)} bytes that was not expected")
                 self.compared.mismatches += len(self.partial)
             else:
                 self.compare(event.cycle, run.packets.popleft(), whole=True)
-            self.close(True)
+            self.predictor.sent(event.cycle)
+            self.close(cut is None)
 
     def close(self, whole: bool) -> None:
         packet = bytes(self.partial)
@@ -211,8 +215,12 @@ class Checker(Subscriber):
         for subscriber in self.subscribers:
             subscriber.sent(packet, whole)
 
-    def compare(self, cycle: int, expected: ExpectedPacket, whole: bool) -> None:
-        """Compares what came of a packet: all of it, or what came before a reset."""
+    def compare(
+        self, cycle: int, expected: ExpectedPacket, whole: bool, cut: CutPacket | None = None
+    ) -> None:
+        """Compares what came of a packet: all of it, what came before a reset by the pin, or what came before
+        and after its run was `cut` off.
+        """
         t, size, wanted = self.predictor.config.size, len(self.partial), expected.words.size
         if size > wanted or (whole and size < wanted):
             self.complain(
@@ -224,7 +232,7 @@ class Checker(Subscriber):
         words = np.frombuffer(bytes(self.partial[: size // t * t]), np.int8).reshape(-1, t)[
             : len(expected.words)
         ]
-        right, known = self.predictor.memories.seen(expected, words)
+        right, known = cut.seen(words) if cut else self.predictor.memories.seen(expected, words)
         self.compared.bytes += words.size
         if right.all():
             return
@@ -273,11 +281,15 @@ class Checker(Subscriber):
         self.compared.errors += packet.code != ErrorCode.NONE
         self.compared.live += packet.in_run
 
-    def reset(self, reset: ResetSeen) -> None:  # noqa: ARG002
-        """What came of a packet that a reset has cut off must have been right."""
-        if self.partial:
-            run = self.predictor.run
-            if run is None or not run.packets:
+    def reset(self, reset: ResetSeen) -> None:
+        """What came of a packet that a reset has cut off must have been right. After a soft reset, its end
+        follows.
+        """
+        if self.partial and (reset.hard or not self.predictor.open):
+            run, cut = self.predictor.run, self.predictor.cut
+            if cut is not None:
+                self.compare(self.predictor.cycle, cut.expected, whole=False, cut=cut)
+            elif run is None or not run.packets:
                 self.complain(
                     self.predictor.cycle, f"{len(self.partial)} bytes of a packet that was not expected"
                 )

@@ -25,7 +25,7 @@ from tb.env.corners import bare_programs
 from tb.env.env import Environment
 from tb.env.register_model import SoftResetValues
 from tb.env.spoil import Spoiled
-from tb.plain.host import DONE, ERROR, SOFT_RESET, START
+from tb.plain.host import DONE, ERROR, LOAD_RESET, SEND_POLLS, SOFT_RESET, START
 
 TIMEOUT_CYCLES = 200_000
 LOAD_POLLS = 20
@@ -147,8 +147,13 @@ class MachineSequence(uvm_sequence):
         await self.load([packet(spec, Section("PROGRAM", address, words))])
         await self.execute(address)
 
-    async def soft_reset(self) -> None:
-        await self.write("CONTROL", SOFT_RESET)
+    async def soft_reset(self, *, anew: bool = False) -> None:
+        """Also waits for the end of a packet that it has cut. `anew`: begins the load stream anew."""
+        await self.write("CONTROL", SOFT_RESET | LOAD_RESET if anew else SOFT_RESET)
+        for _ in range(SEND_POLLS):
+            if not (await self.status())["SENDING"]:
+                return
+        raise AssertionError(f"STATUS.SENDING is still set after {SEND_POLLS} reads")
 
     async def look_after_soft_reset(self) -> None:
         """Reads every register. They must show nothing from before the reset."""
@@ -386,8 +391,8 @@ class ResetsElsewhere(MachineSequence):
     async def inside_packet(self, hard: bool) -> None:
         """The packet is cut after any of its beats.
 
-        After a soft reset the rest is sent, and dropped. After a reset by the pin it is not expected any
-        more.
+        After a soft reset the rest is sent, and dropped, or another packet, which is reported. After a reset
+        by the pin, or of both sides, it is not expected any more.
         """
         spec = memories(self.config)["FEATURE"]
         pixels = self.rng.integers(-128, 128, (6, self.config.size, 1))
@@ -401,11 +406,17 @@ class ResetsElsewhere(MachineSequence):
         await self.begin(self.image.run_start)  # refused
         if hard:
             await self.reset(hard)
-        else:
+            return
+        another = packet(spec, Section("FEATURE", 0, pixels[:2], bank)).beats
+        how = str(self.rng.choice(["the rest follows", "another follows", "anew"]))
+        await self.soft_reset(anew=how == "anew")
+        await self.look()  # LOADING, if the packet continues
+        await self.send([beats[cut:] if how == "the rest follows" else another])
+        await self.env.cycles(4)
+        await self.look()
+        if how == "another follows":
             await self.soft_reset()
-            await self.look()  # LOADING: the packet continues
-            await self.send([beats[cut:]])
-            await self.look_after_soft_reset()
+        await self.look_after_soft_reset()
 
     async def bad_start(self) -> None:
         """A program that is not legal. Beside a packet, this is the other way to cause an error."""
@@ -421,6 +432,9 @@ class ResetsElsewhere(MachineSequence):
         """In a run or a dump. In a dump a word may be waiting."""
         await self.begin(start)
         await self.env.cycles(delay)
+        if not hard:
+            await self.write("CONTROL", SOFT_RESET)
+            await self.begin(start)  # refused while words of a packet wait
         await self.reset(hard)
 
 

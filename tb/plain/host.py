@@ -22,9 +22,10 @@ from tb.coverage.watch import watch
 from tb.plain.axil import AxilMaster
 from tb.plain.stream import StreamSink, StreamSource, StreamStalledError
 
+SEND_POLLS = 200  # the rest of a packet that was cut is a few words
 LOAD_POLLS = 20  # the last word of a packet is written a few cycles after its last beat
 DONE, ERROR = 1, 2  # bits of IRQ_ENABLE and IRQ_STATUS
-START, SOFT_RESET = 1, 2  # bits of CONTROL
+START, SOFT_RESET, LOAD_RESET = 1, 2, 4  # bits of CONTROL
 
 
 class HasBeats(Protocol):
@@ -109,12 +110,17 @@ class Host:
         await RisingEdge(self.dut.clk)
         await self.write("IRQ_ENABLE", DONE | ERROR)
 
-    async def soft_reset(self) -> None:
-        """Ends whatever runs. Memories, IRQ_ENABLE and PROGRAM_START stay."""
-        self.sink.watch = False
-        await self.write("CONTROL", SOFT_RESET)
-        await RisingEdge(self.dut.clk)  # until the edge of the answer, a word may still be taken
-        self.sink.clear()
+    async def soft_reset(self, *, anew: bool = False) -> list[np.ndarray[Any, np.dtype[np.int8]]]:
+        """Ends whatever runs. Memories, IRQ_ENABLE and PROGRAM_START stay. `anew`: the host begins its load
+        stream anew, so the machine expects no rest of a packet.
+
+        Returns the packets that came since `sink` was asked last; one that was cut is the last and too short.
+        """
+        await self.write("CONTROL", SOFT_RESET | LOAD_RESET if anew else SOFT_RESET)
+        for _ in range(SEND_POLLS):
+            if not REGISTERS["STATUS"].decode(await self.read("STATUS"))["SENDING"]:
+                return [np.frombuffer(packet, np.int8) for packet in self.sink.take()]
+        raise MachineTimeoutError(f"STATUS.SENDING still set after {SEND_POLLS} reads")
 
     async def read(self, register: str) -> int:
         """The word in the named register. Raises `RegisterError` on SLVERR."""

@@ -25,7 +25,9 @@ Corners:
 - the array's word in each beat of a packet: of the same bank and another, in the last beat of a word (it
   waits) and in others, of FEATURE and another memory, in a packet that is dropped
 - the last word of packets that are right and too long, live and not: when it is written, and counted once
-- soft reset between packets, in a payload, after a whole word, in a packet that is dropped, twice
+- soft reset between packets, in a payload, after a whole word, in a packet that is dropped, twice; the rest
+  of a cut packet as long as its header says, shorter and longer, and of one that had an error before; a reset
+  of both sides anywhere in a packet
 - hard reset inside a packet
 """
 
@@ -91,7 +93,7 @@ class Write:
 @dataclass
 class PacketVerdict:
     """The effects of a packet, by the number of the beat that causes them; `last`: the one that completes its
-    last word. `layers`: of a HOLD.
+    last word. `layers`: of a HOLD. `length`: the beats that a legal header promises.
     """
 
     destination: int = 0
@@ -99,6 +101,7 @@ class PacketVerdict:
     layers: int = 0
     writes: dict[int, Write] = field(default_factory=dict)
     last: int | None = None
+    length: int | None = None
     error: tuple[int, ErrorCode] | None = None
 
     def writes_feature(self, place: int) -> Write | None:
@@ -153,7 +156,10 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
         return PacketVerdict(destination, live, error=(0, ErrorCode.LOAD_RANGE))
     payload = beats[HEADER_BEATS:]
     whole = min(words, len(payload) // target.beats)
-    verdict = PacketVerdict(destination, live, last=words * target.beats if whole == words else None)
+    length = HEADER_BEATS + words * target.beats
+    verdict = PacketVerdict(
+        destination, live, last=words * target.beats if whole == words else None, length=length
+    )
     for n in range(whole):
         data = sum(
             beat << stream_bits() * i
@@ -165,6 +171,16 @@ def judge(beats: Sequence[int], known: dict[int, Target]) -> PacketVerdict:
     elif len(payload) > words * target.beats:
         verdict.error = (words * target.beats, ErrorCode.LOAD_LONG)
     return verdict
+
+
+def judge_rest(verdict: PacketVerdict, place: int, beats: int) -> PacketVerdict:
+    """What a soft reset leaves of a packet of so many beats, of which the one at `place` is next: nothing is
+    written, and an error if the rest has not the length that was promised. After an error, none is known.
+    """
+    promised = verdict.length if verdict.error is None or verdict.error[0] >= place else None
+    end = beats if promised is None else min(beats, promised)
+    error = None if promised == beats else (end - 1, ErrorCode.LOAD_CUT)
+    return PacketVerdict(verdict.destination & (LIVE | 0xF), verdict.live, length=promised, error=error)
 
 
 def random_packet(
@@ -216,11 +232,13 @@ class LoaderBench:
     def __init__(self, dut: Any) -> None:
         stream = ("s_axis_tdata", "s_axis_tvalid", "s_axis_tlast")
         machine = ("hold", "busy", "soon_valid", "soon_bank", "hold_go")
-        self.bench = Bench(dut, "rst", "soft_reset", *stream, *machine)
+        self.bench = Bench(dut, "rst", "soft_reset", "load_reset", *stream, *machine)
         self.targets = targets()
         self.verdict = PacketVerdict()
+        self.beats = 0  # of the packet
         self.place = 0  # the next beat's, in its packet
         self.counts = False  # the packet began while a program ran
+        self.seen_anew = 0  # packets that were cut off by a reset of both sides
         self.go = False  # the packet that was offered in the cycle before may begin, though a program runs
         self.due: Write | None = None
         self.done = False  # the word that is due is the last of a packet that counts
@@ -266,6 +284,7 @@ class LoaderBench:
         *,
         rst: bool = False,
         soft_reset: bool = False,
+        load_reset: bool = False,
         hold: bool = False,
         busy: bool = False,
         soon: int | None = None,
@@ -276,7 +295,7 @@ class LoaderBench:
         """
         place, offered = self.place, packet is not None
         if packet is not None and place == 0:
-            self.verdict = judge(packet, self.targets)
+            self.verdict, self.beats = judge(packet, self.targets), len(packet)
         verdict = self.verdict
         held = offered and not self.inside and busy and verdict.layers > 0
         may_go = offered and not self.inside and verdict.live and (go or not held)
@@ -302,6 +321,7 @@ class LoaderBench:
         if held:
             pins |= {"hold_go": int(go)}
         controls = {"rst": rst, "soft_reset": soft_reset, "hold": hold, "busy": busy}
+        controls |= {"load_reset": load_reset} if soft_reset else {}  # garbage without it
         controls |= {"soon_valid": soon is not None, "s_axis_tvalid": offered}
         await self.bench.cycle(**{name: int(on) for name, on in controls.items()}, **pins)
         self.bench.expect(hold_taken=int(held and taken), blocked=int(blocked))
@@ -315,8 +335,11 @@ class LoaderBench:
             self.done = self.counts and place == verdict.last
             self.ended(busy, place)
             self.place = (place + 1) % len(packet)
-        if soft_reset:
-            self.verdict = PacketVerdict()
+        if soft_reset and load_reset:
+            self.seen_anew += self.inside
+            self.place = 0
+        elif soft_reset and self.inside:
+            self.verdict = judge_rest(self.verdict, self.place, self.beats)
         if rst:
             self.place, self.due, self.done, self.go = 0, None, False, False
         return taken
@@ -412,7 +435,8 @@ async def packets_of_every_kind(dut: Any) -> None:
         await loader.send([first, *payload_of(rng, words * target.beats)])
     await loader.cycle()
     assert loader.destinations == loader.ends == set(loader.targets)
-    loader.bench.done(**loader.errors, **loader.seen)
+    errors = {name: number for name, number in loader.errors.items() if name != "LOAD_CUT"}
+    loader.bench.done(**errors, **loader.seen)
 
 
 @cocotb.test()
@@ -420,8 +444,8 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
     rng = numpy_rng("resets")
     loader = LoaderBench(dut)
     await loader.reset()
-    cut = live = 0
-    for kind in KINDS * 4:
+    cut = live = right = 0
+    for kind in KINDS * 8:
         await loader.cycle(soft_reset=True)  # between packets: nothing to drop
         good = random_packet(rng, loader.targets, "good")
         await loader.cycle(good, soft_reset=True)  # the header waits
@@ -441,7 +465,12 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
                 offered, soft_reset=True, hold=chance(rng, 0.5), busy=busy, go=chance(rng, 0.5)
             )
             cut += loader.inside
-        if chance(rng, 0.3) and loader.inside:
+            right += loader.inside and loader.verdict.error is None
+        if chance(rng, 0.3):
+            await loader.cycle(
+                packet if chance(rng, 0.5) else None, soft_reset=True, load_reset=True, busy=chance(rng, 0.5)
+            )
+        elif chance(rng, 0.3) and loader.inside:
             await loader.cycle(packet, rst=True, busy=chance(rng, 0.5))
             await loader.reset()
             # in the very cycle of the last beat
@@ -453,7 +482,13 @@ async def soft_and_hard_reset_in_every_state(dut: Any) -> None:
         else:
             await loader.send(packet, rng=rng)
     await loader.cycle()
-    loader.bench.done(resets_in_a_packet=cut, resets_in_a_packet_that_counts=live)
+    loader.bench.done(
+        resets_in_a_packet=cut,
+        resets_in_a_packet_that_counts=live,
+        cut_and_continued=right,
+        cut_and_not_continued=loader.errors["LOAD_CUT"],
+        begun_anew=loader.seen_anew,
+    )
 
 
 @cocotb.test()

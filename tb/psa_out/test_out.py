@@ -12,6 +12,8 @@ Corners:
 - ready always, never for a long time, every second cycle, rarely, only before valid, only after it
 - the next packet at once
 - reset in a packet
+- soft reset in every cycle of packets of every length, with any backpressure: words that have been read come,
+  the newest of them with tlast; before the first word is offered, none comes
 - garbage on the memory's data when nothing was read, and on bank, base and words when nothing starts
 - in a bank of 65,536 words: counts and addresses past every power of two, most of them begun and cut off, and
   more than 4,096 words to their end
@@ -57,8 +59,8 @@ BEGUN = 6  # words of a packet that is cut off
 @cocotb.test(skip=DEEP)
 async def packets_under_backpressure(dut: Any) -> None:
     rng = numpy_rng("packets")
-    bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
-    await bench.reset(start=0, m_axis_tready=0)
+    bench = Bench(dut, "rst", "soft_reset", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
+    await bench.reset(soft_reset=0, start=0, m_axis_tready=0)
     memory: dict[tuple[int, int], int] = {}
     seen = dict.fromkeys(
         (
@@ -70,13 +72,19 @@ async def packets_under_backpressure(dut: Any) -> None:
             "ends_of_bank",
             "longer_than_the_queue",
             "resets",
+            "cut_packets",
+            "cut_before_a_word",
+            "cut_but_whole",
+            "cut_in_a_stall",
         ),
         0,
     )
     patterns = list(PATTERNS)
     asked: tuple[int, int] | None = None  # requested by the read of the last cycle
 
-    async def cycle(ready: bool, reset: bool = False, **start: int) -> tuple[int, int] | None:
+    async def cycle(
+        ready: bool, reset: bool = False, soft_reset: bool = False, **start: int
+    ) -> tuple[int, int] | None:
         """One cycle. Returns the read that it requests, as bank and word."""
         nonlocal asked
         data = (
@@ -84,7 +92,8 @@ async def packets_under_backpressure(dut: Any) -> None:
             if asked is not None
             else {}
         )
-        await bench.cycle(rst=int(reset), m_axis_tready=int(ready), **({"start": 0} | start), **data)
+        resets = {"rst": int(reset), "soft_reset": int(soft_reset)}
+        await bench.cycle(**resets, m_axis_tready=int(ready), **({"start": 0} | start), **data)
         asked = None
         if dut.rd_en.value == 1:
             asked = (int(dut.rd_bank.value), int(dut.rd_word.value))
@@ -97,21 +106,26 @@ async def packets_under_backpressure(dut: Any) -> None:
         )
         base = edgy(rng, 0, depth - words, 0.6)
         bank = edgy(rng, 0, 15)
-        cut = int(rng.integers(FIRST, FIRST + words + 4)) if chance(rng, 0.15) else None
+        cut = int(rng.integers(FIRST, FIRST + words + 4)) if chance(rng, 0.1) else None
+        soft = int(rng.integers(1, FIRST + min(words, 20) + 4)) if cut is None and chance(rng, 0.6) else None
+        total = words  # of the packet as it is sent
         await cycle(ready(0, rng), start=1, bank=bank, base=base, words=words)
         bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
         reads = taken = n = 0
-        while taken < words:
+        while taken < total:
             n += 1
             is_ready, reset = ready(n, rng), n == cut
-            read = await cycle(is_ready, reset)
-            if read is not None:
+            before = reads
+            read = await cycle(is_ready, reset, n == soft)
+            if soft is not None and n > soft:
+                bench.expect(rd_en=0)
+            elif read is not None:
                 bench.expect(rd_en=int(reads < words), rd_bank=bank, rd_word=base + reads)
                 reads += 1
             if n < FIRST:
                 bench.expect(m_axis_tvalid=0, done=0)
             else:
-                last = int(taken == words - 1)
+                last = int(taken == total - 1)
                 bench.expect(
                     m_axis_tvalid=1,
                     m_axis_tdata=memory[bank, base + taken],
@@ -121,7 +135,14 @@ async def packets_under_backpressure(dut: Any) -> None:
                 seen["stalls"] += not is_ready
                 seen["words"] += is_ready
                 taken += is_ready
-            if reset:
+            if n == soft:
+                asked = None
+                total = before if n >= FIRST else 0
+                seen["cut_packets"] += 0 < total < words
+                seen["cut_before_a_word"] += total == 0
+                seen["cut_but_whole"] += total == words
+                seen["cut_in_a_stall"] += 0 < total < words and not is_ready
+            if reset or total == 0:
                 break
         else:
             seen["packets"] += 1
@@ -129,9 +150,9 @@ async def packets_under_backpressure(dut: Any) -> None:
             seen["whole_banks"] += words == depth
             seen["ends_of_bank"] += base + words == depth
             seen["longer_than_the_queue"] += words > QUEUE
-            assert reads == words
+            assert reads == words or total < words
         seen["resets"] += n == cut and taken < words
-        asked = None if n == cut else asked
+        asked = None if n in (cut, soft) else asked
         for _ in range(int(rng.integers(4))):
             await cycle(chance(rng, 0.5))
             bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
@@ -142,8 +163,8 @@ async def packets_under_backpressure(dut: Any) -> None:
 async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     """With a bit too few, a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
     rng = numpy_rng("lengths")
-    bench = Bench(dut, "rst", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
-    await bench.reset(start=0, m_axis_tready=0)
+    bench = Bench(dut, "rst", "soft_reset", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
+    await bench.reset(soft_reset=0, start=0, m_axis_tready=0)
     seen = dict.fromkeys(("packets", "cut_off"), 0)
     most = min(depth, (1 << 16) - 1)
     counts = {min(most, (1 << power) + 2) for power in range(depth.bit_length())} | {most}
@@ -152,11 +173,11 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     places += [(min(most, 4099), 0, 4099)]
     for words, base, taken in places:
         bank = edgy(rng, 0, 15)
-        await bench.cycle(rst=0, start=1, bank=bank, base=base, words=words, m_axis_tready=1)
+        await bench.cycle(rst=0, soft_reset=0, start=1, bank=bank, base=base, words=words, m_axis_tready=1)
         memory: dict[int, int] = {}  # word that is read in a cycle -> its expected value
         data: dict[str, int] = {}
         for n in range(1, FIRST + min(words, taken)):
-            await bench.cycle(rst=0, start=0, m_axis_tready=1, **data)
+            await bench.cycle(rst=0, soft_reset=0, start=0, m_axis_tready=1, **data)
             data = {}
             if n <= words:
                 memory[n] = int.from_bytes(rng.bytes(width), "little")
@@ -168,10 +189,10 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
                     m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST + 1], m_axis_tlast=last, done=last
                 )
         if words > taken:
-            await bench.cycle(rst=1, start=0, m_axis_tready=1)
+            await bench.cycle(rst=1, soft_reset=0, start=0, m_axis_tready=1)
             seen["cut_off"] += 1
         else:
             seen["packets"] += 1
-        await bench.cycle(rst=0, start=0, m_axis_tready=1)
+        await bench.cycle(rst=0, soft_reset=0, start=0, m_axis_tready=1)
         bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
     bench.done(**seen)

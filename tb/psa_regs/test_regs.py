@@ -12,8 +12,9 @@ Corners:
 - bready and rready low for a long time, and high before there is an answer
 - a read and a write in one cycle, also of one register (the read gets the old value)
 - every byte strobe; every one of the 256 addresses read and written
-- START refused while busy, loading, in error, or together with SOFT_RESET, each alone; without its strobe no
-  START
+- START refused while busy, loading, sending, in error, or together with SOFT_RESET or LOAD_RESET, each alone;
+  without its strobe no START
+- LOAD_RESET with SOFT_RESET, and refused without; SENDING while busy, which STATUS does not show
 - BUSY from the cycle of START on
 - the interrupt's event in the cycle of its clear (the event stays), masked, enabled later
 - errors of each source alone, of every two in one cycle (the lower one is reported), and of all at once; a
@@ -42,7 +43,11 @@ from tb.common.seeding import numpy_rng
 from tb.common.words import config_of
 
 OKAY, SLVERR = 0, 2
-START, SOFT_RESET = 1, 2
+START, SOFT_RESET, LOAD_RESET = 1, 2, 4
+CONTROLS = (
+    *(START, START, SOFT_RESET, START | SOFT_RESET, 0),
+    *(LOAD_RESET, LOAD_RESET | SOFT_RESET, LOAD_RESET | START),
+)
 DONE, ERROR = 1, 2
 MAX_COUNT = 2**32 - 1
 PATIENCE = 50  # cycles that an access may take beyond its own delays
@@ -54,7 +59,7 @@ COUNT_EVENTS = {
     "WORDS": "count_word",
     "LOAD_WAIT_CYCLES": "count_load_wait",
 }
-EVENTS = ("busy", "loading", "done", *COUNT_EVENTS.values())
+EVENTS = ("busy", "loading", "sending", "done", *COUNT_EVENTS.values())
 
 
 @dataclass
@@ -115,7 +120,7 @@ class Registers:
 
     def __init__(self, parameters: Mapping[str, int]) -> None:
         self.values = {r.name: r.reset or 0 for r in REGISTERS.values()} | build_values(config_of(parameters))
-        self.start = self.soft_reset = self.irq = False
+        self.start = self.soft_reset = self.load_reset = self.irq = False
 
     @property
     def error(self) -> bool:
@@ -127,12 +132,10 @@ class Registers:
             return SLVERR, 0
         if register.name == "STATUS":
             busy = events["busy"] or self.start
-            return OKAY, sum(
-                part.put(int(on))
-                for part, on in zip(
-                    register.fields.values(), (busy, events["loading"], self.error), strict=True
-                )
-            )
+            sending = events["sending"] and not events["busy"]
+            shown = busy, events["loading"], self.error, sending
+            fields = register.fields.values()
+            return OKAY, sum(part.put(int(on)) for part, on in zip(fields, shown, strict=True))
         return OKAY, self.values[register.name]
 
     def cycle(
@@ -143,7 +146,7 @@ class Registers:
         """
         values, was_error = self.values, self.error
         irq = bool(values["IRQ_STATUS"] & values["IRQ_ENABLE"])
-        start = soft_reset = False
+        start = soft_reset = load_reset = False
         response = OKAY
         register = None if write is None else BY_ADDRESS.get(write.address & ~3)
         data = 0 if write is None or write.data is None else write.data
@@ -154,8 +157,12 @@ class Registers:
             response = SLVERR
         elif register is not None and register.name == "CONTROL":
             start, soft_reset = bool(data & strobes & START), bool(data & strobes & SOFT_RESET)
-            if start and (soft_reset or events["busy"] or events["loading"] or self.error):
-                response, start, soft_reset = SLVERR, False, False
+            load_reset = bool(data & strobes & LOAD_RESET)
+            held = any(events[name] for name in ("busy", "loading", "sending"))
+            if (start and (soft_reset or load_reset or held or self.error)) or (
+                load_reset and not soft_reset
+            ):
+                response, start, soft_reset, load_reset = SLVERR, False, False, False
         elif register is not None and register.access == "W1C":
             values[register.name] &= ~(data & strobes)
         elif register is not None:
@@ -175,7 +182,7 @@ class Registers:
         if self.soft_reset:
             values |= dict.fromkeys(("ERROR", "IRQ_STATUS", *COUNTERS), 0)
             irq = False
-        self.start, self.soft_reset, self.irq = start, soft_reset, irq
+        self.start, self.soft_reset, self.load_reset, self.irq = start, soft_reset, load_reset, irq
         return response
 
 
@@ -263,6 +270,7 @@ class Bus:
         expect(
             start=int(model.start),
             soft_reset=int(model.soft_reset),
+            load_reset=int(model.load_reset),
             irq=int(model.irq),
             error=int(model.error),
         )
@@ -346,7 +354,7 @@ async def reset_values_and_every_address(dut: Any) -> None:
     for address in rng.permutation(256).tolist():
         read = BusAccess(address)
         await bus.finish(read)
-        write = BusAccess(address, edgy(rng, 0, 2**32 - 1) & ~START)
+        write = BusAccess(address, edgy(rng, 0, 2**32 - 1) & ~(START | LOAD_RESET))
         await bus.finish(write)
         assert read.answer is not None
         assert write.answer is not None
@@ -447,6 +455,11 @@ async def start_and_its_refusals(dut: Any) -> None:
     bus.compare("STATUS in the cycle of START", status.answer[1], REGISTERS["STATUS"].fields["BUSY"].mask)
     await start(SLVERR, busy=1)
     await start(SLVERR, loading=1)
+    await start(SLVERR, sending=1)
+    await start(SLVERR, START | LOAD_RESET)
+    await start(SLVERR, START | SOFT_RESET | LOAD_RESET)
+    await start(SLVERR, LOAD_RESET)
+    await start(OKAY, SOFT_RESET | LOAD_RESET, sending=1)
     await start(SLVERR, START | SOFT_RESET)
     await start(OKAY, SOFT_RESET, busy=1)
     await start(OKAY, SOFT_RESET, loading=1)
@@ -577,17 +590,13 @@ async def everything_at_once(dut: Any) -> None:
         *["CONTROL"] * 5,
     )
     interesting = [REGISTERS[name].address for name in names]
-    seen = dict.fromkeys(("starts", "soft_resets", "interrupts", "errors"), 0)
+    seen = dict.fromkeys(("starts", "soft_resets", "load_resets", "interrupts", "errors"), 0)
     busy = False
 
     def access(write: bool) -> BusAccess:
         address = int(rng.choice(interesting)) if chance(rng, 0.7) else edgy(rng, 0, max(BY_ADDRESS) + 4)
         address_delay, data_delay, answer_delay = rng.choice([0, 0, 0, 1, 2, 6], 3).tolist()
-        data = (
-            edgy(rng, 0, 2**32 - 1)
-            if chance(rng, 0.3)
-            else int(rng.choice([START, START, SOFT_RESET, START | SOFT_RESET, 0]))
-        )
+        data = edgy(rng, 0, 2**32 - 1) if chance(rng, 0.3) else int(rng.choice(CONTROLS))
         strobe = 0b1111 if chance(rng, 0.8) else int(rng.integers(16))
         return BusAccess(
             address,
@@ -608,10 +617,16 @@ async def everything_at_once(dut: Any) -> None:
         counts = {name: int(chance(rng, 0.5)) for name in COUNT_EVENTS.values()}
         errors = random_errors(rng, bus.sources) if chance(rng, 0.005) else {}
         await bus.cycle(
-            errors, busy=int(busy), loading=int(chance(rng, 0.2)), done=int(chance(rng, 0.1)), **counts
+            errors,
+            busy=int(busy),
+            loading=int(chance(rng, 0.2)),
+            sending=int(chance(rng, 0.2)),
+            done=int(chance(rng, 0.1)),
+            **counts,
         )
         seen["starts"] += bus.model.start
         seen["soft_resets"] += bus.model.soft_reset
+        seen["load_resets"] += bus.model.load_reset
         seen["interrupts"] += bus.model.irq
         seen["errors"] += bus.model.error
     await bus.finish()

@@ -22,6 +22,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError, UndefinedReadError
 from pymodel.machine.image import Image
 from pymodel.machine.memory import (
+    LIVE,
     Beats,
     Packet,
     Section,
@@ -41,7 +42,7 @@ from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.coverage.sample import StateTimeline, sample_program
 from tb.plain.check import Expected, Outcome, expect, run_image
-from tb.plain.host import Host, MachineStoppedError, RegisterError
+from tb.plain.host import LOAD_RESET, SOFT_RESET, Host, MachineStoppedError, RegisterError
 from tb.psa_top.collisions import APART, OF_SEQUENCER, Tables, collisions
 
 OUTCOME = Outcome()  # of all tests of this module: each is to run the network once more
@@ -98,7 +99,9 @@ class LoadedMachine:
         raised = await host.read("IRQ_STATUS")
         assert raised == 2, f"{code.name}: IRQ_STATUS is {raised}, expected 2"
         status = REGISTERS["STATUS"].decode(await host.read("STATUS"))
-        assert status == {"BUSY": 0, "LOADING": 0, "ERROR": 1}, f"{code.name}: STATUS is {status}"
+        assert status == {"BUSY": 0, "LOADING": 0, "ERROR": 1, "SENDING": 0}, (
+            f"{code.name}: STATUS is {status}"
+        )
         with pytest.raises(MachineStoppedError):
             await host.start(self.image.run_start)
         await host.soft_reset()
@@ -363,6 +366,90 @@ async def soft_reset_inside_a_packet(dut: Any) -> None:
     want = before[0].copy()
     want[4:6] = pixels[:2]
     assert ((await b.features())[0] == want).all()
+    await b.healthy()
+
+
+@cocotb.test()
+async def cut_packets_of_the_load_stream(dut: Any) -> None:
+    """A soft reset inside a packet, and then other beats than its rest: LOAD_CUT, and nothing of them is
+    written. If the host says that it begins anew, its next packet is a packet.
+    """
+    b = await bench(dut)
+    beats, pixels = b.feature_packet(0, 4, 6)
+    per_word = memories(b.image.config)["FEATURE"].beats
+    half = 1 + 2 * per_word
+    bad = beats_of(header_beat(200 | LIVE, 0, 1, 0), 1, 2, 3, 4)
+    other, others = b.feature_packet(0, 20, 2)
+    cases = {
+        "another packet, shorter than the rest": (beats[:half], other[: 1 + per_word], 0),
+        "another packet, longer than the rest": (beats[: 1 + 5 * per_word], other, 0),
+        "the rest of a packet of unknown length": (bad[:2], bad[2:], LIVE | 200 & 0xF),
+    }
+    before = (await b.features())[0]
+    for name, (begun, follows, info) in cases.items():
+        for anew in (False, True):
+            cocotb.log.info("cut: %s, anew %s", name, anew)
+            await b.host.source.send(begun, last=False)
+            await ClockCycles(dut.clk, 4)
+            await b.host.soft_reset(anew=anew)
+            status = REGISTERS["STATUS"].decode(await b.host.read("STATUS"))
+            assert status == {"BUSY": 0, "LOADING": int(not anew), "ERROR": 0, "SENDING": 0}, (
+                f"{name}: {status}"
+            )
+            if anew:
+                await b.host.load([Packet(other)])
+            else:
+                with pytest.raises(MachineStoppedError):
+                    await b.host.load([Packet(follows)])
+                await b.recover(ErrorCode.LOAD_CUT, info)
+    want = before.copy()
+    want[4:9] = pixels[:5]
+    want[20:22] = others
+    assert ((await b.features())[0] == want).all()
+    with pytest.raises(RegisterError):
+        await b.host.write("CONTROL", LOAD_RESET)
+    await b.healthy()
+
+
+@cocotb.test()
+async def cut_packets_of_the_out_stream(dut: Any) -> None:
+    """A soft reset while a packet is sent: it ends a few words later, with the words that it had to have. A
+    word that waits stays, and START is refused until the end.
+    """
+    b = await bench(dut)
+    config = b.image.config
+    bank = int(b.rng.integers(config.group))
+    wanted = (await b.features())[bank]
+    words = encode_all([Out(bank, 0, config.feature_depth), End()])
+    await b.host.load([packet(memories(config)["PROGRAM"], Section("PROGRAM", 0, words))])
+    lengths = set()
+    for rate, delays in ((1.0, range(12)), (0.2, range(0, 120, 9))):
+        b.host.sink.rate = rate
+        for delay in delays:
+            await b.host.start(0)
+            await ClockCycles(dut.clk, delay)
+            packets = await b.host.soft_reset()
+            assert len(packets) <= 1, f"{len(packets)} packets of one OUT"
+            sent = packets[0].reshape(-1, config.size) if packets else np.empty((0, config.size), np.int8)
+            assert len(sent) < config.feature_depth, "the packet is cut"
+            assert (sent == wanted[: len(sent)]).all(), f"delay {delay}: {len(sent)} words, and wrong ones"
+            lengths.add(len(sent))
+    assert len(lengths) > 8, f"the packets were cut too much alike: {sorted(lengths)}"
+    # a receiver that is not ready at all
+    b.host.sink.rate = 0.0
+    await ClockCycles(dut.clk, 20)
+    await b.host.start(0)
+    await ClockCycles(dut.clk, 40)
+    await b.host.write("CONTROL", SOFT_RESET)
+    for _ in range(3):
+        status = REGISTERS["STATUS"].decode(await b.host.read("STATUS"))
+        assert status == {"BUSY": 0, "LOADING": 0, "ERROR": 0, "SENDING": 1}, f"STATUS is {status}"
+        with pytest.raises(RegisterError):
+            await b.host.start(0)
+    b.host.sink.rate = 0.9
+    (sent,) = await b.host.soft_reset()  # a second one changes nothing
+    assert (sent.reshape(-1, config.size) == wanted[: sent.size // config.size]).all()
+    await b.host.load(b.packets_of("PROGRAM"))
     await b.healthy()
 
 
