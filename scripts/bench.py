@@ -22,6 +22,7 @@ BENCHES = {
     "half_passes": ("pymodel.bench.half_passes", "run"),
     "xor": ("pymodel.bench.xor", "run"),
     "speed": ("pymodel.bench.speed", "run"),
+    "large": ("pymodel.bench.large", "run"),
     "windows": ("pymodel.bench.windows", "run"),
     "runtime": ("pymodel.bench.runtime", "run"),
     "operators": ("pymodel.bench.operators", "run"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from pymodel.bench import half_passes, joint, packing, speed, weights, windows, xor
+from pymodel.bench import half_passes, joint, large, packing, speed, weights, windows, xor
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import bench as command
@@ -107,6 +107,18 @@ def test_half_passes(
     torch.save({"first": torch.ones(16, 3, 3, 3), "wide": torch.ones(48, 16, 3, 3)}, path)
     with pytest.raises(TatamiError, match="layer 'wide' has 48 filters, must have one of 16, 32, 64"):
         command.main(["--bench=half_passes", f"--weights={path}"])
+
+
+def test_large(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(large, "NETWORK", "unet")
+    assert command.main(["--bench=large"]) == 0
+    figures = last_line(capsys)
+    assert list(figures["seconds"]) == ["prune", "compile", "reference", "model"]
+    assert figures["same"]
+    for limit in ("COMPILED_S", "RUN_S", "GIB"):
+        with monkeypatch.context() as patch:
+            patch.setattr(large, limit, 0.0)
+            assert command.main(["--bench=large"]) == 1
 
 
 def test_speed(monkeypatch: pytest.MonkeyPatch) -> None:
