@@ -15,7 +15,6 @@ import click
 from pymodel.machine.config import get_config
 from pymodel.machine.places import BUILD
 from pymodel.machine.slot_rows import FORMATS
-from pymodel.network.load_model import GROUPS
 from pymodel.schemes import get_scheme
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
 from scripts.command import (
@@ -34,7 +33,6 @@ from scripts.show import show_report, training_progress
 from tb.flow import provenance
 
 DEFAULT = Budget()
-OF_FILES = 0.001  # learning rate: batch norms are part of their layers there, which hold less
 MAX_SEED = 2**31 - 1
 
 
@@ -53,7 +51,7 @@ MAX_SEED = 2**31 - 1
 @variable("CONFIG", default="16x16", what="array, rows x group")
 @variable("FORMAT", Choice(FORMATS), "plain", "how the slots are stored")
 @variable("FRESH", SWITCH, False, "1 starts anew, even if a checkpoint or a start exists")
-@option("--learning-rate", NUMBER, what=f"(default: {DEFAULT.learning_rate}; for a file {OF_FILES})")
+@option("--learning-rate", NUMBER, DEFAULT.learning_rate, "of the optimiser, at its largest")
 @option("--batch", Integer(1, 2**20), DEFAULT.batch, "images a step")
 @option("--replans", Integer(1, 10_000), DEFAULT.replans, "plans on the way to the ratio")
 @option("--saliency", Choice(SALIENCIES), DEFAULT.saliency, "what a weight is worth")
@@ -79,7 +77,7 @@ def main(
     config: str,
     format: str,
     fresh: bool,
-    learning_rate: float | None,
+    learning_rate: float,
     batch: int,
     replans: int,
     saliency: str,
@@ -91,11 +89,10 @@ def main(
     out: Path | None,
 ) -> int:
     chosen, array = get_scheme(scheme), get_config(config)
-    is_file = Path(network).suffix in GROUPS  # of another tool
     budget = Budget(
         epochs=epochs,
         batch=batch,
-        learning_rate=learning_rate or (OF_FILES if is_file else DEFAULT.learning_rate),
+        learning_rate=learning_rate,
         replans=replans,
         saliency=saliency,
         precision=precision,

@@ -58,7 +58,7 @@ _WITH_NUMBER: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 }
 
 
-def to_torch(network: FloatNetwork) -> tuple[nn.Module, dict[str, str]]:
+def to_torch(network: FloatNetwork) -> tuple[fx.GraphModule, dict[str, str]]:
     """A module that computes the network's last tensor, flat: [B, *input_shape] -> [B, values], float32.
 
     Its convolutions and fully connected layers are modules, named as the layers are, but for characters that

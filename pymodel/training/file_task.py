@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import fx, nn
 
 from pymodel.machine.errors import TatamiError
 from pymodel.network.activations import Clamp, Curve
@@ -53,8 +54,8 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     """The network of a file, with the images of `data` to train and to test on. The weights of a quantised
     file are back in real numbers. No scheme prunes the first layer with weights, nor depthwise convolutions.
 
-    The network is `balanced` first. Raises `TatamiError` without `data`, and as `load_model`, `dequantised`,
-    `to_torch` and `load_sets` do.
+    The network is `balanced` first, and gets batch norms (`with_norms`). Raises `TatamiError` without `data`,
+    and as `load_model`, `dequantised`, `to_torch` and `load_sets` do.
     """
     if data is None:
         raise TatamiError(
@@ -69,6 +70,7 @@ def task_of_file(path: Path, data: Path | None) -> Task:
         module, names = to_torch(network)
     except TatamiError as error:
         raise TatamiError(f"{path}: {error}") from None
+    with_norms(module, torch.from_numpy(images[:MEASURED]).float() / unit)
     shifted = data.is_dir()  # pictures of things: a step aside, or mirrored, they are the same things
 
     def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -88,6 +90,49 @@ def task_of_file(path: Path, data: Path | None) -> Task:
         fingerprint(path),
         f"{data.name}, {len(labels)} to train on",
     )
+
+
+def with_norms(module: fx.GraphModule, images: torch.Tensor) -> None:
+    """Puts a batch norm behind each convolution and fully connected layer but the last, which for now gives
+    what it takes: its mean and variance are those of the layer's sums on `images` [B, C, H, W], and so are
+    its bias and the square of its factor. In a file the norms are part of their layers; without any, training
+    bears only a small learning rate.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    weighted = [name for name, one in module.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+
+    def keep(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
+        return lambda _module, _inputs, output: sums.update({name: output})
+
+    hooks = [module.get_submodule(name).register_forward_hook(keep(name)) for name in weighted]
+    with torch.no_grad():
+        module.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    for node in list(module.graph.nodes):
+        last = any(user.op == "output" for user in node.users)
+        if node.op == "call_module" and node.target in sums and not last:
+            name = f"{node.target}_norm"
+            module.add_submodule(name, _norm_of(sums[node.target]))
+            with module.graph.inserting_after(node):
+                norm = module.graph.call_module(name, (node,))
+            node.replace_all_uses_with(norm, lambda user, norm=norm: user is not norm)
+    module.recompile()
+
+
+def _norm_of(sums: torch.Tensor) -> nn.Module:
+    """A batch norm that gives what it takes, where channels are as in `sums` [B, C, ...]."""
+    norm = (nn.BatchNorm1d if sums.ndim == 2 else nn.BatchNorm2d)(sums.shape[1])
+    rest = tuple(axis for axis in range(sums.ndim) if axis != 1)
+    mean, variance = sums.mean(rest), sums.var(rest, correction=0)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None  # as it was made
+    with torch.no_grad():
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.bias.copy_(mean)
+        norm.weight.copy_((variance + norm.eps).sqrt())
+    return norm
 
 
 def balanced(network: FloatNetwork, images: FloatArray) -> tuple[FloatNetwork, float]:

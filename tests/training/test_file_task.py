@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
@@ -25,9 +27,10 @@ from pymodel.network.integer import INPUT
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import ModelFile
 from pymodel.network.reference import evaluate
+from pymodel.network.to_torch import to_torch
 from pymodel.schemes import get_scheme
 from pymodel.training.compress import Recipe, compress
-from pymodel.training.file_task import balanced, task_of
+from pymodel.training.file_task import balanced, task_of, with_norms
 from pymodel.training.schedule import Budget
 from pymodel.training.start import measure_start
 from pymodel.zoo.given_images import load_sets
@@ -108,6 +111,37 @@ def test_what_is_refused(tflite: Path, images: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "wrong.npz", **wrong)
         with pytest.raises(TatamiError, match=message):
             load_sets(tmp_path / "wrong.npz", shape)
+
+
+def test_norms_change_no_output_until_they_learn() -> None:
+    """Of a network with a residual, an addition with factors, a convolution read twice, a channel that is
+    zero, and two fully connected layers.
+    """
+    rng = np.random.default_rng(5)
+    dead, weight = rng.normal(0, 1, (4, 4, 3, 3)), rng.normal(0, 9, (4, 4, 1, 1))
+    dead[2] = 0
+    layers: tuple[FloatLayer, ...] = (
+        FloatConv("a", INPUT, dead, np.zeros(4), padding=(1, 1, 1, 1), activation=Clamp(0.0, math.inf)),
+        FloatConv("b", "a", weight, np.ones(4), residual=FloatResidual("a", np.arange(4))),
+        FloatAdd("c", ("a", "b"), rng.normal(0, 1, (2, 4)), np.ones(4)),
+        FloatPool("d", "c"),
+        FloatLinear("e", "d", rng.normal(0, 1, (5, 4)), np.zeros(5)),
+        FloatLinear("f", "e", rng.normal(0, 1, (3, 5)), np.zeros(3)),
+    )
+    images = torch.from_numpy(rng.normal(3, 2, (8, 4, 6, 6))).float()
+    module, names = to_torch(FloatNetwork("n", (4, 6, 6), layers))
+    before = module(images)
+    with_norms(module, images)
+    norms = {name for name, _ in module.named_modules() if name.endswith("_norm")}
+    assert norms == {f"{names[layer]}_norm" for layer in ("a", "b", "c", "e")} | {"c_1_norm"}
+    torch.testing.assert_close(module.eval()(images), before, rtol=1e-4, atol=1e-3)
+    # in training the norms take the mean and variance of the batch, which are the same here
+    torch.testing.assert_close(module.train()(images), before, rtol=1e-4, atol=1e-3)
+    # what is nine times as large after a step comes out as it was
+    with torch.no_grad():
+        module.get_submodule(names["b"]).weight.mul_(9)
+        module.get_submodule(names["b"]).bias.mul_(9)
+    torch.testing.assert_close(module.train()(images), before, rtol=1e-4, atol=1e-3)
 
 
 def test_units_change_no_output() -> None:
