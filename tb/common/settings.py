@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.files import Fields, checked, parse_json, read_json, write_text
 
 VARIABLE = "TATAMI_SETTINGS"
+ELSEWHERE = "4x2"  # the configuration of `sim` in tatami.core
 NETWORK_FILE, IMAGE_FILE = "network.npz", "image.tatami"  # in the folder of a prepared network
 
 
@@ -77,7 +78,19 @@ class Reported(Fields):
 
 
 def get() -> Settings:
-    """The settings of this simulation."""
+    """The settings of this simulation. One that another program has started, such as FuseSoC, has those of
+    the configuration `ELSEWHERE`.
+    """
+    if VARIABLE not in os.environ:
+        from cocotb import SIM_NAME  # inside a simulation only
+
+        config = CONFIGS[ELSEWHERE]
+        return Settings(
+            config=config,
+            parameters=config.rtl_parameters(),
+            sim=SIM_NAME.split()[0].lower(),
+            result="result.json",
+        )
     return checked(Settings, parse_json(os.environ[VARIABLE], VARIABLE), VARIABLE)
 
 
