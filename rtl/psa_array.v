@@ -1,6 +1,6 @@
 // ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle. A sum begins with 0, a maximum with -128.
 //
-// Promises: pixel n of a pass enters row r at cycle t + n + r and leaves column c at cycle t + n + ROWS + c. A row of slots at `row_*`
+// Promises: pixel n of a pass enters row r at cycle t + n + r and its sum leaves column c at cycle t + n + ROWS + 1 + c. A row of slots at `row_*`
 // is in that row's shadow slots from the next cycle on.
 
 `resetall
@@ -51,7 +51,8 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         wire [PSUM_BITS-1:0] above;
 
         if (r == 0) begin : gen_top
-            assign above = {{PSUM_BITS-7{maximum[c]}}, 7'd0};
+            // with the sums, a cycle behind the pixels
+            assign above = {{PSUM_BITS-7{maximum[c+1]}}, 7'd0};
         end else begin : gen_below
             assign above = gen_row[r-1].sums[c*PSUM_BITS +: PSUM_BITS];
         end

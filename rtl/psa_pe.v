@@ -1,9 +1,10 @@
-// Processing element: its slot selects one pixel of the bundle; the PE multiplies it by the weight and adds the sum from above.
+// Processing element: its slot selects one pixel of the bundle; a cycle later the PE multiplies it by the weight and adds the sum from
+// above.
 //
 // A slot holds an 8-bit weight, or a 4-bit digit with a bit that says which digit of its weight it is: the low digit, or the digit that
 // counts 16 times.
 //
-// Promises: everything moves one step a cycle. A slot that is written while the current pass runs takes effect with the pixel that
+// Promises: everything moves one step a cycle; a pixel's sum is given two cycles after its bundle has come. A slot that is written while the current pass runs takes effect with the pixel that
 // carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
 // previous `first` passes here. With a pixel that carries `maximum`, what comes from above is a pixel, too, and a slot of a negative
 // weight gives its own in place of it where the sum with its product is negative; for a weight of -1 this is the maximum of both. Other
@@ -37,7 +38,7 @@ module psa_pe #(
     output wire                        x_out_maximum,
     output wire [GROUP*8-1:0]          x_out_bundle,
 
-    // from above, in the same cycle as x; and down
+    // from above, in the cycle after x; and down
     input  wire signed [PSUM_BITS-1:0] psum,
     output wire signed [PSUM_BITS-1:0] psum_out
 );
@@ -57,26 +58,39 @@ assign x_out_maximum = maximum_reg;
 assign x_out_bundle  = bundle_reg;
 assign psum_out      = psum_reg;
 
-wire [SLOT_BITS-1:0]           slot    = x_first ? shadow_reg : active_reg;
-wire signed [WEIGHT_BITS-1:0]  weight  = slot[WEIGHT_BITS-1:0];
-wire [SELECT_BITS-1:0]         select  = slot[SLOT_BITS-1 -: SELECT_BITS];
-wire signed [7:0]              x;
+// the cycle in which the bundle comes: the pixel is selected, by the slot that is the active one from the next cycle on
+
+wire signed [7:0] x;
+
+generate
+if (GROUP == 1) begin : gen_dense
+    assign x = bundle_reg;
+end else begin : gen_select
+    wire [SELECT_BITS-1:0] select = x_first ? shadow_reg[SLOT_BITS-1 -: SELECT_BITS] : active_reg[SLOT_BITS-1 -: SELECT_BITS];
+    reg signed [7:0]       x_reg;
+
+    assign x = x_reg;
+
+    always @(posedge clk) begin
+        if (x_valid) begin
+            x_reg <= x_bundle[select*8 +: 8];
+        end
+    end
+end
+endgenerate
+
+// the cycle after
+
+wire signed [WEIGHT_BITS-1:0]  weight  = active_reg[WEIGHT_BITS-1:0];
 wire signed [PRODUCT_BITS-1:0] product = weight * x;
 wire [TERM_BITS-1:0]           term;
 
 generate
-if (GROUP == 1) begin : gen_dense
-    assign x = x_bundle;
-    // one input leaves nothing to select
-    wire unused = &{1'b0, select};
-end else begin : gen_select
-    assign x = x_bundle[select*8 +: 8];
-end
 
 if (WEIGHT_BITS == 8) begin : gen_weight
     assign term = product;
 end else begin : gen_digit
-    assign term = slot[WEIGHT_BITS] ? {product, 4'd0} : {{4{product[PRODUCT_BITS-1]}}, product};
+    assign term = active_reg[WEIGHT_BITS] ? {product, 4'd0} : {{4{product[PRODUCT_BITS-1]}}, product};
 end
 endgenerate
 
@@ -94,10 +108,12 @@ always @(posedge clk) begin
         first_reg   <= x_first;
         maximum_reg <= x_maximum;
         bundle_reg  <= x_bundle;
-        psum_reg    <= x_maximum ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
         if (x_first) begin
             active_reg <= shadow_reg;
         end
+    end
+    if (valid_reg) begin
+        psum_reg <= maximum_reg ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
     end
 
     if (rst) begin

@@ -527,8 +527,8 @@ psa_array #(
 
 // columns
 
-wire [COLS-1:0]         pixel_valid, pixel_first, pixel_last, pixel_maximum, pixel_keep;
-wire [COLS*INDEX-1:0]   pixel_index;
+wire [COLS-1:0]         read_valid, pixel_valid, pixel_first, pixel_last, pixel_maximum, pixel_keep;
+wire [COLS*INDEX-1:0]   read_index, pixel_index;
 wire                    start_valid, start_layer_last;
 wire [$clog2(COLS)-1:0] start_column;
 wire [FEATURE_ADDR-1:0] start_out;
@@ -552,6 +552,8 @@ psa_column_control #(
     .word_out          (bundle_out_word),
     .word_filter_base  (bundle_filter_base),
     .word_layer_last   (bundle_layer_last),
+    .read_valid        (read_valid),
+    .read_index        (read_index),
     .pixel_valid       (pixel_valid),
     .pixel_index       (pixel_index),
     .pixel_first       (pixel_first),
@@ -577,11 +579,11 @@ generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
     wire               sum_valid;
     wire signed [31:0] sum;
-    reg [1:0]          keep_reg;
+    reg                keep_reg;
 
-    // in parallel with the accumulator's two cycles
+    // in parallel with the accumulator's cycle
     always @(posedge clk) begin
-        keep_reg <= {keep_reg[0], pixel_keep[c]};
+        keep_reg <= pixel_keep[c];
     end
 
     psa_accumulator #(
@@ -590,6 +592,8 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
     ) accumulator (
         .clk           (clk),
         .rst           (core_rst),
+        .read_valid    (read_valid[c]),
+        .read_index    (read_index[c*INDEX +: INDEX]),
         .pixel_valid   (pixel_valid[c]),
         .pixel_index   (pixel_index[c*INDEX +: INDEX]),
         .pixel_first   (pixel_first[c]),
@@ -607,7 +611,7 @@ for (c = 0; c < COLS; c = c + 1) begin : gen_column
         .rst             (core_rst),
         .sum_valid       (sum_valid),
         .sum             (sum),
-        .sum_keep        (keep_reg[1]),
+        .sum_keep        (keep_reg),
         .bias_load       (bias_load[c]),
         .bias            (bias),
         .multiplier_load (multiplier_load[c]),

@@ -64,8 +64,11 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
     integer                    g, k;
     reg signed [7:0]           pixel;
     reg signed [PSUM_BITS-1:0] sum;
+    // the PEs whose sums are given, a cycle after their bundles
+    reg [COLS-1:0]             given_reg;
 
     always @(posedge clk) begin
+        given_reg <= psa_checked.dut.core_rst ? {COLS{1'b0}} : psa_checked.dut.pe_array.gen_row[r].valid[COLS:1];
         if (sample && psa_checked.dut.x_valid[r] === 1'b1) begin
             $fwrite(file, "x %0d %0d", $time, r);
             for (g = 0; g < GROUP; g = g + 1) begin
@@ -74,10 +77,10 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
             end
             $fwrite(file, "\n");
         end
-        if (sample && psa_checked.dut.pe_array.gen_row[r].valid[COLS:1] != 0) begin
+        if (sample && given_reg != 0) begin
             $fwrite(file, "s %0d %0d", $time, r);
             for (k = 0; k < COLS; k = k + 1) begin
-                if (psa_checked.dut.pe_array.gen_row[r].valid[k+1]) begin
+                if (given_reg[k]) begin
                     sum = psa_checked.dut.pe_array.gen_row[r].sums[k*PSUM_BITS +: PSUM_BITS];
                     $fwrite(file, " %0d", sum);
                 end else begin
@@ -91,7 +94,7 @@ end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
     always @(posedge clk) begin
-        if (sample && psa_checked.dut.gen_column[c].accumulator.valid_reg === 1'b1) begin
+        if (sample && psa_checked.dut.pixel_valid[c] === 1'b1) begin
             $fwrite(file, "a %0d %0d %0d\n", $time, c, psa_checked.dut.gen_column[c].accumulator.total);
         end
     end

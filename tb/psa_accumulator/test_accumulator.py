@@ -1,4 +1,5 @@
-"""The accumulators, compared with a table of sums and maxima.
+"""The accumulators, compared with a table of sums and maxima. A pixel is read two cycles before its sum
+comes.
 
 Corners:
 
@@ -27,16 +28,35 @@ from tb.common.seeding import numpy_rng
 
 CYCLES = 3000
 AGAIN = 4  # least number of cycles until the same pixel comes again: T is never less
-LATENCY = 2
+LATENCY = 1
+AHEAD = 2  # cycles from the read of a pixel to its sum
 PIXEL = ("pixel_valid", "pixel_index", "pixel_first", "pixel_last", "pixel_maximum")
+READ = ("read_valid", "read_index")
+
+
+class Pins:
+    """Gives each cycle's pixel and sum to the block, and what is to be read of it two cycles before."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.waiting: list[dict[str, int]] = []
+
+    async def cycle(self, pins: dict[str, int]) -> None:
+        """The cycle of the pixel that was given two cycles ago; `pins` is read in it."""
+        reads = bool(pins.get("pixel_valid")) and not pins["pixel_first"]
+        read = {"read_valid": int(reads)} | ({"read_index": pins["pixel_index"]} if reads else {})
+        self.waiting.append(pins)
+        now = self.waiting.pop(0) if len(self.waiting) > AHEAD else {"pixel_valid": 0}
+        await self.bench.cycle(**{"rst": 0} | now, **read)
 
 
 @cocotb.test()
 async def sums_over_the_passes(dut: Any) -> None:
     depth, psum_bits = settings.parameters()["DEPTH"], settings.parameters()["PSUM_BITS"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", *PIXEL, "psum")
-    await bench.reset(pixel_valid=0)
+    bench = Bench(dut, "rst", *READ, *PIXEL, "psum")
+    pins = Pins(bench)
+    await bench.reset(pixel_valid=0, read_valid=0)
     sums: dict[int, int] = {}
     maxima: dict[int, bool] = {}  # whether a pixel's tile takes maxima
     seen: dict[int, int] = {}  # the cycle of each pixel's last visit
@@ -58,7 +78,7 @@ async def sums_over_the_passes(dut: Any) -> None:
                 psum = min(max(sums[index] + int(rng.integers(-1, 2)), -(1 << 17)), (1 << 17) - 1)
             inputs |= {"pixel_index": index, "pixel_first": first, "pixel_last": last, "psum": psum}
             inputs["pixel_maximum"] = maxima[index]
-        await bench.cycle(**inputs)
+        await pins.cycle(inputs)
         bench.expect(sum_valid=n in finished)
         if n in finished:
             bench.expect(sum=finished[n])
@@ -77,13 +97,13 @@ async def sums_over_the_passes(dut: Any) -> None:
             else:
                 total = psum + sums[index]
             if last:
-                finished[n + LATENCY] = total
+                finished[n + AHEAD + LATENCY] = total
             else:
                 sums[index] = total
         if rst:
             resets += 1
             # the sums in the pipeline do not come out; whether they are stored is not specified
-            finished = {cycle: total for cycle, total in finished.items() if cycle <= n}
+            finished = {cycle: total for cycle, total in finished.items() if cycle <= n + AHEAD}
             for index, cycle in seen.items():
                 if cycle > n - LATENCY:
                     sums.pop(index, None)
@@ -96,23 +116,24 @@ async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
     """Pixels next to every power of two. With an address bit too few, some of them would share their sum."""
     parameters = settings.parameters()
     rng = numpy_rng("landmarks")
-    bench = Bench(dut, "rst", *PIXEL, "psum")
-    await bench.reset(pixel_valid=0)
+    bench = Bench(dut, "rst", *READ, *PIXEL, "psum")
+    pins = Pins(bench)
+    await bench.reset(pixel_valid=0, read_valid=0)
     high = (1 << (parameters["PSUM_BITS"] - 1)) - 1
     indices = landmarks(parameters["DEPTH"] - 1)
     sums = dict.fromkeys(indices, 0)
     finished: dict[int, int] = {}
     for turn in range(3):
         for index in [*indices, *[None] * AGAIN]:
-            pins = {"rst": 0, "pixel_valid": int(index is not None)}
+            inputs = {"pixel_valid": int(index is not None)}
             if index is not None:
                 psum = int(rng.integers(-high, high))
-                pins |= {"pixel_index": index, "pixel_first": int(turn == 0), "pixel_last": int(turn == 2)}
-                pins |= {"psum": psum, "pixel_maximum": 0}
+                inputs |= {"pixel_index": index, "pixel_first": int(turn == 0), "pixel_last": int(turn == 2)}
+                inputs |= {"psum": psum, "pixel_maximum": 0}
                 sums[index] += psum
                 if turn == 2:
-                    finished[bench.number + 1 + LATENCY] = sums[index]
-            await bench.cycle(**pins)
+                    finished[bench.number + 1 + AHEAD + LATENCY] = sums[index]
+            await pins.cycle(inputs)
             bench.expect(sum_valid=bench.number in finished)
             if bench.number in finished:
                 bench.expect(sum=finished[bench.number])

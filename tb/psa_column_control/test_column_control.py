@@ -1,8 +1,9 @@
 """psa_column_control: what each column is told, calculated from cycle numbers.
 
-Pixel i of a word that enters in cycle n is at column c in cycle n + 1 + T + i + c: it enters row 0 in n + 1 +
-i, takes T cycles down the array and c cycles across. A word that a tile's last pass completes starts in
-column c with its first pixel, in cycle n + 1 + T + c.
+The sum of pixel i of a word that enters in cycle n leaves column c in cycle n + 2 + T + i + c: the pixel
+enters row 0 in n + 1 + i, takes a cycle to be selected, T down the array and c across. If the pass adds to a
+sum, the pixel is named two cycles before, too. A word that a tile's last pass completes starts in column c a
+cycle before its first sum, in cycle n + 1 + T + c.
 
 Corners:
 
@@ -50,6 +51,7 @@ async def tokens_and_starts(dut: Any) -> None:
 
     # cycle -> column -> index, first, last, maximum, keep
     tokens: dict[int, dict[int, tuple[int, ...]]] = {}
+    reads: dict[int, dict[int, int]] = {}  # cycle -> column -> index
     starts: dict[int, tuple[int, int, int, int]] = {}
     seen = dict.fromkeys(
         (
@@ -90,6 +92,9 @@ async def tokens_and_starts(dut: Any) -> None:
             )
         ):
             bench.expect_parts(name, bits, {c: token[place] for c, token in now.items()})
+        read = reads.pop(bench.number, {})
+        bench.expect(read_valid=sum(1 << c for c in read))
+        bench.expect_parts("read_index", index_bits, read)
         start = starts.pop(bench.number, None)
         if start is None:
             bench.expect(start_valid=0)
@@ -108,6 +113,7 @@ async def tokens_and_starts(dut: Any) -> None:
             seen["resets_with_tokens"] += bool(tokens)
             seen["dropped_at_the_door"] += enter
             tokens.clear()
+            reads.clear()
             starts.clear()
         elif enter:
             for c in range(columns):
@@ -119,7 +125,10 @@ async def tokens_and_starts(dut: Any) -> None:
                         word["word_maximum"],
                         word["word_keep"] >> i & 1,
                     )
-                    tokens.setdefault(bench.number + 1 + t + i + c, {})[c] = token
+                    leaves = bench.number + 2 + t + i + c
+                    tokens.setdefault(leaves, {})[c] = token
+                    if not word["word_first"]:
+                        reads.setdefault(leaves - 2, {})[c] = token[0]
                 if word["word_last"]:
                     starts[bench.number + 1 + t + c] = (
                         c,

@@ -1,4 +1,5 @@
-"""The processing element, compared with a sum of products, or with a maximum.
+"""The processing element, compared with a sum of products, or with a maximum. What comes from above comes a
+cycle after the bundle; the sum is there two cycles after it.
 
 Corners:
 
@@ -40,6 +41,10 @@ async def sums_and_slots(dut: Any) -> None:
     shadow: tuple[int, int, int] | None = None
     active: tuple[int, int, int] | None = None
     expected: dict[str, int] = {"x_out_valid": 0}
+    # of the bundle of the cycle before: what comes from above, and the sum; and that sum in its cycle
+    above: dict[str, int] = {}
+    coming: dict[str, int] = {}
+    given: dict[str, int] = {}
     busy = 0.9  # share of the cycles that carry a pixel; changes sometimes
     with_first = resets = 0
     maxima = dict.fromkeys(("taken", "kept", "equal", "empty", "positive", "below_minus_one"), 0)
@@ -67,11 +72,13 @@ async def sums_and_slots(dut: Any) -> None:
                 pack([slot[0]], weight_bits) | (slot[2] * positions + slot[1]) << weight_bits
             )
         if valid:
-            inputs |= {"x_first": first, "x_maximum": maximum, "x_bundle": pack(bundle, 8), "psum": psum}
-        await bench.cycle(**inputs)
-        bench.expect(**expected)
+            inputs |= {"x_first": first, "x_maximum": maximum, "x_bundle": pack(bundle, 8)}
+        await bench.cycle(**inputs, **above)
+        bench.expect(**expected, **given)
 
         expected = {"x_out_valid": valid and not rst}
+        given, coming = ({} if rst else coming), {}
+        above = {"psum": psum} if valid else {}
         if valid:
             active = shadow if first else active
             assert active is not None
@@ -82,15 +89,15 @@ async def sums_and_slots(dut: Any) -> None:
                     "x_out_first": first,
                     "x_out_maximum": maximum,
                     "x_out_bundle": pack(bundle, 8),
-                    "psum_out": total,
                 }
+                coming = {"psum_out": total}
                 selects.add(select)
                 places.add(position)
                 with_first += first and load
                 if maximum:
                     # a weight of -1: the larger; other negative ones where the sum is negative; else nothing
                     at_minus_one = max(psum, x) if weight * 16**position == -1 else psum
-                    expected["psum_out"] = x if weight < 0 and total < 0 else at_minus_one
+                    coming["psum_out"] = x if weight < 0 and total < 0 else at_minus_one
                     maxima["taken"] += weight == -1 and x > psum
                     maxima["kept"] += weight == -1 and x < psum
                     maxima["equal"] += weight == -1 and x == psum
