@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay list check test regress bugs testplan coverage history bench compress results docs lint train clean
+.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history bench compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -39,7 +39,8 @@ help:
 	@echo '             ASK=failures (since when; new, known or fixed)|flaky|slow|coverage  IMPORT=folder (takes the records of other machines in first)  HISTORY=url  N=20 (rows)'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
-	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *"; ends with COVERAGE {json}'
+	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them); ends with COVERAGE {json}'
+	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin; N=20 (bins); ends with RANK {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
@@ -94,6 +95,9 @@ testplan: $(VENV)/.base
 
 coverage: $(VENV)/.coverage $(VENV)/.history
 	@$(PY) -m scripts.coverage
+
+rank: $(VENV)/.base
+	@$(PY) -m scripts.rank
 
 bench: $(VENV)/.base $(READS) $(if $(filter history,$(BENCH)),$(VENV)/.history) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench

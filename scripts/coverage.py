@@ -16,16 +16,20 @@ from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
 from scripts.keep import check, history_database, keep
 from tb.flow import runner
-from tb.flow.coverage import exclusions, report
+from tb.flow.coverage import exclusions, rank, report
 from tb.flow.coverage.merge import merge
-from tb.flow.coverage.runs import load
+from tb.flow.coverage.runs import Done, load
 from tb.flow.coverage.runs import run_all as carry_out
 from tb.flow.sources import rtl_sources
 
 
 @command("coverage")
 @workers()
-@variable("RUNS", default="*", what="only the runs whose name matches, like 'random 4x2 *'")
+@variable(
+    "RUNS",
+    default="*",
+    what="only the runs whose name matches, like 'random 4x2 *'; globs with commas, or a file of them",
+)
 @history_database()
 @click.argument("made", nargs=-1, metavar="[FOLDER]...")
 def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> int:
@@ -33,20 +37,24 @@ def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> in
     check(history)
     excluded = exclusions.load()
     started = time.monotonic()
-    folders, failed = [Path(folder) for folder in made], list[str]()
+    folders, done, failed = [Path(folder) for folder in made], list[Done](), list[str]()
     if not folders:
         with working(out) as progress:
             progress("building")
-            folders, failed = carry_out(load(chosen=runs), jobs, progress)
+            done, failed = carry_out(load(chosen=runs), jobs, progress)
+        folders = [one.folder for one in done]
     wall_s = time.monotonic() - started
 
     for message in failed:
         print(f"FAILED {message}")
+    built = runner.BUILD / "coverage"
+    if done:
+        built.mkdir(parents=True, exist_ok=True)
+        rank.write(done, built / rank.FILE)
     sources = rtl_sources()
     coverage = merge(folders, excluded, sources)
     report.show(coverage, out)
     figures = report.figures(coverage)
-    built = runner.BUILD / "coverage"
     points = report.write_points(coverage, built, whole=not (made or runs != "*" or failed))
     summaries = report.add_summary(built, points, len(folders), len(failed), wall_s)
     index = report.write_html(coverage, sources, built, {"runs": len(folders), "failed": len(failed)})

@@ -13,13 +13,25 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from scripts import bench, bugs, command, compress, coverage, history, regress, replay, results, train
+from scripts import bench, bugs, command, compress, coverage, history, rank, regress, replay, results, train
 from scripts import sim as sim_command
 
 VARIABLES = {command.GIVEN} | set(
     chain.from_iterable(
         given.main.variables()
-        for given in (bench, bugs, compress, coverage, history, regress, replay, results, sim_command, train)
+        for given in (
+            bench,
+            bugs,
+            compress,
+            coverage,
+            history,
+            rank,
+            regress,
+            replay,
+            results,
+            sim_command,
+            train,
+        )
     )
 )
 

@@ -579,6 +579,16 @@ def test_a_stale_exclusion_is_an_error(tmp_path: Path, small: Path, stale: str) 
         merge([folder(tmp_path, "a", *LINES)], exclusions.load(written(tmp_path, f"- {stale}\n")), [small])
 
 
+def test_an_exclusion_of_a_file_that_no_run_was_built_with_may_stay(tmp_path: Path, small: Path) -> None:
+    """Some of the runs may all be of designs without it. A file that is none is an error."""
+    (tmp_path / "other.v").write_text("module other;\nendmodule\n")
+    found = exclusions.load(written(tmp_path, f"- {GOOD.replace('small.v', 'other.v')}\n"))
+    run = folder(tmp_path, "a", *LINES)
+    assert merge([run], found, [small, tmp_path / "other.v"]).runs == 1
+    with pytest.raises(TatamiError, match="exclusion matches nothing: branch 'other.v"):
+        merge([run], found, [small])
+
+
 def test_an_excluded_bin_is_not_counted() -> None:
     points = {"g.cp_a": functional.Bins("g.cp_a", {"x": 1, "y": 0, "z": 0})}
     exclusions.apply(

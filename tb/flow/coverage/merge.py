@@ -61,5 +61,6 @@ def merge(
         total.runs += 1
     total.text = {path.name: path.read_text().split("\n") for path in sources}
     total.places = {kind: code.places(total.hits, kind, total.text) for kind in FIGURES}
-    exclusions.apply(excluded, total.points, total.places, total.source)
+    built = {place.file for found in total.places.values() for place in found}
+    exclusions.apply(excluded, total.points, total.places, total.source, total.text.keys() - built)
     return total

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from pymodel.machine.config import PARAMETERS, ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.files import Fields, checked_list, read_yaml
+from pymodel.machine.files import Fields, checked_list, read_text, read_yaml
 from tb.common.settings import Options
 from tb.flow import runner
 from tb.flow.processes import processes
@@ -47,10 +46,20 @@ class CoverageRun:
         return f"{self.test} {self.config.name}{' changed' if self.changed else ''} seed {self.seed}"
 
 
-def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
-    """The jobs of the file whose name, like "random 4x2 seed 1", matches.
+@dataclass(frozen=True)
+class Done:
+    """A run that passed, its folder, and how long it took."""
 
-    Raises `TatamiError` for an entry that names no test or configuration.
+    run: CoverageRun
+    folder: Path
+    wall_s: float
+
+
+def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
+    """The jobs of the file whose name, like "random 4x2 seed 1", matches one of the globs in `chosen`, which
+    has commas between them or is the path of a file with one on each line.
+
+    Raises `TatamiError` for an entry that names no test or configuration, and for a glob that matches none.
     """
     jobs = []
     for number, entry in enumerate(checked_list(Entry, read_yaml(path), path), 1):
@@ -66,10 +75,27 @@ def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
         ]
     if not jobs:
         raise TatamiError(f"{path}: holds no runs")
-    matching = [job for job in jobs if fnmatch.fnmatchcase(str(job), chosen)]
-    if not matching:
-        raise TatamiError(f"RUNS '{chosen}' matches none of {path.name}, like '{jobs[0]}'")
-    return matching
+    names = [str(job) for job in jobs]
+    for name in names:
+        if names.count(name) > 1:
+            raise TatamiError(f"{path}: two runs have the name '{name}'")
+    kept = set[str]()
+    for pattern in patterns(chosen):
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            raise TatamiError(f"RUNS '{pattern}' matches none of {path.name}, like '{jobs[0]}'")
+        kept.update(matching)
+    return [job for job in jobs if str(job) in kept]
+
+
+def patterns(chosen: str) -> list[str]:
+    """The globs of RUNS. Raises `TatamiError` for a file without any."""
+    if not Path(chosen).is_file():
+        return [part.strip() for part in chosen.split(",")]
+    found = [line.strip() for line in read_text(Path(chosen)).splitlines() if line.strip()]
+    if not found:
+        raise TatamiError(f"RUNS '{chosen}': the file names no run")
+    return found
 
 
 def changed(config: ArrayConfig, change: dict[str, int]) -> ArrayConfig:
@@ -82,28 +108,32 @@ def changed(config: ArrayConfig, change: dict[str, int]) -> ArrayConfig:
 
 def run_all(
     jobs: list[CoverageRun], workers: int, progress: Callable[[str], None]
-) -> tuple[list[Path], list[str]]:
-    """Runs all jobs; returns the folders of the runs, and a message for each that failed.
+) -> tuple[list[Done], list[str]]:
+    """Runs all jobs; returns those that passed, in the order of `jobs`, and a message for each that failed.
 
     What a failed run has covered does not count.
     """
-    folders, failed = [], []
+    done: dict[CoverageRun, Done] = {}
+    failed = []
     with processes(workers) as pool:
-        waiting: dict[Any, CoverageRun] = {pool.submit(_run, job): job for job in jobs}
+        waiting = {pool.submit(_run, job): job for job in jobs}
         for number, future in enumerate(as_completed(waiting), 1):
-            folder, message = future.result()
+            job = waiting[future]
+            folder, wall_s, message = future.result()
             if message:
-                failed.append(f"{waiting[future]}: {message}")
+                failed.append(f"{job}: {message}")
             else:
-                folders.append(folder)
-            progress(f"{number} of {len(jobs)} runs: {waiting[future]}")
-    return sorted(folders), failed
+                done[job] = Done(job, folder, wall_s)
+            progress(f"{number} of {len(jobs)} runs: {job}")
+    return [done[job] for job in jobs if job in done], failed
 
 
-def _run(job: CoverageRun) -> tuple[Path, str]:
+def _run(job: CoverageRun) -> tuple[Path, float, str]:
+    """The folder, seconds, and the message of a failure."""
     options = job.options | Options(coverage=True)
     test = get_test(job.test)
     # the machine without its checkers: only the design is measured
     top = test.top if test.parameters else DESIGN
     outcome = runner.run(test, "verilator", job.config, job.seed, options=options, top=top, coverage=True)
-    return outcome.log.parent, "" if outcome.passed else f"{outcome.message}\nlog: {outcome.log}"
+    message = "" if outcome.passed else f"{outcome.message}\nlog: {outcome.log}"
+    return outcome.log.parent, outcome.wall_s, message

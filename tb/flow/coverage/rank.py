@@ -1,0 +1,155 @@
+"""Which runs earn their time: what each run of `make coverage` has hit of the functional points, and the
+smallest set of runs that hits the same.
+
+`make coverage` writes reach.jsonl, a line for each run.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import Fields, checked_lines, write_text
+from tb.coverage import collect
+from tb.flow.coverage import functional
+from tb.flow.coverage.runs import Done
+
+FILE = "reach.jsonl"
+LIST = "ranked.txt"  # for RUNS of `make coverage`
+
+
+class Reach(Fields):
+    """What a run has hit: of each point, the names of the bins. `run` is its name in RUNS."""
+
+    run: str
+    test: str
+    wall_s: float = Field(ge=0)
+    bins: dict[str, list[str]]
+
+    def hits(self) -> Iterator[str]:
+        """As an exclusion names a bin: `<point>: <bin>`."""
+        return (f"{point}: {name}" for point, names in self.bins.items() for name in names)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run of the smallest set: the bins that none before it has hit, and how many are hit then."""
+
+    run: Reach
+    new: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """`bins`: all that were hit. `alone`: those that a single run hits, by its name. `idle`: the tests all of
+    whose bins other tests hit, too.
+    """
+
+    runs: int
+    bins: int
+    steps: tuple[Step, ...]
+    alone: dict[str, tuple[str, ...]]
+    idle: tuple[str, ...]
+
+
+def write(done: Iterable[Done], path: Path) -> None:
+    """Writes what each run has hit."""
+    lines = []
+    for one in done:
+        points = functional.read(one.folder / collect.FILE) if (one.folder / collect.FILE).is_file() else {}
+        bins = {name: [b for b, hits in point.hits.items() if hits] for name, point in points.items()}
+        reach = Reach(run=str(one.run), test=one.run.test, wall_s=round(one.wall_s, 2), bins=bins)
+        lines.append(reach.model_dump_json() + "\n")
+    write_text(path, "".join(lines))
+
+
+def read(path: Path) -> list[Reach]:
+    """Raises `TatamiError` if there is none, and for a damaged line."""
+    if not path.is_file():
+        raise TatamiError(f"{path}: there is no such file; `make coverage` writes it")
+    rows = checked_lines(Reach, path)
+    if not rows:
+        raise TatamiError(f"{path}: holds no run")
+    names = [row.run for row in rows]
+    for number, name in enumerate(names, 1):
+        if name in names[: number - 1]:
+            raise TatamiError(
+                f"{path}, line {number}: field 'run' is '{name}', which an earlier line has, too"
+            )
+    return rows
+
+
+def rank(rows: Sequence[Reach]) -> Ranking:
+    """Greedy set cover: first the runs that hit something alone, then always the one that adds most. What the
+    others have made superfluous is taken out again.
+    """
+    numbers: dict[str, int] = {}
+    hit = {row.run: {numbers.setdefault(name, len(numbers)) for name in row.hits()} for row in rows}
+    owners: dict[int, list[Reach]] = {}
+    for row in rows:
+        for number in hit[row.run]:
+            owners.setdefault(number, []).append(row)
+    names = list(numbers)
+    alone: dict[str, list[str]] = {}
+    for number, runs in sorted(owners.items()):
+        if len(runs) == 1:
+            alone.setdefault(runs[0].run, []).append(names[number])
+    needed = [row for row in rows if row.run in alone]
+    chosen = [step.run for step in _greedy(rows, hit, needed)]
+    for row in reversed(chosen):
+        others = set[int]().union(*(hit[one.run] for one in chosen if one is not row))
+        if hit[row.run] <= others:
+            chosen.remove(row)
+    steps = tuple(_greedy(chosen, hit, []))
+    tests = {row.test for row in rows}
+    earns = {next(iter(found)) for runs in owners.values() if len(found := {row.test for row in runs}) == 1}
+    return Ranking(
+        runs=len(rows),
+        bins=len(numbers),
+        steps=steps,
+        alone={run: tuple(found) for run, found in alone.items()},
+        idle=tuple(sorted(tests - earns)),
+    )
+
+
+def _greedy(rows: Sequence[Reach], hit: dict[str, set[int]], first: Iterable[Reach]) -> Iterator[Step]:
+    """Those of `first`, then always the run that adds most, of equal ones the quickest, until none adds."""
+    seen = set[int]()
+    for row in first:
+        new = hit[row.run] - seen
+        seen |= new
+        yield Step(row, len(new), len(seen))
+    rest = list(rows)
+    while True:
+        # what a run adds only ever becomes less
+        rest = [row for row in rest if hit[row.run] - seen]
+        if not rest:
+            return
+        row = min(rest, key=lambda one: (-len(hit[one.run] - seen), one.wall_s, one.run))
+        new = hit[row.run] - seen
+        seen |= new
+        yield Step(row, len(new), len(seen))
+
+
+def write_list(ranking: Ranking, path: Path) -> None:
+    """The names of the runs, a line each."""
+    write_text(path, "".join(f"{step.run.run}\n" for step in ranking.steps))
+
+
+def reaching(rows: Sequence[Reach], pattern: str) -> dict[str, list[str]]:
+    """Of each bin whose name matches a glob, the runs that hit it. Raises `TatamiError` if none matches."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for name in row.hits():
+            if fnmatch.fnmatchcase(name, pattern):
+                found.setdefault(name, []).append(row.run)
+    if not found:
+        example = next((name for row in rows for name in row.hits()), "none at all")
+        raise TatamiError(f"BIN '{pattern}' matches no bin that a run has hit, like '{example}'")
+    return found

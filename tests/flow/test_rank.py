@@ -1,0 +1,163 @@
+"""Ranking of runs: the smallest set that hits the same bins, and its list, which `make coverage` takes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pymodel.machine.errors import TatamiError
+from scripts import rank as command
+from tb.coverage import collect
+from tb.flow import runner
+from tb.flow.coverage import functional, rank, runs
+from tb.flow.coverage.rank import Reach
+
+XML = '<top abs_name="top"><x abs_name="top.tatami.g.cp_x">{}</x></top>'
+
+
+def reach(name: str, bins: str, seconds: float = 1.0) -> Reach:
+    """A run of test `name` up to its first space, that hits each letter."""
+    return Reach(run=name, test=name.partition(" ")[0], wall_s=seconds, bins={"g.cp_x": list(bins)})
+
+
+def names(ranking: rank.Ranking) -> list[str]:
+    return [step.run.run for step in ranking.steps]
+
+
+def test_the_run_that_adds_most_comes_first_and_of_equals_the_quickest() -> None:
+    rows = [
+        reach("a 1", "ab"),
+        reach("b 1", "abcd", 9),
+        reach("b 2", "abcd", 2),
+        reach("c 1", "de"),
+        reach("d 1", ""),
+    ]
+    found = rank.rank(rows)
+    assert [(step.run.run, step.new, step.total) for step in found.steps] == [("b 2", 4, 4), ("c 1", 1, 5)]
+    assert (found.runs, found.bins) == (5, 5)
+    assert found.alone == {"c 1": ("g.cp_x: e",)}
+    assert found.idle == ("a", "d")
+
+
+def test_what_others_make_superfluous_is_taken_out() -> None:
+    """The largest comes first, and then all of it comes again."""
+    rows = [reach("large", "abcd"), reach("left", "abx"), reach("right", "cdy")]
+    assert sorted(names(rank.rank(rows))) == ["left", "right"]
+    rows = [
+        reach("large", "abcdef"),
+        reach("l 1", "abcx"),
+        reach("l 2", "abcx"),
+        reach("r 1", "defy"),
+        reach("r 2", "defy"),
+    ]
+    assert sorted(names(rank.rank(rows))) == ["l 1", "r 1"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_set_hits_all_and_no_run_of_it_can_be_left_out(seed: int) -> None:
+    """Held against every set there is: it is at most one larger than the smallest."""
+    rng = np.random.default_rng(seed)
+    hit = {f"t{n} {n}": {b for b in range(12) if rng.random() < 0.3} for n in range(9)}
+    found = names(rank.rank([reach(run, "".join(chr(97 + b) for b in bins)) for run, bins in hit.items()]))
+    everything = set().union(*hit.values())
+    assert set().union(*(hit[run] for run in found)) == everything
+    for left_out in found:
+        assert set().union(*(hit[run] for run in found if run != left_out)) != everything
+    smallest = next(
+        size
+        for size in range(10)
+        if any(
+            set().union(*(hit[r] for r in some)) == everything for some in itertools.combinations(hit, size)
+        )
+    )
+    assert len(found) <= smallest + 1
+
+
+def test_what_runs_have_hit_is_written_and_read(tmp_path: Path) -> None:
+    """From the files of the runs; the set hits what all have hit, counted from the files again."""
+    rng = np.random.default_rng(1)
+    done = []
+    for job in runs.load(chosen="random 4x2 *"):
+        bins = "".join(f'<b bin="{n}" hits="{int(rng.random() < 0.2)}"/>' for n in range(30))
+        folder = tmp_path / str(job)
+        folder.mkdir()
+        (folder / collect.FILE).write_text(XML.format(bins))
+        done.append(runs.Done(job, folder, 1.0))
+    path = tmp_path / rank.FILE
+    rank.write(done, path)
+    ranking = rank.rank(rank.read(path))
+    rank.write_list(ranking, tmp_path / rank.LIST)
+    chosen = runs.load(chosen=str(tmp_path / rank.LIST))
+    assert 0 < len(chosen) < len(done)
+
+    def hit(some: list[runs.CoverageRun]) -> set[str]:
+        total: functional.Points = {}
+        for job in some:
+            functional.add(total, functional.read(tmp_path / str(job) / collect.FILE))
+        return {name for name, count in total["g.cp_x"].hits.items() if count}
+
+    assert hit(chosen) == hit([one.run for one in done])
+    assert ranking.bins == len(hit(chosen))
+
+
+def test_the_command_shows_the_set_and_who_hits_a_bin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    (tmp_path / "coverage").mkdir()
+    rows = [reach("a 1", "ab", 2.5), reach("b 1", "bc"), reach("b 2", "c")]
+    (tmp_path / "coverage" / rank.FILE).write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    assert command.main([]) == 0
+    out = capsys.readouterr().out
+    figures = json.loads(out.splitlines()[-1].removeprefix("RANK "))
+    listed = tmp_path / "coverage" / rank.LIST
+    assert figures == {
+        **{"runs": 3, "chosen": 2, "bins": 3, "alone": 1, "idle_tests": [], "list": str(listed)},
+        **{"wall_s": 4.5, "chosen_wall_s": 3.5},
+    }
+    assert f"make coverage RUNS={listed}" in out
+    assert "g.cp_x: a, by a 1" in out
+    assert listed.read_text() == "b 1\na 1\n"
+    assert command.main(["--bin=*: c"]) == 0
+    assert "g.cp_x: c\n  hit by 2 of 3 runs: b 1, b 2" in capsys.readouterr().out
+    with pytest.raises(
+        TatamiError, match="BIN '\\*cp_y\\*' matches no bin that a run has hit, like 'g.cp_x: a'"
+    ):
+        command.main(["--bin=*cp_y*"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no such file; `make coverage` writes it"),
+        ("", "holds no run"),
+        ("{}\n", "line 1: field 'run' is missing"),
+        (
+            2 * '{"run": "a", "test": "a", "wall_s": 1, "bins": {}}\n',
+            "line 2: field 'run' is 'a', which an earlier",
+        ),
+    ],
+)
+def test_a_file_that_is_none_is_one_line(text: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / rank.FILE
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(TatamiError, match=message):
+        rank.read(path)
+
+
+def test_runs_are_chosen_by_globs_or_by_a_file_of_them(tmp_path: Path) -> None:
+    some = [str(job) for job in runs.load(chosen="live 4x2 *, digits*")]
+    assert some == ["live 4x2 seed 1", "digits 16x8 seed 1"]
+    listed = tmp_path / "list"
+    listed.write_text("random 4x2 seed 3\n\nlive 4x2 *\n")
+    assert [str(job) for job in runs.load(chosen=str(listed))] == ["random 4x2 seed 3", "live 4x2 seed 1"]
+    with pytest.raises(TatamiError, match="RUNS 'nothing' matches none of runs.yaml"):
+        runs.load(chosen="live 4x2 *,nothing")
+    listed.write_text("\n")
+    with pytest.raises(TatamiError, match="the file names no run"):
+        runs.load(chosen=str(listed))
