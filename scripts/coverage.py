@@ -15,7 +15,7 @@ import click
 from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
 from scripts.keep import check, history_database, keep
-from tb.flow import runner
+from tb.flow import provenance, runner
 from tb.flow.coverage import exclusions, rank, report
 from tb.flow.coverage.merge import merge
 from tb.flow.coverage.runs import Done, load
@@ -36,6 +36,7 @@ def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> in
     out = console()
     check(history)
     excluded = exclusions.load()
+    provenance.origin()  # as it is now; files may change while the runs go on
     started = time.monotonic()
     folders, done, failed = [Path(folder) for folder in made], list[Done](), list[str]()
     if not folders:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,8 +64,9 @@ from tb.coverage.observe import (
 )
 from tb.coverage.points import BIAS, POINTS, Coverpoint, Cross, limits, size_class
 from tb.coverage.watch import Started
+from tb.flow import provenance
 from tb.flow.coverage import code, exclusions, functional, report, runs
-from tb.flow.coverage.merge import merge
+from tb.flow.coverage.merge import MergedCoverage, merge
 from tb.psa_top.operations import networks as every_network
 
 CONFIG = CONFIGS["4x2"]
@@ -684,6 +686,31 @@ def test_exit_status_and_last_line(
     assert not written["whole"]  # a folder was given
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == 'COVERAGE {"functional": 100.0, "line": 100.0, "branch": 100.0, "toggle": 100.0}'
+
+
+def test_the_revision_is_that_of_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path
+) -> None:
+    """A commit while the runs go on is not what has run."""
+    commit = ["before"]
+    monkeypatch.setattr(provenance, "_first_line", lambda *words: commit[0] if "HEAD" in words else "")
+    merged = command.merge
+
+    def slowly(*given: Any) -> MergedCoverage:
+        commit[0] = "after"
+        return merged(*given)
+
+    monkeypatch.setattr(command, "merge", slowly)
+    cached = (provenance.git_revision, provenance.git_branch, provenance.tool_versions)
+    for each in cached:
+        each.cache_clear()
+    try:
+        exit_status(monkeypatch, tmp_path, small, *[(text, 1) for text, _ in LINES])
+        written = json.loads((tmp_path / "coverage" / report.POINTS_FILE).read_text())
+    finally:
+        for each in cached:
+            each.cache_clear()
+    assert written["git"] == "before"
 
 
 def test_a_missed_target_is_said_and_is_exit_status_1(
