@@ -25,10 +25,11 @@ module psa_feature_bank #(
     output wire [T*8-1:0]           rd_data
 );
 
-localparam ADDR = $clog2(DEPTH);
+localparam ADDR  = $clog2(DEPTH);
+localparam SHIFT = $clog2(T);
 
-reg                  odd_reg;
-reg [$clog2(T)-1:0]  shift_reg;
+reg             odd_reg;
+reg [SHIFT-1:0] shift_reg;
 
 wire [T*8-1:0] even_data, odd_data;
 
@@ -61,9 +62,31 @@ always @(posedge clk) begin
     end
 end
 
-wire [2*T*8-1:0] both = odd_reg ? {even_data, odd_data} : {odd_data, even_data};
+// Pixels before the shift are those of the second word. So a pixel comes from either half, by its place in a word, and then all go
+// round by the shift: half as many ways as a choice of T from 2T pixels.
+wire [T-1:0] second = ~({T{1'b1}} << shift_reg);
+wire [T-1:0] in_odd = second ^ {T{odd_reg}};
 
-assign rd_data = both[shift_reg*8 +: T*8];
+genvar i, k;
+
+generate
+for (k = 0; k <= SHIFT; k = k + 1) begin : gen_turn
+    wire [T*8-1:0] data;
+
+    if (k == 0) begin : gen_halves
+        for (i = 0; i < T; i = i + 1) begin : gen_pixel
+            assign data[i*8 +: 8] = in_odd[i] ? odd_data[i*8 +: 8] : even_data[i*8 +: 8];
+        end
+    end else begin : gen_round
+        localparam BITS = 8 << (k - 1);
+        wire [T*8-1:0] source = gen_turn[k-1].data;
+
+        assign data = shift_reg[k-1] ? {source[0 +: BITS], source[T*8-1:BITS]} : source;
+    end
+end
+endgenerate
+
+assign rd_data = gen_turn[SHIFT].data;
 
 endmodule
 
