@@ -5,6 +5,7 @@ tb/checkers/psa_check_axil.v
 tb/checkers/psa_check_bound.v
 tb/checkers/psa_check_credits.v
 tb/checkers/psa_check_memories.v
+tb/checkers/psa_check_reads.v
 tb/checkers/psa_check_slots.v
 tb/checkers/psa_check_tokens.v
 tb/checkers/psa_check_writes.v

@@ -36,7 +36,7 @@ CONFIG = replace(
 @dataclass(frozen=True)
 class Spoil:
     """A field with a value that the host should not have written, in one word of a memory or in all of
-    them.
+    them. `added`: the value is added to what the field has.
     """
 
     memory: str
@@ -44,18 +44,21 @@ class Spoil:
     field: str
     value: int
     repeat: int = 0
+    added: bool = False
 
 
 @dataclass(frozen=True)
 class Stimulus:
     """How the machine is used (test_inside.py has the values of `use`), and what the host does wrong.
 
-    `packets` are destination, bank and address of packets of one word that are sent before.
+    `packets` are destination, bank and address of packets of one word that are sent before. `tight`: of the
+    network whose second layer waits for a word of the first.
     """
 
     use: str = "run"
     spoils: Sequence[Spoil] = ()
     packets: Sequence[tuple[int, int, int]] = ()
+    tight: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ STIMULI = {
     "layers_counted_at_once": HELD,
     "packets_not_waited_for": HELD,
     "out_before_the_layer_ends": spoiled(Spoil("PROGRAM", 0, "chunk_words", 20)),
+    "gap_one_short": Stimulus(tight=True),
     "write_answered_for_ever": Stimulus("nothing"),
     "read_answered_for_ever": Stimulus("nothing"),
 }
@@ -153,6 +157,7 @@ USES = (
     Mutant("live packets beside results", stimulus=Stimulus("live while busy")),
     Mutant("a packet that is not live while a program runs", stimulus=Stimulus("load while busy")),
     Mutant("live packets behind HOLDs", stimulus=HELD),
+    Mutant("a gap that just suffices", stimulus=Stimulus(tight=True)),
 )
 # Wrong actions of the host alone.
 HOST = (
@@ -160,6 +165,11 @@ HOST = (
         "a slot for a member that its group has not",
         ["a weight selects a member that is not valid"],
         Stimulus(spoils=[Spoil("GROUP", None, "valid", 0, repeat=1)]),
+    ),
+    Mutant(
+        "a gap that is a cycle too small",
+        ["a lane reads a word before its result is written"],
+        Stimulus(spoils=[Spoil("PROGRAM", 0, "gap", -1, added=True)], tight=True),
     ),
     Mutant(
         "the host withdraws a beat",

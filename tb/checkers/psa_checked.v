@@ -214,6 +214,17 @@ psa_check_memories #(
     .active (running)
 );
 
+psa_check_reads #(
+    .ROWS          (ROWS),
+    .COLS          (COLS),
+    .GROUP         (GROUP),
+    .FEATURE_DEPTH (FEATURE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH)
+) reads (
+    .clk    (clk),
+    .active (running)
+);
+
 psa_check_slots #(.COLS(COLS), .GROUP(GROUP), .WEIGHT_BITS(WEIGHT_BITS)) slots (
     .clk    (clk),
     .active (running)

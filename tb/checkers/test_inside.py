@@ -22,6 +22,7 @@ from pymodel.machine.memory import (
     Beats,
     Hold,
     Section,
+    columns,
     header_beat,
     hold_packet,
     memories,
@@ -52,8 +53,8 @@ class AnyPins:
     def __init__(
         self, dut: Any, config: ArrayConfig, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]
     ) -> None:
-        self.dut, self.config, self.image = dut, config, image
-        self.inputs = image.tensor_packets("input", pixels)
+        self.dut, self.config = dut, config
+        self.take(image, pixels)
         self.axil = AXI4LiteMaster(dut, "s_axil", dut.clk)
         self.source = StreamSource(
             dut,
@@ -66,6 +67,10 @@ class AnyPins:
         dut.m_axis_tready.value = 0
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
         cocotb.start_soon(self._take_now_and_then())
+
+    def take(self, image: Image, pixels: np.ndarray[Any, np.dtype[np.int8]]) -> None:
+        """The network and its input that are loaded from now on."""
+        self.image, self.inputs = image, image.tensor_packets("input", pixels)
 
     async def _take_now_and_then(self) -> None:
         while True:
@@ -153,9 +158,8 @@ def spoiled(image: Image, spoils: Sequence[Spoil]) -> Image:
         words = section.words.copy()
         for s in spoils:
             if s.memory == section.memory:
-                words[slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)] = (
-                    s.value
-                )
+                where = slice(None) if s.word is None else s.word, s.repeat, specs[s.memory].index(s.field)
+                words[where] = words[where] + s.value if s.added else s.value
         return replace(section, words=words)
 
     return replace(image, sections=tuple(words_of(section) for section in image.sections))
@@ -175,17 +179,33 @@ def small_network(rng: np.random.Generator) -> Network:
     return Network("small", (3, 5, 5), (convolution, GlobalPool("pool", "conv", requant(5))))
 
 
+def tight_network(rng: np.random.Generator) -> Network:
+    """Two layers with planes of a word: the second reads what the first has just begun."""
+
+    def conv(name: str, source: str, filters: int, inputs: int) -> Conv:
+        zeros = np.zeros(filters, dtype=np.int64)
+        requant = Requant(zeros, zeros + 256, zeros + 16)
+        return Conv(name, source, rng.integers(1, 100, (filters, inputs, 1, 1)), requant)
+
+    return Network("tight", (1, 2, 2), (conv("a", "input", 2, 1), conv("b", "a", 1, 2)))
+
+
 @cocotb.test()
 async def every_mutant(dut: Any) -> None:
     config = settings.config()
     rng = numpy_rng("network")
     network = small_network(rng)
-    image = compile_network(network, config, seed=1)
-    pins = AnyPins(dut, config, image, rng.integers(-128, 128, network.input_shape).astype(np.int8))
+    found = []
+    for drawn in (network, tight_network(rng)):
+        pixels = rng.integers(-128, 128, drawn.input_shape).astype(np.int8)
+        found.append((compile_network(drawn, config, seed=1), pixels))
+    assert columns("PROGRAM", found[True][0].section("PROGRAM").words).gap[0, 0] > 1
+    pins = AnyPins(dut, config, *found[False])
     played = []
     for number, mutant in enumerate(MUTANTS):
         if mutant.bug and mutant.bug.sim not in ("", settings.simulator()):
             continue
+        pins.take(*found[mutant.stimulus.tight])
         await pins.reset(number)
         begin = get_sim_time("ns")
         await pins.send(*(pins.one_word(*p) for p in mutant.stimulus.packets))

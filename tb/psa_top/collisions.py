@@ -183,7 +183,7 @@ def tap_range(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
 
 
 def feature_read(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
-    """A bank ends before a word of a member's plane, or inside its first."""
+    """A bank ends before a word of a member's plane, or inside its first. No layer writes to these banks."""
     config = shape.config
     for cycle, tile, word, row in shape.places(range(shape.words)):
         base, tap = (config.feature_depth - word, STRAIGHT) if word else (config.feature_depth - 1, SHIFTED)
@@ -191,7 +191,7 @@ def feature_read(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
             Tables.change,
             memory="GROUP",
             word=tile * config.size + row,
-            repeat=int(rng.integers(config.group)),
+            repeat=int(rng.integers(max(1, config.group // 2))),
             base=base,
             tap=tap,
         )
@@ -209,7 +209,7 @@ def feature_write(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
             memory="FILTER",
             word=tile * config.size + column,
             write=1,
-            bank=int(rng.integers(config.group)),
+            bank=int(rng.integers(config.group // 2, config.group)),
             base=config.feature_depth - word,
         )
         yield Fault(ErrorCode.FEATURE_WRITE, cycle + config.size + WRITE_STAGE, spoil)
@@ -225,6 +225,7 @@ def table_range(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
             word=tile * config.size + column,
             write=1,
             bank=int(rng.integers(config.group)),
+            base=config.feature_depth // 2,  # no lane reads there
             table=int(rng.integers(config.tables + 1, 16)),
         )
         yield Fault(ErrorCode.TABLE_RANGE, cycle + config.size + WRITE_STAGE, spoil)

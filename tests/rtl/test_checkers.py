@@ -73,7 +73,13 @@ def test_every_assertion_of_the_inside(sim: str) -> None:
     bounds = [
         f"{name} is out of range" for name in messages("psa_check_memories", pattern=r'\.NAME\("([^"]+)"\)')
     ]
-    checkers = ("psa_check_slots", "psa_check_tokens", "psa_check_credits", "psa_check_writes")
+    checkers = (
+        "psa_check_reads",
+        "psa_check_slots",
+        "psa_check_tokens",
+        "psa_check_credits",
+        "psa_check_writes",
+    )
     inside = {*bounds, *messages(*checkers)}
     if sim == "icarus":
         inside |= set(messages("psa_checked"))

@@ -1,0 +1,137 @@
+// Reads before writes: no lane uses a pixel of a word whose result is on its way, as it would after too small a gap, and the out
+// stream sends none.
+//
+// A word is on its way from the lane of row 0 that begins its last pass until it is written; FILTER says where. What counts is what a
+// lane uses: not a pixel over an edge, and not one of an output pixel that does not exist. What the words beside a plane hold does not
+// matter, so they may be read at any time.
+
+`resetall
+`default_nettype none
+
+module psa_check_reads #(
+    parameter ROWS          = 16,
+    parameter COLS          = 16,
+    parameter GROUP         = 8,
+    parameter FEATURE_DEPTH = 512,
+    parameter FILTER_DEPTH  = 512
+) (
+    input wire clk,
+    input wire active
+);
+
+localparam T            = ROWS;
+localparam SHIFT        = $clog2(T);
+localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
+localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
+localparam WORDS        = GROUP * FEATURE_DEPTH;
+
+wire reset   = psa_checked.dut.core_rst;
+wire checked = active && !reset && !psa_checked.dut.error;
+
+// results on their way, of each word
+reg [3:0] due [0:WORDS-1];
+reg       reset_reg, unannounced_reg, sent_early_reg;
+
+initial reset_reg = 1'b0;
+
+wire announces = psa_checked.dut.bundle_valid && psa_checked.dut.bundle_row == 0 && psa_checked.dut.bundle_acc_last;
+
+integer c, w;
+
+// below WORDS
+/* verilator lint_off UNUSEDSIGNAL */
+reg [31:0] at;
+/* verilator lint_on UNUSEDSIGNAL */
+
+reg [FILTER_ADDR-1:0] filter_at;
+
+// a word of FILTER: does the column write, and where
+reg        filter_write;
+reg [3:0]  filter_bank;
+reg [31:0] word;
+
+// the words that each bank reads in this cycle, and of those that it read in the last one, which were on their way
+wire [32*GROUP-1:0] first, second;
+reg  [GROUP-1:0]    first_due_reg, second_due_reg;
+
+// `due` is read before it is changed, and changed more than once in a cycle
+/* verilator lint_off BLKSEQ */
+always @(posedge clk) begin
+    for (c = 0; c < GROUP; c = c + 1) begin
+        first_due_reg[c]  <= due[first[32*c +: 32]] != 4'd0;
+        second_due_reg[c] <= due[second[32*c +: 32]] != 4'd0;
+    end
+
+    at = {28'd0, psa_checked.dut.out_rd_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.out_rd_word};
+    sent_early_reg <= psa_checked.dut.out_rd_en && due[at] != 4'd0;
+
+    at = {28'd0, psa_checked.dut.fetch.wr_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.fetch.wr_word};
+    unannounced_reg <= psa_checked.dut.fetch.wr_valid && due[at] == 4'd0;
+    if (psa_checked.dut.fetch.wr_valid && due[at] != 4'd0) begin
+        due[at] = due[at] - 4'd1;
+    end
+
+    if (announces) begin
+        for (c = 0; c < COLS; c = c + 1) begin
+            filter_at    = psa_checked.dut.bundle_filter_base + c[FILTER_ADDR-1:0];
+            filter_write = psa_checked.dut.writeback.filter_memory.mem[filter_at][78];
+            filter_bank  = psa_checked.dut.writeback.filter_memory.mem[filter_at][79 +: 4];
+            word         = {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.writeback.filter_memory.mem[filter_at][83 +: FEATURE_ADDR]}
+                         + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.bundle_out_word};
+            // what has no place is an error, and is not written
+            if (filter_write && {28'd0, filter_bank} < GROUP && word < FEATURE_DEPTH) begin
+                at = {28'd0, filter_bank} * FEATURE_DEPTH + word;
+                due[at] = due[at] + 4'd1;
+            end
+        end
+    end
+
+    if (reset === 1'b1 && !reset_reg) begin
+        for (w = 0; w < WORDS; w = w + 1) begin
+            due[w] = 4'd0;
+        end
+    end
+    reset_reg <= reset === 1'b1;
+end
+/* verilator lint_on BLKSEQ */
+
+psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a result is written that no lane has announced")) announced (
+    .clk(clk), .active(checked), .fail(unannounced_reg)
+);
+psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a word is sent before its result is written")) sent_in_time (
+    .clk(clk), .active(checked), .fail(sent_early_reg)
+);
+
+genvar g, p;
+
+generate
+for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
+    wire [31:0] read = {14'd0, psa_checked.dut.fetch.gen_bank[g].word_4_reg};
+    reg [SHIFT-1:0] shift_reg;
+
+    assign first[32*g +: 32]  = g * FEATURE_DEPTH + (read < FEATURE_DEPTH ? read : 32'd0);
+    assign second[32*g +: 32] = g * FEATURE_DEPTH + (read + 32'd1 < FEATURE_DEPTH ? read + 32'd1 : 32'd0);
+
+    always @(posedge clk) begin
+        shift_reg <= psa_checked.dut.fetch.gen_bank[g].shift_4_reg;
+    end
+
+    wire [T-1:0] early;
+
+    for (p = 0; p < T; p = p + 1) begin : gen_pixel
+        wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
+
+        assign early[p] = psa_checked.dut.fetch.keep_reg[p] && !psa_checked.dut.fetch.gen_bank[g].outside[p]
+            && (beyond ? second_due_reg[g] : first_due_reg[g]);
+    end
+
+    psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word before its result is written")) read_in_time (
+        .clk(clk), .active(checked && psa_checked.dut.bundle_valid && psa_checked.dut.fetch.gen_bank[g].used_5_reg),
+        .fail(|early)
+    );
+end
+endgenerate
+
+endmodule
+
+`resetall
