@@ -453,6 +453,9 @@ async def cut_packets_of_the_out_stream(dut: Any) -> None:
     await b.healthy()
 
 
+ENDLESS = ("PROGRAM", "words", 65535)  # memory, field and value of a layer that does not end
+
+
 def spoil(
     image: Image, memory: str, word: int, field: str, value: int, repeat: int = 0
 ) -> tuple[Image, list[Packet]]:
@@ -466,6 +469,13 @@ def spoil(
     )
     spoiled = Image(**{**vars(image), "sections": changed})
     return spoiled, [packet(spec, Section(memory, word, words[word : word + 1]))]
+
+
+def without_writes(image: Image) -> Image:
+    """The image whose layers compute and write nothing."""
+    words = image.section("FILTER").words.copy()
+    columns("FILTER", words).write[...] = 0
+    return image.with_words(FILTER=words)
 
 
 def run_model(image: Image) -> tuple[Machine, ProgramError | None]:
@@ -555,7 +565,7 @@ async def bad_programs(dut: Any) -> None:
         ("PROGRAM", 0, "edge_base", config.edge_depth, 0),
         ("PROGRAM", 0, "edge_base", 65535, 0),
         ("PROGRAM", 0, "tap_base", config.tap_depth, 0),
-        ("PROGRAM", 0, "words", 65535, 0),
+        (ENDLESS[0], 0, *ENDLESS[1:], 0),
         ("PROGRAM", out, OUT_FIELDS["bank"], config.group, 0),
         ("PROGRAM", out, OUT_FIELDS["base"], config.feature_depth, 0),
         ("PROGRAM", out, OUT_FIELDS["words"], 0, 0),
@@ -586,15 +596,19 @@ async def bad_programs(dut: Any) -> None:
         cases += [("LANE", n, "group", config.group_depth, 0) for n in (lane, last)]
     stopped = set()
     for memory, word, field, value, repeat in cases:
-        spoiled, packets = spoil(image, memory, word, field, value, repeat)
+        # a plane without an end would be read where it has just been written to
+        endless = (memory, field, value) == ENDLESS
+        whole = without_writes(image) if endless else image
+        spoiled, packets = spoil(whole, memory, word, field, value, repeat)
         model, wanted = run_model(spoiled)
         if wanted is None:
             continue  # legal after all for this network or machine, or not defined: nothing to see here
         sample_program(model, image.run_start, wanted)
         stopped.add(wanted.code)
         cocotb.log.info("bad program: %s[%d].%s = %d: %s", memory, word, field, value, wanted)
-        await b.stops(packets, image.run_start, wanted)
-        await b.host.load(b.packets_of(memory))
+        filters = [packet(memories(config)["FILTER"], whole.section("FILTER"))] if endless else []
+        await b.stops([*filters, *packets], image.run_start, wanted)
+        await b.host.load([*b.packets_of(memory), *(b.packets_of("FILTER") if endless else ())])
         await b.healthy()
     needed = {ErrorCode.SLOT_RANGE} if config.xor_inputs else set()
     needed |= {ErrorCode.TABLE_RANGE} if config.tables else set()
