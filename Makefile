@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history bench compress results docs lint train clean
+.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -48,6 +48,8 @@ help:
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history (a million records)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo 'make ppa     area of the machine in gate equivalents, block by block, and its clock on an ECP5; renders docs/ppa.md; ends with PPA {json}'
+	@echo '             ALL=1 (every size, GROUP, slot and decoder: an hour)  JOBS=n (in parallel)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
 	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator, Icarus and yosys, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'
@@ -101,6 +103,9 @@ rank: $(VENV)/.base
 
 bench: $(VENV)/.base $(READS) $(if $(filter history,$(BENCH)),$(VENV)/.history) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
+
+ppa: $(VENV)/.synthesis $(VENV)/.pages
+	@$(PY) -m scripts.ppa
 
 compress: $(VENV)/.train $(if $(filter .tflite .onnx,$(suffix $(NETWORK))),$(VENV)/$(suffix $(NETWORK)))
 	@$(PY) -m scripts.compress
