@@ -49,7 +49,7 @@ help:
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history (a million records)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make ppa     area of the machine in gate equivalents, block by block, and its clock on an ECP5; renders docs/ppa.md; ends with PPA {json}'
-	@echo '             ALL=1 (every size, GROUP, slot and decoder: an hour)  JOBS=n (in parallel)'
+	@echo '             ALL=1 (every size, GROUP, slot and decoder: hours)  JOBS=n (in parallel)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
 	@echo 'make lint    check the Python with ruff and mypy, the RTL with Verilator, Icarus and yosys, the workflows with actionlint'
 	@echo 'make train   train, prune and quantise a network again; NET=digits'

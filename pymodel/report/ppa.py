@@ -70,7 +70,7 @@ class Area(Fields):
 
 
 class Areas(Fields):
-    """docs/ppa.json."""
+    """docs/ppa.json. `revision`: the commit of the RTL."""
 
     revision: str | None
     machines: tuple[Area, ...]
@@ -116,7 +116,8 @@ def _pe_plot(machines: Sequence[Area], path: Path) -> None:
         axes = figure.add_subplot()
         for bits, label in ((8, "weight of 8 bits"), (4, "digit of 4 bits")):
             line = sorted((one.group, one.pe) for one in machines if one.weight_bits == bits)
-            axes.plot([g for g, _ in line], [gates for _, gates in line], marker="o", label=label)
+            if line:
+                axes.plot([g for g, _ in line], [gates for _, gates in line], marker="o", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xlabel("GROUP: inputs that a select chooses from")
         axes.set_ylabel("gate equivalents of a PE")

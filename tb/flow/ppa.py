@@ -54,7 +54,7 @@ PATH = re.compile(r"^Longest topological path in (\S+) \(length=(\d+)\)", re.MUL
 
 MOST_PLACED, MOST_PLACED_OF_ALL = 4, 8  # rows of a machine that is placed: of the quick selection, of all
 # size, group, bits of a slot
-QUICK = ((4, 4, 8), (8, 8, 8), (16, 1, 8), (16, 8, 8), (16, 16, 8), (16, 16, 4))
+QUICK = ((4, 4, 8), (8, 8, 8), (16, 1, 8), (16, 16, 8))
 DECODER = 32  # inputs of the XOR decoder where there is one
 
 

@@ -29,6 +29,17 @@ def git_revision() -> str | None:
     return commit + ("+" if _first_line("git", "-C", str(runner.ROOT), "status", "--porcelain") else "")
 
 
+def rtl_revision() -> str | None:
+    """The commit that changed rtl/ last, with `+` behind it if files there differ; None outside a
+    repository.
+    """
+    git = ("git", "-C", str(runner.ROOT))
+    commit = _first_line(*git, "log", "-1", "--format=%h", "--", "rtl")
+    if not commit:
+        return None
+    return commit + ("+" if _first_line(*git, "status", "--porcelain", "--", "rtl") else "")
+
+
 @cache
 def git_branch() -> str | None:
     """The branch that is checked out; None outside a repository, or for a commit checked out by itself."""
