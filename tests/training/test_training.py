@@ -55,15 +55,19 @@ def one_thread() -> Any:
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def start_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits network, hardly trained."""
     settings = replace(train_digits.DigitsTraining(), dense_epochs=1)
     images, labels, _, _ = train_digits.split_digits()
     net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(1))
-    path = ROOT / "build" / "test-digits-start.pt"
-    path.parent.mkdir(exist_ok=True)
+    path = tmp_path_factory.mktemp("start") / "digits.pt"
     torch.save(net.state_dict(), path)
-    return get_task("digits", path, None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def task(start_file: Path) -> Task:
+    return get_task("digits", start_file, None)
 
 
 def start(**change: Any) -> Start:
@@ -520,8 +524,8 @@ def test_a_training_of_digits_is_taken_up(
         assert torch.equal(weight, again.module.state_dict()[name]), name
 
 
-def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, tmp_path: Path) -> None:
-    path = tmp_path / "test-digits-start.pt"
+def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, start_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / start_file.name
     torch.save(
         {
             name: value * 1.5 if value.is_floating_point() else value
@@ -560,9 +564,8 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def test_compress_writes_image_checkpoint_and_report(task: Task, tmp_path: Path) -> None:
-    weights = ROOT / "build" / "test-digits-start.pt"
-    variables = {"RATIO": "4", "WEIGHTS": str(weights), "CONFIG": "8x4", "EPOCHS": "0.2", "FORMAT": "xor"}
+def test_compress_writes_image_checkpoint_and_report(task: Task, start_file: Path, tmp_path: Path) -> None:
+    variables = {"RATIO": "4", "WEIGHTS": str(start_file), "CONFIG": "8x4", "EPOCHS": "0.2", "FORMAT": "xor"}
     options = [f"--out={tmp_path}", f"--start={tmp_path / 'start.json'}", "--threads=1"]
     done = run_command(*options, **variables)
     assert done.returncode == 0, done.stderr
@@ -613,13 +616,11 @@ def test_a_log_says_how_far_a_training_is(
     assert said == ["step 1 of 9, loss 0.500, ratio 2.00", "step 3 of 9, loss 0.500, ratio 2.00"]
 
 
-@pytest.mark.usefixtures("task")
-def test_compress_offers_digits(tmp_path: Path) -> None:
-    weights = ROOT / "build" / "test-digits-start.pt"
+def test_compress_offers_digits(start_file: Path, tmp_path: Path) -> None:
     options = [
         "--scheme=tight_subword",
         "--ratio=3",
-        f"--weights={weights}",
+        f"--weights={start_file}",
         "--config=8x4",
         "--epochs=0.2",
         "--threads=1",
@@ -739,14 +740,16 @@ def test_torch_is_imported_when_it_is_needed() -> None:
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
 
-def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(task: Task, tmp_path: Path) -> None:
+def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(
+    task: Task, start_file: Path, tmp_path: Path
+) -> None:
     weights = tmp_path / "resnet20.pt"
     torch.save(resnet.resnet20().state_dict(), weights)
     with pytest.raises(TatamiError, match=r"cifar-10-batches-py: no such folder"):
         command.main(["--network=resnet20", f"--weights={weights}", f"--data={tmp_path}"])
     start(of=measured_of(task, CONFIG)).save(tmp_path / "start.json")
     options = [
-        f"--weights={ROOT / 'build' / 'test-digits-start.pt'}",
+        f"--weights={start_file}",
         "--config=8x4",
         f"--start={tmp_path / 'start.json'}",
         f"--out={tmp_path}",
