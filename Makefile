@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history bench ppa compress results docs lint train clean
+.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -37,6 +37,8 @@ help:
 	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
 	@echo 'make history all runs so far; ends with HISTORY {json}'
 	@echo '             ASK=failures (since when; new, known or fixed)|flaky|slow|coverage  IMPORT=folder (takes the records of other machines in first)  HISTORY=url  N=20 (rows)'
+	@echo 'make pages   pages about all runs so far, to be read without a server: failures with their waves, coverage, testplan; and a summary.md for a comment; ends with PAGES {json}'
+	@echo '             N=50 (the last regressions that have a page)  HISTORY=url'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them); ends with COVERAGE {json}'
@@ -47,7 +49,7 @@ help:
 	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history (a million records)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history|pages (a million records)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make ppa     area of the machine in gate equivalents, block by block, and its clock on an ECP5; renders docs/ppa.md; ends with PPA {json}'
 	@echo '             ALL=1 (every size, GROUP, slot and decoder: hours)  JOBS=n (in parallel)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
@@ -74,6 +76,7 @@ list: $(VENV)/.base
 
 test: $(VENV)/.test
 	@scripts/install_icarus.sh || echo 'iverilog not found and not installable: the tests on Icarus will be SKIPPED'
+	@scripts/install_chromium.sh || echo 'chromedriver not found and not installable: the tests of the pages in a browser will be SKIPPED'
 	@$(PYTEST) -n $(CORES)
 
 # Rooms of the model whose tests take seconds, for `make check`. `make test` runs all tests.
@@ -89,6 +92,9 @@ regress: $(VENV)/.history
 history: $(VENV)/.history
 	@$(PY) -m scripts.history
 
+pages: $(VENV)/.history $(VENV)/.pages
+	@$(PY) -m scripts.pages
+
 bugs: $(VENV)/.base
 	@$(PY) -m scripts.bugs
 
@@ -101,7 +107,7 @@ coverage: $(VENV)/.coverage $(VENV)/.history
 rank: $(VENV)/.base
 	@$(PY) -m scripts.rank
 
-bench: $(VENV)/.base $(READS) $(if $(filter history,$(BENCH)),$(VENV)/.history) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
+bench: $(VENV)/.base $(READS) $(if $(filter history pages,$(BENCH)),$(VENV)/.history) $(if $(filter pages,$(BENCH)),$(VENV)/.pages) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
 
 ppa: $(VENV)/.synthesis $(VENV)/.pages
@@ -148,7 +154,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@PIP_USE_PEP517=1 $(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.history $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.history $(VENV)/.pages $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac

@@ -28,6 +28,7 @@ BENCHES = {
     "operators": ("pymodel.bench.operators", "run"),
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
     "history": ("tb.flow.history.bench", "run"),
+    "pages": ("tb.flow.pages.bench", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
     "clock": ("tb.flow.place", "clock"),
 }

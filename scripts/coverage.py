@@ -20,6 +20,7 @@ from tb.flow.coverage import exclusions, rank, report
 from tb.flow.coverage.merge import merge
 from tb.flow.coverage.runs import Done, load
 from tb.flow.coverage.runs import run_all as carry_out
+from tb.flow.pages import coverage as coverage_pages
 from tb.flow.sources import rtl_sources
 
 
@@ -58,7 +59,8 @@ def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> in
     figures = report.figures(coverage)
     points = report.write_points(coverage, built, whole=not (made or runs != "*" or failed))
     summaries = report.add_summary(built, points, len(folders), len(failed), wall_s)
-    index = report.write_html(coverage, sources, built, {"runs": len(folders), "failed": len(failed)})
+    shown = report.write_shown(coverage, sources, built, points, len(failed))
+    index = coverage_pages.alone(shown, rank.read(built / rank.FILE) if done else [], built)
     print(f"{len(folders)} runs in {wall_s:.0f} s, report: {index}")
     missed = report.missed(figures)
     print(*missed, sep="\n", end="\n" if missed else "")

@@ -13,7 +13,20 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from scripts import bench, bugs, command, compress, coverage, history, rank, regress, replay, results, train
+from scripts import (
+    bench,
+    bugs,
+    command,
+    compress,
+    coverage,
+    history,
+    pages,
+    rank,
+    regress,
+    replay,
+    results,
+    train,
+)
 from scripts import sim as sim_command
 
 VARIABLES = {command.GIVEN} | set(
@@ -25,6 +38,7 @@ VARIABLES = {command.GIVEN} | set(
             compress,
             coverage,
             history,
+            pages,
             rank,
             regress,
             replay,
@@ -46,14 +60,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class OneBuildOneProcess(LoadScopeScheduling):
-    """Tests of one configuration on Verilator run in one process, so that no other waits for its build; all
-    others run wherever there is time. The largest groups begin.
+    """Tests of one configuration on Verilator run in one process, so that no other waits for its build, and
+    those of the pages, which look at one site; all others run wherever there is time. The largest groups
+    begin.
     """
 
+    PAGES = "tests/flow/test_pages.py"
     CONFIG = re.compile(r"test_rtl\.py::\w+\[verilator-(?:\d+-)?(\w+)\]$")
 
     def _split_scope(self, nodeid: str) -> str:
         config = self.CONFIG.search(nodeid)
+        if self.PAGES in nodeid:
+            return self.PAGES
         return config[1] if config else nodeid
 
 

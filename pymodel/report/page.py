@@ -39,6 +39,11 @@ def picture_name(network: str, scheme: str, layer: str) -> str:
     return f"{network}--{scheme}--{layer}.png"
 
 
+def plot_names(network: str, config: str) -> tuple[str, str]:
+    """The file names of the plots of accuracy over compression and over speed-up."""
+    return f"{network}-{config}.svg", f"{network}-{config}-speed.svg"
+
+
 def render(reports: Path, out: Path, *, command: str | None = None, missing: Sequence[str] = ()) -> None:
     """Renders the folder `reports` as the page `out` (docs/results.md), with its pictures in a folder of the
     same name (docs/results/).
@@ -53,8 +58,9 @@ def render(reports: Path, out: Path, *, command: str | None = None, missing: Seq
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     plots = {
-        key: (folder / f"{'-'.join(key)}.svg", folder / f"{'-'.join(key)}-speed.svg")
+        key: (folder / accuracy, folder / speed)
         for key in by_network(found)
+        for accuracy, speed in (plot_names(*key),)
     }
     pictures = _pictures(
         reports, {r.network for r in found}, {plot.name for pair in plots.values() for plot in pair}

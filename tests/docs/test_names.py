@@ -22,7 +22,7 @@ MADE = {
     "docs/tutorial.md": ("mycnn.py",),
 }
 # What the commands write below build/.
-WRITTEN = ("runs.jsonl",)
+WRITTEN = ("runs.jsonl", "summary.md")
 
 CODE = re.compile(r"^```.*?^```|^(?: {4}|\t).*?$|(`+)(?!`).+?\1", re.MULTILINE | re.DOTALL)
 ROOMS = r"(?:rtl|pymodel|tb|tests|scripts|docs|\.ci|\.github)"

@@ -67,6 +67,7 @@ from tb.coverage.watch import Started
 from tb.flow import provenance
 from tb.flow.coverage import code, exclusions, functional, report, runs
 from tb.flow.coverage.merge import MergedCoverage, merge
+from tb.flow.pages import coverage as coverage_pages
 from tb.psa_top.operations import networks as every_network
 
 CONFIG = CONFIGS["4x2"]
@@ -655,9 +656,12 @@ def test_every_hole_is_named(tmp_path: Path, small: Path, capsys: pytest.Capture
         "toggle      small.v:8: bus[3:1]:0->1",
     ):
         assert hole in text, text
-    index = report.write_html(coverage, [small], tmp_path / "html", {"runs": 1})
+    points = report.write_points(coverage, tmp_path / "html", whole=True)
+    shown = report.write_shown(coverage, [small], tmp_path / "html", points, 0)
+    assert coverage_pages.load(tmp_path / "html") == (shown, [])
+    index = coverage_pages.alone(shown, [], tmp_path / "html")
     assert "g.cp_never: never sampled" in index.read_text()
-    page = (tmp_path / "html" / "small.v.html").read_text()
+    page = (tmp_path / "html" / "source-small.v.html").read_text()
     assert re.search(r'class="hole" id="l6"', page)
     assert re.search(r'class="partial" id="l5".*branch: else', page)
     assert re.search(r'class="covered" id="l4"', page)

@@ -1,30 +1,28 @@
-"""Shows coverage: tables for the terminal with every hole named, pages of HTML with the source annotated."""
+"""Shows coverage: tables for the terminal with every hole named, and a file with what the pages show
+of it, the source annotated."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.machine.files import Fields, write_json
+from pymodel.machine.files import Fields, write_json, write_text
 from tb.flow import provenance
 from tb.flow.coverage import exclusions
 from tb.flow.coverage.code import Place
 from tb.flow.coverage.merge import FIGURES, MergedCoverage
 
 TARGETS = {"functional": 98.0, "line": 95.0, "branch": 95.0, "toggle": 90.0}
-TEMPLATES = Path(__file__).with_name("templates")
-POINTS_FILE, SUMMARIES_FILE = "points.json", "summaries.jsonl"
+POINTS_FILE, SUMMARIES_FILE, SHOWN_FILE = "points.json", "summaries.jsonl", "shown.json"
 BIT = re.compile(r"(.*)\[(\d+)\]:(0->1|1->0)")
 
 
@@ -122,15 +120,14 @@ def files(coverage: MergedCoverage) -> list[str]:
     return sorted({p.file for kind in FIGURES for p in coverage.places[kind]})
 
 
-@dataclass
-class SourceLine:
+class SourceLine(Fields):
     """A line of an annotated file. `state` is its colour; `notes` what was not reached in it, or excluded."""
 
     number: int
     text: str
     hits: int | None
     state: str
-    notes: list[str]
+    notes: tuple[str, ...]
 
 
 def annotate(coverage: MergedCoverage, source: Path) -> list[SourceLine]:
@@ -166,7 +163,8 @@ def annotate(coverage: MergedCoverage, source: Path) -> list[SourceLine]:
             if excluded
             else "covered"
         )
-        lines.append(SourceLine(number, text, line.hits if line else None, state, notes))
+        hits = line.hits if line else None
+        lines.append(SourceLine(number=number, text=text, hits=hits, state=state, notes=tuple(notes)))
     return lines
 
 
@@ -226,32 +224,59 @@ def write_points(coverage: MergedCoverage, folder: Path, whole: bool) -> PointsF
     return written
 
 
-def write_html(
-    coverage: MergedCoverage, sources: Iterable[Path], folder: Path, facts: dict[str, Any]
-) -> Path:
-    """Writes index.html and a page for each source file; returns the former."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+class ShownFile(Fields):
+    """A source file: its code coverage in percent by kind, and its lines."""
+
+    percent: dict[str, float]
+    lines: tuple[SourceLine, ...]
+
+
+class ShownPoint(Fields):
+    """A coverpoint: how many observations each bin has seen, and why a bin need not have any."""
+
+    hits: dict[str, int]
+    excluded: dict[str, str]
+
+
+class Shown(Fields):
+    """shown.json: all that pages show of a `make coverage`. `whole`: of all runs that there are."""
+
+    when: str
+    git: str | None
+    whole: bool
+    runs: int
+    failed: int
+    figures: dict[str, float]
+    files: dict[str, ShownFile]
+    points: dict[str, ShownPoint]
+    holes: tuple[str, ...]
+
+
+def write_shown(
+    coverage: MergedCoverage, sources: Iterable[Path], folder: Path, points: PointsFile, failed: int
+) -> Shown:
+    """Writes shown.json; `points` are those that were written of the same coverage."""
     known = files(coverage)
-    table = {file: {kind: coverage.code_percent(kind, file) for kind in FIGURES} for file in known}
-    common = {"figures": figures(coverage), "targets": TARGETS, "kinds": FIGURES, "facts": facts}
-    for source in sources:
-        if source.name in known:
-            page = environment.get_template("source.html").render(
-                file=source.name, lines=annotate(coverage, source), row=table[source.name], **common
+    shown = Shown(
+        when=points.when,
+        git=points.git,
+        whole=points.whole,
+        runs=coverage.runs,
+        failed=failed,
+        figures=points.figures,
+        files={
+            source.name: ShownFile(
+                percent={kind: coverage.code_percent(kind, source.name) for kind in FIGURES},
+                lines=tuple(annotate(coverage, source)),
             )
-            (folder / f"{source.name}.html").write_text(page)
-    points = sorted(coverage.points.values(), key=lambda p: p.name)
-    index = folder / "index.html"
-    index.write_text(
-        environment.get_template("index.html").render(
-            points=points, table=table, holes=holes(coverage), **common
-        )
+            for source in sources
+            if source.name in known
+        },
+        points={
+            p.name: ShownPoint(hits=p.hits, excluded=p.excluded)
+            for p in sorted(coverage.points.values(), key=lambda p: p.name)
+        },
+        holes=tuple(holes(coverage)),
     )
-    return index
+    write_text(folder / SHOWN_FILE, shown.model_dump_json() + "\n")
+    return shown

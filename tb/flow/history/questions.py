@@ -7,12 +7,13 @@ what is shown comes out of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, desc, distinct, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, desc, distinct, func, or_, select
 
 from tb.flow.history.schema import (
     bucket,
@@ -44,6 +45,7 @@ class Regression:
     sim: str
     kind: str
     finished: bool | None
+    wall_s: float | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class RegressionRow:
 
 @dataclass(frozen=True)
 class Failure:
-    """Failures that look alike, in the whole history.
+    """Failures that look alike, in the whole history. `id`: of the bucket.
 
     `state`: in the last regression and in the one on main before it, `known`; only in the last, `new`; only
     in the one on main, `fixed` if every test and configuration that failed there has run again, else
@@ -74,6 +76,7 @@ class Failure:
     are of a run in the regression that had it last.
     """
 
+    id: int
     signature: str
     state: str
     count: int
@@ -90,12 +93,56 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class SetupRow:
+    """The runs of a test in a configuration, of a regression or of a bucket. `cycles` and `seconds` are those
+    of all of them.
+    """
+
+    test: str
+    sim: str
+    config: str
+    runs: int
+    failed: int
+    cycles: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run. `bucket` is None for one that passed. `failure`: its failure folder, empty if it has none."""
+
+    regression: int
+    git: str
+    test: str
+    sim: str
+    config: str
+    seed: int
+    bucket: int | None
+    signature: str
+    wall_s: float
+    cycles: int | None
+    replay: str
+    failure: str
+
+
+@dataclass(frozen=True)
 class Failures:
     """`current`: the last regression. `base`: the one on main that it is compared with, if there is one."""
 
     current: Regression | None
     base: Regression | None
     buckets: list[Failure]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The last regression on a simulator, and the one on main that it is compared with, if there is one.
+    `states`: those of `Failure`, by bucket.
+    """
+
+    current: Regression
+    base: Regression | None
+    states: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -160,9 +207,9 @@ def totals(connection: Connection) -> Totals:
 
 
 def _regressions() -> Select[Any]:
-    columns = (regression.c[name] for name in ("id", "name", "started", "branch", "sim", "finished"))
+    names = ("id", "name", "started", "branch", "sim", "finished", "wall_s")
     return (
-        select(*columns, revision.c.git, machine.c.kind)
+        select(*(regression.c[name] for name in names), revision.c.git, machine.c.kind)
         .join(revision, revision.c.id == regression.c.revision_id)
         .join(machine, machine.c.id == regression.c.machine_id)
         .order_by(regression.c.started.desc(), regression.c.id.desc())
@@ -175,21 +222,99 @@ def _regression(row: Row[Any]) -> Regression:
 
 def last_regressions(connection: Connection, count: int) -> list[RegressionRow]:
     """The last ones, the newest first."""
-    rows = [_regression(row) for row in connection.execute(_regressions().limit(count))]
-    counted = (
+    return counted(connection, [_regression(row) for row in connection.execute(_regressions().limit(count))])
+
+
+def counted(connection: Connection, rows: Sequence[Regression]) -> list[RegressionRow]:
+    """Regressions with the number of their runs."""
+    query = (
         select(run.c.regression_id, func.count(), func.count(run.c.bucket_id))
         .where(run.c.regression_id.in_([row.id for row in rows]))
         .group_by(run.c.regression_id)
     )
-    counts = {one: (runs, failed) for one, runs, failed in connection.execute(counted)}
+    counts = {one: (runs, failed) for one, runs, failed in connection.execute(query)}
     return [RegressionRow(row, *counts.get(row.id, (0, 0))) for row in rows]
 
 
-def compared(connection: Connection) -> tuple[Regression | None, Regression | None]:
-    """The last regression, and the last before it that ran a commit of main to its end, on the same
-    simulator.
+def setups(connection: Connection, of: Regression) -> list[SetupRow]:
+    """The tests of a regression in each configuration, those with failures first."""
+    return _setups(connection, run.c.regression_id == of.id)
+
+
+def setups_of_bucket(connection: Connection, bucket_id: int) -> list[SetupRow]:
+    """The tests and configurations that a bucket has failures of, the most frequent first."""
+    return sorted(_setups(connection, run.c.bucket_id == bucket_id), key=lambda row: -row.runs)
+
+
+def _setups(connection: Connection, chosen: ColumnElement[bool]) -> list[SetupRow]:
+    query = (
+        select(
+            *(setup.c[name] for name in ("test", "sim", "config")),
+            func.count().label("runs"),
+            func.count(run.c.bucket_id).label("failed"),
+            func.coalesce(func.sum(run.c.cycles), 0).label("cycles"),
+            func.sum(run.c.wall_s).label("seconds"),
+        )
+        .join(run, run.c.setup_id == setup.c.id)
+        .where(chosen)
+        .group_by(setup.c.id, setup.c.test, setup.c.sim, setup.c.config)
+        .order_by(desc("failed"), setup.c.test, setup.c.config)
+    )
+    rows = (row._mapping for row in connection.execute(query))
+    return [SetupRow(**{**row, "cycles": int(row["cycles"])}) for row in rows]
+
+
+def runs(connection: Connection, of: Regression, count: int) -> list[RunRow]:
+    """The runs of a regression, those that failed first, then the slowest; `count` of them."""
+    first = case((run.c.bucket_id.isnot(None), 0), else_=1)
+    return _run_rows(connection, run.c.regression_id == of.id, count, first, run.c.wall_s.desc(), run.c.id)
+
+
+def runs_of_bucket(connection: Connection, bucket_id: int, count: int) -> list[RunRow]:
+    """The last failures of a bucket, the newest first."""
+    return _run_rows(connection, run.c.bucket_id == bucket_id, count, run.c.id.desc())
+
+
+def _run_rows(connection: Connection, chosen: ColumnElement[bool], count: int, *order: Any) -> list[RunRow]:
+    query = (
+        select(
+            run.c.regression_id.label("regression"),
+            revision.c.git,
+            *(setup.c[name] for name in ("test", "sim", "config")),
+            run.c.seed,
+            run.c.bucket_id.label("bucket"),
+            func.coalesce(bucket.c.signature, "").label("signature"),
+            *(run.c[name] for name in ("wall_s", "cycles")),
+            *(detail.c[name] for name in ("replay", "failure")),
+        )
+        .select_from(run)
+        .join(revision, revision.c.id == run.c.revision_id)
+        .join(setup, setup.c.id == run.c.setup_id)
+        .join(detail, detail.c.run_id == run.c.id)
+        .outerjoin(bucket, bucket.c.id == run.c.bucket_id)
+        .where(chosen)
+        .order_by(*order)
+        .limit(count)
+    )
+    return [RunRow(**row._mapping) for row in connection.execute(query)]
+
+
+def counts_of_bucket(connection: Connection, bucket_id: int) -> dict[int, int]:
+    """How often a bucket has failed in each regression that it has failed in."""
+    query = (
+        select(run.c.regression_id, func.count().label("runs"))
+        .where(run.c.bucket_id == bucket_id)
+        .group_by(run.c.regression_id)
+    )
+    return {row.regression_id: row.runs for row in connection.execute(query)}
+
+
+def compared(connection: Connection, sim: str | None = None) -> tuple[Regression | None, Regression | None]:
+    """The last regression (on a simulator, if it is given), and the last before it that ran a commit of main
+    to its end, on the same simulator.
     """
-    row = connection.execute(_regressions().limit(1)).first()
+    last = _regressions() if sim is None else _regressions().where(regression.c.sim == sim)
+    row = connection.execute(last.limit(1)).first()
     if row is None:
         return None, None
     current = _regression(row)
@@ -205,6 +330,16 @@ def compared(connection: Connection) -> tuple[Regression | None, Regression | No
     )
     base = connection.execute(on_main.limit(1)).first()
     return current, None if base is None else _regression(base)
+
+
+def comparisons(connection: Connection) -> list[Comparison]:
+    """One for each simulator that has a regression."""
+    found = []
+    for sim in connection.execute(select(regression.c.sim).distinct().order_by(regression.c.sim)).scalars():
+        current, base = compared(connection, sim)
+        if current is not None:
+            found.append(Comparison(current, base, _states(connection, current, base)))
+    return found
 
 
 def failures(connection: Connection, count: int) -> Failures:
@@ -291,6 +426,7 @@ def _failure(connection: Connection, row: Row[Any], state: str) -> Failure:
     )
     seeds = select(run.c.seed).where(of).distinct().order_by(run.c.seed).limit(EXAMPLES)
     return Failure(
+        id=row.id,
         signature=row.signature,
         state=state,
         count=int(row.runs),
@@ -351,9 +487,11 @@ def flaky(connection: Connection, count: int) -> list[Flaky]:
     ]
 
 
-def slow(connection: Connection) -> tuple[Regression | None, list[Slow]]:
-    """The last regression, and its tests in each configuration, the slowest first."""
-    current, _ = compared(connection)
+def slow(connection: Connection, sim: str | None = None) -> tuple[Regression | None, list[Slow]]:
+    """The last regression (on a simulator, if it is given), and its tests in each configuration, the slowest
+    first.
+    """
+    current, _ = compared(connection, sim)
     if current is None:
         return None, []
     kind = select(regression.c.machine_id).where(regression.c.id == current.id).scalar_subquery()

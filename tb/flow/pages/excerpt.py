@@ -1,0 +1,143 @@
+"""Reads what a page shows of a wave file (VCD or FST): the signals around a divergence, for some cycles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pywellen
+
+from pymodel.machine.errors import TatamiError
+from tb.debug.divergence import Divergence
+
+BEFORE, AFTER = 12, 4  # clock cycles that are shown
+MOST = 24  # signals
+CLOCK = "clk"
+PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "ms": 1e9, "s": 1e12}
+
+# What is shown of each stage, below `dut`. Letters: s a signed number, u an unsigned one, h hexadecimal.
+PE = "pe_array.gen_row[{row}].gen_col[{column}].pe"
+LANE, FETCH = "gen_lane[{row}].lane", "fetch"
+ACCUMULATOR, REQUANT = "gen_column[{column}].accumulator", "gen_column[{column}].requant"
+WATCHED: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "bundle": (
+        (FETCH, "issue_valid:u issue_lane:u issue_word:u issue_tap_row:u issue_edge:u members:h bank_data:h"),
+        (LANE, "load:u load_first:u load_data:h pixel_valid:u pixel_first:u pixel_bundle:h"),
+    ),
+    "partial sum": (
+        (PE, "slot_load:u slot_data:h x_valid:u x_first:u x_maximum:u x_bundle:h"),
+        (PE, "active_reg:h weight:s x:s product:s psum:s psum_out:s"),
+    ),
+    "accumulator": (
+        (ACCUMULATOR, "read_valid:u read_index:u pixel_valid:u pixel_index:u pixel_first:u pixel_last:u"),
+        (ACCUMULATOR, "pixel_maximum:u psum:s stored:s total:s sum_valid:u sum:s"),
+    ),
+    "result": (
+        (
+            REQUANT,
+            "sum_valid:u sum:s bias_reg:s multiplier_reg:u shift_reg:u zero_reg:s low_reg:s",
+        ),
+        (REQUANT, "high_reg:s pixel:s word:h"),
+        ("writeback", "word_valid:u word_column:u wr_valid:u wr_bank:u wr_word:u wr_data:h wr_keep:u"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """`changes`: times in ns and the value from then on, as text; None where it is not known (X or Z)."""
+
+    scope: str
+    name: str
+    bits: int
+    changes: tuple[tuple[float, str | None], ...]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Signals from `begin` to `end` and the clock's period, in ns. `mark`: the time that it is about."""
+
+    signals: tuple[Signal, ...]
+    begin: float
+    end: float
+    period: float
+    mark: float | None
+
+
+def read(path: Path, divergence: Divergence | None, time_ns: float | None = None) -> Excerpt:
+    """The cycles around a divergence; without one, those around `time_ns`, or the last ones, of what the top
+    of the design has.
+
+    Raises `TatamiError` for a file that is none, and for one without a clock.
+    """
+    try:
+        waves = pywellen.Waveform(str(path))
+        variables = {variable.full_name: variable for variable in waves.all_vars()}
+    except (RuntimeError, OSError, ValueError) as error:
+        raise TatamiError(f"{path}: cannot be read as waves: {str(error).splitlines()[0]}") from None
+    scale = float(waves.timescale.factor) * PICOSECONDS[str(waves.timescale.unit)] / 1e3
+    clock = next((name for name in variables if name.rpartition(".")[2] == CLOCK), None)
+    edges = [] if clock is None else [time * scale for time, value in variables[clock].signal if value == 1]
+    if clock is None or len(edges) < 2:
+        raise TatamiError(f"{path}: has no cycle of a signal {CLOCK}")
+    period = (edges[-1] - edges[0]) / (len(edges) - 1)
+    mark = float(divergence.time_ns) if divergence else time_ns
+    if mark is None or not edges[0] <= mark <= edges[-1] + period:
+        mark, end = None, edges[-1] + period
+    else:
+        end = min(mark + AFTER * period, edges[-1] + period)
+    begin = max(edges[0], end - (BEFORE + AFTER) * period)
+    chosen = [(clock, "u")] + (wanted(divergence, variables) if divergence else tops(clock, variables))
+    signals = tuple(
+        _signal(name, letter, variables[name], scale, begin, end) for name, letter in chosen[:MOST]
+    )
+    return Excerpt(signals, begin, end, period, mark)
+
+
+def wanted(divergence: Divergence, names: Iterable[str]) -> list[tuple[str, str]]:
+    """The signals of its stage, by their full names, with their letters; those that the waves have."""
+    places = {name: getattr(divergence, name) for name in ("row", "column")}
+    by_end = {name.partition(".dut.")[2]: name for name in names if ".dut." in name}
+    found = []
+    for scope, members in WATCHED[divergence.stage]:
+        for member in members.split():
+            name, _, letter = member.partition(":")
+            end = f"{scope.format(**places)}.{name}"
+            if end in by_end:
+                found.append((by_end[end], letter))
+    return found
+
+
+def tops(clock: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Those beside the clock; parameters have names in capitals."""
+    scope = clock.rpartition(".")[0]
+    beside = [name for name in names if name.rpartition(".")[0] == scope and name != clock]
+    return [(name, "h") for name in beside if not re.fullmatch(r"[A-Z0-9_]+", name.rpartition(".")[2])]
+
+
+def _signal(name: str, letter: str, variable: pywellen.Var, scale: float, begin: float, end: float) -> Signal:
+    bits = variable.bitwidth or 1
+    changes: list[tuple[float, str | None]] = []
+    for time, value in variable.signal:
+        at, text = time * scale, shown(value, bits, letter)
+        if at >= end:
+            break
+        if at <= begin:
+            changes = [(begin, text)]
+        elif not changes or changes[-1][1] != text:
+            changes.append((at, text))
+    scope, _, leaf = name.rpartition(".")
+    return Signal(scope, leaf, bits, tuple(changes))
+
+
+def shown(value: object, bits: int, letter: str) -> str | None:
+    """A value as text; None for one that has an X or a Z."""
+    if not isinstance(value, int):
+        return None if isinstance(value, str) and re.search("[xzuXZU]", value) else str(value)
+    if bits == 1 or letter == "u":
+        return str(value)
+    if letter == "s":
+        return str(value - (1 << bits) if value >> (bits - 1) & 1 else value)
+    return f"{value:0{-(-bits // 4)}x}"
