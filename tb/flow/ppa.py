@@ -17,13 +17,12 @@ from typing import Any
 from pymodel.machine.config import GROUPS, SIZES, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import checked, read_json, write_json
-from pymodel.machine.memory import memories, slot_memory
 from pymodel.machine.places import BUILD
 from pymodel.report.ppa import Area, BlockArea, EcpArea
 from tb.flow.build import digest
 from tb.flow.place import place
 from tb.flow.sources import rtl_sources
-from tb.flow.synthesis import WARNING, yosys_in
+from tb.flow.synthesis import chparam, error_in, yosys_in
 
 # Areas in um2 of the smallest cells of the Nangate 45 nm Open Cell Library (2008.10, Si2), and what they
 # compute. An enable or a synchronous reset of a flip-flop is made of gates.
@@ -50,6 +49,10 @@ FLIP_FLOP, FLIP_FLOP_AREA = "DFF_X1", 4.522
 GATE = CELLS["NAND2_X1"][0]
 TOP, MEMORY = "psa_top", "psa_ram"
 BLOCK = re.compile(r"(psa_\w+)")
+# of what yosys dumps: a module, or a cell of it with its type and name
+CELL = re.compile(r"^ *(module|cell) (\S+)(?: (\S+))?$", re.MULTILINE)
+TABLE = re.compile(r"(\w+)_memory$")
+TABLES_OF = {"feature_bank": "FEATURE", "accumulator": "sums"}  # memories that are not called after a table
 PATH = re.compile(r"^Longest topological path in (\S+) \(length=(\d+)\)", re.MULTILINE)
 
 MOST_PLACED, MOST_PLACED_OF_ALL = 4, 8  # rows of a machine that is placed: of the quick selection, of all
@@ -111,14 +114,13 @@ def measure(config: ArrayConfig, *, placed: bool, sources: Sequence[Path] | None
 
 
 def _measured(config: ArrayConfig, files: Mapping[str, str]) -> Area:
-    settings = " ".join(f"-chparam {name} {value}" for name, value in config.rtl_parameters().items())
     given = {**files, f"{MEMORY}.v": _without_words(files[f"{MEMORY}.v"]), "cells.lib": _library()}
     with tempfile.TemporaryDirectory() as folder:
         said = yosys_in(
             Path(folder),
             [
                 f"read_verilog -defer {' '.join(files)}",
-                f"hierarchy -check -top {TOP} {settings}",
+                f"hierarchy -check -top {TOP} {chparam(config.rtl_parameters())}",
                 f"synth -noabc -top {TOP}",
                 "dfflegalize -cell $_DFF_P_ x",
                 "opt_clean",
@@ -135,15 +137,10 @@ def _measured(config: ArrayConfig, files: Mapping[str, str]) -> Area:
         )
         written = Path(folder) / "stat.json"
         if not written.is_file():
-            wrong = [line for line in WARNING.findall(said) if line.startswith("ERROR")]
-            raise TatamiError(
-                f"{TOP} of '{config.name}': yosys: {wrong[0] if wrong else said[-200:].strip()}"
-            )
+            raise TatamiError(f"{TOP} of '{config.name}': yosys: {error_in(said)}")
         modules = json.loads(written.read_text())["modules"]
         said = (Path(folder) / "paths.txt").read_text()
     paths = {name.removeprefix("\\"): int(length) for name, length in PATH.findall(said)}
-    tables = {name: memory.depth * memory.width for name, memory in memories(config).items()}
-    slots = slot_memory(config)
     return Area(
         name=config.name,
         size=config.size,
@@ -151,13 +148,41 @@ def _measured(config: ArrayConfig, files: Mapping[str, str]) -> Area:
         weight_bits=config.weight_bits,
         xor_inputs=config.xor_inputs,
         blocks=_blocks(modules, paths),
-        memory_bits=tables
-        | {
-            "SLOT": slots.depth * slots.width,
-            "FEATURE": 8 * config.group * config.feature_depth * config.size,
-            "accumulators": config.size * config.acc_words * config.size * config.psum_bits,
-        },
+        memory_bits=memory_bits(config, files),
     )
+
+
+def memory_bits(config: ArrayConfig, files: Mapping[str, str]) -> dict[str, int]:
+    """Bits of all memories of a machine as the RTL has them, by the table that they hold."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        said = yosys_in(
+            folder,
+            [
+                f"read_verilog -defer {' '.join(files)}",
+                f"hierarchy -check -top {TOP} {chparam(config.rtl_parameters())}",
+                f"tee -o cells.txt dump -m */t:*{MEMORY}*",
+                "tee -o stat.json stat -json",
+            ],
+            files,
+        )
+        if not (folder / "stat.json").is_file():
+            raise TatamiError(f"{TOP} of '{config.name}': yosys: {error_in(said)}")
+        modules = json.loads((folder / "stat.json").read_text())["modules"]
+        dumped = (folder / "cells.txt").read_text()
+    bits = {name.removeprefix("\\"): module["num_memory_bits"] for name, module in modules.items()}
+    counts = _instances(modules)
+    found: Counter[str] = Counter()
+    module = ""
+    for kind, what, cell in CELL.findall(dumped):
+        if kind == "module":
+            module = what.removeprefix("\\")
+            continue
+        table = TABLE.search(cell)
+        block = _block(module)
+        name = table[1].upper() if table else TABLES_OF.get(block, block)
+        found[name] += counts[module] * bits[what.removeprefix("\\")]
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 def _without_words(ram: str) -> str:
@@ -188,20 +213,9 @@ def _library() -> str:
 
 def _blocks(modules: Mapping[str, Any], paths: Mapping[str, int]) -> dict[str, BlockArea]:
     """By block, without the blocks inside it: how many there are, and the area of all of them."""
-    # a module without parameters has a backslash where it is defined, and none where it is used
-    cells = {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in modules.items()}
-    top = next(name for name in cells if _block(name) == "top")
-    counts: Counter[str] = Counter()
-
-    def count(name: str, times: int) -> None:
-        counts[name] += times
-        for inside, number in cells[name].items():
-            if inside in cells:
-                count(inside, times * number)
-
-    count(top, 1)
+    cells = _cells(modules)
     found: dict[str, BlockArea] = {}
-    for name, times in counts.items():
+    for name, times in _instances(modules).items():
         block = _block(name)
         if block == MEMORY:
             continue
@@ -215,6 +229,27 @@ def _blocks(modules: Mapping[str, Any], paths: Mapping[str, int]) -> dict[str, B
             levels=0 if cells[name].keys() & cells else max(so_far.levels, paths.get(name, 0)),
         )
     return dict(sorted(found.items(), key=lambda one: -one[1].gates))
+
+
+def _cells(modules: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """By module, the cells in it by type."""
+    # a module without parameters has a backslash where it is defined, and none where it is used
+    return {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in modules.items()}
+
+
+def _instances(modules: Mapping[str, Any]) -> Counter[str]:
+    """By module, how many of it the machine has."""
+    cells = _cells(modules)
+    counts: Counter[str] = Counter()
+
+    def count(name: str, times: int) -> None:
+        counts[name] += times
+        for inside, number in cells[name].items():
+            if inside in cells:
+                count(inside, times * number)
+
+    count(next(name for name in cells if _block(name) == "top"), 1)
+    return counts
 
 
 def _areas(cells: Mapping[str, int]) -> Iterator[tuple[str, int, float]]:

@@ -74,16 +74,25 @@ def yosys_in(folder: Path, commands: Sequence[str], files: Mapping[str, str]) ->
     return said
 
 
+def chparam(parameters: Mapping[str, int]) -> str:
+    """How `hierarchy` is told the parameters of its top."""
+    return " ".join(f"-chparam {name} {value}" for name, value in parameters.items())
+
+
+def error_in(said: str) -> str:
+    """Why yosys ended early, from what it said."""
+    return next((line for line in WARNING.findall(said) if line.startswith("ERROR")), said[-200:].strip())
+
+
 def problems(top: str, parameters: Mapping[str, int], sources: Sequence[Path] | None = None) -> list[str]:
     """What keeps `top` from being synthesised as it is meant, for any technology and for ECP5: latches,
     combinational loops, several drivers, ports of other widths, and memories that become registers.
     """
     files = {path.name: path.read_text() for path in (rtl_sources() if sources is None else sources)}
-    settings = " ".join(f"-chparam {name} {value}" for name, value in parameters.items())
     said = yosys(
         [
             f"read_verilog -defer {' '.join(files)}",
-            f"hierarchy -check -top {top} {settings}",
+            f"hierarchy -check -top {top} {chparam(parameters)}",
             "proc -norom",
             "check -noinit",
             # loops may go through several blocks

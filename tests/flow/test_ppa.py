@@ -10,6 +10,7 @@ import pytest
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.memory import memories, slot_memory
 from pymodel.report.ppa import Area, Areas, BlockArea, EcpArea, render
 from pymodel.report.record import read_reports
 from scripts import ppa as command
@@ -68,14 +69,27 @@ def test_gates_and_flip_flops_are_counted_by_block(tiny: list[Path], monkeypatch
     assert pe.gates == pytest.approx(4 * (1 + 2 * 4.522 / 0.798), abs=0.1)
     assert (pe.levels, found.blocks["top"].levels) == (1, 0)
     assert found.blocks["top"].gates == pytest.approx(1.596 / 0.798)  # one XNOR
-    assert found.memory_bits["SLOT"] == 4096 * 4 * (8 + 2)
-    assert found.memory_bits["FEATURE"] == 8 * 4 * 512 * 4
+    assert found.memory_bits == {"top": 64}
     assert found.pe == pytest.approx(pe.gates / 4)
     assert found.flip_flops == 8
     # eight rows are another machine, the same again is not measured again
     assert ppa.measure(ppa.machine(8, 4, 8), placed=False, sources=tiny).blocks["pe"].count == 8
     monkeypatch.setattr(ppa, "yosys_in", None)
     assert ppa.measure(ppa.machine(4, 4, 8), placed=False, sources=tiny) == found
+
+
+@pytest.mark.parametrize("config", [ppa.machine(4, 4, 8), ppa.machine(8, 2, 4, 16)], ids=["4x4", "8x2w4x"])
+def test_the_bits_of_memories_are_those_of_the_rtl(config: ArrayConfig) -> None:
+    """As wide and deep as a program sees them. Each bank has a TAP table of its own, and sums of 32 bits."""
+    found = ppa.memory_bits(config, {path.name: path.read_text() for path in rtl_sources()})
+    tables = {name: memory.depth * memory.width for name, memory in memories(config).items()}
+    slots = slot_memory(config)
+    assert found == tables | {
+        "SLOT": slots.depth * slots.width,
+        "TAP": config.group * tables["TAP"],
+        "FEATURE": config.group * config.feature_depth * config.size * 8,
+        "sums": config.size * config.acc_words * config.size * 32,
+    }
 
 
 @pytest.mark.usefixtures("settings")
