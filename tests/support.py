@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import CapacityError, compile_network
 from pymodel.compiler.planes import input_banks
 from pymodel.machine.config import ArrayConfig
@@ -27,13 +28,6 @@ from pymodel.packing.plan import LayerWeights, Scheme
 from pymodel.zoo.random_network import grouped, random_images, random_network
 
 DAMAGED = int(os.environ.get("TATAMI_DAMAGED", "200"))  # files of a kind that tests damage and read
-
-
-def loaded(image: Image, images: np.ndarray) -> Machine:
-    machine = Machine(image.config, len(images))
-    machine.load(image.sections)
-    machine.load_tensor(image.placements[INPUT], images)
-    return machine
 
 
 def plane_words(machine: Machine, image: Image, name: str) -> np.ndarray:

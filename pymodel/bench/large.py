@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import compile_cut
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
-from pymodel.network.integer import INPUT
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.reference import evaluate
 from pymodel.zoo.architectures import ARCHITECTURES
@@ -65,8 +65,6 @@ def run(console: Console) -> dict[str, Any]:
 
 
 def _ran(image: Image, found: StoredNetwork) -> Machine:
-    machine = Machine(image.config, len(found.images))
-    machine.load(image.sections)
-    machine.load_tensor(image.placements[INPUT], found.images)
+    machine = loaded(image, found.images)
     machine.run(image.run_start, stream=image.run_stream)
     return machine

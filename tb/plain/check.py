@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pymodel.compiler.agreement import loaded
 from pymodel.machine.image import Image
 from pymodel.machine.memory import live_packets
 from pymodel.machine.model import Machine
@@ -94,11 +95,8 @@ def expect(image: Image, network: Network, images: Int8Array) -> Expected:
 
 
 def loaded_model(image: Image, images: Int8Array) -> Machine:
-    """The array model in its state before a run, for a batch int8 [B, C, H, W]."""
-    machine = observe(Machine(image.config, len(images)))
-    machine.load(image.sections)
-    machine.load_tensor(image.placements["input"], images)
-    return machine
+    """`loaded`, and its layers are observed as they run."""
+    return observe(loaded(image, images))
 
 
 async def run_image(host: Host, image: Image, expected: Expected, index: int, outcome: Outcome) -> None:

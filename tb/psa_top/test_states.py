@@ -15,6 +15,7 @@ import pytest
 from cocotb.triggers import ClockCycles, FallingEdge, ReadOnly, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
+from pymodel.compiler.agreement import loaded
 from pymodel.machine.config import HALO, XOR_COUNT_BITS
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
@@ -50,10 +51,7 @@ def model(b: LoadedMachine) -> Machine:
     """The array model with the network and its input, in the state in which `bench` leaves the machine after
     `load_input`.
     """
-    machine = Machine(b.image.config)
-    machine.load(b.image.sections)
-    machine.load_tensor(b.image.placements["input"], b.expected.tensors["input"][:1])
-    return machine
+    return loaded(b.image, b.expected.tensors["input"][:1])
 
 
 async def load_input(b: LoadedMachine) -> None:

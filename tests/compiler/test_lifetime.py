@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from pymodel.compiler import layout
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import CapacityError, compile_fitted, compile_network
 from pymodel.compiler.layout import bank_words, feature_use, guard_words, place_tensors
 from pymodel.compiler.lifetime import Extent, Span, first_fit, height, lifetimes
 from pymodel.machine.config import CONFIGS, MAX_DEPTH, ArrayConfig
 from pymodel.machine.faults import OwnReadError
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine
 from pymodel.network.integer import (
     INPUT,
     Add,
@@ -312,9 +312,7 @@ def test_a_run_behind_the_dump_program_needs_the_input_again() -> None:
     network = chain(5)
     image = compile_network(network, SMALL, reuse=True)
     images = random_images(RNG, network, 1)
-    machine = Machine(SMALL)
-    machine.load(image.sections)
-    machine.load_tensor(image.placements[INPUT], images)
+    machine = loaded(image, images)
     first = machine.run(image.run_start)
     stale = image.dumped(machine.run(image.dump_start).packets)
     assert (stale[INPUT] != image.placements[INPUT].to_words(images)).any()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pymodel.compiler import streaming
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import PACKINGS, CapacityError, compile_cut, compile_fitted, compile_network
 from pymodel.compiler.streaming import Limit
 from pymodel.cost.counts import image_cost
@@ -27,7 +28,7 @@ from pymodel.machine.model import Machine
 from pymodel.machine.program import Jump, Layer, Wait, decode_all
 from pymodel.network.integer import INPUT, Conv, Network, Requant, around
 from pymodel.zoo.random_network import random_images, random_network
-from tests.support import assert_agrees, loaded
+from tests.support import assert_agrees
 
 SMALL = CONFIGS["4x2"]
 

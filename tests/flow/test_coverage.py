@@ -17,6 +17,7 @@ import pytest
 from cocotb_coverage.coverage import coverage_db
 from rich.console import Console
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
@@ -92,10 +93,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def machine_and_image(seed: int) -> tuple[Machine, Image]:
     rng = np.random.default_rng(seed)
     network, image = random_program(rng, CONFIG)
-    machine = Machine(CONFIG)
-    machine.load(image.sections)
-    machine.load_tensor(image.placements["input"], random_images(rng, network, 1))
-    return machine, image
+    return loaded(image, random_images(rng, network, 1)), image
 
 
 # Sampling

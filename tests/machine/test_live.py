@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import compile_network
 from pymodel.machine.back_to_back import back_to_back
 from pymodel.machine.config import CONFIGS, ArrayConfig
@@ -34,7 +35,6 @@ from pymodel.machine.runs import ProgramRun
 from pymodel.network.integer import Conv, Network, Requant, around
 from pymodel.network.reference import evaluate
 from pymodel.zoo.random_network import random_images, random_program
-from tests.support import loaded
 
 ALL = list(CONFIGS.values())
 TABLES = ("TILE", "LANE", "SLOT", "GROUP", "TAP", "EDGE", "FILTER")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import PACKINGS, CapacityError, clip_weights, compile_network
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import ErrorCode, TatamiError
@@ -37,7 +38,7 @@ from pymodel.zoo import digits
 from pymodel.zoo import random_network as random_network_module
 from pymodel.zoo.random_network import MIX, mixed_schemes, random_images, random_network, random_program
 from tb.psa_top.handmade import HandMade
-from tests.support import assert_agrees, loaded
+from tests.support import assert_agrees
 
 ALL = list(CONFIGS.values())
 BATCH = 2

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import clip_weights, compile_network
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import ErrorCode, TatamiError
@@ -465,9 +466,7 @@ def test_second_images_differ_and_give_the_same_planes(derive: Any) -> None:
 
 
 def planes_of(image: Any, tensor: Any) -> dict[str, Any]:
-    machine = Machine(CONFIG)
-    machine.load(image.sections)
-    machine.load_tensor(image.placements["input"], tensor[None])
+    machine = loaded(image, tensor[None])
     machine.run(image.run_start)
     return metamorphic.planes(image, [p[0].tobytes() for p in machine.run(image.dump_start).packets])
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pymodel.compiler.agreement import loaded
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network.float import FloatConv, evaluate_float
@@ -37,7 +38,7 @@ from pymodel.schemes.penni import (
 )
 from pymodel.training.decomposed import Decomposed, decompose_module, l1, plain, train_part
 from pymodel.zoo.random_network import random_images
-from tests.support import check_images, loaded, plane_words, planned_image
+from tests.support import check_images, plane_words, planned_image
 
 SMALL = CONFIGS["4x2"]
 

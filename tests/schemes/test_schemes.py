@@ -14,13 +14,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from pymodel.compiler.agreement import loaded
 from pymodel.compiler.compile import compile_fitted, compile_network
 from pymodel.compiler.planes import input_banks, output_words, residual_banks
 from pymodel.cost.counts import image_cost
 from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
-from pymodel.machine.model import Machine
 from pymodel.network.integer import (
     INPUT,
     Conv,
@@ -516,9 +516,7 @@ def pruned(net: Network, plans: dict[str, LayerPlan]) -> Network:
 
 def assert_machine_agrees(net: Network, image: Image, images: Array) -> int:
     """Every byte of every tensor as the reference has it; returns the cycles without those between layers."""
-    machine = Machine(image.config, len(images))
-    machine.load(image.sections)
-    machine.load_tensor(image.placements[INPUT], images)
+    machine = loaded(image, images)
     run = machine.run(image.run_start)
     for name, tensor in evaluate(net, images).items():
         place = image.placements[name]
