@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
+.PHONY: help sim inspect replay bisect list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -29,6 +29,7 @@ help:
 	@echo 'make inspect  a .tflite, .onnx, .pt2 or network.npz file layer by layer: shapes, scales, lanes and cycles, and what is not supported; runs nothing; ends with INSPECT {json}'
 	@echo '             WEIGHTS=file  CONFIG=16x16  SCHEME=tight_pass RATIO=4 (default: each weight in a slot of its own)  SHAPE=3,224,224  SKIP=LRN'
 	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
+	@echo 'make bisect  find the commit that made a failure: its run, repeated at one commit after the other; FAILURE=folder  GOOD=commit at which it passes (default: goes back until one is found); ends with BISECT {json}'
 	@echo 'make list    list the tests, the configurations and the compression schemes'
 	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
@@ -70,6 +71,9 @@ inspect: $(VENV)/.base $(READS)
 
 replay: $(VENV)/.base
 	@$(PY) -m scripts.replay
+
+bisect: $(VENV)/.base
+	@$(PY) -m scripts.bisect
 
 list: $(VENV)/.base
 	@$(PY) -m scripts.sim --list

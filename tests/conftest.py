@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from scripts import (
     bench,
+    bisect,
     bugs,
     command,
     compress,
@@ -34,6 +35,7 @@ VARIABLES = {command.GIVEN} | set(
         given.main.variables()
         for given in (
             bench,
+            bisect,
             bugs,
             compress,
             coverage,

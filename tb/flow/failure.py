@@ -74,6 +74,7 @@ class Failure:
     parameters: Mapping[str, int] | None
     sources: tuple[Path, ...] | None
     message: str
+    revision: str | None
     suspect: Suspect | None
 
     @property
@@ -181,5 +182,6 @@ def load(folder: Path) -> Failure:
         parameters=record.parameters,
         sources=sources,
         message=record.message,
+        revision=record.revision,
         suspect=suspect.load(folder, record.config),
     )
