@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay bisect list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
+.PHONY: help sim inspect replay bisect shrink list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -30,6 +30,7 @@ help:
 	@echo '             WEIGHTS=file  CONFIG=16x16  SCHEME=tight_pass RATIO=4 (default: each weight in a slot of its own)  SHAPE=3,224,224  SKIP=LRN'
 	@echo 'make replay  run a failure again with probes, to find the first wrong value inside, and keep waves; FAILURE=folder below build/failures/'
 	@echo 'make bisect  find the commit that made a failure: its run, repeated at one commit after the other; FAILURE=folder  GOOD=commit at which it passes (default: goes back until one is found); ends with BISECT {json}'
+	@echo 'make shrink  make a failure of a network small: fewer layers, filters, pixels and weights, as long as it fails in the same way; FAILURE=folder  N=150 (the most simulations); ends with SHRINK {json}'
 	@echo 'make list    list the tests, the configurations and the compression schemes'
 	@echo 'make check   lint, the quick tests of the model, one small simulation; use it while you work'
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
@@ -74,6 +75,9 @@ replay: $(VENV)/.base
 
 bisect: $(VENV)/.base
 	@$(PY) -m scripts.bisect
+
+shrink: $(VENV)/.base
+	@$(PY) -m scripts.shrink
 
 list: $(VENV)/.base
 	@$(PY) -m scripts.sim --list

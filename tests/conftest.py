@@ -26,6 +26,7 @@ from scripts import (
     regress,
     replay,
     results,
+    shrink,
     train,
 )
 from scripts import sim as sim_command
@@ -45,6 +46,7 @@ VARIABLES = {command.GIVEN} | set(
             regress,
             replay,
             results,
+            shrink,
             sim_command,
             train,
         )

@@ -30,7 +30,8 @@ Value = str | int | float | bool | None
 class Options(Fields):
     """Requests to a run beyond its test, configuration and seed.
 
-    `images`: how many to run. `network`: the folder of a prepared network. `dense`: every weight has its own
+    `images`: how many to run. `network`: the folder of a prepared network, which runs while the streams have
+    the rates `in_rate` and `out_rate` (`tb.plain.host`). `dense`: every weight has its own
     slot. `only`: a regular expression of the names of cocotb tests; the others are left out. `coverage`:
     functional coverage is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with
     `flip` one bit of a slot is wrong in the image that the machine gets. `brief`: of a block test, nothing
@@ -39,6 +40,8 @@ class Options(Fields):
 
     images: int | None = Field(default=None, ge=1)
     network: str = ""
+    in_rate: float = Field(default=1.0, gt=0, le=1)
+    out_rate: float = Field(default=1.0, gt=0, le=1)
     dense: bool = False
     only: str = ""
     coverage: bool = False

@@ -19,18 +19,31 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, read_json, write_json
 from pymodel.machine.image import Image
 from pymodel.machine.model import Machine
+from pymodel.network import network_file
+from pymodel.network.integer import Network
+from pymodel.network.network_file import StoredNetwork
 
 FOLDER = "suspect"
-RECORD, STATE, IMAGE, INPUTS = "suspect.json", "state.npz", "image.tatami", "inputs.npz"
+RECORD, STATE, IMAGE, NETWORK = "suspect.json", "state.npz", "image.tatami", "network.npz"
 
 Int8Array = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A network that ran on `inputs`, int8 [C, H, W], while the streams had these rates (`tb.plain.host`)."""
+
+    network: Network
+    inputs: Int8Array
+    in_rate: float = 1.0
+    out_rate: float = 1.0
 
 
 @dataclass(frozen=True)
 class Suspect:
     """A run in which something was wrong: the model with the correct contents of the memories before the run,
     the program word at which it was started, and its time in ns. `image` names layers and filters, if the
-    memories came from an image.
+    memories came from an image; `ran`: the network that was compiled into it.
     """
 
     machine: Machine
@@ -38,20 +51,23 @@ class Suspect:
     begin: int
     end: int
     image: Image | None = None
+    ran: Ran | None = None
 
 
-class Times(Fields):
-    """suspect.json: the program word of the start, and the run's time in ns."""
+class Noted(Fields):
+    """suspect.json: the program word of the start, the run's time in ns, and the rates of the streams."""
 
     start: int = Field(ge=0)
     begin: int
     end: int
+    in_rate: float = Field(default=1.0, gt=0, le=1)
+    out_rate: float = Field(default=1.0, gt=0, le=1)
 
 
 class Attempt:
     """Watches one run of the machine, and notes it if it goes wrong.
 
-        with Attempt(model, image.run_start, image, inputs) as attempt:
+        with Attempt(model, image.run_start, image, ran) as attempt:
             run = await host.run(...)
             attempt.ended()
             ... compare ...
@@ -66,9 +82,9 @@ class Attempt:
         model: Callable[[], Machine],
         start: int,
         image: Image | None = None,
-        inputs: Int8Array | None = None,
+        ran: Ran | None = None,
     ) -> None:
-        self.model, self.start, self.image, self.inputs = model, start, image, inputs
+        self.model, self.start, self.image, self.ran = model, start, image, ran
         self.differs = False
         self.end: int | None = None
 
@@ -85,7 +101,7 @@ class Attempt:
     ) -> None:
         if kind is not None or self.differs:
             end = now_ns() if self.end is None else self.end
-            note(Suspect(self.model(), self.start, self.begin, end, self.image), self.inputs)
+            note(Suspect(self.model(), self.start, self.begin, end, self.image, self.ran))
 
 
 def now_ns() -> int:
@@ -100,7 +116,7 @@ def copy_of(machine: Machine) -> Machine:
     return deepcopy(machine)
 
 
-def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path()) -> None:
+def note(suspect: Suspect, folder: Path = Path()) -> None:
     """Writes a suspect below `folder` (by default that of the simulation), unless there is one already.
 
     Its model holds one image.
@@ -112,9 +128,13 @@ def note(suspect: Suspect, inputs: Int8Array | None = None, folder: Path = Path(
     np.savez_compressed(place / STATE, features=suspect.machine.features, **suspect.machine.memory)  # type: ignore[arg-type]
     if suspect.image is not None:
         suspect.image.save(place / IMAGE)
-    if inputs is not None:
-        np.savez_compressed(place / INPUTS, inputs=inputs)
-    write_json(place / RECORD, {"start": suspect.start, "begin": suspect.begin, "end": suspect.end})
+    record: dict[str, int | float] = {"start": suspect.start, "begin": suspect.begin, "end": suspect.end}
+    if suspect.ran is not None:
+        ran = suspect.ran
+        stored = StoredNetwork(ran.network, ran.inputs[None], np.zeros(0, np.uint8), {})
+        network_file.save(stored, place / NETWORK)
+        record |= {"in_rate": ran.in_rate, "out_rate": ran.out_rate}
+    write_json(place / RECORD, record)
 
 
 def load(folder: Path, config: ArrayConfig) -> Suspect | None:
@@ -125,7 +145,7 @@ def load(folder: Path, config: ArrayConfig) -> Suspect | None:
     place = folder / FOLDER
     if not place.is_dir():
         return None
-    record = checked(Times, read_json(place / RECORD), place / RECORD)
+    record = checked(Noted, read_json(place / RECORD), place / RECORD)
     machine = Machine(config)
     try:
         with np.load(place / STATE) as state:
@@ -135,4 +155,8 @@ def load(folder: Path, config: ArrayConfig) -> Suspect | None:
     machine.features = contents.pop("features")
     machine.memory = contents
     image = Image.load(place / IMAGE, config) if (place / IMAGE).is_file() else None
-    return Suspect(machine, record.start, record.begin, record.end, image)
+    ran = None
+    if (place / NETWORK).is_file():
+        stored = network_file.load(place / NETWORK)
+        ran = Ran(stored.network, stored.images[0], record.in_rate, record.out_rate)
+    return Suspect(machine, record.start, record.begin, record.end, image, ran)

@@ -133,6 +133,14 @@ def keep(
     return load(folder)
 
 
+def with_options(failure: Failure, options: Options) -> Failure:
+    """The failure with these options instead of its own."""
+    path = failure.folder / RECORD
+    record = checked(Record, read_json(path), path)
+    write_json(path, record.model_copy(update={"options": options}).model_dump(mode="json"))
+    return load(failure.folder)
+
+
 def worktree_patch() -> bytes:
     """What the files here differ in from the commit, new files included; nothing outside a repository."""
 

@@ -119,11 +119,16 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         config = with_decoder(without, image_tiles(plain))
     if config.xor_inputs:
         image = _compiled(found, config, share)
-    meta = {**found.meta, "dense": _dense(found, without), "plain": _plain(plain)}
-    whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
-    folder = _folder(whole, image, config.name)
+    folder = written(found, image, plain)
     options = Options(images=images, network=str(folder))
     return Prepared(image.config, options, clock_cycles(image, images), figures, notes)
+
+
+def written(found: StoredNetwork, image: Image, plain: Image, below: Path = FOLDER) -> Path:
+    """The folder of a network and its image, for `Options.network`; `plain`: the image without a decoder."""
+    meta = {**found.meta, "dense": _dense(found, plain.config), "plain": _plain(plain)}
+    whole = StoredNetwork(found.network, found.images, found.labels, meta, found.plans)
+    return _folder(whole, image, below)
 
 
 def clock_cycles(image: Image, images: int) -> int:
@@ -201,17 +206,17 @@ def _plain(image: Image) -> dict[str, int]:
     return {"cycles": cost.cycles - cost.waits, "slot_bits": image.bits()["SLOT"]}
 
 
-def _folder(whole: StoredNetwork, image: Image, config: str) -> Path:
+def _folder(whole: StoredNetwork, image: Image, below: Path) -> Path:
     """The folder of network and image: whole or not at all, whoever else prepares the same."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
+    below.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=below) as scratch:
         draft = Path(scratch)
         network_file.save(whole, draft / NETWORK_FILE)
         image.save(draft / IMAGE_FILE)
         content = zlib.crc32(
             (draft / IMAGE_FILE).read_bytes(), zlib.crc32((draft / NETWORK_FILE).read_bytes())
         )
-        folder = FOLDER / f"{whole.network.name}-{_scheme(whole)}-{config}-{content:08x}"
+        folder = below / f"{whole.network.name}-{_scheme(whole)}-{image.config.name}-{content:08x}"
         folder.mkdir(exist_ok=True)
         for file in (NETWORK_FILE, IMAGE_FILE):
             (draft / file).replace(folder / file)

@@ -25,7 +25,7 @@ from tb.common import settings
 from tb.common.settings import IMAGE_FILE, NETWORK_FILE
 from tb.coverage.operations import sample_network
 from tb.coverage.sample import observe, sample_program
-from tb.debug.suspect import Attempt
+from tb.debug.suspect import Attempt, Ran
 from tb.plain.host import Host, HostRun
 
 Int8Array = npt.NDArray[np.int8]
@@ -37,9 +37,10 @@ SHOWN = 5  # mismatches in a message
 class Expected:
     """The expected results of a batch.
 
-    `tensors` int8 [B, C, H, W] come from the reference, `run` and `dump` from the array model.
+    `tensors` int8 [B, C, H, W] of `network` come from the reference, `run` and `dump` from the array model.
     """
 
+    network: Network
     tensors: Mapping[str, Int8Array]
     run: ProgramRun
     dump: ProgramRun
@@ -91,7 +92,7 @@ def expect(image: Image, network: Network, images: Int8Array) -> Expected:
     dump = machine.run(image.dump_start, stream=image.dump_stream)
     sample_program(machine, image.dump_start, dump)
     sample_network(network, image, run)
-    return Expected(evaluate(network, images), run, dump)
+    return Expected(network, evaluate(network, images), run, dump)
 
 
 def loaded_model(image: Image, images: Int8Array) -> Machine:
@@ -107,7 +108,8 @@ async def run_image(host: Host, image: Image, expected: Expected, index: int, ou
     """
     inputs = expected.tensors["input"][index]
     before = len(outcome.messages)
-    with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, inputs) as attempt:
+    ran = Ran(expected.network, inputs, host.source.rate, host.sink.rate)
+    with Attempt(lambda: loaded_model(image, inputs[None]), image.run_start, image, ran) as attempt:
         live = live_packets(image.config, image.run_stream)
         packets, patience = image.tensor_packets("input", inputs), timeout(expected.run)
         run = await host.run(packets, image.run_start, patience, live)
@@ -135,7 +137,8 @@ async def send_and_compare(
     """
     inputs = expected.tensors["input"][index]
     before = len(outcome.messages)
-    again = Attempt(lambda: loaded_model(image, inputs[None]), image.dump_start, image, inputs)
+    ran = Ran(expected.network, inputs, host.source.rate, host.sink.rate)
+    again = Attempt(lambda: loaded_model(image, inputs[None]), image.dump_start, image, ran)
     with again if image.reuse else nullcontext():
         live = live_packets(image.config, image.dump_stream)
         packets, patience = image.dump_packets("input", inputs), timeout(expected.dump)

@@ -35,7 +35,7 @@ from tb.common.settings import Options
 from tb.debug import suspect
 from tb.debug.divergence import Divergence, first_divergence
 from tb.debug.probe import read_samples
-from tb.debug.suspect import Suspect
+from tb.debug.suspect import Ran, Suspect
 from tb.flow import failure, hunt, runner
 from tb.flow import simulate as simulating
 from tb.flow.prepare import Source
@@ -318,7 +318,7 @@ def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) ->
     record = json.loads((failed.folder / failure.RECORD).read_text())
     assert record["replay"] == f"make replay FAILURE={failed.folder.relative_to(runner.ROOT)}"
     assert {"revision", "tools", "config", "seed", "sim"} <= set(record)
-    assert (failed.folder / suspect.FOLDER / suspect.INPUTS).is_file()
+    assert (failed.folder / suspect.FOLDER / suspect.NETWORK).is_file()
     assert replay_script.main(["--failure", str(failed.folder)]) == 1
     out = capsys.readouterr().out.splitlines()
     assert any(line.startswith("first divergence: layer") for line in out)
@@ -361,7 +361,8 @@ def test_a_folder_that_is_no_failure(damage: str, message: str, tmp_path: Path) 
         }
         record |= {"top": None, "parameters": None, "sources": None, "message": ""}
         record |= {"revision": None, "tools": {}, "date": "", "replay": ""}
-        suspect.note(Suspect(Machine(CONFIG), 0, 1, 2, image), random_images(rng, network, 1)[0], folder)
+        ran = Ran(network, random_images(rng, network, 1)[0], out_rate=0.5)
+        suspect.note(Suspect(Machine(CONFIG), 0, 1, 2, image, ran), folder)
         place = folder / suspect.FOLDER
         if damage == "no seed":
             del record["seed"]
@@ -394,7 +395,7 @@ def test_a_failure_must_be_named() -> None:
 
 def test_only_the_first_run_that_goes_wrong_is_noted(tmp_path: Path) -> None:
     for start in (3, 4):
-        suspect.note(Suspect(Machine(CONFIG), start, 1, 2), None, tmp_path)
+        suspect.note(Suspect(Machine(CONFIG), start, 1, 2), tmp_path)
     noted = suspect.load(tmp_path, CONFIG)
     assert noted is not None
     assert (noted.start, noted.image) == (3, None)

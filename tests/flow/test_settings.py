@@ -37,7 +37,7 @@ def test_what_is_given_last_wins() -> None:
     [
         ("flip", "TATAMI_SETTINGS: is no JSON: "),
         ("[]", "TATAMI_SETTINGS: is []: input should be an object"),
-        ('{"flop": true}', "TATAMI_SETTINGS: field 'flop' is unknown; valid: images, network, dense"),
+        ('{"flop": true}', "TATAMI_SETTINGS: field 'flop' is unknown; valid: images, network, in_rate"),
         ('{"flip": 1}', "TATAMI_SETTINGS: field 'flip' is 1: input should be a valid boolean"),
         ('{"images": true}', "TATAMI_SETTINGS: field 'images' is True: input should be a valid integer"),
         ('{"images": 0}', "TATAMI_SETTINGS: field 'images' is 0: input should be greater than or equal to 1"),

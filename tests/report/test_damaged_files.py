@@ -197,7 +197,7 @@ def test_files_of_other_tools(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [suspect.RECORD, suspect.STATE])
 def test_suspects(name: str, tmp_path: Path) -> None:
-    suspect.note(Suspect(Machine(CONFIG), 3, 1, 2), None, tmp_path)
+    suspect.note(Suspect(Machine(CONFIG), 3, 1, 2), tmp_path)
     path = tmp_path / suspect.FOLDER / name
     raw = path.read_bytes()
 
@@ -212,7 +212,7 @@ def test_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can be replayed names no folder outside of those that a run makes."""
     monkeypatch.setattr(failure, "FAILURES", tmp_path)
     run = tmp_path / "run"
-    suspect.note(Suspect(Machine(CONFIG), 3, 1, 2), None, run)
+    suspect.note(Suspect(Machine(CONFIG), 3, 1, 2), run)
     outcome = runner.RunResult(
         passed=False, message="wrong", log=run / "run.log", result={}, wall_s=1.0, waves=None
     )
