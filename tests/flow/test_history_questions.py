@@ -252,3 +252,83 @@ def test_flaky_runs_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert figures["flaky"] == 1
     assert "result, cycles" not in out
     assert "result" in out
+
+
+# What pages ask
+
+
+def test_a_regression_is_taken_apart(url: str, tmp_path: Path) -> None:
+    regressions = made_up(np.random.default_rng(6))
+    opened = history(url, tmp_path, regressions)
+    with opened.reading() as connection:
+        for n, row in enumerate(reversed(questions.last_regressions(connection, 100))):
+            lines = regressions[n]
+            by_setup: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+            for one in lines:
+                by_setup[one["test"], one["config"]].append(one)
+            found = questions.setups(connection, row.regression)
+            assert {
+                (one.test, one.config): (one.runs, one.failed, one.cycles, one.seconds) for one in found
+            } == {
+                name: (
+                    len(ones),
+                    sum(one["result"] == "fail" for one in ones),
+                    sum(one["cycles"] for one in ones),
+                    sum(one["wall_s"] for one in ones),
+                )
+                for name, ones in by_setup.items()
+            }
+            fails = [one.failed > 0 for one in found]
+            assert fails == sorted(fails, reverse=True)
+            signatures = [one["signature"] for one in lines if one["result"] == "fail"]
+            kinds = questions.buckets(connection, row.regression)
+            assert {one.signature: one.count for one in kinds} == {
+                name: signatures.count(name) for name in signatures
+            }
+            runs = questions.runs(connection, row.regression, 8)
+            order = sorted(lines, key=lambda one: (one["result"] == "pass", -one["wall_s"]))
+            assert [(one.seed, one.signature, one.replay, one.wall_s) for one in runs] == [
+                tuple(one[name] for name in ("seed", "signature", "replay", "wall_s")) for one in order[:8]
+            ]
+            assert all((one.bucket is None) == (one.signature == "") for one in runs)
+
+
+def test_a_bucket_is_taken_apart(url: str, tmp_path: Path) -> None:
+    regressions = made_up(np.random.default_rng(7))
+    opened = history(url, tmp_path, regressions)
+    with opened.reading() as connection:
+        numbers = {row.regression.id: row.regression for row in questions.last_regressions(connection, 100)}
+        for bucket in questions.failures(connection, 100).buckets:
+            of = [[one for one in lines if one["signature"] == bucket.signature] for lines in regressions]
+            counts = questions.counts_of_bucket(connection, bucket.id)
+            assert {numbers[one].started.second: count for one, count in counts.items()} == {
+                n: len(ones) for n, ones in enumerate(of) if ones
+            }
+            setups = questions.setups_of_bucket(connection, bucket.id)
+            assert sum(one.failed for one in setups) == bucket.count
+            assert [one.runs for one in setups] == sorted((one.runs for one in setups), reverse=True)
+            runs = questions.runs_of_bucket(connection, bucket.id, 3)
+            assert len(runs) == min(3, bucket.count)
+            assert {one.signature for one in runs} == {bucket.signature}
+            assert {one.failure for one in runs} == {"build/failures/x"}
+
+
+def test_each_simulator_is_compared_with_itself(url: str, tmp_path: Path) -> None:
+    regressions = [
+        [failed("v")],
+        [failed("i", sim="icarus")],
+        [failed("v", git=B), failed("both", git=B)],
+        [line(sim="icarus", git=B), failed("both", sim="icarus", git=B)],
+    ]
+    opened = history(url, tmp_path, regressions)
+    with opened.reading() as connection:
+        names = {one.id: one.signature for one in questions.failures(connection, 100).buckets}
+        found = {one.current.sim: one for one in questions.comparisons(connection)}
+        assert questions.slow(connection, "verilator")[0] == found["verilator"].current
+    assert {
+        sim: {names[which]: state for which, state in one.states.items()} for sim, one in found.items()
+    } == {"verilator": {"v": "known", "both": "new"}, "icarus": {"i": "fixed", "both": "new"}}
+    assert {sim: one.base.started.second for sim, one in found.items() if one.base} == {
+        "verilator": 0,
+        "icarus": 1,
+    }

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import pywellen
 from rich.console import Console
 
 from pymodel.machine.config import CONFIGS
@@ -178,7 +179,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
 
 def test_the_overview_has_the_last_regressions_and_trends(written: Written) -> None:
     page = written.page("index.html")
-    assert "2,325 runs of 12 regressions, and 3 measurements of coverage" in page.text
+    assert f"{11 * 20 + MANY + 5:,} runs of 12 regressions, and 3 measurements of coverage" in page.text
     rows = page.rows("regressions")
     assert len(rows) == 12
     assert rows[0][:6] == ["2026-01-01 11:00", "icarus", "main", "bbbbbbbb", "21", "1"]
@@ -219,6 +220,7 @@ def test_failures_have_their_state(written: Written) -> None:
 
 def test_a_regression_has_its_tests_and_runs_the_failed_first(written: Written) -> None:
     page = written.page("regression-12.html")
+    assert [row[1] for row in page.rows("buckets")] == ["1"]
     runs = page.rows("runs")
     assert len(runs) == 21
     assert runs[0][:4] == ["fail", "digits", "4x2", "7"]
@@ -236,6 +238,18 @@ def test_a_page_does_not_grow_with_the_regression(written: Written) -> None:
     assert f"{verification.ROWS:,} of {MANY:,}" in page.text
     assert sum(int(row[2].replace(",", "")) for row in page.rows("tests")) == MANY
     assert max(path.stat().st_size for path in written.folder.glob("*.html")) < 2e6
+
+
+def test_a_page_does_not_grow_with_what_a_failure_says(tmp_path: Path) -> None:
+    """All runs fail, each in its own way, with messages of a megabyte."""
+    message = "<" * 2**20
+    lines = [failed(f"{n:<<200}", seed=n, message=message if n < 20 else "x") for n in range(MANY)]
+    lines = [{**one, "replay": f"make replay FAILURE={'x' * 100}"} for one in lines]
+    database = Database(f"sqlite:///{tmp_path}/history.db")
+    intake.take_in(database, folder(tmp_path, lines))
+    made = build.make(database, 1, tmp_path / "site")
+    assert max(made.bytes.values()) < 2e6, made.bytes
+    assert made.summary.stat().st_size < 60_000
 
 
 def test_coverage_has_modules_source_and_bins_with_who_hit_them(written: Written) -> None:
@@ -377,6 +391,33 @@ def test_waves_around_a_time_begin_with_what_is_not_known(tmp_path: Path) -> Non
     assert 'class="unknown"' in wave.drawn(unknown)
 
 
+RULE = """$scope module memories $end
+$var wire 1 ! clk $end
+$var wire 8 & address $end
+$scope module in_range $end
+$var wire 1 ' fail $end
+$var wire 1 ( active $end
+$var wire 32 ) violations $end
+$upscope $end
+$upscope $end
+$upscope $end
+"""
+
+
+def test_waves_at_a_broken_rule_are_those_of_its_checker(tmp_path: Path) -> None:
+    path = waves(tmp_path / "w.vcd", 30)
+    text = path.read_text().replace("$upscope $end\n", RULE).replace("x#\n", "x#\n0'\n1(\nb0 )\nb101 &\n")
+    path.write_text(text.replace("#45000\n", "#45000\nb1 )\n1'\n"))
+    shown = excerpt.read(path, None, 45.0)
+    assert [(one.scope, one.name) for one in shown.signals] == [
+        ("top", "clk"),
+        ("top.memories.in_range", "fail"),
+        ("top.memories.in_range", "active"),
+        ("top.memories", "address"),
+    ]
+    assert [one.name for one in excerpt.read(path, None, 55.0).signals] == ["clk", "bus", "flag"]
+
+
 def test_values_are_signed_where_they_are_and_unknown_where_a_bit_is() -> None:
     assert [excerpt.shown(0b1111_1111, 8, letter) for letter in "suh"] == ["-1", "255", "ff"]
     assert excerpt.shown("0000000x", 8, "u") is None
@@ -399,6 +440,9 @@ def test_every_signal_that_is_shown_is_in_the_design(written: Written) -> None:
         shown = excerpt.read(file, other)
         wanted = [one.partition(":")[0] for _, members in scopes for one in members.split()]
         assert [signal.name for signal in shown.signals] == ["clk", *wanted]
+    names = {str(one.full_name) for one in pywellen.Waveform(str(file)).all_vars()}
+    for name in (excerpt.COUNT, excerpt.FAIL, excerpt.ACTIVE):
+        assert f"psa_checked.memories.read_lane.in_range.{name}" in names
 
 
 def test_a_damaged_failure_is_said_on_its_page(written: Written, tmp_path: Path) -> None:

@@ -108,6 +108,15 @@ class SetupRow:
 
 
 @dataclass(frozen=True)
+class BucketRow:
+    """The failures of a regression that look alike, and how many there are."""
+
+    id: int
+    signature: str
+    count: int
+
+
+@dataclass(frozen=True)
 class RunRow:
     """A run. `bucket` is None for one that passed. `failure`: its failure folder, empty if it has none."""
 
@@ -239,6 +248,18 @@ def counted(connection: Connection, rows: Sequence[Regression]) -> list[Regressi
 def setups(connection: Connection, of: Regression) -> list[SetupRow]:
     """The tests of a regression in each configuration, those with failures first."""
     return _setups(connection, run.c.regression_id == of.id)
+
+
+def buckets(connection: Connection, of: Regression) -> list[BucketRow]:
+    """The failures of a regression, the most frequent first."""
+    query = (
+        select(bucket.c.id, bucket.c.signature, func.count().label("count"))
+        .join(run, run.c.bucket_id == bucket.c.id)
+        .where(run.c.regression_id == of.id)
+        .group_by(bucket.c.id, bucket.c.signature)
+        .order_by(desc("count"), bucket.c.signature)
+    )
+    return [BucketRow(**row._mapping) for row in connection.execute(query)]
 
 
 def setups_of_bucket(connection: Connection, bucket_id: int) -> list[SetupRow]:

@@ -15,6 +15,8 @@ from tb.debug.divergence import Divergence
 BEFORE, AFTER = 12, 4  # clock cycles that are shown
 MOST = 24  # signals
 CLOCK = "clk"
+# Of psa_assert: it counts up when its rule is broken.
+COUNT, FAIL, ACTIVE = "violations", "fail", "active"
 PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "ms": 1e9, "s": 1e12}
 
 # What is shown of each stage, below `dut`. Letters: s a signed number, u an unsigned one, h hexadecimal.
@@ -67,8 +69,8 @@ class Excerpt:
 
 
 def read(path: Path, divergence: Divergence | None, time_ns: float | None = None) -> Excerpt:
-    """The cycles around a divergence; without one, those around `time_ns`, or the last ones, of what the top
-    of the design has.
+    """The cycles around a divergence. Without one, those around `time_ns` of the checker whose rule is broken
+    then; else of what the top of the design has, the last cycles if there is no time.
 
     Raises `TatamiError` for a file that is none, and for one without a clock.
     """
@@ -89,7 +91,14 @@ def read(path: Path, divergence: Divergence | None, time_ns: float | None = None
     else:
         end = min(mark + AFTER * period, edges[-1] + period)
     begin = max(edges[0], end - (BEFORE + AFTER) * period)
-    chosen = [(clock, "u")] + (wanted(divergence, variables) if divergence else tops(clock, variables))
+    if divergence:
+        chosen = wanted(divergence, variables)
+    elif rule := broken(variables, mark, scale):
+        names = [f"{rule}.{name}" for name in (FAIL, ACTIVE)] + within(rule.rpartition(".")[0], variables)
+        chosen = [(name, "h") for name in names if name in variables]
+    else:
+        chosen = [(name, "h") for name in within(clock.rpartition(".")[0], variables)]
+    chosen = [(clock, "u"), *(one for one in chosen if one[0].rpartition(".")[2] != CLOCK)]
     signals = tuple(
         _signal(name, letter, variables[name], scale, begin, end) for name, letter in chosen[:MOST]
     )
@@ -110,11 +119,19 @@ def wanted(divergence: Divergence, names: Iterable[str]) -> list[tuple[str, str]
     return found
 
 
-def tops(clock: str, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Those beside the clock; parameters have names in capitals."""
-    scope = clock.rpartition(".")[0]
-    beside = [name for name in names if name.rpartition(".")[0] == scope and name != clock]
-    return [(name, "h") for name in beside if not re.fullmatch(r"[A-Z0-9_]+", name.rpartition(".")[2])]
+def broken(variables: Mapping[str, pywellen.Var], mark: float | None, scale: float) -> str:
+    """The scope of the assertion that counts a violation at this time; empty if there is none."""
+    for name, variable in variables.items():
+        scope, _, leaf = name.rpartition(".")
+        if leaf == COUNT and any(value and time * scale == mark for time, value in variable.signal):
+            return scope
+    return ""
+
+
+def within(scope: str, names: Iterable[str]) -> list[str]:
+    """The signals of a scope; parameters, which have names in capitals, are left out."""
+    beside = [name for name in names if name.rpartition(".")[0] == scope]
+    return [name for name in beside if not re.fullmatch(r"[A-Z0-9_]+", name.rpartition(".")[2])]
 
 
 def _signal(name: str, letter: str, variable: pywellen.Var, scale: float, begin: float, end: float) -> Signal:

@@ -28,7 +28,9 @@ from tb.flow.pages.trend import Line, Trend
 FAILURES, TESTS = "failures.html", "tests.html"
 POINTS = 60  # regressions and coverages of a trend line
 BUCKETS = 200  # that have a page
-ROWS = 2000  # runs on the page of a regression
+ROWS = 1000  # runs on the page of a regression
+KINDS = 500  # kinds of failure on it
+MESSAGE = 20_000  # characters
 BUCKET_ROWS = 50  # runs on the page of a bucket
 FLAKY = 500
 SLOWER = 1.2  # times the median of before
@@ -144,6 +146,8 @@ def write_regression(site: Site, connection: Connection, row: RegressionRow, lin
         section=INDEX,
         row=row,
         linked=linked,
+        kinds=KINDS,
+        buckets=questions.buckets(connection, which),
         setups=questions.setups(connection, which),
         runs=questions.runs(connection, which, ROWS),
     )
@@ -160,6 +164,7 @@ def write_bucket(
         "bucket.html",
         section=FAILURES,
         one=one,
+        message=one.message[:MESSAGE],
         setups=questions.setups_of_bucket(connection, one.id),
         runs=runs,
         names=names,
