@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD KNOBS
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -19,12 +19,12 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay bisect shrink list check test regress bugs testplan coverage rank history pages bench ppa compress results docs lint train clean
+.PHONY: help sim inspect replay bisect shrink list check test regress bugs testplan coverage rank close history pages bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
 	@echo '             TEST=digits  SIM=verilator|icarus  SEED=1  CONFIG=16x8  IMAGES=n  WAVES=1 (keeps a wave file)'
-	@echo '             TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots);  TEST=systems|zoo  JOBS=n (at a time; default: the number of cores)'
+	@echo '             TEST=random  KNOBS=layer=add,packing=tight,reused=1,streamed=1 (what its program has more of);  TEST=resnet20  WEIGHTS=network.npz|state_dict  DATA=cifar-10-batches-py (random without);  TEST=network  WEIGHTS=network.npz;  FORMAT=xor (of the rows of slots);  TEST=systems|zoo  JOBS=n (at a time; default: the number of cores)'
 	@echo '             TEST=network  WEIGHTS=model.tflite|model.onnx|model.pt2  DATA=images.npy|images.npz|cifar-10-batches-py (random without)  SCHEME=tight_pass RATIO=4  SHAPE=3,224,224 (of an open input)  SKIP=LRN (an operator of .onnx to do without)'
 	@echo 'make inspect  a .tflite, .onnx, .pt2 or network.npz file layer by layer: shapes, scales, lanes and cycles, and what is not supported; runs nothing; ends with INSPECT {json}'
 	@echo '             WEIGHTS=file  CONFIG=16x16  SCHEME=tight_pass RATIO=4 (default: each weight in a slot of its own)  SHAPE=3,224,224  SKIP=LRN'
@@ -45,6 +45,7 @@ help:
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them); ends with COVERAGE {json}'
 	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin; N=20 (bins); ends with RANK {json}'
+	@echo 'make close   draw programs of the test random until one hits a hole of the functional coverage; BIN=glob  CONFIG=16x8  N=2000 (the most programs)  JOBS=n; ends with CLOSE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
@@ -114,6 +115,9 @@ coverage: $(VENV)/.coverage $(VENV)/.history
 
 rank: $(VENV)/.base
 	@$(PY) -m scripts.rank
+
+close: $(VENV)/.base
+	@$(PY) -m scripts.close
 
 bench: $(VENV)/.base $(READS) $(if $(filter history pages,$(BENCH)),$(VENV)/.history) $(if $(filter pages,$(BENCH)),$(VENV)/.pages) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench

@@ -18,6 +18,7 @@ from pymodel.machine.slot_rows import FORMATS
 from pymodel.network.integer import Shape
 from pymodel.network.model_file import SKIPPABLE
 from pymodel.schemes import SCHEMES
+from pymodel.zoo.knobs import Knobs
 from scripts.command import (
     NUMBER,
     SHAPE,
@@ -25,6 +26,7 @@ from scripts.command import (
     THERE,
     Choice,
     Integer,
+    Kind,
     command,
     console,
     integer,
@@ -39,6 +41,7 @@ from tb.flow.blocks import BLOCKS
 from tb.flow.simulate import SEVERAL, is_table, simulate, simulate_all, together
 from tb.flow.testlist import DEFAULT_TEST, TESTS, TestSpec, get_test
 
+RANDOM = "random"
 NETWORK_CONFIG = "16x16"  # of tests with networks of their own
 WIDTH = 160
 
@@ -60,6 +63,11 @@ WIDTH = 160
 @variable("SHAPE", SHAPE, what="of the input of such a file that leaves it open")
 @variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 @variable("FORMAT", Choice(FORMATS), what="storage format of the rows of slots (default: the test's own)")
+@variable(
+    "KNOBS",
+    Kind("knob=value,...", lambda _, text: Knobs.of(text)),
+    what="what TEST=random has more of: layer, packing, reused, streamed",
+)
 @workers(what="at a time, of a test that is several")
 def main(
     listed: bool,
@@ -76,6 +84,7 @@ def main(
     shape: Shape | None,
     skip: str | None,
     format: str | None,
+    knobs: Knobs | None,
     jobs: int,
 ) -> int:
     on = console(WIDTH)
@@ -96,12 +105,23 @@ def main(
     ):
         if given is not None and spec.network is None:
             raise TatamiError(f"{name}: test '{spec.name}' takes none")
+    if knobs is not None and spec.name != RANDOM:
+        raise TatamiError(f"KNOBS: test '{spec.name}' takes none, only '{RANDOM}' does")
     simulator(sim)
     source = prepare.Source(weights, data, format == "xor", bool(images), scheme, ratio, shape, skip)
     several = SEVERAL.get(spec.name)
     with working(on) as progress:
         tests = [TESTS[name] for name in several.tests] if several else [spec]
-        one = partial(simulate, config=array, sim=sim, seed=seed, images=count, waves=waves, source=source)
+        one = partial(
+            simulate,
+            config=array,
+            sim=sim,
+            seed=seed,
+            images=count,
+            waves=waves,
+            source=source,
+            knobs=str(knobs or ""),
+        )
         done = simulate_all(one, tests, jobs, progress)
     summary = together(done, spec.name) if several else done[0].summary
     for name, rows in (summary if several else done[0].outcome.result).items():

@@ -69,6 +69,7 @@ MIX = (
     "penni",
 )
 DIGIT_MIX = ("tight_subword",)  # in an array whose slots hold digits
+OFTEN = 0.8  # how often a layer is of the type that is asked for
 
 
 @dataclass
@@ -114,9 +115,9 @@ class _Draft:
         ]
 
 
-def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
+def random_network(rng: np.random.Generator, config: ArrayConfig, layer: str | None = None) -> Network:
     """A network of one to six layers and perhaps a head. It is legal, but it may be too large for the
-    machine's memories.
+    machine's memories. `layer`: one of `LAYERS`, the type of most of its layers.
     """
     t, g = config.size, config.group
     counts = sorted({1, 2, 3, g, g + 1, t - 1, t, t + 1, 2 * t, 2 * t + 1} - {0})
@@ -128,6 +129,8 @@ def random_network(rng: np.random.Generator, config: ArrayConfig) -> Network:
     source = INPUT
     for i in range(int(rng.integers(1, 7))):
         kind = _random_conv if i == 0 or draft.chance(0.55) else draft.pick(KINDS)
+        if i and layer is not None and draft.chance(OFTEN):
+            kind = LAYERS[layer]
         name = draft.add(kind(draft, f"layer{i}", source))
         # mostly a chain; sometimes an earlier tensor is read again
         source = name if draft.chance(0.8) else draft.pick(list(draft.scale))
@@ -162,6 +165,7 @@ def random_program(
     packing: str | None = None,
     reused: float = 0.0,
     streamed: float = 0.0,
+    layer: str | None = None,
 ) -> tuple[Network, Image]:
     """A random network that fits the machine, and its image under `packing` (a random one by default), in
     long or short chunks.
@@ -169,9 +173,10 @@ def random_program(
     Without `packing`, some networks have a different compression scheme for each layer. The name of their
     scheme is then "mixed". `reused`: the share of networks whose tensors use words again. `streamed`: the
     share of networks that use a part of the memories only, so that the rest comes over the load stream.
+    `layer`: as for `random_network`.
     """
     while True:
-        network = random_network(rng, config)
+        network = random_network(rng, config, layer)
         chosen, seed = packing or str(rng.choice(list(PACKINGS))), int(rng.integers(2**31))
         # planes are smaller than the accumulators, so without a limit no layer would have a second chunk
         chunk_words = int(rng.choice([1, 2, 3, 5, config.acc_words], p=[0.1, 0.15, 0.15, 0.1, 0.5]))
@@ -463,6 +468,9 @@ KINDS: tuple[Callable[[_Draft, str, str], Layer], ...] = (
     _random_depth_to_space,
     _random_space_to_depth,
 )
+LAYERS: dict[str, Callable[[_Draft, str, str], Layer]] = {
+    kind.__name__.removeprefix("_random_"): kind for kind in (_random_conv, *KINDS)
+}
 
 
 def _random_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -4,10 +4,18 @@ separate seed for each test of a module.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 import cocotb
 import numpy as np
+
+
+def seed_in_run(seed: int, test: str) -> int:
+    """The seed that cocotb gives to a test of a run with `seed`; `test`: the name of its module and its own,
+    with a dot between.
+    """
+    return seed + int(hashlib.sha1(test.encode()).hexdigest(), 16)
 
 
 def seed_of_test() -> int:

@@ -31,11 +31,11 @@ class Options(Fields):
     """Requests to a run beyond its test, configuration and seed.
 
     `images`: how many to run. `network`: the folder of a prepared network, which runs while the streams have
-    the rates `in_rate` and `out_rate` (`tb.plain.host`). `dense`: every weight has its own
-    slot. `only`: a regular expression of the names of cocotb tests; the others are left out. `coverage`:
-    functional coverage is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with
-    `flip` one bit of a slot is wrong in the image that the machine gets. `brief`: of a block test, nothing
-    runs behind the first cocotb test that fails.
+    the rates `in_rate` and `out_rate` (`tb.plain.host`). `dense`: every weight has its own slot. `only`: a
+    regular expression of the names of cocotb tests; the others are left out. `coverage`: functional coverage
+    is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with `flip` one bit of a
+    slot is wrong in the image that the machine gets. `knobs`: what the program of the test `random` has more
+    of (`pymodel.zoo.knobs`). `brief`: of a block test, nothing runs behind the first cocotb test that fails.
     """
 
     images: int | None = Field(default=None, ge=1)
@@ -48,6 +48,7 @@ class Options(Fields):
     fault: str = ""
     flip: bool = False
     brief: bool = False
+    knobs: str = ""
 
     def given(self) -> dict[str, Any]:
         """The fields that do not have their default value."""

@@ -117,11 +117,12 @@ def simulate(
     waves: bool,
     source: prepare.Source,
     progress: Callable[[str], None],
+    knobs: str = "",
 ) -> Simulated:
     """Prepares the test's network if it has one, runs it, and if it fails keeps the failure and
     replays it.
     """
-    options, optimise = Options(images=images), simulators.OPT_FAST
+    options, optimise = Options(images=images, knobs=knobs), simulators.OPT_FAST
     figures: Mapping[str, Any] = {}
     notes: tuple[str, ...] = ()
     if test.network is not None and images is not None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import cocotb
 
-from pymodel.zoo.random_network import REUSED, STREAMED, random_images, random_program
+from pymodel.zoo.knobs import Knobs
+from pymodel.zoo.random_network import random_images
 from tb.common import settings
 from tb.common.seeding import numpy_rng
 from tb.plain.check import Outcome, expect, run_image
@@ -21,7 +22,7 @@ IMAGES = 2
 async def every_byte_and_counter(dut: Any) -> None:
     config = settings.config()
     rng = numpy_rng("network")
-    network, image = random_program(rng, config, reused=REUSED, streamed=STREAMED)
+    network, image = Knobs.of(settings.get().knobs).program(rng, config)
     expected = expect(image, network, random_images(rng, network, IMAGES))
     knobs = numpy_rng("streams")
     rates = [float(knobs.choice([1.0, 1.0, 0.5, 0.1])) for _ in range(2)]
