@@ -33,12 +33,14 @@ from tb.flow.history.database import Database
 from tb.flow.pages import bench as pages_bench
 from tb.flow.pages import build, evidence, excerpt, trend, verification, wave
 from tb.flow.pages import coverage as coverage_pages
-from tb.flow.replay import replay
+from tb.flow.replay import outside, replay
 from tb.flow.testlist import TESTS
 from tb.flow.testplan import plan
 from tests.flow import test_coverage
-from tests.flow.test_history import failed, folder, line, summary
+from tests.flow.test_history import failed, folder, line, server, summary, url
 from tests.support import assert_refused
+
+__all__ = ["server", "url"]  # fixtures
 
 A, B = "a" * 40, "b" * 40
 SHOTS = runner.BUILD / "screenshots"  # one of each kind of page, kept by CI
@@ -284,8 +286,8 @@ def test_results_and_areas_are_those_that_are_kept(written: Written) -> None:
     assert [row[0] for row in written.page("ppa.html").rows("machines")] == [one["name"] for one in machines]
 
 
-def test_slow_and_flaky_tests(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/history.db")
+def test_slow_and_flaky_tests(url: str, tmp_path: Path) -> None:
+    database = Database(url)
     for n, seconds in enumerate((1.0, 1.0, 3.0)):
         lines = [line(wall_s=seconds, cycles=700 + n)]
         intake.take_in(database, folder(tmp_path, lines, name=f"20260101-{n:02}0000-000000"))
@@ -456,6 +458,22 @@ def test_a_damaged_failure_is_said_on_its_page(written: Written, tmp_path: Path)
     found = evidence.of(copy, "")
     assert "waves." in found.problem
     assert (found.divergence, found.waves) == ("", "")
+
+
+def test_waves_of_a_block_are_those_at_the_end_of_the_test_that_failed(tmp_path: Path) -> None:
+    waves(tmp_path / "waves.vcd", 30)
+    cases = [
+        f'<testcase name="{name}">{end}<property name="sim_time_stop" value="{time}"/></testcase>'
+        for name, end, time in (("a", "", 50), ("b", "<failure/>", 95.0), ("c", "<failure/>", 200))
+    ]
+    (tmp_path / "results.xml").write_text(f"<testsuite>{''.join(cases)}</testsuite>")
+    found = evidence.of(tmp_path, "b: AssertionError: x")
+    assert 'aria-label="waves from 5 to 135 ns"' in found.waves
+    assert (found.looked, found.divergence, found.place, found.problem) == (False, "", "", "")
+    (tmp_path / "divergence.json").write_text("null")
+    found = evidence.of(tmp_path, "read of CYCLES gave 3")
+    assert found.looked
+    assert found.place == outside("read of CYCLES gave 3")
 
 
 def test_the_folder_with_waves_is_preferred(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tb.flow import failure, replay
 from tb.flow.pages import excerpt, wave
 
 WAVES = ("waves.vcd", "waves.fst")
+RESULTS = "results.xml"  # of the run that failed
 
 
 class Found(Fields):
@@ -27,12 +28,13 @@ class Found(Fields):
 
 @dataclass(frozen=True)
 class Evidence:
-    """`divergence` and `place` (the blocks in question) are empty where a replay found nothing inside, or
-    where there was none. `problem` says what could not be read.
+    """`looked`: whether a replay has compared the inside of the machine with the model. `divergence` is empty
+    if it found nothing there; `place` is the blocks in question. `problem` says what could not be read.
     """
 
     folder: str
     command: str
+    looked: bool
     divergence: str
     place: str
     waves: Markup
@@ -53,22 +55,25 @@ def best(folders: Iterable[str], message: str) -> Evidence | None:
 
 def of(folder: Path, message: str) -> Evidence:
     """Of a folder, and the message of the failure. What is damaged in it is said, and left out."""
-    found, waves, problem = None, Markup(""), ""
+    looked, found, place, waves, problem = False, None, "", Markup(""), ""
     try:
         path = folder / replay.DIVERGENCE
         if path.is_file():
             found = checked(Found, {"divergence": read_json(path)}, path).divergence
+            looked = True
+            place = STAGES[found.stage] if found else replay.outside(message)
         file = _waves(folder)
         if file:
-            said = replay.ASSERT_TIME.search(message)
-            waves = wave.drawn(excerpt.read(file, found, float(said[1]) if said else None))
+            when = replay.time_of(message, folder / RESULTS) or None
+            waves = wave.drawn(excerpt.read(file, found, when))
     except TatamiError as error:
         problem = str(error)
     return Evidence(
         folder=failure.shown(folder),
         command=f"make replay FAILURE={failure.shown(folder)}",
+        looked=looked,
         divergence=found.line() if found else "",
-        place=STAGES[found.stage] if found else "",
+        place=place,
         waves=waves,
         problem=problem,
     )
