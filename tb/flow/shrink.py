@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from pymodel.cost.counts import image_cost
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import write_text
 from pymodel.machine.image import Image
+from pymodel.machine.memory import columns
 from pymodel.network.network_file import StoredNetwork
 from tb.common.settings import Options
 from tb.debug import suspect
@@ -125,6 +127,10 @@ def shrink(failure: Failure, most: int, progress: Callable[[str], None]) -> Shru
         trial = Trial(failure, Path(scratch))
         progress(f"{ran.network.name} alone")
         best = trial.run(ran)
+        if best is None or not like(best.outcome):
+            # the failure may hang on how the program that ran was laid out
+            trial.layout = layout_of(failure.suspect.image)
+            best = trial.run(ran)
         if best is None:
             raise TatamiError(f"'{ran.network.name}' does not fit config '{failure.config.name}' alone")
         if not like(best.outcome):
@@ -147,6 +153,12 @@ def shrink(failure: Failure, most: int, progress: Callable[[str], None]) -> Shru
         return Shrunk(keep(failure, best), before, best.size, tuple(steps), trial.runs)
 
 
+def layout_of(image: Image) -> dict[str, Any]:
+    """What makes a program of the same layout: short chunks, words that are used again."""
+    records = columns("PROGRAM", image.section("PROGRAM").words[: len(image.layers), 0])
+    return {"chunk_words": int(records.chunk_words.max()), "reuse": image.reuse}
+
+
 def said_of(message: str) -> str:
     """The signature of a failure without the name of the test, which is another one here."""
     return signature(TEST_NAME.sub("", message))
@@ -154,20 +166,22 @@ def said_of(message: str) -> str:
 
 class Trial:
     """Runs of networks alone, on the RTL of a failure. `runs`: how many there were. `patience_s`: the time
-    limit of one.
+    limit of one. `layout`: what the compiler is told of how programs are laid out.
     """
 
     def __init__(self, failure: Failure, scratch: Path) -> None:
         self.failure, self.scratch = failure, scratch
         self.runs, self.patience_s = 0, TEST.timeout_s
+        self.layout: dict[str, Any] = {}
 
     def run(self, ran: Ran, less_than: Size | None = None) -> Tried | None:
         """None if the network does not fit the machine, or is not smaller than that."""
         f = self.failure
         plain = replace(f.config, xor_inputs=0, xor_history=0)
         try:
-            image = compile_network(ran.network, f.config, seed=f.seed)
-            without = compile_network(ran.network, plain, seed=f.seed) if f.config.xor_inputs else image
+            image = without = compile_network(ran.network, f.config, seed=f.seed, **self.layout)
+            if f.config.xor_inputs:
+                without = compile_network(ran.network, plain, seed=f.seed, **self.layout)
         except TatamiError:
             return None
         if less_than is not None and not size_of(ran, image) < less_than:

@@ -82,11 +82,12 @@ class Pretended:
         self.message = "{} of 9 bytes differ\nlayer c1, filter 3: expected 1, seen 2"
         self.rans: list[Ran] = []
         self.hidden = False
+        self.chunk_words, self.longest = 0, 1 << 16  # it shows in chunks of at most that
 
     def __call__(self, ran: Ran) -> runner.RunResult:
         self.rans.append(ran)
         weights = [layer.weight[1:] for layer in ran.network.layers if isinstance(layer, Weighted)]
-        wrong = 0 if self.hidden else sum(map(np.count_nonzero, weights))
+        wrong = 0 if self.hidden or self.chunk_words > self.longest else sum(map(np.count_nonzero, weights))
         said = "network_on_the_array: AssertionError: " + self.message.format(wrong)
         return runner.RunResult(
             passed=wrong == 0,
@@ -129,6 +130,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     def note(stored, image, plain, below):  # type: ignore[no-untyped-def]
         folder = written(stored, image, plain, below)
         rans[str(folder)] = Ran(stored.network, stored.images[0])
+        found.chunk_words = shrink.layout_of(image)["chunk_words"]
         return folder
 
     monkeypatch.setattr(shrink.prepare, "written", note)
@@ -161,6 +163,20 @@ def test_another_failure_is_not_taken_for_it(failure: Failure, pretended: Preten
     pretended.message = "the machine hangs after {}"
     with pytest.raises(TatamiError, match="when 'digits' runs alone: .*the machine hangs"):
         shrink.shrink(failure, 5, runner.no_progress)
+
+
+def test_a_failure_that_hangs_on_the_layout_keeps_it(failure: Failure, pretended: Pretended) -> None:
+    """It comes in short chunks only, as the program that failed had them."""
+    pretended.longest = 2
+    assert failure.suspect is not None
+    assert failure.suspect.ran is not None
+    with pytest.raises(TatamiError, match="it passes"):
+        shrink.shrink(failure, 5, runner.no_progress)
+    image = compile_network(failure.suspect.ran.network, CONFIG, chunk_words=2)
+    short = replace(failure, suspect=replace(failure.suspect, image=image))
+    found = shrink.shrink(short, 100, runner.no_progress)
+    assert found.after < found.before
+    assert pretended.chunk_words <= 2
 
 
 def test_a_failure_that_comes_from_elsewhere_is_told(failure: Failure, pretended: Pretended) -> None:
