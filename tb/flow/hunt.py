@@ -191,7 +191,8 @@ def run_block(
     test: TestSpec, sim: str, sources: list[Path] | None = None, *, brief: bool = False
 ) -> runner.RunResult:
     """A block test. With `brief`, what comes behind its first cocotb test that fails does not run."""
-    return runner.run(test, sim, CONFIGS[DEFAULT_CONFIG], 1, sources=sources, options=Options(brief=brief))
+    config, options = CONFIGS[DEFAULT_CONFIG], Options(brief=brief)
+    return runner.run(test, sim, config, 1, sources=sources, options=options, optimise=simulators.OPT_ONCE)
 
 
 @cache

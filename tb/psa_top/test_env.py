@@ -249,7 +249,8 @@ class LiveTest(BaseTest):
     async def stimulus(self) -> None:
         rng, array = self.config.rng("live"), self.config.array
         programs = []
-        for modes in ((SUM, MAXIMUM), (MAXIMUM,)):
+        # Icarus takes minutes for the second, which is there for what it does beside sums
+        for modes in ((SUM, MAXIMUM),) if self.config.four_state else ((SUM, MAXIMUM), (MAXIMUM,)):
             made = HandMade(array, rng, modes)
             shape = array.group, made.end, array.size
             inputs = [rng.integers(-128, 128, shape).astype(np.int8) for _ in range(3)]
