@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD KNOBS
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD KNOBS FARM FARM_OPTIONS RESUME
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -o cache_dir=$(abspath $(CACHE))/pytest
 # The names that were given to this make. A command refuses a name that it does not read.
 export MAKE_GIVEN := $(if $(filter 1,$(words $(MAKECMDGOALS))),$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help sim inspect replay bisect shrink list check test regress bugs testplan coverage rank close history pages bench ppa compress results docs lint train clean
+.PHONY: help sim inspect replay bisect shrink list check test regress worker bugs testplan coverage rank close history pages bench ppa compress results docs lint train clean
 
 help:
 	@echo 'make sim     run one test on the RTL; ends with RESULT {json}'
@@ -36,7 +36,9 @@ help:
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
+	@echo '             FARM=local|slurm|lsf|pbs|sge|tcp://host:port (a Dask scheduler) does the runs, with JOBS=n workers  FARM_OPTIONS="queue=short cores=4 memory=8GB"  RESUME=build/regress/folder (does the runs that one that was stopped lacks)'
 	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
+	@echo 'make worker  workers for FARM=tcp://host:port on this machine, JOBS=n of them (default: the number of cores); they end with their scheduler'
 	@echo 'make history all runs so far; ends with HISTORY {json}'
 	@echo '             ASK=failures (since when; new, known or fixed)|flaky|slow|coverage  IMPORT=folder (takes the records of other machines in first)  HISTORY=url  N=20 (rows)'
 	@echo 'make pages   pages about all runs so far, to be read without a server: failures with their waves, coverage, testplan; and a summary.md for a comment; ends with PAGES {json}'
@@ -64,6 +66,9 @@ help:
 # What reads WEIGHTS, by the end of its name: only a state_dict needs torch, and a network.npz needs nothing more.
 KIND  := $(suffix $(lastword $(WEIGHTS)))
 READS := $(if $(WEIGHTS),$(if $(filter .npz,$(KIND)),,$(if $(filter .tflite .onnx,$(KIND)),$(VENV)/$(KIND),$(VENV)/.train)))
+
+# What a farm needs, if it is not this machine.
+FARMED := $(if $(filter-out local,$(FARM)),$(VENV)/.farm)
 
 sim: $(VENV)/.base $(READS)
 	@$(PY) -m scripts.sim
@@ -95,7 +100,7 @@ check: lint $(VENV)/.test
 	@$(PYTEST) -q -n $(CORES) -m 'not slow and not icarus' $(QUICK)
 	@TEST=random CONFIG=4x2 SIM=verilator $(PY) -m scripts.sim
 
-regress: $(VENV)/.history
+regress: $(VENV)/.history $(FARMED)
 	@$(PY) -m scripts.regress
 
 history: $(VENV)/.history
@@ -103,6 +108,9 @@ history: $(VENV)/.history
 
 pages: $(VENV)/.history $(VENV)/.pages
 	@$(PY) -m scripts.pages
+
+worker: $(VENV)/.farm
+	@$(PY) -m scripts.worker
 
 bugs: $(VENV)/.base
 	@$(PY) -m scripts.bugs
@@ -166,7 +174,7 @@ $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@PIP_USE_PEP517=1 $(PY) -m pip install -qq --disable-pip-version-check -r $(VENV)/$*.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.history $(VENV)/.pages $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.coverage $(VENV)/.history $(VENV)/.pages $(VENV)/.farm $(VENV)/.synthesis $(VENV)/.train $(VENV)/.docs $(VENV)/.tflite $(VENV)/.onnx: $(VENV)/.base
 
 $(VENV)/.made:
 	@case '$(CURDIR)' in *' '*) echo 'error: Verilator cannot build below a path with spaces: $(CURDIR)'; exit 1;; esac

@@ -1,13 +1,17 @@
 """Run many seeds of many tests: `make regress`. Ends with one line `REGRESS {json}`.
 
-Exit status 0 if all passed, 1 if not, 2 for bad input, 130 for one that was interrupted.
+Exit status 0 if all passed, 1 if not, 2 for bad input and for a farm that was lost, 130 for one that was
+interrupted.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -22,11 +26,15 @@ from rich.progress import (
 from rich.table import Table
 
 from pymodel.machine.config import CONFIGS, get_config
-from scripts.command import Choice, Integer, command, console, integer, simulator, variable
+from pymodel.machine.errors import TatamiError
+from scripts.command import THERE, Choice, Integer, command, console, integer, simulator, variable
 from scripts.command import jobs as workers
+from scripts.farm import chosen_farm, farm_variables, hands, was_given
 from scripts.keep import check, history_database, keep
 from scripts.supervise import INTERRUPTED
-from tb.flow import regress, runner, simulators
+from tb.flow import provenance, regress, runner, simulators
+from tb.flow.farm.choice import crew
+from tb.flow.farm.crew import Crew, FarmError
 from tb.flow.testlist import BLOCK_TESTS, TESTS
 
 DEFAULT_SEEDS = 20
@@ -40,31 +48,61 @@ MESSAGE_LINES = 5
 @variable("SIM", Choice(simulators.SIMULATORS), simulators.SIMULATORS[0], "the simulator")
 @variable("CONFIG", what="one configuration (default: all of them in turn)")
 @variable("SEED", what="the first seed (default 1)")
+@variable("RESUME", THERE, what="the folder of a regression that was stopped: do the runs that it lacks")
 @workers()
+@farm_variables()
 @history_database()
 def main(
-    n: int, tests: str, sim: str, config: str | None, seed: str | None, jobs: int, history: str | None
+    n: int,
+    tests: str,
+    sim: str,
+    config: str | None,
+    seed: str | None,
+    resume: Path | None,
+    jobs: int,
+    farm: str,
+    farm_options: dict[str, Any],
+    history: str | None,
 ) -> int:
     out = console()
     check(history)
-    first = integer("SEED", seed or "1", 0, runner.MAX_SEED - n)
-    configs = [get_config(config)] if config else list(CONFIGS.values())
-    simulator(sim)
-    chosen = regress.choose(TESTS | BLOCK_TESTS, tests, sim)
+    where = chosen_farm(farm, farm_options)
+    if resume is None:
+        first = integer("SEED", seed or "1", 0, runner.MAX_SEED - n)
+        git = provenance.git_revision()
+        plan = regress.Plan(tests=tests, sim=sim, config=config, first=first, seeds=n, git=git)
+    elif was_given("n", "tests", "sim", "config", "seed"):
+        raise TatamiError("RESUME takes N, TESTS, SIM, CONFIG and SEED from its folder; give none of them")
+    else:
+        plan = regress.read_plan(resume)
+    runs = planned(plan)
+    if where.local:
+        simulator(plan.sim)
     started = time.monotonic()
-    journal = regress.Journal()
-    runs = regress.plan(chosen, sim, configs, range(first, first + n))
-    finished = carry_out(runs, jobs, journal, out)
+    journal: regress.Journal | None = None
+    stopped, status = "", 0
+    try:
+        with crew(where, hands(where, jobs)) as pool:
+            journal = regress.Journal.resumed(resume) if resume else regress.Journal.begun(plan)
+            done = {record.key for record in journal.records}
+            carry_out([run for run in runs if run.key not in done], pool, journal, out)
+    except KeyboardInterrupt:
+        stopped, status = "interrupted", INTERRUPTED
+    except FarmError as error:
+        stopped, status = str(error), error.status
+    if journal is None:
+        raise KeyboardInterrupt if status == INTERRUPTED else FarmError(stopped)
     failed = sum(not r.passed for r in journal.records)
     summary = {
         "runs": len(journal.records),
         "passed": len(journal.records) - failed,
         "failed": failed,
         "wall_s": round(time.monotonic() - started, 1),
-        "finished": finished,
-        "sim": sim,
-        "seeds": n,
+        "finished": not stopped,
+        "sim": plan.sim,
+        "seeds": plan.seeds,
         "jobs": jobs,
+        "farm": where.name,
         "cycles": sum(r.cycles or 0 for r in journal.records),
         "compared_bytes": sum(r.compared_bytes for r in journal.records),
         "record": str(journal.folder),
@@ -72,11 +110,22 @@ def main(
     journal.close(summary)
     keep(history, journal.folder, "regress")
     out.print(tests_table(journal.records))
-    show_failures(regress.buckets(journal.records), jobs, finished, out)
+    show_failures(regress.buckets(journal.records), jobs, not stopped, out)
+    if stopped:
+        rest = f"`make regress RESUME={journal.folder}` does the rest"
+        print(
+            f"regress: {stopped}; {len(journal.records)} of {len(runs)} runs are recorded, {rest}",
+            file=sys.stderr,
+        )
     print("REGRESS", json.dumps(summary))
-    if not finished:
-        return INTERRUPTED
-    return 1 if failed else 0
+    return status or (1 if failed else 0)
+
+
+def planned(plan: regress.Plan) -> list[regress.PlannedRun]:
+    """Its runs. Raises `TatamiError` for what there is not."""
+    configs = [get_config(plan.config)] if plan.config else list(CONFIGS.values())
+    chosen = regress.choose(TESTS | BLOCK_TESTS, plan.tests, plan.sim)
+    return regress.plan(chosen, plan.sim, configs, range(plan.first, plan.first + plan.seeds))
 
 
 def show_failures(found: list[regress.Bucket], workers: int, finished: bool, console: Console) -> None:
@@ -99,13 +148,8 @@ def show_failures(found: list[regress.Bucket], workers: int, finished: bool, con
         )
 
 
-def carry_out(
-    jobs: list[regress.PlannedRun], workers: int, journal: regress.Journal, console: Console
-) -> bool:
-    """Does all runs, with a bar on a terminal and a line for each tenth elsewhere.
-
-    False if they were stopped, by the keyboard or a SIGTERM.
-    """
+def carry_out(jobs: list[regress.PlannedRun], pool: Crew, journal: regress.Journal, console: Console) -> None:
+    """Does all runs, with a bar on a terminal and a line for each tenth elsewhere."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -116,24 +160,22 @@ def carry_out(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         designs = bar.add_task("build", total=len({job.design for job in jobs}))
         runs = bar.add_task("run", total=len(jobs))
-        failed = 0
-        try:
-            for item in regress.execute(jobs, workers):
-                if isinstance(item, regress.Design):
-                    bar.advance(designs)
-                    continue
-                journal.add(item)
-                bar.advance(runs)
-                if not item.passed:
-                    failed += 1
-                    bar.update(runs, description=f"run, [red]{failed} failed[/]")
-                    bar.console.print(f"FAILED {item.replay}", markup=False)
-                done = len(journal.records)
-                if not console.is_terminal and done * 10 // len(jobs) > (done - 1) * 10 // len(jobs):
-                    print(f"{done} of {len(jobs)} runs, {failed} failed", flush=True)
-        except KeyboardInterrupt:
-            return False
-    return True
+        failed, before = 0, len(journal.records)
+        for item in regress.execute(jobs, pool):
+            if isinstance(item, regress.Design):
+                bar.advance(designs)
+                continue
+            journal.add(item)
+            bar.advance(runs)
+            if not item.passed:
+                failed += 1
+                bar.update(runs, description=f"run, [red]{failed} failed[/]")
+                bar.console.print(f"FAILED {item.replay}", markup=False)
+            for lost in item.lost:
+                bar.console.print(f"LOST {item.test} {item.config} seed {item.seed}: {lost}", markup=False)
+            done = len(journal.records) - before
+            if not console.is_terminal and done * 10 // len(jobs) > (done - 1) * 10 // len(jobs):
+                print(f"{done} of {len(jobs)} runs, {failed} failed", flush=True)
 
 
 def tests_table(records: list[regress.RunRecord]) -> Table:

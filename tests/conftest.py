@@ -31,6 +31,7 @@ from scripts import (
     train,
 )
 from scripts import sim as sim_command
+from scripts import worker as worker_command
 
 VARIABLES = {command.GIVEN} | set(
     chain.from_iterable(
@@ -51,6 +52,7 @@ VARIABLES = {command.GIVEN} | set(
             shrink,
             sim_command,
             train,
+            worker_command,
         )
     )
 )

@@ -30,6 +30,7 @@ from tb.flow.simulators import (
     VERILATOR_ARGS,
     check_simulator,
     environment,
+    machine_kind,
     quiet_runner,
     tool_id,
     verilator_env,
@@ -105,7 +106,7 @@ class Build:
 
     @property
     def directory(self) -> Path:
-        return BUILD / "sim" / f"{self.kind}-{digest(dict(self.parameters), self.files)[:8]}"
+        return BUILD / "sim" / f"{self.kind}-{digest(dict(self.parameters), self.files, machine_kind())[:8]}"
 
     def content(self) -> str:
         """A digest of all that it is made from."""

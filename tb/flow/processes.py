@@ -58,15 +58,25 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
     Processes and not threads: the runner changes the environment of its process, and a simulator reads it.
     """
-    pool = ProcessPoolExecutor(count, mp_context=_Workers(), initializer=_belong)
+    pool = fresh(count)
     try:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            _kill_group(child.pid)
+        kill_all()
         raise
     pool.shutdown(wait=True, cancel_futures=True)
+
+
+def fresh(count: int) -> ProcessPoolExecutor:
+    """A pool of `count` processes that end with this one, and their simulators with them."""
+    return ProcessPoolExecutor(count, mp_context=_Workers(), initializer=_belong)
+
+
+def kill_all() -> None:
+    """Ends the processes of all pools of this process, and the simulators that they have started."""
+    for child in multiprocessing.active_children():
+        _kill_group(child.pid)
 
 
 def _belong() -> None:

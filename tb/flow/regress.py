@@ -7,35 +7,39 @@ configurations take turns from seed to seed. Every run is one that `make sim` ca
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import json
 import math
+import platform
 import re
 import traceback
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import BrokenExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TextIO
 
 from pydantic import Field
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.files import Fields, checked_lines, write_json
+from pymodel.machine.files import Fields, checked, checked_lines, read_json, write_json
 from tb.common.settings import Options
 from tb.flow import build, failure, provenance, runner, simulators
+from tb.flow.farm.crew import Call, Crew, ended
+from tb.flow.farm.worker import Place
 from tb.flow.processes import processes
 from tb.flow.replay import replay
 from tb.flow.testlist import TestSpec
 
 RECORDS = runner.BUILD / "regress"
 FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # names of folders, in UTC
-RUNS, JUNIT, SUMMARY = "runs.jsonl", "junit.xml", "summary.json"
+RUNS, JUNIT, SUMMARY, PLAN = "runs.jsonl", "junit.xml", "summary.json", "plan.json"
 COMPARED = ("compared_bytes", "compared", "answers")  # in a test's report
 SIGNATURE_LINES, SIGNATURE_CHARS = 2, 200
 
@@ -48,6 +52,11 @@ class PlannedRun:
     sim: str
     config: ArrayConfig
     seed: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Which run it is, as `RunRecord.key`."""
+        return (self.test.name, self.sim, self.config.name, self.seed)
 
     @property
     def replay(self) -> str:
@@ -72,7 +81,8 @@ class Design:
 
 class RunRecord(Fields):
     """What came of one run. `signature` is empty for a pass, `failure` too: the folder that is kept of a
-    simulation that failed (`tb/flow/failure.py`).
+    simulation that failed (`tb/flow/failure.py`). `host` did it. `lost`: how it ended where it was tried
+    before.
     """
 
     test: str
@@ -89,6 +99,32 @@ class RunRecord(Fields):
     replay: str
     failure: str
     measured: dict[str, Any]
+    host: str = ""  # lines of earlier versions have none
+    lost: list[str] = Field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Which run it is."""
+        return (self.test, self.sim, self.config, self.seed)
+
+    def files(self) -> list[Path]:
+        """Log and failure folder."""
+        named = [Path(self.log), *([runner.ROOT / self.failure] if self.failure else [])]
+        return [path for path in named if path.is_relative_to(runner.BUILD)]
+
+    def moved(self, place: Place) -> Self:
+        """The record of a run in another place, whose files are here now."""
+        kept = self.failure
+        if kept:
+            kept = failure.shown(Path(place.here(str(place.root / kept))))
+        return self.model_copy(
+            update={
+                "message": place.here(self.message),
+                "log": place.here(self.log),
+                "failure": kept,
+                "replay": self.replay.replace(self.failure, kept) if kept else self.replay,
+            }
+        )
 
     @property
     def passed(self) -> bool:
@@ -183,6 +219,7 @@ def record(job: PlannedRun, outcome: runner.RunResult, folder: str = "") -> RunR
         replay=f"make replay FAILURE={folder}" if folder else job.replay,
         failure=folder,
         measured=outcome.result,
+        host=platform.node(),
     )
 
 
@@ -255,30 +292,41 @@ def run_job(job: PlannedRun) -> RunRecord:
         )
 
 
-def execute(jobs: Sequence[PlannedRun], workers: int) -> Iterator[RunRecord | Design]:
-    """Builds each design once, then does all runs, `workers` at a time.
+def execute(jobs: Sequence[PlannedRun], crew: Crew) -> Iterator[RunRecord | Design]:
+    """Builds each design once, then has the crew do all runs.
 
     Yields each design when it is built, then the records as they come.
     """
-    with processes(workers) as pool:
-        building = {
-            pool.submit(build_design, design): design for design in dict.fromkeys(job.design for job in jobs)
-        }
-        reasons: dict[Design, str] = {}
-        for done in as_completed(building):
+    building = {
+        crew.submit(build_design, design): design for design in dict.fromkeys(job.design for job in jobs)
+    }
+    reasons: dict[Design, str] = {}
+    for done in ended(building):
+        try:
             reasons[building[done]] = done.result()
-            yield building[done]
-        waiting: dict[Future[RunRecord], PlannedRun] = {}
-        for job in jobs:
-            if reasons[job.design]:
-                yield broken(job, reasons[job.design])
-            else:
-                waiting[pool.submit(run_job, job)] = job
-        for finished in as_completed(waiting):
-            try:
-                yield finished.result()
-            except BrokenProcessPool:
-                yield broken(waiting[finished], "the process that did this run, or one beside it, was killed")
+        except BrokenExecutor as why:
+            reasons[building[done]] = f"the build was killed: {why}"
+        yield building[done]
+    waiting: dict[Call, PlannedRun] = {}
+    for job in jobs:
+        if reasons[job.design]:
+            yield broken(job, reasons[job.design])
+        else:
+            waiting[crew.submit(run_job, job)] = job
+    for finished in ended(waiting):
+        yield came_of(waiting[finished], finished)
+
+
+def came_of(job: PlannedRun, call: Call) -> RunRecord:
+    """The record of a run that a crew has done: of its own machine, and with the hands that it has lost."""
+    try:
+        found: RunRecord = call.result()
+    except BrokenExecutor:
+        found = broken(job, f"it has killed the process that did it {len(call.lost)} times")
+    found = found.model_copy(update={"lost": call.lost})
+    if call.tools is None:
+        return found
+    return RecordLine(**{**found.model_dump(), **provenance.origin(), "tools": call.tools})
 
 
 def look_inside(found: Sequence[Bucket], workers: int) -> Iterator[tuple[Bucket, list[str]]]:
@@ -308,27 +356,84 @@ def replay_folder(folder: Path) -> list[str]:
         return [str(error)]
 
 
+class Plan(Fields):
+    """plan.json: what a regression was to run."""
+
+    tests: str
+    sim: simulators.Simulator
+    config: str | None
+    first: int = Field(ge=0, le=runner.MAX_SEED)
+    seeds: int = Field(ge=1)
+    git: str | None
+
+
 class Journal:
-    """The folder of one regression: a line in runs.jsonl as each run ends, then junit.xml and
-    summary.json.
+    """The folder of one regression: plan.json, a line in runs.jsonl as each run ends, then junit.xml and
+    summary.json. One command at a time writes to it.
     """
 
-    def __init__(self) -> None:
-        self.folder = new_folder(RECORDS)
-        (self.folder / RUNS).touch()  # a regression that is stopped early has a record of no runs
-        self.records: list[RunRecord] = []
+    def __init__(self, folder: Path, records: Sequence[RecordLine] = ()) -> None:
+        self.folder = folder
+        self.records: list[RunRecord] = list(records)
         self.origin = provenance.origin()
+        self._lines = _locked(folder / RUNS)
+
+    @staticmethod
+    def begun(plan: Plan) -> Journal:
+        """A fresh one. Stopped early, it has a record of no runs."""
+        folder = new_folder(RECORDS)
+        write_json(folder / PLAN, plan.model_dump())
+        return Journal(folder)
+
+    @staticmethod
+    def resumed(folder: Path) -> Journal:
+        """One that was stopped. A line that was cut short is of a run that is to be done again."""
+        with _locked(folder / RUNS) as lines:
+            whole, newline, cut = lines.read().rpartition("\n")
+            if cut:
+                lines.truncate(len((whole + newline).encode()))
+        return Journal(folder, read_records(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
 
     def add(self, item: RunRecord) -> None:
         self.records.append(item)
-        with (self.folder / RUNS).open("a") as lines:
-            lines.write(json.dumps({**item.model_dump(), **self.origin}) + "\n")
+        self._lines.write(json.dumps({**self.origin, **item.model_dump()}) + "\n")
+        self._lines.flush()
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """Writes what needs all records."""
-        found = [{**vars(b), "example": b.example.model_dump()} for b in buckets(self.records)]
+        fields = set(RunRecord.model_fields)
+        found = [{**vars(b), "example": b.example.model_dump(include=fields)} for b in buckets(self.records)]
         write_json(self.folder / SUMMARY, {**summary, **self.origin, "buckets": found})
         write_junit(self.folder / JUNIT, self.records, self.origin)
+
+
+def _locked(path: Path) -> TextIO:
+    """A file of lines, to read and to add to. Raises `TatamiError` if another command has it."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise TatamiError(f"{path}: another make regress writes it") from None
+    file.seek(0)
+    return file
+
+
+def read_plan(folder: Path) -> Plan:
+    """Of a regression that is to go on. Raises `TatamiError` if it cannot."""
+    if not (folder / PLAN).is_file() or not (folder / RUNS).is_file():
+        raise TatamiError(f"RESUME '{folder}': has no {PLAN} and {RUNS}: not the folder of a regression")
+    plan = checked(Plan, read_json(folder / PLAN), folder / PLAN)
+    here = provenance.git_revision()
+    if plan.git != here:
+        raise TatamiError(f"RESUME '{folder}': is of commit {plan.git}, and the checkout is at {here}")
+    return plan
 
 
 def new_folder(parent: Path) -> Path:

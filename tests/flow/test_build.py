@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tb.flow import build
+from tb.flow import build, simulators
 
 
 def small(source: Path) -> Path:
@@ -29,3 +29,17 @@ def test_runtime_and_headers_are_compiled_once(tmp_path: Path, monkeypatch: pyte
     header.with_suffix(".h.gch").write_bytes(b"of another compiler")
     monkeypatch.setattr(build, "header_cache", lambda _: tmp_path)
     assert "[-Winvalid-pch]" in (small(tmp_path / "fourth.v") / "build.log").read_text()
+
+
+@pytest.mark.parametrize("sim", simulators.SIMULATORS)
+def test_machines_of_several_kinds_have_builds_of_their_own(
+    sim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that they share, neither runs nor overwrites what is compiled for the other."""
+    source = tmp_path / "one.v"
+    source.write_text("module one; endmodule\n")
+    wanted = build.Build(sim, "one", {}, (source,))
+    here = wanted.directory, wanted.content(), build.header_cache(wanted), build.runtime_cache({})
+    monkeypatch.setattr(simulators.platform, "machine", lambda: "another")
+    there = wanted.directory, wanted.content(), build.header_cache(wanted), build.runtime_cache({})
+    assert not {*here} & {*there}

@@ -1,0 +1,41 @@
+"""Calls that the tests of farms have done. It is imported where they are done, so it imports little."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def fail() -> None:
+    raise ValueError("no")
+
+
+def process() -> tuple[int, int]:
+    """Of the hand, and of who started it."""
+    return os.getpid(), os.getppid()
+
+
+def kill(which: str, times: int, notes: Path) -> int:
+    """Kills who does it, so many times; then it is the number of tries that it took."""
+    with notes.open("a") as lines:
+        lines.write("x")
+    tries = len(notes.read_text())
+    if tries <= times:
+        os.kill({"process": os.getpid(), "worker": os.getppid()}[which], signal.SIGKILL)
+        time.sleep(60)
+    return tries
+
+
+def sleep(note: Path) -> None:
+    """With a child, as a simulator would be."""
+    with subprocess.Popen(["sleep", "600"]) as child:
+        note.with_suffix(".new").write_text(str(child.pid))
+        note.with_suffix(".new").rename(note)
+        child.wait()
