@@ -49,11 +49,10 @@ def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> in
 
     for message in failed:
         print(f"FAILED {message}")
-    built = runner.BUILD / "coverage"
+    built, sources = runner.BUILD / "coverage", rtl_sources()
     if done:
         built.mkdir(parents=True, exist_ok=True)
-        rank.write(done, built / rank.FILE)
-    sources = rtl_sources()
+        rank.write(done, built / rank.FILE, [path.name for path in sources])
     coverage = merge(folders, excluded, sources)
     report.show(coverage, out)
     figures = report.figures(coverage)

@@ -1,5 +1,5 @@
-"""Which runs of the last `make coverage` it takes to hit the same bins: `make rank`. Ends with one line
-`RANK {json}`.
+"""Which runs of the last `make coverage` it takes to hit the same bins, lines and branches: `make rank`. Ends
+with one line `RANK {json}`.
 
 Exit status 0, 2 for bad input.
 """
@@ -22,7 +22,9 @@ MOST = 100_000
 
 
 @command("rank")
-@variable("BIN", what="a glob: only show which runs hit the bins whose name matches, like '*cp_outs*: 1'")
+@variable(
+    "BIN", what="a glob: only show which runs hit what is named so, like '*cp_outs*: 1' or 'psa_fetch.v: 120'"
+)
 @variable("N", Integer(1, MOST), SHOWN, "bins to show")
 def main(bin: str | None, n: int) -> int:
     out, folder = console(), runner.BUILD / "coverage"

@@ -13,7 +13,8 @@ from pymodel.machine.errors import TatamiError
 from scripts import rank as command
 from tb.coverage import collect
 from tb.flow import runner
-from tb.flow.coverage import functional, rank, runs
+from tb.flow.coverage import code, functional, rank, runs
+from tb.flow.coverage.merge import CODE_FILE
 from tb.flow.coverage.rank import Reach
 
 XML = '<top abs_name="top"><x abs_name="top.tatami.g.cp_x">{}</x></top>'
@@ -88,7 +89,7 @@ def test_what_runs_have_hit_is_written_and_read(tmp_path: Path) -> None:
         (folder / collect.FILE).write_text(XML.format(bins))
         done.append(runs.Done(job, folder, 1.0))
     path = tmp_path / rank.FILE
-    rank.write(done, path)
+    rank.write(done, path, [])
     ranking = rank.rank(rank.read(path))
     rank.write_list(ranking, tmp_path / rank.LIST)
     chosen = runs.load(chosen=str(tmp_path / rank.LIST))
@@ -102,6 +103,43 @@ def test_what_runs_have_hit_is_written_and_read(tmp_path: Path) -> None:
 
     assert hit(chosen) == hit([one.run for one in done])
     assert ranking.bins == len(hit(chosen))
+
+
+def test_lines_and_sides_of_branches_count_too(tmp_path: Path) -> None:
+    """Of the files that are asked for; a run that alone reaches a line is needed."""
+    jobs = runs.load(chosen="random 4x2 seed 1, random 4x2 seed 2, random 4x2 seed 3")
+    points = {
+        "1": [(4, "block", "4-6,8", 2), (9, "if", "10", 1), (9, "else", "11", 0)],
+        "2": [(4, "block", "4-6,8", 1), (9, "if", "10", 0), (9, "else", "11", 3)],
+        "3": [(4, "block", "4-6,8", 5), (9, "if", "10", 1), (9, "else", "11", 0)],
+    }
+    done = []
+    for job in jobs:
+        folder = tmp_path / str(job)
+        folder.mkdir()
+        lines = [
+            f"C '\1page\2v_branch/x\1f\2rtl/{file}\1l\2{line}\1n\2{n}\1o\2{what}\1S\2{spans}\1h\2t' {count}"
+            for file in ("psa_x.v", "other.v")
+            for n, (line, what, spans, count) in enumerate(points[str(job)[-1]])
+        ]
+        (folder / CODE_FILE).write_text("\n".join([code.HEADER, *lines, ""]), encoding="latin-1")
+        done.append(runs.Done(job, folder, 1.0))
+    path = tmp_path / rank.FILE
+    rank.write(done, path, ["psa_x.v"])
+    rows = rank.read(path)
+    assert rows[0].lines == {"psa_x.v": "4-6,8,10"}
+    assert rows[0].branches == {"psa_x.v": ["4 block", "9 if"]}
+    assert rank.reaching(rows, "psa_x.v: 11") == {"psa_x.v: 11": ["random 4x2 seed 2"]}
+    assert rank.reaching(rows, "psa_x.v: 9 else") == {"psa_x.v: 9 else": ["random 4x2 seed 2"]}
+    found = rank.rank(rows)
+    assert "random 4x2 seed 2" in names(found)
+    assert (len(found.steps), found.bins) == (2, 6 + 3)
+    assert found.alone == {"random 4x2 seed 2": ("psa_x.v: 11", "psa_x.v: 9 else")}
+
+
+def test_line_numbers_are_written_as_spans() -> None:
+    for text in ("", "3", "1-2", "1-4,6,9-11"):
+        assert code.spans(code.spanned(text)) == text
 
 
 def test_the_command_shows_the_set_and_who_hits_a_bin(

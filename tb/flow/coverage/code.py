@@ -91,6 +91,17 @@ def spanned(spans: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
+def spans(numbers: Iterable[int]) -> str:
+    """The text of ascending line numbers that `spanned` reads."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
 @dataclass
 class Place:
     """Something that counts in a figure of code coverage: a source line, a side of a branch, a bit of a

@@ -1,5 +1,5 @@
-"""Which runs earn their time: what each run of `make coverage` has hit of the functional points, and the
-smallest set of runs that hits the same.
+"""Which runs earn their time: what each run of `make coverage` has hit of the functional points and of the
+source, and the smallest set of runs that hits the same.
 
 `make coverage` writes reach.jsonl, a line for each run.
 """
@@ -7,7 +7,8 @@ smallest set of runs that hits the same.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pydantic import Field
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked_lines, write_text
 from tb.coverage import collect
-from tb.flow.coverage import functional
+from tb.flow.coverage import code, functional
+from tb.flow.coverage.merge import CODE_FILE
 from tb.flow.coverage.runs import Done
 
 FILE = "reach.jsonl"
@@ -24,16 +26,22 @@ LIST = "ranked.txt"  # for RUNS of `make coverage`
 
 
 class Reach(Fields):
-    """What a run has hit: of each point, the names of the bins. `run` is its name in RUNS."""
+    """What a run has hit: of each point the names of the bins, of each source file the lines, as "1-5,8", and
+    the sides of branches, as "8 if". `run` is its name in RUNS.
+    """
 
     run: str
     test: str
     wall_s: float = Field(ge=0)
     bins: dict[str, list[str]]
+    lines: dict[str, str] = Field(default_factory=dict)
+    branches: dict[str, list[str]] = Field(default_factory=dict)
 
     def hits(self) -> Iterator[str]:
-        """As an exclusion names a bin: `<point>: <bin>`."""
-        return (f"{point}: {name}" for point, names in self.bins.items() for name in names)
+        """`<point>: <bin>`, as an exclusion names a bin, `<file>: <line>` and `<file>: <line> <side>`."""
+        yield from (f"{point}: {name}" for point, names in self.bins.items() for name in names)
+        yield from (f"{file}: {line}" for file, spans in self.lines.items() for line in code.spanned(spans))
+        yield from (f"{file}: {side}" for file, sides in self.branches.items() for side in sides)
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Ranking:
-    """`bins`: all that were hit. `alone`: those that a single run hits, by its name. `idle`: the tests all of
-    whose bins other tests hit, too.
+    """`bins`: all that were hit, lines and sides of branches among them. `alone`: those that a single run
+    hits, by its name. `idle`: the tests all of whose bins other tests hit, too.
     """
 
     runs: int
@@ -58,15 +66,39 @@ class Ranking:
     idle: tuple[str, ...]
 
 
-def write(done: Iterable[Done], path: Path) -> None:
-    """Writes what each run has hit."""
+def write(done: Iterable[Done], path: Path, sources: Collection[str]) -> None:
+    """Writes what each run has hit; `sources`: the files whose lines count."""
     lines = []
     for one in done:
         points = functional.read(one.folder / collect.FILE) if (one.folder / collect.FILE).is_file() else {}
         bins = {name: [b for b, hits in point.hits.items() if hits] for name, point in points.items()}
-        reach = Reach(run=str(one.run), test=one.run.test, wall_s=round(one.wall_s, 2), bins=bins)
+        lines_hit, branches = _of_source(one.folder / CODE_FILE, sources)
+        reach = Reach(
+            run=str(one.run),
+            test=one.run.test,
+            wall_s=round(one.wall_s, 2),
+            bins=bins,
+            lines=lines_hit,
+            branches=branches,
+        )
         lines.append(reach.model_dump_json() + "\n")
     write_text(path, "".join(lines))
+
+
+def _of_source(path: Path, sources: Collection[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The lines and the sides of branches of a run, none for a run without code coverage."""
+    hits = code.read(path) if path.is_file() else {}
+    lines, branches = defaultdict[str, list[int]](list), defaultdict[str, list[str]](list)
+    for place in code.places(hits, "line", sources):
+        if place.covered:
+            lines[place.file].append(place.line)
+    for place in code.places(hits, "branch", sources):
+        if place.covered:
+            branches[place.file].append(f"{place.line} {place.what}")
+    return (
+        {file: code.spans(numbers) for file, numbers in lines.items()},
+        {file: list(dict.fromkeys(sides)) for file, sides in branches.items()},
+    )
 
 
 def read(path: Path) -> list[Reach]:
