@@ -201,7 +201,8 @@ def test_a_failure_is_shown_with_divergence_waves_and_replay(written: Written) -
     assert written.failed.message.splitlines()[1] in page.source
     assert written.divergence.line() in page.text
     assert f"So look at {STAGES[written.divergence.stage]}." in page.text
-    assert f"make replay FAILURE={written.failed.folder}" in page.text
+    for name in ("replay", "bisect", "shrink"):
+        assert f"make {name} FAILURE={written.failed.folder}" in page.text
     assert "first seen 2026-01-01 09:00 bbbbbbbb" in page.text
     assert [row[1:4] for row in page.rows("tests")] == [["verilator", "4x2", "2"], ["icarus", "4x2", "1"]]
     assert [row[0] for row in page.rows("runs")] == [f"2026-01-01 {hour}:00" for hour in (11, 10, "09")]
