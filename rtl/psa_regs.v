@@ -115,8 +115,10 @@ reg        start_reg, soft_reset_reg, load_reset_reg;
 reg [15:0] program_start_reg;
 reg [1:0]  irq_enable_reg, irq_status_reg;
 reg        error_reg;
-reg [7:0]  error_code_reg;
-reg [23:0] error_info_reg;
+// of the first cycle with an error, what all sources said; without an error, none of them says anything
+reg [SOURCES-1:0]    raised_reg;
+reg [SOURCES*8-1:0]  raised_code_reg;
+reg [SOURCES*24-1:0] raised_info_reg;
 reg [31:0] count_reg [0:COUNTERS-1];
 reg        irq_reg;
 
@@ -169,6 +171,25 @@ always @* begin
     endcase
 end
 
+// Errors: the sources are far from here, so all are kept, and which of them counts is chosen when it is read.
+
+wire       err_any = |err_valid;
+reg [7:0]  error_code;
+reg [23:0] error_info;
+
+integer s;
+
+always @* begin
+    error_code = 8'd0;
+    error_info = 24'd0;
+    for (s = SOURCES - 1; s >= 0; s = s - 1) begin
+        if (raised_reg[s]) begin
+            error_code = raised_code_reg[s*8 +: 8];
+            error_info = raised_info_reg[s*24 +: 24];
+        end
+    end
+end
+
 // read
 
 assign s_axil_arready = !rvalid_reg;
@@ -194,7 +215,7 @@ always @* begin
         ADDR_DEPTH4:        rd_value = (STREAM << 20) | (TABLES << 16) | {16'd0, less_one(FILTER_DEPTH)};
         ADDR_CONTROL:       rd_value = 32'd0;
         ADDR_STATUS:        rd_value = {28'd0, sending && !busy, error_reg, loading, busy || start_reg};
-        ADDR_ERROR:         rd_value = {error_info_reg, error_code_reg};
+        ADDR_ERROR:         rd_value = {error_info, error_code};
         ADDR_IRQ_ENABLE:    rd_value = {30'd0, irq_enable_reg};
         ADDR_IRQ_STATUS:    rd_value = {30'd0, irq_status_reg};
         ADDR_PROGRAM_START: rd_value = {16'd0, program_start_reg};
@@ -208,27 +229,6 @@ always @* begin
         ADDR_LOAD_WAIT:     rd_value = count_reg[5];
         default:            rd_ok    = 1'b0;
     endcase
-end
-
-// errors
-
-reg        err_any;
-reg [7:0]  err_code_first;
-reg [23:0] err_info_first;
-
-integer s;
-
-always @* begin
-    err_any        = 1'b0;
-    err_code_first = 8'd0;
-    err_info_first = 24'd0;
-    for (s = SOURCES - 1; s >= 0; s = s - 1) begin
-        if (err_valid[s]) begin
-            err_any        = 1'b1;
-            err_code_first = err_code[s*8 +: 8];
-            err_info_first = err_info[s*24 +: 24];
-        end
-    end
 end
 
 wire [COUNTERS-1:0] count_event = {count_load_wait, count_word, count_slot_row, count_stall, count_group, 1'b1};
@@ -277,10 +277,11 @@ always @(posedge clk) begin
     irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | {err_any && !error_reg, done};
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 
-    if (err_any && !error_reg) begin
-        error_reg      <= 1'b1;
-        error_code_reg <= err_code_first;
-        error_info_reg <= err_info_first;
+    if (!error_reg) begin
+        error_reg       <= err_any;
+        raised_reg      <= err_valid;
+        raised_code_reg <= err_code;
+        raised_info_reg <= err_info;
     end
 
     for (i = 0; i < COUNTERS; i = i + 1) begin
@@ -293,8 +294,7 @@ always @(posedge clk) begin
 
     if (soft_reset_reg || rst) begin
         error_reg      <= 1'b0;
-        error_code_reg <= 8'd0;
-        error_info_reg <= 24'd0;
+        raised_reg     <= {SOURCES{1'b0}};
         irq_status_reg <= 2'd0;
         irq_reg        <= 1'b0;
         for (i = 0; i < COUNTERS; i = i + 1) begin

@@ -3,7 +3,8 @@
 //
 // Promises: while `issue_valid` is high, row r is issued at every T-th cycle, and only an error interrupts a layer. The next record
 // begins when the last word of a layer is in memory or, if the layer has a gap, after that number of cycles. Every field of a record is
-// checked before it is used. A WAIT goes on when enough live packets have come.
+// checked before it is used: what a record or a tile says by itself as it is loaded, the position of a word while the word before it
+// runs. A WAIT goes on when enough live packets have come.
 
 `resetall
 `default_nettype none
@@ -82,8 +83,9 @@ module psa_sequencer #(
     output wire [23:0]                      err_info
 );
 
-localparam PROGRAM_BITS = 184;
-localparam TILE_BITS    = 64;
+// words of the memories: a program word as it is loaded, without what its checks say already
+localparam PROGRAM_BITS = 6 + 1 + 2*8 + 9*16;
+localparam TILE_BITS    = 1 + 3*16 + $clog2(FILTER_DEPTH);
 localparam ROW_BITS     = $clog2(ROWS);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
 localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
@@ -123,22 +125,63 @@ reg        maximum_reg;
 // ... or, between layers, the one before: its gap, and how much of it is left
 reg [7:0]  gap_reg, wait_reg;
 
-// A position among the output words of a layer. `edge_row` and `tap_row` are the phase's first words of those tables; they are wide
-// enough for the first address past a memory, where the layer is stopped.
-reg [15:0] word_reg, phase_reg, chunk_word_reg;
-reg [17:0] edge_row_reg, tap_row_reg;
-reg [16:0] out_word_reg;
+// A position among the output words of a layer. `edge_row` and `tap_row` are the phase's first words of those tables. At one past a
+// memory the layer is stopped, so no register needs to hold it.
+reg [15:0] word_reg, phase_reg, chunk_word_reg, edge_row_reg, tap_row_reg, out_word_reg;
 // ... and the position of the first word of the chunk, to which every pass returns
-reg [15:0] home_word_reg, home_phase_reg;
-reg [17:0] home_edge_row_reg, home_tap_row_reg;
-reg [16:0] home_out_word_reg;
+reg [15:0] home_word_reg, home_phase_reg, home_edge_row_reg, home_tap_row_reg, home_out_word_reg;
 
 reg [ROW_BITS-1:0]    row_reg;
 reg [15:0]            pass_reg, tile_reg;
 // the tile that runs
 reg [15:0]            lane_reg, passes_reg, slot_base_reg;
 reg [FILTER_ADDR-1:0] filter_base_reg;
-reg                   out_start_reg;
+// the cycle before was DECODE
+reg                   decoded_reg;
+
+// What is loaded is checked on its way into the memory, which keeps the outcome: a record that may run has the bit of its kind, and a tile
+// one that says that it may.
+
+wire [15:0] loaded_opcode       = ld_data[0*16 +: 16];
+wire [15:0] loaded_words        = ld_data[1*16 +: 16];
+wire [15:0] loaded_phases       = ld_data[2*16 +: 16];
+wire [15:0] loaded_chunk_words  = ld_data[3*16 +: 16];
+wire [15:0] loaded_tile_base    = ld_data[8*16 +: 16];
+wire [15:0] loaded_tiles        = ld_data[9*16 +: 16];
+wire [7:0]  loaded_mode         = ld_data[10*16 + 16 +: 8];
+
+wire [15:0] loaded_out_bank     = ld_data[1*16 +: 16];
+wire [15:0] loaded_out_base     = ld_data[2*16 +: 16];
+wire [15:0] loaded_out_words    = ld_data[3*16 +: 16];
+
+wire [15:0] loaded_packets      = ld_data[1*16 +: 16];
+
+wire loaded_layer_ok = loaded_words != 16'd0 && loaded_phases != 16'd0 && loaded_chunk_words != 16'd0 && loaded_tiles != 16'd0
+    && loaded_chunk_words <= ACC_WORDS && loaded_mode <= MODE_MAXIMUM
+    && {1'b0, loaded_tile_base} + {1'b0, loaded_tiles} <= TILE_DEPTH;
+
+wire loaded_out_ok = {16'd0, loaded_out_bank} < GROUP && loaded_out_words != 16'd0
+    && {1'b0, loaded_out_base} + {1'b0, loaded_out_words} <= FEATURE_DEPTH;
+
+wire loaded_wait_ok = loaded_packets != 16'd0;
+
+wire [5:0] loaded_kind = {
+    loaded_opcode == 16'd0 || loaded_opcode > OPCODE_JUMP,
+    loaded_opcode == OPCODE_JUMP,
+    loaded_opcode == OPCODE_WAIT && loaded_wait_ok,
+    loaded_opcode == OPCODE_END,
+    loaded_opcode == OPCODE_OUT && loaded_out_ok,
+    loaded_opcode == OPCODE_LAYER && loaded_layer_ok
+};
+
+wire [15:0] loaded_lane_base    = ld_data[0*16 +: 16];
+wire [15:0] loaded_passes       = ld_data[1*16 +: 16];
+wire [15:0] loaded_filter_base  = ld_data[2*16 +: 16];
+wire [15:0] loaded_slot_base    = ld_data[3*16 +: 16];
+
+wire [31:0] loaded_lanes_end = {16'd0, loaded_lane_base} + ({16'd0, loaded_passes} << ROW_BITS);
+
+wire loaded_tile_ok = loaded_passes != 16'd0 && loaded_lanes_end <= LANE_DEPTH && {16'd0, loaded_filter_base} + ROWS <= FILTER_DEPTH;
 
 // memories
 
@@ -150,7 +193,7 @@ psa_ram #(.WIDTH(PROGRAM_BITS), .DEPTH(PROGRAM_DEPTH)) program_memory (
     .clk     (clk),
     .wr_en   (ld_program),
     .wr_addr (ld_addr[PROGRAM_ADDR-1:0]),
-    .wr_data (ld_data),
+    .wr_data ({loaded_kind, loaded_mode == MODE_MAXIMUM, ld_data[16 +: 2*8 + 9*16]}),
     .rd_en   (state_reg == STATE_FETCH),
     .rd_addr (pc_reg[PROGRAM_ADDR-1:0]),
     .rd_data (record)
@@ -163,69 +206,75 @@ psa_ram #(.WIDTH(TILE_BITS), .DEPTH(TILE_DEPTH)) tile_memory (
     .clk     (clk),
     .wr_en   (ld_tile),
     .wr_addr (ld_addr[TILE_ADDR-1:0]),
-    .wr_data (ld_data[TILE_BITS-1:0]),
+    .wr_data ({loaded_tile_ok, loaded_filter_base[FILTER_ADDR-1:0], loaded_slot_base, loaded_passes, loaded_lane_base}),
     .rd_en   (1'b1),
     .rd_addr (tile_address[TILE_ADDR-1:0]),
     .rd_data (tile_record)
 );
 
-wire [15:0] opcode              = record[0*16 +: 16];
-wire [15:0] record_words        = record[1*16 +: 16];
-wire [15:0] record_phases       = record[2*16 +: 16];
-wire [15:0] record_chunk_words  = record[3*16 +: 16];
-wire [15:0] record_edge_base    = record[4*16 +: 16];
-wire [15:0] record_edge_stride  = record[5*16 +: 16];
-wire [15:0] record_tap_base     = record[6*16 +: 16];
-wire [15:0] record_tap_stride   = record[7*16 +: 16];
-wire [15:0] record_tile_base    = record[8*16 +: 16];
-wire [15:0] record_tiles        = record[9*16 +: 16];
-wire [7:0]  record_gap          = record[10*16 +: 8];
-wire [7:0]  record_pad          = record[10*16 + 8 +: 8];
-wire [7:0]  record_mode         = record[10*16 + 16 +: 8];
+wire [15:0] record_words        = record[0*16 +: 16];
+wire [15:0] record_phases       = record[1*16 +: 16];
+wire [15:0] record_chunk_words  = record[2*16 +: 16];
+wire [15:0] record_edge_base    = record[3*16 +: 16];
+wire [15:0] record_edge_stride  = record[4*16 +: 16];
+wire [15:0] record_tap_base     = record[5*16 +: 16];
+wire [15:0] record_tap_stride   = record[6*16 +: 16];
+wire [15:0] record_tile_base    = record[7*16 +: 16];
+wire [15:0] record_tiles        = record[8*16 +: 16];
+wire [7:0]  record_gap          = record[9*16 +: 8];
+wire [7:0]  record_pad          = record[9*16 + 8 +: 8];
+wire        record_maximum      = record[9*16 + 16];
+wire        record_layer        = record[9*16 + 17];
+wire        record_out          = record[9*16 + 18];
+wire        record_end          = record[9*16 + 19];
+wire        record_wait         = record[9*16 + 20];
+wire        record_jump         = record[9*16 + 21];
+wire        record_unknown      = record[9*16 + 22];
 
-wire [15:0] record_out_bank     = record[1*16 +: 16];
-wire [15:0] record_out_base     = record[2*16 +: 16];
-wire [15:0] record_out_words    = record[3*16 +: 16];
+wire [15:0] record_target       = record[0*16 +: 16];
 
-wire [15:0] record_packets      = record[1*16 +: 16];
-wire [15:0] record_target       = record[1*16 +: 16];
-
-wire [15:0] tile_lane_base      = tile_record[0*16 +: 16];
-wire [15:0] tile_passes         = tile_record[1*16 +: 16];
-wire [15:0] tile_filter_base    = tile_record[2*16 +: 16];
-wire [15:0] tile_slot_base      = tile_record[3*16 +: 16];
-
-wire layer_ok = record_words != 16'd0 && record_phases != 16'd0 && record_chunk_words != 16'd0 && record_tiles != 16'd0
-    && record_chunk_words <= ACC_WORDS && record_mode <= MODE_MAXIMUM
-    && {1'b0, record_tile_base} + {1'b0, record_tiles} <= TILE_DEPTH;
-
-wire out_ok = {16'd0, record_out_bank} < GROUP && record_out_words != 16'd0
-    && {1'b0, record_out_base} + {1'b0, record_out_words} <= FEATURE_DEPTH;
+wire [15:0]            tile_lane_base   = tile_record[0*16 +: 16];
+wire [15:0]            tile_passes      = tile_record[1*16 +: 16];
+wire [15:0]            tile_slot_base   = tile_record[2*16 +: 16];
+wire [FILTER_ADDR-1:0] tile_filter_base = tile_record[3*16 +: FILTER_ADDR];
+wire                   tile_ok          = tile_record[3*16 + FILTER_ADDR];
 
 // After a layer with a gap the pipeline may still be full, so only a layer may follow, if need be behind a WAIT or a JUMP.
 wire followed = gap_reg != 8'd0;
-
-wire [31:0] tile_lanes_end = {16'd0, tile_lane_base} + ({16'd0, tile_passes} << ROW_BITS);
-
-wire tile_ok = tile_passes != 16'd0 && tile_lanes_end <= LANE_DEPTH && {16'd0, tile_filter_base} + ROWS <= FILTER_DEPTH;
-
-wire [17:0] edge_address = edge_row_reg + {2'd0, word_reg};
-wire        position_ok  = edge_address < EDGE_DEPTH && tap_row_reg < TAP_DEPTH && out_word_reg < FEATURE_DEPTH;
+wire out_runs = record_out && !followed;
+wire end_runs = record_end && !followed;
 
 // the positions of the counters
 
+wire running    = state_reg == STATE_RUN;
 wire word_end   = &row_reg;
 wire phase_end  = word_reg == words_reg - 16'd1;
 wire plane_end  = phase_end && phase_reg == phases_reg - 16'd1;
 wire chunk_end  = plane_end || chunk_word_reg == chunk_words_reg - 16'd1;
-wire pass_end   = word_end && chunk_end;
 wire last_pass  = pass_reg == passes_reg - 16'd1;
-wire tile_end   = pass_end && last_pass;
 wire last_tile  = tile_reg == tiles_reg - 16'd1;
-wire layer_end  = tile_end && last_tile && plane_end;
 
-wire       running = state_reg == STATE_RUN;
-wire       take_tile = state_reg == STATE_TILE_WAIT || (running && tile_end && !layer_end);
+// What is so at the first row of a word is so at its last: only a register of it decides what comes after the word.
+reg phase_end_reg, chunk_end_reg, last_pass_reg, last_of_chunk_reg, last_of_layer_reg;
+
+wire pass_end   = word_end && chunk_end_reg;
+wire tile_end   = pass_end && last_pass_reg;
+// the last pass of a chunk; all passes before it are followed by one that begins where they began
+wire chunk_done = pass_end && last_of_chunk_reg;
+wire layer_end  = pass_end && last_of_layer_reg;
+
+wire take_tile  = state_reg == STATE_TILE_WAIT || (running && tile_end && !layer_end);
+
+// Before a layer the position of its first word, then that of the word after this one, unless the pass returns: every position in it was
+// good when the chunk began.
+wire [16:0] edge_ahead = {1'b0, edge_row_reg} + (!running ? 17'd0 : phase_end_reg ? {1'b0, edge_stride_reg} : {1'b0, word_reg} + 17'd1);
+wire [16:0] tap_ahead  = {1'b0, tap_row_reg} + (running && phase_end_reg ? {1'b0, tap_stride_reg} : 17'd0);
+wire [16:0] out_ahead  = {1'b0, out_word_reg} + {16'd0, running};
+
+reg ahead_ok_reg, position_ok_reg;
+
+// the layer's last result is in memory, or its gap is over
+wire drained    = followed ? wait_reg == 8'd1 : layer_done;
 
 reg        err_valid_next;
 reg [7:0]  err_code_next;
@@ -236,15 +285,15 @@ assign err_code  = err_code_next;
 assign err_info  = err_info_next;
 
 assign busy = state_reg != STATE_IDLE && state_reg != STATE_ERROR;
-assign done = state_reg == STATE_DECODE && opcode == OPCODE_END && !followed && !error;
+assign done = state_reg == STATE_DECODE && end_runs && !error;
 
-assign issue_valid       = running && position_ok;
+assign issue_valid       = running && position_ok_reg;
 assign issue_row         = row_reg;
 assign issue_lane        = lane_reg[LANE_ADDR-1:0];
 assign issue_first       = chunk_word_reg == 16'd0;
 assign issue_word        = word_reg;
 assign issue_tap_row     = tap_row_reg[TAP_ADDR-1:0];
-assign issue_edge        = edge_address[EDGE_ADDR-1:0];
+assign issue_edge        = edge_row_reg[EDGE_ADDR-1:0] + word_reg[EDGE_ADDR-1:0];
 assign issue_pad         = pad_reg;
 assign issue_maximum     = maximum_reg;
 assign issue_acc_word    = chunk_word_reg[ACC_ADDR-1:0];
@@ -256,14 +305,15 @@ assign issue_slot_base   = slot_base_reg;
 // only for a layer whose end the sequencer waits for
 assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end && !followed;
 
-assign layer_passed = state_reg == STATE_DRAIN && state_next == STATE_FETCH;
+assign layer_passed = state_reg == STATE_DRAIN && drained && !error;
 assign wait_valid   = state_reg == STATE_WAIT;
-assign wait_packets = record_packets;
+assign wait_packets = words_reg;
 
-assign out_start = out_start_reg;
-assign out_bank  = record_out_bank[3:0];
-assign out_base  = record_out_base;
-assign out_words = record_out_words;
+assign out_start = state_reg == STATE_OUT && decoded_reg;
+// the fields of an OUT record lie where a LAYER has these
+assign out_bank  = words_reg[3:0];
+assign out_base  = phases_reg;
+assign out_words = chunk_words_reg;
 
 always @* begin
     state_next     = state_reg;
@@ -282,58 +332,47 @@ always @* begin
         STATE_FETCH: begin
             state_next = STATE_DECODE;
             if (pc_reg >= PROGRAM_DEPTH) begin
+                state_next     = STATE_ERROR;
                 err_valid_next = 1'b1;
                 err_code_next  = ERR_PROGRAM_RANGE;
             end
         end
         STATE_DECODE: begin
-            case (opcode)
-                OPCODE_LAYER: begin
-                    state_next     = STATE_TILE;
-                    err_valid_next = !layer_ok;
-                    err_code_next  = ERR_PROGRAM_FIELD;
-                end
-                OPCODE_OUT: begin
-                    state_next     = STATE_OUT;
-                    err_valid_next = !out_ok || followed;
-                    err_code_next  = ERR_PROGRAM_FIELD;
-                end
-                OPCODE_END: begin
-                    state_next     = STATE_IDLE;
-                    err_valid_next = followed;
-                    err_code_next  = ERR_PROGRAM_FIELD;
-                end
-                OPCODE_WAIT: begin
-                    state_next     = STATE_WAIT;
-                    err_valid_next = record_packets == 16'd0;
-                    err_code_next  = ERR_PROGRAM_FIELD;
-                end
-                OPCODE_JUMP: begin
-                    state_next     = STATE_FETCH;
-                    pc_next        = {1'b0, record_target};
-                end
-                default: begin
-                    err_valid_next = 1'b1;
-                    err_code_next  = ERR_PROGRAM_OPCODE;
-                end
+            err_valid_next = !(record_layer || out_runs || end_runs || record_wait || record_jump);
+            err_code_next  = record_unknown ? ERR_PROGRAM_OPCODE : ERR_PROGRAM_FIELD;
+            // at most one of these
+            (* parallel_case *)
+            case (1'b1)
+                record_layer: state_next = STATE_TILE;
+                out_runs:     state_next = STATE_OUT;
+                end_runs:     state_next = STATE_IDLE;
+                record_wait:  state_next = STATE_WAIT;
+                record_jump:  state_next = STATE_FETCH;
+                default:      state_next = STATE_ERROR;
             endcase
+            if (record_jump) begin
+                pc_next = {1'b0, record_target};
+            end
         end
         STATE_TILE: begin
             state_next = STATE_TILE_WAIT;
         end
         STATE_TILE_WAIT: begin
-            state_next = STATE_RUN;
+            state_next = tile_ok ? STATE_RUN : STATE_ERROR;
         end
         STATE_RUN: begin
-            if (!position_ok) begin
+            if (!position_ok_reg) begin
+                state_next     = STATE_ERROR;
                 err_valid_next = 1'b1;
                 err_code_next  = ERR_PROGRAM_FIELD;
             end else if (layer_end) begin
                 state_next = STATE_DRAIN;
+            end else if (tile_end && !tile_ok) begin
+                state_next = STATE_ERROR;
             end
         end
         STATE_DRAIN: begin
-            if (followed ? wait_reg == 8'd1 : layer_done) begin
+            if (drained) begin
                 state_next = STATE_FETCH;
                 pc_next    = pc_reg + 17'd1;
             end
@@ -345,8 +384,11 @@ always @* begin
             end
         end
         STATE_WAIT: begin
-            err_valid_next = deadlock;
-            err_code_next  = ERR_DEADLOCK;
+            if (deadlock) begin
+                state_next     = STATE_ERROR;
+                err_valid_next = 1'b1;
+                err_code_next  = ERR_DEADLOCK;
+            end
             if (wait_go) begin
                 state_next = STATE_FETCH;
                 pc_next    = pc_reg + 17'd1;
@@ -357,31 +399,43 @@ always @* begin
         end
     endcase
 
-    if (take_tile && !tile_ok && !err_valid_next) begin
+    // no other error is found in such a cycle
+    if (take_tile && !tile_ok) begin
         err_valid_next = 1'b1;
         err_code_next  = ERR_TILE_FIELD;
         err_info_next  = {8'd0, tile_address};
     end
 
-    if (busy && (error || err_valid_next)) begin
+    if (busy && error) begin
         state_next = STATE_ERROR;
     end
 end
 
 always @(posedge clk) begin
-    state_reg     <= state_next;
-    pc_reg        <= pc_next;
-    out_start_reg <= state_reg == STATE_DECODE && state_next == STATE_OUT;
+    state_reg   <= state_next;
+    pc_reg      <= pc_next;
+    decoded_reg <= state_reg == STATE_DECODE;
 
     if (state_reg == STATE_IDLE) begin
         gap_reg <= 8'd0;
     end
 
+    phase_end_reg     <= phase_end;
+    chunk_end_reg     <= chunk_end;
+    last_pass_reg     <= last_pass;
+    last_of_chunk_reg <= last_pass && last_tile;
+    last_of_layer_reg <= last_pass && last_tile && plane_end;
+
+    ahead_ok_reg <= edge_ahead < EDGE_DEPTH && tap_ahead < TAP_DEPTH && out_ahead < FEATURE_DEPTH;
+    if (!running || word_end) begin
+        position_ok_reg <= ahead_ok_reg || (running && pass_end && !chunk_done);
+    end
+
     wait_reg <= state_reg == STATE_DRAIN ? wait_reg - 8'd1 : gap_reg;
 
     if (state_reg == STATE_DECODE) begin
-        if (opcode != OPCODE_WAIT && opcode != OPCODE_JUMP) begin
-            gap_reg <= opcode == OPCODE_LAYER ? record_gap : 8'd0;
+        if (!record_wait && !record_jump) begin
+            gap_reg <= record_layer ? record_gap : 8'd0;
         end
         words_reg         <= record_words;
         phases_reg        <= record_phases;
@@ -391,7 +445,7 @@ always @(posedge clk) begin
         tile_base_reg     <= record_tile_base;
         tiles_reg         <= record_tiles;
         pad_reg           <= record_pad;
-        maximum_reg       <= record_mode == MODE_MAXIMUM;
+        maximum_reg       <= record_maximum;
 
         row_reg           <= {ROW_BITS{1'b0}};
         chunk_word_reg    <= 16'd0;
@@ -400,14 +454,14 @@ always @(posedge clk) begin
         tile_ahead_reg    <= 16'd0;
         word_reg          <= 16'd0;
         phase_reg         <= 16'd0;
-        edge_row_reg      <= {2'd0, record_edge_base};
-        tap_row_reg       <= {2'd0, record_tap_base};
-        out_word_reg      <= 17'd0;
+        edge_row_reg      <= record_edge_base;
+        tap_row_reg       <= record_tap_base;
+        out_word_reg      <= 16'd0;
         home_word_reg     <= 16'd0;
         home_phase_reg    <= 16'd0;
-        home_edge_row_reg <= {2'd0, record_edge_base};
-        home_tap_row_reg  <= {2'd0, record_tap_base};
-        home_out_word_reg <= 17'd0;
+        home_edge_row_reg <= record_edge_base;
+        home_tap_row_reg  <= record_tap_base;
+        home_out_word_reg <= 16'd0;
     end
 
     if (running) begin
@@ -417,15 +471,15 @@ always @(posedge clk) begin
         if (word_end) begin
             // the next word of the plane
             word_reg       <= word_reg + 16'd1;
-            out_word_reg   <= out_word_reg + 17'd1;
+            out_word_reg   <= out_word_reg + 16'd1;
             chunk_word_reg <= chunk_word_reg + 16'd1;
-            if (phase_end) begin
+            if (phase_end_reg) begin
                 word_reg     <= 16'd0;
                 phase_reg    <= phase_reg + 16'd1;
-                edge_row_reg <= edge_row_reg + {2'd0, edge_stride_reg};
-                tap_row_reg  <= tap_row_reg + {2'd0, tap_stride_reg};
+                edge_row_reg <= edge_row_reg + edge_stride_reg;
+                tap_row_reg  <= tap_row_reg + tap_stride_reg;
             end
-            if (!chunk_end) begin
+            if (!chunk_end_reg) begin
                 // the same lanes again
                 lane_reg <= lane_reg - {{16-ROW_BITS{1'b0}}, {ROW_BITS{1'b1}}};
             end
@@ -434,7 +488,7 @@ always @(posedge clk) begin
         if (pass_end) begin
             chunk_word_reg <= 16'd0;
             pass_reg       <= pass_reg + 16'd1;
-            if (!(last_pass && last_tile)) begin
+            if (!last_of_chunk_reg) begin
                 // the next pass starts at the start of the chunk
                 word_reg     <= home_word_reg;
                 phase_reg    <= home_phase_reg;
@@ -442,17 +496,17 @@ always @(posedge clk) begin
                 tap_row_reg  <= home_tap_row_reg;
                 out_word_reg <= home_out_word_reg;
             end else begin
-                home_word_reg     <= phase_end ? 16'd0 : word_reg + 16'd1;
-                home_phase_reg    <= phase_end ? phase_reg + 16'd1 : phase_reg;
-                home_edge_row_reg <= phase_end ? edge_row_reg + {2'd0, edge_stride_reg} : edge_row_reg;
-                home_tap_row_reg  <= phase_end ? tap_row_reg + {2'd0, tap_stride_reg} : tap_row_reg;
-                home_out_word_reg <= out_word_reg + 17'd1;
+                home_word_reg     <= phase_end_reg ? 16'd0 : word_reg + 16'd1;
+                home_phase_reg    <= phase_end_reg ? phase_reg + 16'd1 : phase_reg;
+                home_edge_row_reg <= phase_end_reg ? edge_row_reg + edge_stride_reg : edge_row_reg;
+                home_tap_row_reg  <= phase_end_reg ? tap_row_reg + tap_stride_reg : tap_row_reg;
+                home_out_word_reg <= out_word_reg + 16'd1;
             end
         end
 
         if (tile_end) begin
             pass_reg <= 16'd0;
-            tile_reg <= last_tile ? 16'd0 : tile_reg + 16'd1;
+            tile_reg <= last_of_chunk_reg ? 16'd0 : tile_reg + 16'd1;
         end
     end
 
@@ -460,13 +514,12 @@ always @(posedge clk) begin
         lane_reg        <= tile_lane_base;
         passes_reg      <= tile_passes;
         slot_base_reg   <= tile_slot_base;
-        filter_base_reg <= tile_filter_base[FILTER_ADDR-1:0];
+        filter_base_reg <= tile_filter_base;
         tile_ahead_reg  <= tile_ahead_reg == tiles_reg - 16'd1 ? 16'd0 : tile_ahead_reg + 16'd1;
     end
 
     if (rst) begin
-        state_reg     <= STATE_IDLE;
-        out_start_reg <= 1'b0;
+        state_reg <= STATE_IDLE;
     end
 end
 

@@ -101,16 +101,17 @@ psa_check_bound #(.NAME("LANE read"), .WIDTH(16), .LIMIT(LANE_DEPTH)) read_lane 
 psa_check_bound #(.NAME("SLOT read"), .WIDTH($clog2(LANE_DEPTH)), .LIMIT(LANE_DEPTH)) read_slot (
     .clk(clk), .active(active), .enable(psa_checked.dut.slots.slot_memory.rd_en), .address(psa_checked.dut.slots.slot_memory.rd_addr)
 );
-psa_check_bound #(.NAME("EDGE read"), .WIDTH(18), .LIMIT(EDGE_DEPTH)) read_edge (
-    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.edge_address)
+psa_check_bound #(.NAME("EDGE read"), .WIDTH(17), .LIMIT(EDGE_DEPTH)) read_edge (
+    .clk(clk), .active(active), .enable(issue),
+    .address({1'b0, psa_checked.dut.sequencer.edge_row_reg} + {1'b0, psa_checked.dut.sequencer.word_reg})
 );
-psa_check_bound #(.NAME("TAP row"), .WIDTH(18), .LIMIT(TAP_DEPTH)) tap_row (
+psa_check_bound #(.NAME("TAP row"), .WIDTH(16), .LIMIT(TAP_DEPTH)) tap_row (
     .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.tap_row_reg)
 );
 psa_check_bound #(.NAME("accumulator word"), .WIDTH(16), .LIMIT(ACC_WORDS)) acc_word (
     .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.chunk_word_reg)
 );
-psa_check_bound #(.NAME("output word"), .WIDTH(17), .LIMIT(FEATURE_DEPTH)) out_word (
+psa_check_bound #(.NAME("output word"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) out_word (
     .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.out_word_reg)
 );
 psa_check_bound #(.NAME("GROUP read"), .WIDTH($clog2(GROUP_DEPTH)), .LIMIT(GROUP_DEPTH)) read_group (
