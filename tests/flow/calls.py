@@ -34,8 +34,8 @@ def kill(which: str, times: int, notes: Path) -> int:
 
 
 def sleep(note: Path) -> None:
-    """With a child, as a simulator would be."""
+    """With a child, as a simulator would be; the note names it, and the job that it is in."""
     with subprocess.Popen(["sleep", "600"]) as child:
-        note.with_suffix(".new").write_text(str(child.pid))
+        note.with_suffix(".new").write_text(f"{child.pid} {os.environ.get('SLURM_JOB_ID', '')}")
         note.with_suffix(".new").rename(note)
         child.wait()

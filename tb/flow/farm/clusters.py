@@ -1,25 +1,39 @@
 """Batch systems: jobs that are workers of a scheduler in this process, by dask-jobqueue, whose own
-configuration file applies.
+configuration file applies. To be imported in the main thread.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import shlex
 import shutil
+import signal
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dask
-import dask_jobqueue
-from dask_jobqueue.core import Job, JobQueueCluster
+from distributed import Status
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import BUILD, ROOT
 from tb.flow.farm.crew import FarmError
 
+
+def _imported() -> ModuleType:
+    """dask-jobqueue, which puts a handler of ctrl-C in place of ours when it is imported."""
+    ours = signal.getsignal(signal.SIGINT)
+    try:
+        return importlib.import_module("dask_jobqueue")
+    finally:
+        signal.signal(signal.SIGINT, ours)
+
+
+dask_jobqueue = _imported()
 CLUSTERS = {
     "slurm": dask_jobqueue.SLURMCluster,
     "lsf": dask_jobqueue.LSFCluster,
@@ -37,7 +51,7 @@ def check(farm: str, options: Mapping[str, Any]) -> None:
     """Raises `TatamiError` for options that there are not, and without the batch system's commands."""
     kind = CLUSTERS[farm]
     known = set(OURS)
-    for part in (kind.job_cls, Job, JobQueueCluster):
+    for part in (kind.job_cls, dask_jobqueue.core.Job, dask_jobqueue.core.JobQueueCluster):
         parameters = inspect.signature(part.__init__).parameters.values()
         known |= {p.name for p in parameters if p.kind != p.VAR_KEYWORD} - OWN
     for name in options:
@@ -54,8 +68,41 @@ def check(farm: str, options: Mapping[str, Any]) -> None:
             raise TatamiError(f"FARM {farm}: the command '{tool}' is not found; jobs are started from here")
 
 
-def cluster(farm: str, options: Mapping[str, Any], count: int) -> JobQueueCluster:
-    """To be awaited: a scheduler here, and jobs for `count` workers. Each has one core of its job."""
+@dataclass(frozen=True)
+class Jobs:
+    """A scheduler here, to be awaited, and jobs for `count` workers. `refused`: why jobs were not started."""
+
+    cluster: Any
+    count: int
+    refused: list[str]
+
+    def refill(self) -> None:
+        """Starts jobs in place of those that have ended."""
+        self.cluster.scale(self.count)
+
+    @property
+    def hopeless(self) -> str:
+        """Why no job at all was started."""
+        return self.refused[-1] if self.refused and len(self.refused) >= len(self.cluster.worker_spec) else ""
+
+
+class _Noting:
+    """A job that notes why it is not started. Dask would say so in its log, and wait for it."""
+
+    refused: list[str]
+    status: Status
+
+    async def start(self) -> None:
+        try:
+            await super().start()  # type: ignore[misc]  # of the class beside it
+        except (RuntimeError, ValueError, OSError) as error:
+            said = str(error).partition("stderr:\n")[2].strip() or str(error)
+            self.refused.append(said.splitlines()[0])
+            self.status = Status.running
+
+
+def jobs(farm: str, options: Mapping[str, Any], count: int) -> Jobs:
+    """Each worker has one core of its job."""
 
     def setting(name: str, default: Any) -> Any:
         found = options.get(name)
@@ -86,8 +133,11 @@ def cluster(farm: str, options: Mapping[str, Any], count: int) -> JobQueueCluste
         "cores": cores,
         "processes": cores,
     }
+    kind, refused = CLUSTERS[farm], list[str]()
+    job = type("Job", (_Noting, kind.job_cls), {"refused": refused})
     try:
         with warnings.catch_warnings(action="ignore"):
-            return CLUSTERS[farm](count, asynchronous=True, silence_logs="critical", **told)
+            made = kind(count, job_cls=job, asynchronous=True, silence_logs="critical", **told)
     except (ValueError, TypeError, OSError) as error:
         raise FarmError(f"FARM {farm}: {str(error).splitlines()[0]}") from None
+    return Jobs(made, count, refused)

@@ -14,7 +14,8 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dask
 
@@ -27,10 +28,14 @@ from distributed.client import FutureCancelledError  # noqa: E402
 from tb.flow.farm import worker  # noqa: E402
 from tb.flow.farm.crew import Call, Crew, FarmError, Hand, HandLost  # noqa: E402
 
+if TYPE_CHECKING:
+    from tb.flow.farm.clusters import Jobs
+
 CONNECT_S = 10
 CLOSE_S = 5
 ANSWER_S = 30  # a scheduler that says nothing for so long is lost
 LOOK_S = 0.3
+REFILL = 30  # looks from one order of jobs to the next
 TELL_S = 10  # it is told once that there is no worker yet
 
 
@@ -44,8 +49,12 @@ class DaskCrew(Crew):
         self, farm: str, options: Mapping[str, Any], count: int | None, wait_s: float | None
     ) -> None:
         super().__init__()
+        self._jobs: Callable[[], Jobs] | None = None  # gets them
+        if not farm.startswith("tcp://"):
+            from tb.flow.farm.clusters import jobs
+
+            self._jobs = partial(jobs, farm, options, count or 1)
         self._farm = farm
-        self._options = options
         self._count = count
         self._wait_s = wait_s
         self._checkout = worker.checkout()
@@ -54,25 +63,19 @@ class DaskCrew(Crew):
 
     async def _hire(self) -> None:
         with token() as name:
-            if self._farm.startswith("tcp://"):
+            if self._jobs is None:
                 async with connected(self._farm, self._farm) as client:
                     await self._watch(client, name, None)
                 return
-            from tb.flow.farm.clusters import cluster
-
-            count = self._count or 1
-            jobs = cluster(self._farm, self._options, count)
+            begun = self._jobs()
             try:
-                try:
-                    await jobs
-                except RuntimeError as error:
-                    raise FarmError(f"FARM {self._farm}: no job can be started: {_stderr(error)}") from None
-                async with connected(jobs, self._farm) as client:
-                    await self._watch(client, name, lambda: jobs.scale(count))
+                await begun.cluster
+                async with connected(begun.cluster, self._farm) as client:
+                    await self._watch(client, name, begun)
             finally:
-                await jobs.close()
+                await begun.cluster.close()
 
-    async def _watch(self, client: Client, name: str, refill: Callable[[], object] | None) -> None:
+    async def _watch(self, client: Client, name: str, jobs: Jobs | None) -> None:
         """Workers come and go."""
         asked: dict[str, asyncio.Task[None]] = {}
         since, told = asyncio.get_running_loop().time(), False
@@ -88,6 +91,8 @@ class DaskCrew(Crew):
             for address in known.keys() - self._hands.keys() - self._refused.keys() - asked.keys():
                 if self._count is None or len(self._hands) + len(asked) < self._count:
                     asked[address] = asyncio.ensure_future(self._introduced(client, address, name))
+            if jobs is not None and jobs.hopeless:
+                raise FarmError(f"FARM {self._farm}: no job can be started: {jobs.hopeless}")
             now = asyncio.get_running_loop().time()
             if self._hands:
                 since = now
@@ -99,8 +104,8 @@ class DaskCrew(Crew):
             elif now - since > TELL_S and not told:
                 told = True
                 print(f"FARM {self._farm}: no worker yet; waiting", file=sys.stderr, flush=True)
-            if refill is not None and len(known) < (self._count or 1) and look % 30 == 29:
-                refill()
+            if jobs is not None and len(known) < jobs.count and look % REFILL == REFILL - 1:
+                jobs.refill()
             await asyncio.sleep(LOOK_S)
 
     async def _introduced(self, client: Client, address: str, name: str) -> None:
@@ -193,9 +198,3 @@ async def connected(to: Any, farm: str) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close(timeout=CLOSE_S)
-
-
-def _stderr(error: RuntimeError) -> str:
-    """What the command said that dask-jobqueue has called."""
-    said = str(error).partition("stderr:\n")[2].strip() or str(error)
-    return said.splitlines()[0]
