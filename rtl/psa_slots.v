@@ -93,20 +93,6 @@ if (XOR_INPUTS == 0) begin : gen_plain
     wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
 end else begin : gen_xor
     localparam POSITION = $clog2(ROW_WIDTH);
-    // requested after this many cycles; two more to find the row in its words, one to decode it
-    localparam LEAD     = LATENCY - 3;
-
-    wire             lead_valid, lead_first;
-    wire [15:0]      lead_base;
-
-    psa_delay #(.WIDTH(17), .STAGES(LEAD)) lead (
-        .clk       (clk),
-        .rst       (rst),
-        .in_valid  (ask),
-        .in_data   ({issue_tile_first, issue_slot_base}),
-        .out_valid (lead_valid),
-        .out_data  ({lead_first, lead_base})
-    );
 
     wire                  stored_valid, stored_first, range_bad, code_bad;
     wire [WORD_WIDTH-1:0] stored_row;
@@ -120,9 +106,9 @@ end else begin : gen_xor
     ) stream (
         .clk       (clk),
         .rst       (rst),
-        .ask_valid (lead_valid),
-        .ask_first (lead_first),
-        .ask_base  (lead_base),
+        .ask_valid (ask),
+        .ask_first (issue_tile_first),
+        .ask_base  (issue_slot_base),
         .rd_en     (rd_en),
         .rd_addr   (rd_addr),
         .rd_data   (rd_data),

@@ -1,5 +1,5 @@
 """psa_slot_stream: rows of different lengths, cut out of the words in which they lie end to end. Each comes
-two cycles after it was requested.
+four cycles after it was requested, its error three.
 
 Model: the bits of a tile as one long number. Each row is the next slice of it.
 
@@ -27,7 +27,7 @@ from tb.common.block import Bench, chance
 from tb.common.seeding import numpy_rng
 
 PATCHES, RAW = 4, 7
-LATENCY = 2
+LATENCY, ERROR_LATENCY = 4, 3
 TILES = 120
 MAX_BASE = (1 << 16) - 1  # as TILE holds it
 
@@ -72,7 +72,8 @@ class Stream:
     async def cycle(self, **values: int) -> None:
         await self.bench.cycle(**values, **self.data)
         read = int(self.dut.rd_addr.value) if int(self.dut.rd_en.value) else None
-        self.data = {"rd_data": self.memory[read]} if read in self.memory else {}
+        if read is not None:  # otherwise the memory holds what it gave last
+            self.data = {"rd_data": self.memory[read]} if read in self.memory else {}
 
 
 @cocotb.test()
@@ -147,7 +148,7 @@ async def rows_out_of_words(dut: Any) -> None:
             if word >= depth:
                 # only the part of the row's count that lies in the memory is known: its error is that it
                 # reaches beyond the memory
-                beyond[now + 1] = depth
+                beyond[now + ERROR_LATENCY] = depth
             else:
                 due[now + LATENCY] = (number == 0, row, row_bits, word)
             seen["whole_words"] += at % width == 0 and row & 7 != RAW
@@ -160,7 +161,8 @@ async def rows_out_of_words(dut: Any) -> None:
             if reset or beyond:
                 seen["resets"] += reset
                 if beyond and not reset:
-                    await step(False)
+                    for _ in range(ERROR_LATENCY):
+                        await step(False)
                     seen["beyond"] += 1
                 due.clear()
                 beyond.clear()
