@@ -106,6 +106,8 @@ def show_report(found: Report) -> None:
         "energy an image": (f"{found.energy_nj / 1e3:,.1f} uJ (dense {found.dense_energy_nj / 1e3:,.1f} uJ)"),
         "trained": f"{spent.epochs:g} epochs, {spent.seconds:,} s, {spent.precision}, {spent.device}",
     }
+    if found.scales_kept is not None:
+        rows["tensors that keep the scale of the file"] = str(found.scales_kept)
     for name, value in rows.items():
         table.add_row(name, value)
     console().print(table)

@@ -32,7 +32,7 @@ from pymodel.network.integer import (
     Requantised,
 )
 from pymodel.network.model_file import ModelFile
-from pymodel.network.quantised import Scale
+from pymodel.network.scale import Scale
 
 # Whole weights of a sum are only about in the ratio of its scales; so near to 1, they are meant to be 1.
 NEAR = 2.0**-7

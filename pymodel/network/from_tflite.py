@@ -44,7 +44,8 @@ from pymodel.network.integer import (
     Window,
 )
 from pymodel.network.model_file import NOT_SUPPORTED, ModelFile, Refusals, legal_name, parsed
-from pymodel.network.quantised import FREE, RELU6, Draft, FloatArray, Scale
+from pymodel.network.quantised import FREE, RELU6, Draft, FloatArray
+from pymodel.network.scale import Scale
 
 KIND = "TensorFlow Lite"
 IDENTIFIER = b"TFL3"  # bytes 4 to 7 of a file

@@ -12,7 +12,7 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import LONGEST
 from pymodel.network.float import FloatNetwork
 from pymodel.network.integer import Network
-from pymodel.network.quantised import Scale
+from pymodel.network.scale import Scale
 
 Result = TypeVar("Result")
 SKIPPABLE = ("LRN",)  # operators that networks do without, at a loss of accuracy

@@ -30,7 +30,8 @@ from pymodel.network.integer import (
     View,
 )
 from pymodel.network.model_file import Refusals
-from pymodel.network.quantised import MOST_CHANNELS, MOST_PIXELS, Scale
+from pymodel.network.quantised import MOST_CHANNELS, MOST_PIXELS
+from pymodel.network.scale import Scale
 
 Array = npt.NDArray[Any]
 

@@ -34,7 +34,7 @@ from pymodel.network.integer import (
 from pymodel.network.model_file import NOT_SUPPORTED, SKIPPED
 from pymodel.network.onnx_graph import HOST_ENDS, Array, Constant, SkipNode, Value
 from pymodel.network.onnx_moves import HOST, Moves, fits
-from pymodel.network.quantised import Scale
+from pymodel.network.scale import Scale
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))

@@ -1,14 +1,16 @@
-"""From a float network to the integers of `pymodel.network.integer`: symmetric int8, one scale for each
-tensor and for each filter.
+"""From a float network to the integers of `pymodel.network.integer`: int8, one scale for each tensor and for
+each filter. Weights are symmetric, and so are tensors that are given no zero point.
 
-A scale is the real value of one integer step: `real = scale * integer`. A layer has three of them: `s_in` of
-the tensor it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its sums, bias and
-residual are in steps of `s_in * s_w[f]`. The multiplier is `s_in * s_w[f] / s_out` (Jacob et al., arXiv
-1712.05877, section 2).
+A scale is the real value of one integer step: `real = scale * (integer - zero)`. A layer has three of
+them: `s_in` of the tensor it reads, `s_out` of the tensor it writes, `s_w[f]` of the weights of filter f. Its
+sums, bias and residual are in steps of `s_in * s_w[f]`. The multiplier is `s_in * s_w[f] / s_out` (Jacob et
+al., arXiv 1712.05877, section 2).
 
 A residual from a tensor of scale s_res enters the sum with the integer weight `s_res / (s_in * s_w[f])`.
 `s_w[f]` is enlarged until that is a whole number. This costs a part of one bit in the filter's weights and
 makes the residual exact.
+
+The zero point of a tensor goes into the biases of its readers, and is what lies around its planes.
 
 A clamp is one of the output's pixels. A curve is a table: the sums become pixels of a scale of their own,
 `s_sum`, and the table has the output's pixel for each of them.
@@ -46,6 +48,7 @@ from pymodel.network.integer import (
     Add,
     AveragePool,
     Conv,
+    Gather,
     GlobalPool,
     IntArray,
     Layer,
@@ -57,6 +60,7 @@ from pymodel.network.integer import (
     View,
     Weighted,
 )
+from pymodel.network.scale import Scale, limits
 from pymodel.packing.pack import DIGIT_BITS
 
 PEAK = 127  # the largest weight and activation: symmetric, -128 occurs only by saturation
@@ -145,6 +149,7 @@ def one_scale(network: FloatNetwork) -> list[set[str]]:
 
 
 NO_STEPS: Mapping[str, FloatArray] = {}
+NO_ZEROS: Mapping[str, int] = {}
 
 
 def quantise(
@@ -153,8 +158,10 @@ def quantise(
     residual_limit: int = PEAK,
     steps: Mapping[str, FloatArray] = NO_STEPS,
     peaks: Mapping[str, FloatArray] = NO_STEPS,
+    zeros: Mapping[str, int] = NO_ZEROS,
 ) -> Network:
-    """The integer network, given the scale of every tensor and of the sums below every curve (`calibrate`).
+    """The integer network, given the scale of every tensor and of the sums below every curve (`calibrate`),
+    and the zero points of those tensors that have one.
 
     `residual_limit` bounds the integer weight of a residual and of an addition. Up to 127 it takes one slot
     of the array. A larger limit allows finer weights in filters whose weights are all small compared with 1,
@@ -166,7 +173,8 @@ def quantise(
     `peaks` are those of `channel_peaks`. By them, a filter with weights so large that its residual is less
     than a step gets the step that costs least: finer, with its largest weights cut off, where these have next
     to nothing to read. Raises TatamiError for a scale that is missing or not positive, for tensors that must
-    have one scale and do not, and for numbers that the formats cannot hold.
+    have one scale and zero point and do not, for channels of zeros where there is a zero point, and for
+    numbers that the formats cannot hold.
     """
     for name in (*network.shapes, *_curves(network)):
         if not 0 < scales.get(name, 0) < math.inf:
@@ -182,17 +190,25 @@ def quantise(
                     f"network '{network.name}': scale of tensor '{name}' is {scales[name]:g}, must be that of"
                     f" '{first}', {scales[first]:g}: they have pixels in common"
                 )
+            if zeros.get(name, 0) != zeros.get(first, 0):
+                raise TatamiError(
+                    f"network '{network.name}': zero point of tensor '{name}' is {zeros.get(name, 0)}, must"
+                    f" be that of '{first}', {zeros.get(first, 0)}: they have pixels in common"
+                )
+    known = {name: Scale(step, zeros.get(name, 0)) for name, step in scales.items()}
     layers: list[Layer] = []
     for layer, blank in zip(network.layers, network.skeleton.layers, strict=True):
         try:
             if isinstance(layer, FloatWeighted):
                 layers.append(
-                    _quantise_weights(layer, blank, scales, residual_limit, steps.get(layer.name), peaks)
+                    _quantise_weights(layer, blank, known, residual_limit, steps.get(layer.name), peaks)
                 )
             elif isinstance(layer, FloatMean):
-                layers.append(_quantise_mean(layer, blank, network.shapes[layer.source], scales))
+                layers.append(_quantise_mean(layer, blank, network.shapes[layer.source], known))
             elif isinstance(layer, FloatAdd):
-                layers.append(_quantise_sum(layer, blank, scales, residual_limit))
+                layers.append(_quantise_sum(layer, blank, known, residual_limit))
+            elif isinstance(layer, Gather) and known[layer.name].zero and layer.channel.min() < 0:
+                raise TatamiError(f"channels of zeros, with zero point {known[layer.name].zero}: must be 0")
             else:
                 layers.append(layer)
         except TatamiError as error:
@@ -209,23 +225,28 @@ def _curves(network: FloatNetwork) -> dict[str, Curve]:
     }
 
 
-def _sum_scale(layer: FloatComputed, scales: Mapping[str, float]) -> float:
+def _sum_scale(layer: FloatComputed, scales: Mapping[str, Scale]) -> Scale:
     """The scale that the sums of a layer are brought to."""
     return scales[sums_of(layer.name) if isinstance(layer.activation, Curve) else layer.name]
 
 
-def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mapping[str, float]) -> Layer:
+def _quantise_mean(layer: FloatMean, blank: Layer, source: Shape, scales: Mapping[str, Scale]) -> Layer:
     """A layer that is the mean of so many pixels of each channel; `blank` is the integer layer without its
     numbers.
     """
-    step = np.full(source[0], scales[layer.source] / layer.pixels(source))
-    assert isinstance(blank, GlobalPool | AveragePool)  # as the layer is
-    return replace(blank, requant=_requant(layer, np.zeros(source[0]), step, scales))
+    pixels, zero = layer.pixels(source), scales[layer.source].zero
+    step = np.full(source[0], scales[layer.source].step / pixels)
+    requant = _requant(layer, np.zeros(source[0]), step, scales, np.full(source[0], pixels * zero))
+    if isinstance(blank, AveragePool):
+        # pixels outside that do not count have a weight of their own
+        return replace(blank, requant=requant, pad=0 if blank.whole else zero)
+    assert isinstance(blank, GlobalPool)  # as the layer is
+    return replace(blank, requant=requant)
 
 
-def _quantise_sum(layer: FloatAdd, blank: Layer, scales: Mapping[str, float], limit: int) -> Layer:
+def _quantise_sum(layer: FloatAdd, blank: Layer, scales: Mapping[str, Scale], limit: int) -> Layer:
     """The integer weights of a channel are those up to `limit` whose ratios are nearest to the real ones."""
-    real = layer.weight * np.array([scales[source] for source in layer.sources])[:, None]
+    real = layer.weight * np.array([scales[source].step for source in layer.sources])[:, None]
     largest = np.abs(real).max(axis=0)
     part = real / np.where(largest > 0, largest, 1)
     peaks = np.arange(limit, limit // 2, -1)  # the finest steps first
@@ -234,24 +255,26 @@ def _quantise_sum(layer: FloatAdd, blank: Layer, scales: Mapping[str, float], li
     step = np.maximum.reduce(
         [
             largest / peak,
-            np.full(len(peak), _sum_scale(layer, scales) * FINEST_STEP),
+            np.full(len(peak), _sum_scale(layer, scales).step * FINEST_STEP),
             np.abs(layer.bias) / BIAS_LIMIT,
         ]
     )
     assert isinstance(blank, Add)  # as the layer is
     weight = np.rint(real / step).astype(np.int32)
-    return replace(blank, weight=weight, requant=_requant(layer, layer.bias, step, scales))
+    extra = np.array([scales[source].zero for source in layer.sources]) @ weight
+    return replace(blank, weight=weight, requant=_requant(layer, layer.bias, step, scales, extra))
 
 
 def _quantise_weights(
     layer: FloatWeighted,
     blank: Layer,
-    scales: Mapping[str, float],
+    scales: Mapping[str, Scale],
     residual_limit: int,
     given: FloatArray | None,
     peaks: Mapping[str, FloatArray],
 ) -> Layer:
-    s_in, s_sum = scales[layer.source], _sum_scale(layer, scales)
+    s_in, zero = scales[layer.source].step, scales[layer.source].zero
+    s_sum = _sum_scale(layer, scales).step
     peak = np.abs(layer.weight.reshape(len(layer.weight), -1)).max(axis=1)
     # the step of a filter without weights says nothing, and may be many steps of the output
     bound = np.zeros(len(peak), bool) if given is None else peak > 0
@@ -261,14 +284,21 @@ def _quantise_weights(
     )
     if isinstance(blank, Conv) and isinstance(layer, FloatConv) and layer.residual and blank.residual:
         limit = residual_limit if given is None else min(residual_limit, ONE_DIGIT)
-        step, weight = _residual_weight(step, layer.residual, scales[layer.residual.source], limit, ~bound)
+        step, weight = _residual_weight(
+            step, layer.residual, scales[layer.residual.source].step, limit, ~bound
+        )
         if {layer.source, layer.residual.source} <= set(peaks):
             step, weight = _least_cost(layer, layer.residual, step, weight, scales, peaks)
         residual = Residual(layer.residual.source, layer.residual.channel, weight, blank.residual.stride)
         blank = replace(blank, residual=residual)
     s_w = (step / s_in).reshape(-1, *[1] * (layer.weight.ndim - 1))
     weight = np.rint(layer.weight / s_w).clip(-PEAK, PEAK).astype(np.int8)
-    requant = _requant(layer, layer.bias, step, scales)
+    extra: IntArray = zero * weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64)
+    if isinstance(blank, Conv):
+        blank = replace(blank, pad=zero)
+        if blank.residual is not None:
+            extra = extra + scales[blank.residual.source].zero * blank.residual.weight
+    requant = _requant(layer, layer.bias, step, scales, extra)
     assert isinstance(blank, Weighted)  # as the layer is
     return replace(blank, weight=weight, requant=requant)
 
@@ -295,13 +325,13 @@ def _least_cost(
     residual: FloatResidual,
     step: FloatArray,
     whole: IntArray,
-    scales: Mapping[str, float],
+    scales: Mapping[str, Scale],
     peaks: Mapping[str, FloatArray],
 ) -> tuple[FloatArray, IntArray]:
     """Steps and integer weights of residuals, finer where a residual is less than a step and that costs more
     than cutting off the filter's weights: by the most that either can change of a sum.
     """
-    s_in, s_res = scales[layer.source], scales[residual.source]
+    s_in, s_res = scales[layer.source].step, scales[residual.source].step
     step, whole = step.copy(), whole.copy()
     reads = np.abs(layer.weight).max(axis=(2, 3))  # [F, C of a group]
     groups = len(peaks[layer.source]) // reads.shape[1]
@@ -320,20 +350,23 @@ def _least_cost(
 
 
 def _requant(
-    layer: FloatComputed, bias: FloatArray, step: FloatArray, scales: Mapping[str, float]
+    layer: FloatComputed, bias: FloatArray, step: FloatArray, scales: Mapping[str, Scale], extra: IntArray
 ) -> Requant:
-    """`bias` in real units [F], `step` the real value of one step of each filter's sum [F]."""
-    s_out, s_sum = scales[layer.name], _sum_scale(layer, scales)
-    pairs = np.array([quantise_multiplier(float(real)) for real in step / s_sum], dtype=np.int32).reshape(
+    """`bias` in real units [F], `step` the real value of one step of each filter's sum [F]; `extra` [F]: what
+    the zero points of its sources add to the sums.
+    """
+    out, sums = scales[layer.name], _sum_scale(layer, scales)
+    pairs = np.array([quantise_multiplier(float(real)) for real in step / sums.step], dtype=np.int32).reshape(
         -1, 2
     )
-    plain = Requant(np.rint(bias / step).astype(np.int32), pairs[:, 0], pairs[:, 1])
+    whole = (np.rint(bias / step) - extra).astype(np.int32)
+    plain = Requant(whole, pairs[:, 0], pairs[:, 1], sums.zero)
     match layer.activation:
         case None:
             return plain
-        case Clamp(low, high):
-            low, high = (float(np.rint(limit / s_out).clip(LOWEST, HIGHEST)) for limit in (low, high))
-            return replace(plain, low=int(low), high=int(high))
+        case Clamp() as clamp:
+            low, high = limits(clamp, out)
+            return replace(plain, low=low, high=high)
         case Curve() as curve:
-            sums = np.arange(LOWEST, HIGHEST + 1, dtype=np.float64) * s_sum
-            return replace(plain, table=quantise_tensor(curve(sums), s_out))
+            values = sums.real(np.arange(LOWEST, HIGHEST + 1))
+            return replace(plain, table=out.values(curve(values)))

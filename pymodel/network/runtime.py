@@ -20,8 +20,8 @@ import numpy.typing as npt
 from pymodel.machine.errors import TatamiError
 from pymodel.network.integer import INPUT, Network, Requantised, View
 from pymodel.network.model_file import ModelFile
-from pymodel.network.quantised import Scale
 from pymodel.network.reference import Int8Array, layer_sum, rearranged, requantise
+from pymodel.network.scale import Scale
 
 # LiteRT's sets of kernels: what it takes by default, its own without XNNPACK, and its reference kernels.
 KERNELS = {

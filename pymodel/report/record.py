@@ -107,8 +107,10 @@ class Report(Fields):
     of the dense network. `mismatches`: bytes in which the array model differed from the reference.
 
     Only scheme penni has `parameters_pruned` and `flops_pruned` (`pymodel.schemes.penni.penni_counts`). Only
-    a run with FORMAT=xor has `xor_bits_per_weight`. The reports in docs/results/ have no `layers`. A report
-    of a call from Python has no `revision` and no `tools`, and outside a repository there is no `revision`.
+    a run with FORMAT=xor has `xor_bits_per_weight`. Only the network of a quantised file has `scales_kept`,
+    the number of tensors whose scale and zero point are still the file's. The reports in docs/results/ have
+    no `layers`. A report of a call from Python has no `revision` and no `tools`, and outside a repository
+    there is no `revision`.
     """
 
     network: Name
@@ -141,6 +143,7 @@ class Report(Fields):
     mismatches: Count
     layers: tuple[LayerReport, ...] | None = None
     xor_bits_per_weight: Amount | None = None
+    scales_kept: Count | None = None
     revision: Line | None = None
     tools: dict[Line, Line] | None = None
 

@@ -20,6 +20,7 @@ from pymodel.machine.image import Image
 from pymodel.machine.slot_rows import check_room, image_tiles, stored_bits, with_decoder
 from pymodel.network import network_file
 from pymodel.network.integer import Conv, Network, Weighted
+from pymodel.network.scale import Scale
 from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
 from pymodel.report.record import Accuracy, Before, Data, LayerReport, Report, Spent
@@ -77,7 +78,7 @@ class Compressed:
 
     trained: Trained
     network: Network
-    scales: dict[str, float]
+    scales: dict[str, Scale]
     image: Image
 
 
@@ -192,7 +193,13 @@ def account(task: Task, recipe: Recipe, made: Compressed, start: Start) -> Repor
         mismatches=0,  # `check` raises otherwise
         layers=layer_reports(trained.plans, image, cost.layers),
         xor_bits_per_weight=xor_bits(image) / start.dense_weights if recipe.xor else None,
+        scales_kept=scales_kept(task, made.scales) if task.scales else None,
     )
+
+
+def scales_kept(task: Task, scales: Mapping[str, Scale]) -> int:
+    """How many tensors still have the scale that they had when the network was quantised before."""
+    return sum(scales.get(name) == one for name, one in task.scales.items())
 
 
 def device(compiled: bool) -> str:
@@ -246,7 +253,8 @@ def kept(task: Task, made: Compressed, report: Report, start: Start) -> network_
     """The content of network.npz."""
     images = input_bytes(task, task.test_images[:KEPT_IMAGES], made.scales)
     meta: dict[str, Any] = report.model_dump(include=META)
-    meta["scales"] = made.scales
+    meta["scales"] = {name: one.step for name, one in made.scales.items()}
+    meta["zero_points"] = {name: one.zero for name, one in made.scales.items()}
     meta["dense"] = {"cycles": start.cycles, "lanes": start.lanes, "weights": start.dense_weights}
     labels = task.test_labels[:KEPT_IMAGES].numpy()
     return network_file.StoredNetwork(made.network, images, labels, meta, made.trained.plans)

@@ -24,10 +24,12 @@ from pymodel.network.float import (
     FloatWeighted,
     evaluate_float,
 )
+from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT
 from pymodel.network.load_model import GROUPS, load_model
 from pymodel.network.model_file import FloatFile, legal_name
 from pymodel.network.quantise import one_scale
+from pymodel.network.scale import Scale
 from pymodel.network.to_torch import to_torch
 from pymodel.training.from_file import kept_layers
 from pymodel.training.tasks import Task, fingerprint, get_task
@@ -35,6 +37,10 @@ from pymodel.zoo import cifar
 from pymodel.zoo.given_images import load_sets
 
 MEASURED = 64  # images to train on, that tensors are measured on
+COMPARED, SAME = (
+    4,
+    1e-4,
+)  # images that tensors are told by, and how near they must be, as a part of the largest
 PEAK = 4.0  # the largest value of a tensor there; behind a batch norm it is about that
 INPUT_PEAK = 1.0  # images are not around zero: larger ones would make the first layer learn too fast
 
@@ -54,8 +60,9 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     """The network of a file, with the images of `data` to train and to test on. The weights of a quantised
     file are back in real numbers. No scheme prunes the first layer with weights, nor depthwise convolutions.
 
-    The network is `balanced` first, and gets batch norms (`with_norms`). Raises `TatamiError` without `data`,
-    and as `load_model`, `dequantised`, `to_torch` and `load_sets` do.
+    The network is `balanced` first, and gets batch norms (`with_norms`). Scales of a quantised file go with
+    it (`Task.scales`). Raises `TatamiError` without `data`, and as `load_model`, `dequantised`, `to_torch`
+    and `load_sets` do.
     """
     if data is None:
         raise TatamiError(
@@ -65,12 +72,20 @@ def task_of_file(path: Path, data: Path | None) -> Task:
     file = load_model(path)
     network = file.network if isinstance(file, FloatFile) else dequantised(file)
     (images, labels), (test_images, test_labels) = load_sets(data, network.input_shape)
-    network, unit = balanced(network, images[:MEASURED].astype(np.float64))
+    network, units = balanced(network, images[:MEASURED].astype(np.float64))
+    unit = units[INPUT]
     try:
         module, names = to_torch(network)
     except TatamiError as error:
         raise TatamiError(f"{path}: {error}") from None
     with_norms(module, torch.from_numpy(images[:MEASURED]).float() / unit)
+    scales = dict[str, Scale]()
+    if not isinstance(file, FloatFile):
+        named = same_tensors(module, network, images[:COMPARED].astype(np.float64) / unit)
+        scales = {
+            mine: Scale(file.scales[own].step / units[own], file.scales[own].zero)
+            for mine, own in named.items()
+        }
     shifted = data.is_dir()  # pictures of things: a step aside, or mirrored, they are the same things
 
     def prepare(batch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -89,7 +104,23 @@ def task_of_file(path: Path, data: Path | None) -> Task:
         tuple(names[name] for name in kept_layers(network.layers, FloatWeighted)),
         fingerprint(path),
         f"{data.name}, {len(labels)} to train on",
+        scales,
     )
+
+
+def same_tensors(module: nn.Module, network: FloatNetwork, images: FloatArray) -> dict[str, str]:
+    """The tensors of a module as `from_torch` names them, each with the tensor of `network`, which the module
+    was made of, that has its values on these images. Where an addition has become a residual, there are fewer
+    of them.
+    """
+    theirs = evaluate_float(network, images)
+    found = {}
+    for name, values in evaluate_float(from_torch(module, network.input_shape, network.name), images).items():
+        for own, given in theirs.items():
+            near = SAME * float(np.abs(given).max(initial=0))
+            if values.shape == given.shape and np.abs(values - given).max(initial=0) <= near:
+                found[name] = own
+    return found
 
 
 def with_norms(module: fx.GraphModule, images: torch.Tensor) -> None:
@@ -135,9 +166,9 @@ def _norm_of(sums: torch.Tensor) -> nn.Module:
     return norm
 
 
-def balanced(network: FloatNetwork, images: FloatArray) -> tuple[FloatNetwork, float]:
+def balanced(network: FloatNetwork, images: FloatArray) -> tuple[FloatNetwork, dict[str, float]]:
     """The same function with every tensor in a unit of its own, so that none of them is larger than `PEAK` on
-    these images; and the unit of the input. Weights of all layers are then of one size, as they are between
+    these images; and the units by name. Weights of all layers are then of one size, as they are between
     batch norms: in a file, norms are part of their layers.
 
     Tensors that are added to each other, or share pixels, share a unit. The output keeps its own, and so does
@@ -160,7 +191,7 @@ def balanced(network: FloatNetwork, images: FloatArray) -> tuple[FloatNetwork, f
         most = INPUT_PEAK if INPUT in group else PEAK
         unit |= dict.fromkeys(group, 1.0 if group & fixed or not peak else peak / most)
     layers = tuple(_in_units(layer, unit) for layer in network.layers)
-    return FloatNetwork(network.name, network.input_shape, layers), unit[INPUT]
+    return FloatNetwork(network.name, network.input_shape, layers), unit
 
 
 def _joined(sets: list[set[str]]) -> list[set[str]]:

@@ -22,8 +22,8 @@ from pymodel.network.load_model import load_model
 from pymodel.network.model_file import SKIPPED, FloatFile, ModelFile
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise
-from pymodel.network.quantised import Scale
 from pymodel.network.reference import Int8Array, evaluate
+from pymodel.network.scale import Scale
 from pymodel.packing.plan import LayerPlan
 from pymodel.schemes import get_scheme
 from pymodel.training.one_shot import prune_once

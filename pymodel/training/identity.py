@@ -95,9 +95,12 @@ def _meaning(source: bytes) -> bytes:
 
 
 def _weights(task: Task) -> str:
+    """Digest of the weights, and of the scales if there are any."""
     parts: list[bytes] = []
     for name, tensor in task.module.state_dict().items():
         parts += [name.encode(), *_tensor(tensor)]
+    for name, scale in sorted(task.scales.items()):
+        parts.append(f"{name} {scale.step} {scale.zero}".encode())
     return _digest(parts)
 
 

@@ -19,7 +19,7 @@ from pymodel.network import network_file
 from pymodel.network.integer import Layer, Network, Shape, View, Weighted, macs_of
 from pymodel.network.load_model import GROUPS, load_model
 from pymodel.network.model_file import FloatFile, RefusedError
-from pymodel.network.quantised import Scale
+from pymodel.network.scale import Scale
 from pymodel.packing.plan import LayerPlan
 from pymodel.training.from_file import DENSE, pruned_file, quantised
 from pymodel.training.start import LOADED_FOR

@@ -14,7 +14,9 @@ from pymodel.network.accuracy import accuracy_int8
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT, Layer, Network, Weighted
-from pymodel.network.quantise import NO_STEPS, channel_peaks, quantise, quantise_tensor, scales_of
+from pymodel.network.quantise import NO_STEPS, channel_peaks, quantise, scales_of
+from pymodel.network.ranges import held_scales
+from pymodel.network.scale import Scale
 from pymodel.schemes import LayerPlan
 from pymodel.schemes.tight_subword import project
 from pymodel.training.tasks import Task
@@ -26,12 +28,21 @@ EVALUATED = 1000  # images at a time
 
 def quantised(
     task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = NO_STEPS
-) -> tuple[Network, dict[str, float]]:
-    """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`."""
+) -> tuple[Network, dict[str, Scale]]:
+    """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`.
+
+    Scales are symmetric. But if the task comes from a network that was quantised before, its scales are a
+    start (`held_scales`), and all of them have zero points.
+    """
     network = from_torch(module, task.input_shape, task.name)
-    peaks = channel_peaks(network, task.prepare(task.train_images[:CALIBRATED], None).double().numpy())
-    scales = scales_of(network, peaks)
-    return quantise(network, scales, RESIDUAL_LIMIT, steps, peaks), scales
+    images = task.prepare(task.train_images[:CALIBRATED], None).double().numpy()
+    peaks = channel_peaks(network, images)
+    scales = {name: Scale(step) for name, step in scales_of(network, peaks).items()}
+    if task.scales:
+        scales |= held_scales(network, images, task.scales)
+    whole = {name: one.step for name, one in scales.items()}
+    zeros = {name: one.zero for name, one in scales.items()}
+    return quantise(network, whole, RESIDUAL_LIMIT, steps, peaks, zeros), scales
 
 
 def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
@@ -49,12 +60,12 @@ def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
     return replace(network, layers=tuple(fitted(layer) for layer in network.layers))
 
 
-def input_bytes(task: Task, images: torch.Tensor, scales: Mapping[str, float]) -> npt.NDArray[np.int8]:
+def input_bytes(task: Task, images: torch.Tensor, scales: Mapping[str, Scale]) -> npt.NDArray[np.int8]:
     """Images [N, C, H, W] of the task as the integer network takes them."""
-    return quantise_tensor(task.prepare(images, None).numpy(), scales[INPUT])
+    return scales[INPUT].values(task.prepare(images, None).numpy())
 
 
-def int8_accuracy(task: Task, network: Network, scales: Mapping[str, float]) -> float:
+def int8_accuracy(task: Task, network: Network, scales: Mapping[str, Scale]) -> float:
     """Accuracy of the int8 network on the test images."""
     images = [input_bytes(task, part, scales) for part in task.test_images.split(EVALUATED)]
     return accuracy_int8(network, np.concatenate(images), task.test_labels.numpy())

@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 import traceback
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from pymodel.network.from_torch import checked_shape, import_torch
 from pymodel.network.integer import Shape
 from pymodel.network.load_model import GROUPS
 from pymodel.network.plain_module import plain_module
+from pymodel.network.scale import Scale
 from pymodel.training import train_digits
 from pymodel.zoo import cifar, resnet
 
@@ -43,7 +44,8 @@ class Task:
     Images are torch tensors [N, *input_shape] as they are stored, labels int64 [N] in 0..classes - 1.
     `prepare(images, generator)` returns what the module takes. With a generator the images are distorted at
     random, as in training; without one they are not, as in measuring. `keep`: layers whose weights no scheme
-    prunes. `start` says where the weights come from, `data` where the images come from.
+    prunes. `start` says where the weights come from, `data` where the images come from. `scales`: of a
+    network that was quantised before, those of its tensors, by the names that `import_torch` gives.
 
     Some inputs are converted: numpy arrays and lists, other precisions, labels of other integer types, a
     frozen module (`plain_module`). Everything else is refused by a `TatamiError` that names field and limit:
@@ -62,6 +64,7 @@ class Task:
     keep: tuple[str, ...]
     start: str
     data: str
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name("a task's name", self.name)
@@ -81,10 +84,10 @@ class Task:
         for part in ("train_labels", "test_labels"):
             _check_range(f"task '{self.name}': {part}", found[part], classes)
         found["keep"] = _kept(self.name, self.keep, list(imported.weights))
-        for field in ("start", "data"):  # lines of the report
-            text = getattr(self, field)
+        for line in ("start", "data"):  # of the report
+            text = getattr(self, line)
             if not isinstance(text, str) or not text.strip() or len(text.splitlines()) > 1:
-                raise TatamiError(f"task '{self.name}': {field} is {text!r}, must be a line of text")
+                raise TatamiError(f"task '{self.name}': {line} is {text!r}, must be a line of text")
         for name, value in found.items():
             object.__setattr__(self, name, value)
 

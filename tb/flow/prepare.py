@@ -27,6 +27,7 @@ from pymodel.network.integer import INPUT, Shape
 from pymodel.network.load_model import GROUPS
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
+from pymodel.network.scale import Scale
 from pymodel.schemes import LayerPlan, array_for, get_scheme
 from pymodel.training.from_file import DENSE, Imported, import_file, pruning
 from pymodel.training.one_shot import prune_once
@@ -293,7 +294,8 @@ def _on_images(
     scale = found.meta.get("scales", {}).get(INPUT)
     if scale is None:
         raise TatamiError(f"{weights}: header: field 'meta.scales.{INPUT}' is missing")
-    return StoredNetwork(found.network, quantise_tensor(pictures, scale), labels, found.meta, found.plans)
+    pixels = Scale(scale, found.meta.get("zero_points", {}).get(INPUT, 0)).values(pictures)
+    return StoredNetwork(found.network, pixels, labels, found.meta, found.plans)
 
 
 def _from_state(weights: Path) -> FloatNetwork:

@@ -21,8 +21,8 @@ from pymodel.network.integer import INPUT
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import FloatFile, ModelFile
 from pymodel.network.quantise import calibrate, quantise
-from pymodel.network.quantised import Scale
 from pymodel.network.runtime import layer_differences, run_file, run_onnxruntime
+from pymodel.network.scale import Scale
 from tests.network.onnx_models import RNG, cnn, drawn, written
 from tests.network.tflite_models import small_network
 from tests.support import assert_agrees

@@ -16,9 +16,10 @@ from pymodel.machine.errors import TatamiError
 from pymodel.network.from_tflite import from_tflite
 from pymodel.network.integer import INPUT, Add, Conv, Gather, GlobalPool, Linear, MaxPool, Upsample
 from pymodel.network.model_file import ModelFile
-from pymodel.network.quantised import Draft, Scale, mean_multiplier, sum_weights
+from pymodel.network.quantised import Draft, mean_multiplier, sum_weights
 from pymodel.network.reference import evaluate
 from pymodel.network.runtime import layer_differences, run_litert
+from pymodel.network.scale import Scale
 from tests.network.tflite_models import Maker, small_network
 from tests.support import assert_agrees
 

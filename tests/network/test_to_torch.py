@@ -43,8 +43,9 @@ from pymodel.network.integer import (
     around,
 )
 from pymodel.network.model_file import ModelFile
-from pymodel.network.quantised import RELU6, Draft, Scale
+from pymodel.network.quantised import RELU6, Draft
 from pymodel.network.reference import evaluate
+from pymodel.network.scale import Scale
 from pymodel.network.to_torch import to_torch
 
 RNG = np.random.default_rng(1)

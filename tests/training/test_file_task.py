@@ -12,6 +12,7 @@ import torch
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
+from pymodel.network import network_file
 from pymodel.network.activations import SILU, Clamp
 from pymodel.network.float import (
     FloatAdd,
@@ -23,6 +24,7 @@ from pymodel.network.float import (
     FloatResidual,
     evaluate_float,
 )
+from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT
 from pymodel.network.load_model import load_model
 from pymodel.network.model_file import ModelFile
@@ -68,7 +70,30 @@ def test_a_quantised_file_is_trained_from_where_it_was(tflite: Path, images: Pat
     report = compress(task, Recipe(get_scheme("tight_pass"), 2.0, CONFIG, budget), tmp_path, start)
     assert report.matrix_compression >= 1.9
     assert report.accuracy.float >= 0.6  # half of the weights, of classes that are drawn at random
-    assert (tmp_path / "network.npz").is_file()
+    assert report.scales_kept
+    stored = network_file.load(tmp_path / "network.npz")
+    # what a host sends is what it sent to the file
+    file = load_model(tflite)
+    assert isinstance(file, ModelFile)
+    np.testing.assert_array_equal(stored.images, file.scales[INPUT].values(task.test_images.numpy()))
+    assert stored.meta["zero_points"][INPUT] == file.scales[INPUT].zero == -3
+
+
+def test_scales_of_a_file_are_those_of_the_same_tensors(tflite: Path, images: Path) -> None:
+    task, file = task_of(str(tflite), None, images), load_model(tflite)
+    assert isinstance(file, ModelFile)
+    # an addition has become the residual of a convolution, which is no tensor of its own any more
+    named = {"input": INPUT, "net_a_Relu": "net.a.Relu", "net_b": "net.add", "logits": "logits"}
+    assert {name: one.zero for name, one in task.scales.items()} == {
+        **{name: file.scales[own].zero for name, own in named.items()},
+        "max_pool2d": -128,
+    }
+    theirs = evaluate(file.network, file.scales[INPUT].values(task.test_images.numpy()))
+    inputs = task.prepare(task.test_images, None).double().numpy()
+    ours = evaluate_float(from_torch(task.module, task.input_shape, task.name), inputs)
+    for name, own in named.items():
+        apart = np.abs(task.scales[name].values(ours[name]).astype(int) - theirs[own])
+        assert (apart <= 1).mean() > 0.95, name  # sums of this file saturate here and there
 
 
 def test_a_float_file_is_trained(tmp_path: Path) -> None:
@@ -158,7 +183,8 @@ def test_units_change_no_output() -> None:
     )
     images = rng.normal(0, 30, (5, 4, 6, 6))
     network = FloatNetwork("n", (4, 6, 6), layers)
-    found, unit = balanced(network, images)
+    found, units = balanced(network, images)
+    unit = units[INPUT]
     before, after = evaluate_float(network, images), evaluate_float(found, images / unit)
     np.testing.assert_allclose(after["f"], before["f"], rtol=1e-9)
     assert np.abs(images / unit).max() == pytest.approx(1)
