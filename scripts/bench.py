@@ -25,7 +25,7 @@ BENCHES = {
     "large": ("pymodel.bench.large", "run"),
     "windows": ("pymodel.bench.windows", "run"),
     "runtime": ("pymodel.bench.runtime", "run"),
-    "operators": ("pymodel.bench.operators", "run"),
+    "operators": ("tb.flow.operators", "run"),
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
     "history": ("tb.flow.history.bench", "run"),
     "pages": ("tb.flow.pages.bench", "run"),

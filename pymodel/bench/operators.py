@@ -1,9 +1,9 @@
-"""`make bench BENCH=operators`: the operator tests that the package `onnx` ships, through import, float, int8
-and the array model. Writes docs/operators.md, a row for each test.
+"""The operator tests that the package `onnx` ships, through import, float, int8 and the array model.
+`tb/flow/operators.py` takes them on to the RTL. Writes docs/operators.md, a row for each test.
 
 A test is a model of one operator, inputs, and the outputs that they must give. It passes if the imported
-network gives them, and if its int8 network, compiled, runs on the array model with every byte of every plane
-as the integer reference has it. Or it is refused by name. Anything else is wrong.
+network gives them, and if its int8 network, compiled, runs with every byte of every plane as the integer
+reference has it. Or it is refused by name. Anything else is wrong.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ inputs, and the outputs that they must give. Each test goes through all of Tatam
 1. The model is [imported](from-files.md). In float it gives the test's outputs, to 1e-4 of the largest value.
    A quantised one gives them to one step.
 2. It is quantised with the scales of the test's own images, and compiled for an array of 4 x 2.
-3. The image runs on the array model with the first two images. Every byte of every plane is that of the
-   integer reference.
+3. The image runs on the array model, and on the RTL under Verilator, with the first two images. Every byte of
+   every plane is that of the integer reference.
 
 What only the host can do, and the order of an output's values, is left to the host. What is refused is
 refused when the model is read or compiled, with the reason that the table has.
@@ -132,10 +132,23 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """A network that ran on the array model, with its images."""
+
+    network: Network
+    images: Int8Array
+
+
+Wrong = Mapping[int, str]  # what is wrong, by the number of the network
+Runs = Callable[[Sequence[Ran]], Wrong]
+
+
+@dataclass(frozen=True)
 class Row:
     case: Case
     outcome: str
     why: str = ""
+    ran: tuple[Ran, ...] = ()
 
 
 def _attributes(model: Any) -> dict[str, Any]:
@@ -145,13 +158,18 @@ def _attributes(model: Any) -> dict[str, Any]:
     return {one.name: helper.get_attribute_value(one) for node in model.graph.node for one in node.attribute}
 
 
-def run(console: Console, page: Path = PAGE, tests: Sequence[Case] | None = None) -> dict[str, Any]:
-    """Runs the tests, all of both suites without `tests`; prints what became of them, and writes `page`."""
+def run(
+    console: Console, runs: Runs, page: Path = PAGE, tests: Sequence[Case] | None = None
+) -> dict[str, Any]:
+    """Runs the tests, all of both suites without `tests`; prints what became of them, and writes `page`.
+    `runs` runs the networks of those that pass elsewhere, too.
+    """
     if importlib.util.find_spec("onnx") is None:
         raise TatamiError("needs the package 'onnx'; `make .venv/.onnx` installs it")
     given = cases() if tests is None else tests
     with tempfile.TemporaryDirectory() as folder:
         rows = [held(case, Path(folder)) for case in tracked(given, "operator tests", [1] * len(given))]
+    rows = _run_elsewhere(rows, runs)
     figures = counted(rows)
     table = Table(title="operator tests of the package onnx", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("tests", *OUTCOMES):
@@ -169,6 +187,15 @@ def run(console: Console, page: Path = PAGE, tests: Sequence[Case] | None = None
         **figures,
         "passed": not figures[ALL][WRONG] and weighted[PASSES] >= ENOUGH * sum(weighted.values()),
     }
+
+
+def _run_elsewhere(rows: Sequence[Row], runs: Runs) -> list[Row]:
+    """The rows, those whose networks do otherwise there as wrong."""
+    passed = [row for row in rows if row.outcome == PASSES]
+    wrong = runs([ran for row in passed for ran in row.ran])
+    owners = [row for row in passed for _ in row.ran]
+    said = {id(owners[number]): why for number, why in wrong.items()}
+    return [replace(row, outcome=WRONG, why=said[id(row)]) if id(row) in said else row for row in rows]
 
 
 def counted(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
@@ -270,24 +297,24 @@ def cases() -> list[Case]:
 
 def held(case: Case, folder: Path) -> Row:
     """What becomes of a test. Files are written to `folder`."""
-    said = []
+    said, ran = [], list[Ran]()
     for number in range(len(case.outputs)):
         try:
-            said.append(_output_held(case, number, folder))
+            said.append(_output_held(case, number, folder, ran))
         except TatamiError as error:
             text = " ".join(str(error).split())
             return Row(case, REFUSED, text.removeprefix(f"{folder / FILE}: ").split("; supported: ")[0])
         except Exception as error:  # a fault of the importer, whatever it is
             return Row(case, WRONG, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    return Row(case, *next((one for one in said if one[0] != PASSES), said[0]))
+    return Row(case, *next((one for one in said if one[0] != PASSES), said[0]), tuple(ran))
 
 
 FILE = "test.onnx"
 SAME = "tatami.same"  # what makes the network compute an output that it would leave to the host
 
 
-def _output_held(case: Case, number: int, folder: Path) -> tuple[str, str]:
-    """Outcome and reason of one output of a test: each becomes a network."""
+def _output_held(case: Case, number: int, folder: Path, ran: list[Ran]) -> tuple[str, str]:
+    """Outcome and reason of one output of a test: each becomes a network, one more of `ran`."""
     path, wanted = folder / FILE, case.outputs[number]
     model, images = _alone(case, number)
     path.write_bytes(model.SerializeToString())
@@ -300,12 +327,12 @@ def _output_held(case: Case, number: int, folder: Path) -> tuple[str, str]:
         except TatamiError:
             return HOST, ", ".join(left)
     if isinstance(file, ModelFile):
-        return _integers_held(file, images, wanted)
-    return _floats_held(file, images, wanted, case.tolerance)
+        return _integers_held(file, images, wanted, ran)
+    return _floats_held(file, images, wanted, case.tolerance, ran)
 
 
 def _floats_held(
-    file: FloatFile, images: Array, wanted: Array, tolerance: tuple[float, float]
+    file: FloatFile, images: Array, wanted: Array, tolerance: tuple[float, float], ran: list[Ran]
 ) -> tuple[str, str]:
     real = images.reshape(len(images), *file.network.input_shape).astype(np.float64)
     last = file.network.layers[-1].name
@@ -318,25 +345,27 @@ def _floats_held(
     if not exact and not np.all(gap <= absolute + relative * np.abs(wanted)):
         return WRONG, f"float values are {gap.max():.3g} off, the largest is {largest:.3g}"
     scales = calibrate(file.network, real)
-    outcome, why = _runs(quantise(file.network, scales), quantise_tensor(real[:IMAGES], scales[INPUT]))
+    pixels = quantise_tensor(real[:IMAGES], scales[INPUT])
+    outcome, why = _runs(Ran(quantise(file.network, scales), pixels), ran)
     if outcome == PASSES and not exact:
         why = f"to the test's own tolerance, {relative:g} of each value: its outputs have four digits"
     return outcome, why
 
 
-def _integers_held(file: ModelFile, images: Array, wanted: Array) -> tuple[str, str]:
+def _integers_held(file: ModelFile, images: Array, wanted: Array, ran: list[Ran]) -> tuple[str, str]:
     less = 128 if images.dtype == np.uint8 else 0
     pixels = (images.astype(np.int16) - less).astype(np.int8).reshape(len(images), *file.network.input_shape)
     found = evaluate(file.network, pixels)[file.network.layers[-1].name].astype(np.int16) + less
     steps = int(np.abs(found.reshape(wanted.shape) - wanted.astype(np.int16)).max(initial=0))
     if steps > 1:
         return WRONG, f"int8 values are {steps} steps off"
-    return _runs(file.network, pixels[:IMAGES])
+    return _runs(Ran(file.network, pixels[:IMAGES]), ran)
 
 
-def _runs(network: Network, images: Int8Array) -> tuple[str, str]:
+def _runs(one: Ran, ran: list[Ran]) -> tuple[str, str]:
     """On the array model, against the reference."""
-    wrong = wrong_bytes(network, compile_fitted(network, CONFIGS[CONFIG]), images)
+    ran.append(one)
+    wrong = wrong_bytes(one.network, compile_fitted(one.network, CONFIGS[CONFIG]), one.images)
     if wrong:
         return WRONG, f"{sum(wrong.values())} bytes of the array model differ, first of '{next(iter(wrong))}'"
     return PASSES, ""

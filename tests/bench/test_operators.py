@@ -5,6 +5,7 @@ the importer has wrong; and the page that it writes.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,26 @@ from onnx.reference import ReferenceEvaluator
 from rich.console import Console
 
 from pymodel.bench import operators
-from pymodel.bench.operators import HOST, MADE, PASSES, PLANAR, REFUSED, WITH_WEIGHTS, WRONG, Case, held, run
-from pymodel.compiler.compile import compile_fitted
+from pymodel.bench.operators import (
+    HOST,
+    MADE,
+    PASSES,
+    PLANAR,
+    REFUSED,
+    WITH_WEIGHTS,
+    WRONG,
+    Case,
+    Ran,
+    held,
+    run,
+)
+from pymodel.compiler.compile import compile_fitted, compile_network
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.image import Image
 from pymodel.machine.places import ROOT
 from pymodel.network import onnx_nodes
 from pymodel.network.integer import Conv, Network
+from tb.flow import operators as on_the_rtl
 from tests.network.onnx_models import drawn, written
 
 
@@ -103,13 +117,43 @@ def test_the_page(tmp_path: Path) -> None:
         case(tmp_path, "y = Conv(x, w)", "float[2,4,6,8] x" + W, w=drawn(4, 4, 2, 2)),
         case(tmp_path, "y = LRN<size=3>(x)"),
     ]
-    figures = run(Console(file=io.StringIO()), tmp_path / "page.md", tests)
+    given = list[Ran]()
+
+    def runs(ran: Sequence[Ran]) -> dict[int, str]:
+        given.extend(ran)
+        return {}
+
+    figures = run(Console(file=io.StringIO()), runs, tmp_path / "page.md", tests)
+    assert [one.images.shape for one in given] == [(2, 4, 6, 8)]
     assert figures["passed"]
     assert figures[PLANAR] == {PASSES: 1, HOST: 0, REFUSED: 1, WRONG: 0}
     assert figures[WITH_WEIGHTS] == {PASSES: 1, HOST: 0, REFUSED: 0, WRONG: 0}
     page = (tmp_path / "page.md").read_text()
     assert "| test | Conv | 2 x 4 x 6 x 8 float32 | passes |" in page
     assert "| test | LRN | 2 x 4 x 6 x 8 float32 | refused: LRN 'y': not supported |" in page
+    figures = run(Console(file=io.StringIO()), lambda _: {0: "a byte"}, tmp_path / "page.md", tests)
+    assert not figures["passed"]
+    assert "| test | Conv | 2 x 4 x 6 x 8 float32 | wrong: a byte |" in (tmp_path / "page.md").read_text()
+
+
+def test_networks_run_on_the_rtl_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image of the second is that of another network."""
+    rows = [
+        held(case(tmp_path, body, "float[2,4,6,8] x" + W, w=drawn(4, 4, 2, 2)), tmp_path)
+        for body in ("y = Conv(x, w)", "y = Conv<strides=[2,2]>(x, w)", "y = Conv<pads=[1,1,0,0]>(x, w)")
+    ]
+    ran = [one for row in rows for one in row.ran]
+    second = ran[1].network.layers[0]
+    assert isinstance(second, Conv)
+
+    def compiled(network: Network, config: ArrayConfig) -> Image:
+        layers = (_clamped(second),) if network is ran[1].network else network.layers
+        return compile_network(Network("x", network.input_shape, layers), config)
+
+    monkeypatch.setattr(on_the_rtl, "compile_network", compiled)
+    wrong = on_the_rtl.on_rtl(ran)
+    assert list(wrong) == [1]
+    assert "bytes differ" in wrong[1]
 
 
 def test_the_page_that_is_kept_has_nothing_wrong() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import random
+import resource
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -191,8 +193,26 @@ def test_files_of_other_tools(kind: str, tmp_path: Path) -> None:
             spoiled[at : at + 4] = rng.choice(GROWN)
         path.write_bytes(spoiled)
 
-    assert refusals(make, lambda: load_model(path)) > COUNT // 3
+    slowest = 0.0
+
+    def read() -> None:
+        nonlocal slowest
+        begin = time.process_time()
+        try:
+            load_model(path)
+        finally:
+            slowest = max(slowest, time.process_time() - begin)
+
+    before = most_memory()
+    assert refusals(make, read) > COUNT // 3
     assert list(tmp_path.iterdir()) == [path]
+    assert slowest < 20
+    assert most_memory() - before < 2 << 30
+
+
+def most_memory() -> int:
+    """The most bytes that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 @pytest.mark.parametrize("name", [suspect.RECORD, suspect.STATE])
