@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.words: list[str] = []
-        self.table = ""
+        self.table: str | None = None
         self.source = path.read_text()
         self.feed(self.source)
 
@@ -72,18 +72,18 @@ class Page(HTMLParser):
         if tag == "table":
             self.table = given.get("id") or ""
             self.tables[self.table] = []
-        elif tag == "tr" and self.table:
+        elif tag == "tr" and self.table is not None:
             self.tables[self.table].append([])
-        elif tag in ("td", "th") and self.table:
+        elif tag in ("td", "th") and self.table is not None:
             self.tables[self.table][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "table":
-            self.table = ""
+            self.table = None
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
-        if self.table and self.tables[self.table] and self.tables[self.table][-1]:
+        if self.table is not None and self.tables[self.table] and self.tables[self.table][-1]:
             self.tables[self.table][-1][-1] += data
 
     def rows(self, table: str) -> list[list[str]]:
@@ -136,8 +136,14 @@ def measured(parent: Path) -> None:
     points = report.write_points(coverage, parent, whole=True)
     report.write_shown(coverage, [small], parent, points, failed=1)
     reach = [
-        rank.Reach(run=f"random 4x2 seed {n}", test="random", wall_s=1.0, bins={"g.cp_half": ["c"]})
-        for n in range(5)
+        rank.Reach(
+            run=f"random 4x2 seed {n}",
+            test="random",
+            wall_s=1.0,
+            bins={"g.cp_half": ["c"]},
+            lines={"small.v": "4-5" if n else "4"},
+        )
+        for n in range(4)
     ]
     (parent / rank.FILE).write_text("".join(one.model_dump_json() + "\n" for one in reach))
 
@@ -262,6 +268,11 @@ def test_coverage_has_modules_source_and_bins_with_who_hit_them(written: Written
     assert "1 failed" in page.text
     source = written.page(coverage_pages.source_page("small.v"))
     assert re.search(r'class="hole" id="l6"', source.source)
+    lines = {row[0]: (row[1], row[2], row[4]) for row in source.rows("")}
+    assert lines["4"] == ("9", "4", "")
+    only = "only random 4x2 seed 1, random 4x2 seed 2, random 4x2 seed 3"
+    assert lines["5"] == ("9", "3", f"branch: else; {only}")
+    assert lines["6"] == ("0", "", "line: not executed")
     assert re.search(r'class="partial" id="l5".*branch: else', source.source)
     points = written.page("coverpoints.html")
     assert points.rows("points") == [
@@ -271,7 +282,7 @@ def test_coverage_has_modules_source_and_bins_with_who_hit_them(written: Written
     by = "random 4x2 seed 0, random 4x2 seed 1, random 4x2 seed 2 ..."
     assert points.rows("bins")[:3] == [
         ["g.cp_half", "('a', '<b>')", "hole", "0", "0", ""],
-        ["g.cp_half", "c", "hit", "2", "5", by],
+        ["g.cp_half", "c", "hit", "2", "4", by],
         ["g.cp_half", "d", "excluded", "0", "0", "unreachable: never"],
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pymodel.machine.files import checked, read_json
-from tb.flow.coverage import rank
+from tb.flow.coverage import code, rank
 from tb.flow.coverage.merge import FIGURES
 from tb.flow.coverage.rank import Reach
 from tb.flow.coverage.report import SHOWN_FILE, TARGETS, Shown, ShownPoint
@@ -15,7 +15,7 @@ from tb.flow.pages.site import INDEX, Section, Site
 from tb.flow.pages.trend import Trend
 
 COVERAGE, POINTS = "coverage.html", "coverpoints.html"
-NAMED = 3  # runs of a bin
+NAMED = 3  # runs of a bin or a line
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,28 @@ def write(
     )
     site.write(POINTS, "coverpoints.html", points=points, bins=bins, reach=len(reach))
     for name, file in shown.files.items():
-        site.write(source_page(name), "source.html", section=first, name=name, source=file)
+        site.write(
+            source_page(name),
+            "source.html",
+            section=first,
+            name=name,
+            source=file,
+            runs=executed(reach, name),
+            named=NAMED,
+        )
 
 
 def source_page(name: str) -> str:
     return f"source-{name}.html"
+
+
+def executed(reach: Sequence[Reach], file: str) -> dict[int, list[str]]:
+    """The runs that have executed each line of a file."""
+    runs: dict[int, list[str]] = {}
+    for one in reach:
+        for number in code.spanned(one.lines.get(file, "")):
+            runs.setdefault(number, []).append(one.run)
+    return runs
 
 
 def rows(shown: Shown, reach: Sequence[Reach]) -> tuple[list[PointRow], list[BinRow]]:
