@@ -7,8 +7,9 @@
 //   cycle 4  word and shift      -> feature banks, EDGE word decoded
 //   cycle 5  G x T pixels, those over an edge padded: `bundle_*`
 //
-// Promises: the latency is exactly 5 cycles, and the fetch never stalls. An address outside a memory is reported and not read. While the
-// pipeline is empty, the out stream may read the banks through `out_rd_*`; the data come one cycle later.
+// Promises: the latency is exactly 5 cycles, and the fetch never stalls. An address outside a memory is reported. It is not read or, a tap's,
+// which is checked a cycle after the read, what was read is not used. While the pipeline is empty, the out stream may read the banks
+// through `out_rd_*`; the data come one cycle later.
 
 `resetall
 `default_nettype none
@@ -183,6 +184,7 @@ end
 // one pipeline a bank from cycle 2 on
 
 wire [GROUP-1:0]     tap_bad, read_bad;
+wire [GROUP*18-1:0]  tap_addresses;
 wire [GROUP*T*8-1:0] bank_data;
 
 genvar g, p;
@@ -195,9 +197,6 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     // cycle 2
     wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {{18-TAP_ID{1'b0}}, member_tap};
-    wire        tap_out     = tap_address >= TAP_DEPTH;
-
-    assign tap_bad[g] = stage_valid_reg[2] && member_valid && tap_out;
 
     wire [TAP_BITS-1:0] tap;
 
@@ -206,33 +205,41 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en   (ld_tap),
         .wr_addr (ld_addr[TAP_ADDR-1:0]),
         .wr_data (ld_tap_data),
-        .rd_en   (stage_valid_reg[2] && member_valid && !tap_out),
+        .rd_en   (stage_valid_reg[2]),
         .rd_addr (tap_address[TAP_ADDR-1:0]),
         .rd_data (tap)
     );
 
-    reg                 used_3_reg;
+    reg                 named_3_reg;
+    reg [17:0]          tap_address_3_reg;
     reg [WORD_BITS-1:0] word_3_reg;
 
     always @(posedge clk) begin
-        used_3_reg <= stage_valid_reg[2] && member_valid && !tap_out;
-        word_3_reg <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_2};
+        named_3_reg       <= stage_valid_reg[2] && member_valid;
+        tap_address_3_reg <= tap_address;
+        word_3_reg        <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_2};
         if (rst) begin
-            used_3_reg <= 1'b0;
+            named_3_reg <= 1'b0;
         end
     end
 
     // cycle 3
+    wire tap_out = tap_address_3_reg >= TAP_DEPTH;
+    wire used_3  = named_3_reg && !tap_out;
+
+    assign tap_bad[g] = named_3_reg && tap_out;
+    assign tap_addresses[g*18 +: 18] = tap_address_3_reg;
+
     wire signed [OFFSET_BITS-1:0] offset = tap[OFFSET_BITS-1:0];
     wire signed [PIXEL_BITS-1:0]  pixel  = $signed({word_3_reg, {SHIFT{1'b0}}}) + {{PIXEL_BITS-OFFSET_BITS{offset[OFFSET_BITS-1]}}, offset};
 
     reg                         used_4_reg;
-    reg signed [WORD_BITS-1:0]  word_4_reg;
+    reg [WORD_BITS-1:0]         word_4_reg;
     reg [SHIFT-1:0]             shift_4_reg;
     reg signed [REACH:0]        dy_4_reg, dx_4_reg;
 
     always @(posedge clk) begin
-        used_4_reg  <= used_3_reg;
+        used_4_reg  <= used_3;
         word_4_reg  <= pixel[PIXEL_BITS-1:SHIFT];
         shift_4_reg <= pixel[SHIFT-1:0];
         dy_4_reg    <= tap[OFFSET_BITS +: REACH + 1];
@@ -242,9 +249,8 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         end
     end
 
-    // cycle 4: a shifted read also takes the next word, whose number needs one more bit
-    wire signed [WORD_BITS:0] last_word = {word_4_reg[WORD_BITS-1], word_4_reg} + {{WORD_BITS{1'b0}}, shift_4_reg != {SHIFT{1'b0}}};
-    wire                      word_out  = word_4_reg < 0 || last_word >= FEATURE_DEPTH;
+    // cycle 4: a shifted read also takes the next word. Before the bank is far behind it, as a number without a sign.
+    wire word_out = word_4_reg >= FEATURE_DEPTH || (word_4_reg == FEATURE_DEPTH - 1 && shift_4_reg != {SHIFT{1'b0}});
 
     assign read_bad[g] = used_4_reg && word_out;
 
@@ -329,7 +335,7 @@ always @* begin
         err_code_next = ERR_TAP_RANGE;
         for (b = GROUP - 1; b >= 0; b = b - 1) begin
             if (tap_bad[b]) begin
-                err_info_next = {{24-TAP_ADDR{1'b0}}, tap_row_2} + {{24-TAP_ID{1'b0}}, members[b*MEMBER_BITS + 1 + FEATURE_ADDR +: TAP_ID]};
+                err_info_next = {6'd0, tap_addresses[b*18 +: 18]};
             end
         end
     end else begin

@@ -20,7 +20,7 @@ OFFER_CYCLES = 1
 # write, without the T cycles down the array (rtl/psa_writeback.v). SLOT_STAGE: from the issue of a lane to
 # the checks of its row of slots, whether it exists and whether its code is legal (rtl/psa_slots.v). A read is
 # checked in the cycle in which the bank is read, and sees the words that were written before that cycle.
-GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 2, 4, 7
+GROUP_STAGE, TAP_STAGE, READ_STAGE, WRITE_STAGE = 1, 3, 4, 7
 SLOT_STAGE = {ErrorCode.SLOT_RANGE: 3, ErrorCode.SLOT_CODE: 4}
 # The sequencer finds these and stops at once. For all other errors it stops a cycle later.
 FOUND_BY_SEQUENCER = (

@@ -127,9 +127,10 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     wire [17:0] read_word = psa_checked.dut.fetch.gen_bank[g].word_4_reg;
     wire        straddles = |psa_checked.dut.fetch.gen_bank[g].shift_4_reg;
 
+    // checked in the cycle after the read
     psa_check_bound #(.NAME("TAP read"), .WIDTH(18), .LIMIT(TAP_DEPTH)) read_tap (
-        .clk(clk), .active(active), .enable(psa_checked.dut.fetch.gen_bank[g].tap_memory.rd_en),
-        .address(psa_checked.dut.fetch.gen_bank[g].tap_address)
+        .clk(clk), .active(active), .enable(psa_checked.dut.fetch.gen_bank[g].used_3),
+        .address(psa_checked.dut.fetch.gen_bank[g].tap_address_3_reg)
     );
     psa_check_bound #(.NAME("FEATURE read"), .WIDTH(18), .LIMIT(FEATURE_DEPTH)) read_feature (
         .clk(clk), .active(active), .enable(read), .address(read_word)

@@ -47,7 +47,7 @@ DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many words to fill
 MAX_TAP = 255  # of a member: 8 bits
 AROUND = 6  # pixels around a map that taps of maps may reach, so that these still fit the bank
 REACHES = (*range(-AROUND, AROUND + 1), -HALO - 1, HALO)  # of taps of maps, in either direction
-GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 2, 4  # cycles from the issue to the check of each bound
+GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 3, 4  # cycles from the issue to the check of each bound
 
 Member = tuple[int, int, int]  # valid, base, tap
 Tap = tuple[int, int, int]  # offset, dy, dx

@@ -265,16 +265,14 @@ Pair = tuple[str, str]
 
 OF_SEQUENCER = tuple(KINDS)[: 1 + list(KINDS).index("TILE_FIELD")]
 # Pairs of different blocks that never meet. The last lane of a layer has its group looked up a cycle after
-# its issue, and its taps a cycle later. The sequencer reads the next word of PROGRAM no sooner than two
-# cycles after that issue, and judges it a cycle later. A filter's table is looked at with the first word of a
-# chunk, and these words are in their bank.
+# its issue. The sequencer reads the next word of PROGRAM no sooner than two cycles after that issue, and
+# judges it a cycle later. A filter's table is looked at with the first word of a chunk, and these words are
+# in their bank.
 APART: frozenset[Pair] = frozenset(
     {
         ("PROGRAM_RANGE", "GROUP_RANGE"),
         ("PROGRAM_OPCODE", "GROUP_RANGE"),
-        ("PROGRAM_OPCODE", "TAP_RANGE"),
         ("PROGRAM_FIELD of a record", "GROUP_RANGE"),
-        ("PROGRAM_FIELD of a record", "TAP_RANGE"),
         ("FEATURE_WRITE", "TABLE_RANGE"),
     }
 )
