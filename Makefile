@@ -36,7 +36,7 @@ help:
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
-	@echo '             FARM=local|slurm|lsf|pbs|sge|tcp://host:port (a Dask scheduler) does the runs, with JOBS=n workers  FARM_OPTIONS="queue=short cores=4 memory=8GB"  RESUME=build/regress/folder (does the runs that one that was stopped lacks)'
+	@echo '             FARM=local|slurm|lsf|pbs|sge|tcp://host:port (a Dask scheduler) does the runs, with JOBS=n workers; for make coverage and bugs, too  FARM_OPTIONS="queue=short cores=4 memory=8GB"  RESUME=build/regress/folder (does the runs that one that was stopped lacks)'
 	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
 	@echo 'make worker  workers for FARM=tcp://host:port on this machine, JOBS=n of them (default: the number of cores); they end with their scheduler'
 	@echo 'make history all runs so far; ends with HISTORY {json}'
@@ -112,13 +112,13 @@ pages: $(VENV)/.history $(VENV)/.pages
 worker: $(VENV)/.farm
 	@$(PY) -m scripts.worker
 
-bugs: $(VENV)/.base
+bugs: $(VENV)/.base $(FARMED)
 	@$(PY) -m scripts.bugs
 
 testplan: $(VENV)/.base
 	@$(PY) -m scripts.testplan
 
-coverage: $(VENV)/.coverage $(VENV)/.history
+coverage: $(VENV)/.coverage $(VENV)/.history $(FARMED)
 	@$(PY) -m scripts.coverage
 
 rank: $(VENV)/.base

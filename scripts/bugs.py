@@ -9,9 +9,9 @@ from __future__ import annotations
 import fnmatch
 import json
 import time
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -19,32 +19,36 @@ from rich.table import Table
 from pymodel.machine.errors import TatamiError
 from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
+from scripts.farm import chosen_farm, farm_variables, hands
 from tb.flow import hunt, simulators
-from tb.flow.processes import processes
+from tb.flow.farm.choice import crew
+from tb.flow.farm.crew import ended
 
 
 @command("bugs")
 @variable("BUG", default="*", what="a glob: only bugs whose name matches")
 @workers()
-def main(bug: str, jobs: int) -> int:
+@farm_variables()
+def main(bug: str, jobs: int, farm: str, farm_options: dict[str, Any]) -> int:
     out = console()
+    where = chosen_farm(farm, farm_options)
     known = hunt.known_bugs()
     chosen = [one for one in known if fnmatch.fnmatchcase(one.name, bug)]
     if not chosen:
         raise TatamiError(f"BUG '{bug}' matches no bug; there are: {', '.join(one.name for one in known)}")
-    for sim in {hunt.simulator(one) for one in chosen}:
+    for sim in {hunt.simulator(one) for one in chosen} if where.local else ():
         simulators.check_simulator(sim)
 
     started = time.monotonic()
     verdicts: list[hunt.Verdict] = []
-    with processes(jobs) as pool:
+    with crew(where, hands(where, jobs)) as pool:
         under_way = {pool.submit(hunt.hunt, group): group for group in hunt.hunts(chosen)}
         with working(out) as progress:
-            for done in as_completed(under_way):
+            for done in ended(under_way):
                 try:
                     verdicts += done.result()
-                except BrokenProcessPool:
-                    killed = "the process that tried it, or one beside it, was killed"
+                except BrokenExecutor as why:
+                    killed = f"the process that tried it was killed: {why}"
                     verdicts += [hunt.Verdict(bug, False, 0, killed) for bug in under_way[done]]
                 progress(f"{len(verdicts)} of {len(chosen)} bugs tried")
     verdicts.sort(key=lambda verdict: chosen.index(verdict.bug))

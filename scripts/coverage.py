@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from scripts.command import command, console, variable, working
 from scripts.command import jobs as workers
+from scripts.farm import chosen_farm, farm_variables, hands
 from scripts.keep import check, history_database, keep
 from tb.flow import provenance, runner
 from tb.flow.coverage import exclusions, rank, report
 from tb.flow.coverage.merge import merge
 from tb.flow.coverage.runs import Done, load
 from tb.flow.coverage.runs import run_all as carry_out
+from tb.flow.farm.choice import crew
 from tb.flow.pages import coverage as coverage_pages
 from tb.flow.sources import rtl_sources
 
@@ -31,11 +34,20 @@ from tb.flow.sources import rtl_sources
     default="*",
     what="only the runs whose name matches, like 'random 4x2 *'; globs with commas, or a file of them",
 )
+@farm_variables()
 @history_database()
 @click.argument("made", nargs=-1, metavar="[FOLDER]...")
-def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> int:
+def main(
+    jobs: int,
+    runs: str,
+    farm: str,
+    farm_options: dict[str, Any],
+    history: str | None,
+    made: tuple[str, ...],
+) -> int:
     out = console()
     check(history)
+    where = chosen_farm(farm, farm_options)
     excluded = exclusions.load()
     provenance.origin()  # as it is now; files may change while the runs go on
     started = time.monotonic()
@@ -43,7 +55,8 @@ def main(jobs: int, runs: str, history: str | None, made: tuple[str, ...]) -> in
     if not folders:
         with working(out) as progress:
             progress("building")
-            done, failed = carry_out(load(chosen=runs), jobs, progress)
+            with crew(where, hands(where, jobs)) as pool:
+                done, failed = carry_out(load(chosen=runs), pool, progress)
         folders = [one.folder for one in done]
     wall_s = time.monotonic() - started
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tb.common.bugs import BLOCK_DIFFERS, BUGS_FILE, COPIES, Bug, load_bugs, pla
 from tb.common.settings import Options
 from tb.flow import build, failure, runner, simulators
 from tb.flow.blocks import BLOCKS
+from tb.flow.farm.worker import Place
 from tb.flow.replay import outside, replay
 from tb.flow.sources import FILE_LIST, checker_sources, rtl_sources
 from tb.flow.testlist import BLOCK_TESTS, CHECKED_TOP, TESTS, TestSpec
@@ -38,6 +39,14 @@ class Verdict:
     seed: int
     seen: str
     log: str = ""
+
+    def files(self) -> list[Path]:
+        """Its log."""
+        return [Path(self.log)] if self.log else []
+
+    def moved(self, place: Place) -> Verdict:
+        """The same of one that was made in another place, with the paths here."""
+        return replace(self, seen=place.here(self.seen), log=place.here(self.log))
 
 
 def known_bugs(path: Path = BUGS_FILE) -> list[Bug]:

@@ -109,8 +109,7 @@ class RunRecord(Fields):
 
     def files(self) -> list[Path]:
         """Log and failure folder."""
-        named = [Path(self.log), *([runner.ROOT / self.failure] if self.failure else [])]
-        return [path for path in named if path.is_relative_to(runner.BUILD)]
+        return [Path(self.log), *([runner.ROOT / self.failure] if self.failure else [])]
 
     def moved(self, place: Place) -> Self:
         """The record of a run in another place, whose files are here now."""

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -21,15 +22,17 @@ from typing import Any
 
 import pytest
 
+from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import BUILD, ROOT
 from scripts import regress as command
 from tb.flow import failure, provenance, regress
+from tb.flow.coverage import runs
 from tb.flow.farm import choice, worker
 from tb.flow.farm.choice import Farm, crew
 from tb.flow.farm.crew import FarmError
 from tb.flow.testlist import BLOCK_TESTS
-from tests.flow.calls import add, fail, kill, process, sleep
+from tests.flow.calls import add, cover, fail, kill, leave_files, process, sleep
 from tests.support import assert_refused, gone, state_of, within
 
 BLOCK = BLOCK_TESTS["block_delay"]  # builds and runs in a second on Icarus
@@ -143,6 +146,30 @@ def test_an_interrupted_crew_leaves_nothing_under_way(farm: Farm, tmp_path: Path
         raise KeyboardInterrupt
     assert gone(asleep)
     assert call.done()
+
+
+def test_files_come_back_below_the_folder_here(away: Scheduler) -> None:
+    names = [f"farm-{uuid.uuid4()}" for _ in range(2)]
+    with crew(away.farm, 1) as pool:
+        made = pool.submit(leave_files, names).result(60)
+    for name, ran in zip(names, made, strict=True):
+        assert ran.folder == BUILD / "run" / name
+        assert ran.message == f"see {BUILD}/run/{name}/said"
+        assert (ran.folder / "said").read_text() == f"by {name}"
+        assert (away.build / "run" / name / "said").is_file()
+        shutil.rmtree(ran.folder)
+
+
+def test_coverage_is_of_the_runs_that_came_about(away: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_run", cover)
+    good, bad = (runs.CoverageRun(name, CONFIGS["4x2"], 1) for name in (f"farm-{uuid.uuid4()}", "process"))
+    with crew(away.farm, 2) as pool:
+        done, failed = runs.run_all([bad, good], pool, lambda _: None)
+    assert [(one.run, one.folder) for one in done] == [(good, BUILD / "run" / good.test)]
+    assert done[0].folder.is_dir()
+    shutil.rmtree(done[0].folder)
+    (said,) = failed
+    assert said.startswith("process 4x2 seed 1: it was given up: its process on ")
 
 
 # Regressions

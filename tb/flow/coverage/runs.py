@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
-from concurrent.futures import as_completed
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked_list, read_text, read_yaml
 from tb.common.settings import Options
 from tb.flow import runner
-from tb.flow.processes import processes
+from tb.flow.farm.crew import Crew, FarmError, ended
+from tb.flow.farm.worker import Place
 from tb.flow.testlist import get_test
 
 FILE = runner.ROOT / "tb" / "coverage" / "runs.yaml"
@@ -106,34 +107,57 @@ def changed(config: ArrayConfig, change: dict[str, int]) -> ArrayConfig:
     return replace(config, **change)  # type: ignore[arg-type]  # none of them is the name
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What came of a run: its folder, seconds, and the message of a failure."""
+
+    folder: Path
+    wall_s: float
+    message: str
+
+    def files(self) -> list[Path]:
+        """What it has covered, and its log."""
+        return [self.folder]
+
+    def moved(self, place: Place) -> Ran:
+        """The same of one that was made in another place, with the paths here."""
+        return Ran(Path(place.here(str(self.folder))), self.wall_s, place.here(self.message))
+
+
 def run_all(
-    jobs: list[CoverageRun], workers: int, progress: Callable[[str], None]
+    jobs: list[CoverageRun], crew: Crew, progress: Callable[[str], None]
 ) -> tuple[list[Done], list[str]]:
-    """Runs all jobs; returns those that passed, in the order of `jobs`, and a message for each that failed.
+    """Has the crew run all jobs; returns those that passed, in the order of `jobs`, and a message for each
+    that failed. If the farm is lost, that is one message.
 
     What a failed run has covered does not count.
     """
     done: dict[CoverageRun, Done] = {}
     failed = []
-    with processes(workers) as pool:
-        waiting = {pool.submit(_run, job): job for job in jobs}
-        for number, future in enumerate(as_completed(waiting), 1):
-            job = waiting[future]
-            folder, wall_s, message = future.result()
-            if message:
-                failed.append(f"{job}: {message}")
+    waiting = {crew.submit(_run, job): job for job in jobs}
+    for number, call in enumerate(ended(waiting), 1):
+        job = waiting[call]
+        try:
+            ran: Ran = call.result()
+        except BrokenExecutor as why:
+            failed.append(f"{job}: it was given up: {why}")
+        except FarmError as why:
+            failed.append(f"{len(jobs) - len(done) - len(failed)} runs: {why}")
+            break
+        else:
+            if ran.message:
+                failed.append(f"{job}: {ran.message}")
             else:
-                done[job] = Done(job, folder, wall_s)
-            progress(f"{number} of {len(jobs)} runs: {job}")
+                done[job] = Done(job, ran.folder, ran.wall_s)
+        progress(f"{number} of {len(jobs)} runs: {job}")
     return [done[job] for job in jobs if job in done], failed
 
 
-def _run(job: CoverageRun) -> tuple[Path, float, str]:
-    """The folder, seconds, and the message of a failure."""
+def _run(job: CoverageRun) -> Ran:
     options = job.options | Options(coverage=True)
     test = get_test(job.test)
     # the machine without its checkers: only the design is measured
     top = test.top if test.parameters else DESIGN
     outcome = runner.run(test, "verilator", job.config, job.seed, options=options, top=top, coverage=True)
     message = "" if outcome.passed else f"{outcome.message}\nlog: {outcome.log}"
-    return outcome.log.parent, outcome.wall_s, message
+    return Ran(outcome.log.parent, outcome.wall_s, message)

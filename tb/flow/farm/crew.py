@@ -155,7 +155,7 @@ class Crew(Executor, ABC):
 
     def _lost(self, why: BaseException) -> None:
         """The farm is lost, and with it all that waits."""
-        self._gone = why
+        self._gone, self._now = why, True
         if not self._ready.done():
             self._ready.set_exception(why)
         self._fail(why)

@@ -67,14 +67,17 @@ class Introduction:
 
 @dataclass(frozen=True)
 class Returned:
-    """What a call returned, and the files that go with it, by their path below BUILD, compressed."""
+    """What a call returned, and the files that go with it, by their path below BUILD, compressed; none if
+    they are `at_home`.
+    """
 
     value: Any
     files: dict[str, bytes] = field(default_factory=dict)
+    at_home: bool = False
 
     def here(self, place: Place) -> Any:
         """The value, once its files are below BUILD here."""
-        if not isinstance(self.value, Travels):
+        if self.at_home:
             return self.value
         for name, content in self.files.items():
             path = (BUILD / name).resolve()
@@ -82,7 +85,8 @@ class Returned:
                 raise TatamiError(f"a worker sends file '{name}', which is not below {BUILD}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(zlib.decompress(content))
-        return self.value.moved(place)
+        moved = [each.moved(place) if isinstance(each, Travels) else each for each in _each(self.value)]
+        return moved if isinstance(self.value, list) else moved[0]
 
 
 def checkout() -> str:
@@ -143,13 +147,21 @@ def _call(function: Any, arguments: tuple[Any, ...], variables: Mapping[str, str
         os.environ.pop(name, None)
     os.environ.update(variables)
     value = function(*arguments)
-    if shared or not isinstance(value, Travels):
-        return Returned(value)
-    return Returned(value, {str(path.relative_to(BUILD)): _packed(path) for path in _all(value.files())})
+    if shared:
+        return Returned(value, at_home=True)
+    made = (path for each in _each(value) if isinstance(each, Travels) for path in _all(each.files()))
+    return Returned(value, {str(path.relative_to(BUILD)): _packed(path) for path in made})
+
+
+def _each(value: Any) -> list[Any]:
+    """A call may return a list of results."""
+    return value if isinstance(value, list) else [value]
 
 
 def _all(paths: Iterable[Path]) -> Iterable[Path]:
     for path in paths:
+        if not path.is_relative_to(BUILD) or not path.exists():  # a log of what did not come about
+            continue
         yield from (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
