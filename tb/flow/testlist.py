@@ -55,6 +55,8 @@ class TestSpec:
         return self.icarus_images if sim == "icarus" else self.images
 
 
+# An image of VGG-16 runs twice, ten million cycles each, at some ten thousand a second.
+LARGE_S = 3600
 SLOW = 0.05  # share of the seeds of tests that go through all of their cases with each
 
 
@@ -106,7 +108,6 @@ def zoo_test(name: str) -> TestSpec:
     found = ARCHITECTURES[name]
     what = f"{found.summary}, random weights, pruned {found.ratio:g}x: every output plane of every layer"
     network = ZOO + name
-    # an image of VGG-16 runs twice, ten million cycles each, at some ten thousand a second
     return TestSpec(
         network,
         NETWORK_MODULE,
@@ -114,7 +115,7 @@ def zoo_test(name: str) -> TestSpec:
         images=1,
         icarus_images=1,
         max_images=4,
-        timeout_s=3600,
+        timeout_s=LARGE_S,
         network=network,
         regress=0,
         icarus_regress=0,
@@ -245,6 +246,7 @@ TESTS = {
             images=10,
             icarus_images=1,
             max_images=100,
+            timeout_s=LARGE_S,
             network="file",
             regress=0,
             icarus_regress=0,

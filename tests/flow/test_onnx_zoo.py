@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pymodel.network.load_model import load_model
 from tb.flow import onnx_zoo
+from tb.flow.testlist import TESTS
 
 pytest.importorskip("onnx")
 
@@ -42,3 +43,8 @@ def test_means_of_the_pixels_inside_are_imported(name: str) -> None:
     (path,) = [one for one in onnx_zoo.files() if one.stem == name]
     network = load_model(path).network
     assert network.shapes[network.layers[-1].name] == (1000, 1, 1)
+
+
+def test_a_file_has_the_time_of_the_same_architecture() -> None:
+    """VGG-19 as a file takes as long as VGG-16 as drawn here."""
+    assert TESTS["network"].timeout_s >= TESTS["zoo_vgg16"].timeout_s
