@@ -20,3 +20,10 @@ rtl/psa_writeback.v
 rtl/psa_table.v
 rtl/psa_out.v
 rtl/psa_top.v
+rtl/psa_fifo.v
+rtl/psa_axil_share.v
+rtl/psa_dma_read.v
+rtl/psa_dma_write.v
+rtl/psa_dma_control.v
+rtl/psa_dma.v
+rtl/psa_system.v

@@ -1,11 +1,11 @@
-"""Renders docs/registers.md from the register table: `python -m scripts.registers`."""
+"""Renders docs/registers.md from the register tables: `python -m scripts.registers`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pymodel.machine.files import write_text
-from pymodel.machine.registers import REGISTERS, Register
+from pymodel.machine.registers import DMA_REGISTERS, REGISTERS, Register
 from scripts.command import command
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
@@ -19,6 +19,16 @@ are refused, is in [machine.md](machine.md#registers).
 
 Rendered from `pymodel/machine/registers.py` by `python -m scripts.registers`; a test fails when the two
 differ.
+
+| address | name | access | reset | fields | content |
+|---|---|---|---|---|---|
+"""
+
+OF_DMA = """
+## Of the DMA
+
+Those of `psa_dma`, from 0x100 on in the register port of `psa_system`; those of the machine are below. What
+they do is in [dma.md](dma.md#registers).
 
 | address | name | access | reset | fields | content |
 |---|---|---|---|---|---|
@@ -45,7 +55,8 @@ def row(register: Register) -> str:
 
 def render() -> str:
     """The whole page."""
-    return HEAD + "".join(row(register) for register in REGISTERS.values()) + TAIL
+    of_machine, of_dma = ("".join(map(row, table.values())) for table in (REGISTERS, DMA_REGISTERS))
+    return HEAD + of_machine + OF_DMA + of_dma + TAIL
 
 
 @command("docs")

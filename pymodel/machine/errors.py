@@ -42,3 +42,19 @@ class ErrorCode(IntEnum):
     TABLE_RANGE = 15
     DEADLOCK = 16
     LOAD_CUT = 17
+
+
+class DmaErrorCode(IntEnum):
+    """The codes in the register DMA_ERROR; see docs/dma.md, "Errors"."""
+
+    NONE = 0
+    LIST_READ = 1
+    LIST_ADDRESS = 2
+    LIST_LENGTH = 3
+    LIST_FLAGS = 4
+    LIST_PACKET = 5
+    DATA_READ = 6
+    OUT_SIZE = 7
+    OUT_WRITE = 8
+    MACHINE = 9
+    REFUSED = 10

@@ -1,6 +1,6 @@
-"""The register table of the machine. It is the only one.
+"""The register tables of the machine and of its DMA. They are the only ones.
 
-The register model is built from it, and scripts/registers.py renders docs/registers.md from it.
+The register model is built from the machine's, and scripts/registers.py renders docs/registers.md from both.
 """
 
 from __future__ import annotations
@@ -209,6 +209,76 @@ REGISTERS = {
             0,
             "of CYCLES, those in which a WAIT found that its packets had not come",
         ),
+    )
+}
+# Of psa_dma, in one address space with those of the machine.
+DMA_BASE = 0x100
+DMA_REGISTERS = {
+    r.name: r
+    for r in (
+        _register("DMA_ID", 0x100, "RO", 0x54444D41, '"TDMA"'),
+        _register(
+            "DMA_VERSION", 0x104, "RO", 0x00010000, "of these registers", MAJOR=(31, 16), MINOR=(15, 0)
+        ),
+        _register(
+            "DMA_SHAPE",
+            0x108,
+            "RO",
+            None,
+            "bytes of a beat of the memory, bytes of a word of the out stream",
+            BEAT=(7, 0),
+            WORD=(15, 8),
+        ),
+        _register(
+            "DMA_CONTROL",
+            0x120,
+            "WO",
+            0,
+            "RESET ends the list and resets DMA and machine; reads as 0",
+            RESET=(0, 0),
+        ),
+        _register(
+            "DMA_STATUS",
+            0x124,
+            "RO",
+            0,
+            "BUSY: a list or a reset lasts; ERROR: an error stands",
+            BUSY=(0, 0),
+            ERROR=(1, 1),
+        ),
+        _register(
+            "DMA_ERROR",
+            0x128,
+            "RO",
+            0,
+            'the present error: its code, and the info of that code (dma.md, "Errors")',
+            CODE=(7, 0),
+            INFO=(23, 8),
+        ),
+        _register(
+            "DMA_IRQ_ENABLE", 0x12C, "RW", 0, "the events that raise the interrupt", DONE=(0, 0), ERROR=(1, 1)
+        ),
+        _register(
+            "DMA_IRQ_STATUS",
+            0x130,
+            "W1C",
+            0,
+            "DONE: a list is over; ERROR: an error ended it; a one clears",
+            DONE=(0, 0),
+            ERROR=(1, 1),
+        ),
+        _register("DMA_OUT_SIZE", 0x134, "RW", 0, "bytes of the buffer for packets of the out stream"),
+        _register("DMA_LIST", 0x138, "RW", 0, "address of the first descriptor"),
+        _register("DMA_OUT", 0x13C, "RW", 0, "address of that buffer"),
+        _register(
+            "DMA_GO",
+            0x140,
+            "WO",
+            0,
+            "descriptors of the list, 1..65535; begins it; reads as 0",
+            COUNT=(15, 0),
+        ),
+        _register("DMA_OUT_USED", 0x144, "RO", 0, "bytes of the buffer that packets have taken"),
     )
 }
 COUNTERS = ("CYCLES", "BUSY_CYCLES", "STALL_CYCLES", "SLOT_ROWS", "WORDS", "LOAD_WAIT_CYCLES")

@@ -2,6 +2,7 @@ tb/checkers/psa_assert.v
 tb/checkers/psa_check_channel.v
 tb/checkers/psa_check_axis.v
 tb/checkers/psa_check_axil.v
+tb/checkers/psa_check_axi.v
 tb/checkers/psa_check_bound.v
 tb/checkers/psa_check_credits.v
 tb/checkers/psa_check_memories.v
@@ -10,3 +11,4 @@ tb/checkers/psa_check_slots.v
 tb/checkers/psa_check_tokens.v
 tb/checkers/psa_check_writes.v
 tb/checkers/psa_checked.v
+tb/checkers/psa_checked_system.v

@@ -1,4 +1,4 @@
-"""Traffic that keeps the rules of AXI4-Stream and AXI4-Lite, and traffic that breaks each of them once.
+"""Traffic that keeps the rules of AXI4-Stream, AXI4-Lite and AXI4, and traffic that breaks each rule once.
 
 The checker is the design under test, and this test drives every port of it. A case is a list of cycles. The
 report has the time of each case and the messages that it must cause. pytest compares the log with the report.
@@ -148,12 +148,14 @@ CHANNELS = {
 }
 
 
-def broken_channel(name: str, prefix: str, payload: str) -> list[Case]:
+def broken_channel(
+    name: str, prefix: str, payload: str, write: Sequence[Cycle] = WRITE[:1], read: Sequence[Cycle] = READ[:1]
+) -> list[Case]:
     """The rules of one channel, each broken once. If it is a response channel, a request comes before each
-    case.
+    case: `write` or `read`.
     """
     valid, ready = f"{prefix}valid", f"{prefix}ready"
-    asked = {"B": WRITE[:1], "R": READ[:1]}.get(name, ())
+    asked = {"B": write, "R": read}.get(name, ())
     quiet = {"awvalid": 0, "wvalid": 0, "arvalid": 0}
     waiting = [*asked, {**quiet, valid: 1, ready: 0}]
     return [
@@ -209,6 +211,108 @@ LITE = (
 )
 
 
+BURST_WRITE = ({"awvalid": 1, "wvalid": 1, "wlast": 1}, {"awvalid": 0, "wvalid": 0, "wlast": 0})
+BURST_READ = ({"arvalid": 1}, {"arvalid": 0})
+BURST_CHANNELS = {**CHANNELS, "W": ("w", "wdata")}
+PAGE = 4096
+
+
+def burst(channel: str, **values: int) -> list[Cycle]:
+    """An address with these values, and 0 for the others that count."""
+    named = {f"{channel}{name}": value for name, value in ({"id": 0, "addr": 0, "len": 0} | values).items()}
+    return [{f"{channel}valid": 1, **named}, {f"{channel}valid": 0}]
+
+
+BURSTS = (
+    Case(
+        "a burst of four beats is read, of each id",
+        [
+            *burst("ar", len=3),
+            *burst("ar", id=1, addr=PAGE - 8),
+            {"rvalid": 1},
+            {"rid": 1, "rlast": 1},
+            {"rid": 0, "rlast": 0},
+            {},
+            {"rlast": 1},
+            {"rvalid": 0},
+        ],
+    ),
+    Case(
+        "bursts are written, one with its address behind its data, two before",
+        [
+            {"wvalid": 1},
+            {"wlast": 1},
+            {"wvalid": 0, "wlast": 0},
+            *burst("aw", len=1, addr=PAGE - 16),
+            *burst("aw", len=0),
+            {"wvalid": 1, "wlast": 1, "bvalid": 1},
+            {"wvalid": 0},
+            {"bvalid": 0},
+        ],
+    ),
+    Case(
+        "256 beats in a burst",
+        [*burst("aw", len=255), {"wvalid": 1}, *[{}] * 254, {"wlast": 1}, {"wvalid": 0}],
+    ),
+    *(
+        Case(
+            f"{channel} is one beat beyond 4 KiB",
+            burst(channel, addr=PAGE - 8 * beats, len=beats),
+            [f"{channel.upper()}: a burst crosses 4 KiB"],
+        )
+        for channel, beats in (("ar", 1), ("aw", 1), ("ar", 255), ("aw", 255))
+    ),
+    *(
+        Case(
+            f"{channel} with {name} {value}",
+            burst(channel, **{name: value}),
+            [f"{channel.upper()}: a burst does not count up by whole beats"],
+        )
+        for channel in ("ar", "aw")
+        for name, value in (("burst", 0), ("burst", 2), ("size", 2), ("addr", 4))
+    ),
+    Case(
+        "data end too early",
+        [*burst("aw", len=1), *BURST_WRITE[:1], {"awvalid": 0, "wvalid": 0}, {}],
+        ["W: the data of a burst are not as long as its address says"],
+    ),
+    Case(
+        "data of the second burst end too late",
+        [*BURST_WRITE, *burst("aw", len=0), {"wvalid": 1}, {"wlast": 1}, {"wvalid": 0}, {}],
+        ["W: the data of a burst are not as long as its address says"],
+    ),
+    Case("data without an end", [{"wvalid": 1}, *[{}] * 256], ["W: a burst has no end"]),
+    Case("an answer to no write", [{"bvalid": 1}, {"bvalid": 0}], ["B: answers no write"]),
+    Case(
+        "an answer before the last beat",
+        [*burst("aw", len=1), {"wvalid": 1}, {"wvalid": 0, "bvalid": 1}],
+        ["B: answers no write"],
+    ),
+    Case(
+        "an answer before the address",
+        [{"wvalid": 1, "wlast": 1}, {"wvalid": 0, "bvalid": 1}],
+        ["B: answers no write"],
+    ),
+    Case("two answers to one write", [*BURST_WRITE, {"bvalid": 1}, {}], ["B: answers no write"]),
+    Case("an answer to no read", [{"rvalid": 1}], ["R: answers no read"]),
+    Case("an answer to a read of the other id", [*burst("ar", id=1), {"rvalid": 1}], ["R: answers no read"]),
+    Case("a beat too many", [*BURST_READ, {"rvalid": 1}, {}], ["R: answers no read"]),
+    *(
+        Case(
+            f"{name} valid after a reset",
+            [{"rst": 1}, {f"{prefix}valid": 1}, {"rst": 0}],
+            [f"{name}: valid in the cycle after reset"],
+        )
+        for name, (prefix, _) in BURST_CHANNELS.items()
+    ),
+    *(
+        case
+        for name, pins in BURST_CHANNELS.items()
+        for case in broken_channel(name, *pins, BURST_WRITE, BURST_READ)
+    ),
+)
+
+
 async def play(dut: Any, cases: Sequence[Case], idle: Cycle) -> None:
     """Plays every case that the simulator can run, each after a separate reset, and reports when."""
     Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start(start_high=False)
@@ -252,3 +356,14 @@ async def lite(dut: Any) -> None:
     idle = {name: 0 for prefix, payload in CHANNELS.values() for name in (f"{prefix}valid", payload)}
     idle |= {f"{prefix}ready": 1 for prefix, _ in CHANNELS.values()}
     await play(dut, LITE, {**idle, "wdata": 0, "rresp": 0})
+
+
+@cocotb.test()
+async def bursts(dut: Any) -> None:
+    idle = {f"{prefix}valid": 0 for prefix, _ in CHANNELS.values()}
+    idle |= {f"{prefix}ready": 1 for prefix, _ in CHANNELS.values()}
+    for channel in ("ar", "aw"):
+        idle |= {f"{channel}{name}": 0 for name in ("id", "addr", "len")}
+        idle |= {f"{channel}size": 3, f"{channel}burst": 1}
+    names = ("rid", "rdata", "rresp", "rlast", "wdata", "wstrb", "wlast", "bid", "bresp")
+    await play(dut, BURSTS, {**idle, **dict.fromkeys(names, 0)})

@@ -265,5 +265,50 @@ BLOCKS = {
             "out stream: packets under backpressure",
             parameters_in((ODD, EVEN, LARGEST), "T", "FEATURE_DEPTH"),
         ),
+        Block(
+            "fifo",
+            "queue",
+            ({"WIDTH": 8, "DEPTH": 16}, {"WIDTH": 1, "DEPTH": 2}, {"WIDTH": 65, "DEPTH": 256}),
+        ),
+        Block("axil_share", "DMA, register port: accesses of the host and of the DMA itself", ({},)),
+        Block(
+            "dma_control",
+            "DMA, registers, the course of a list, errors and resets",
+            (
+                {"STREAM_BITS": 64, "WORD_BITS": 128},
+                {"STREAM_BITS": 256, "WORD_BITS": 32},
+            ),
+        ),
+        Block(
+            "dma_read",
+            "DMA, memory to load stream: every beat and start, bursts, 4 KiB, bad lists, errors, resets",
+            (
+                {"STREAM_BITS": 64, "BURST": 8, "FIFO": 16},
+                {"STREAM_BITS": 64, "BURST": 64, "FIFO": 256},
+                {"STREAM_BITS": 128, "BURST": 256, "FIFO": 256},
+                {"STREAM_BITS": 256, "BURST": 16, "FIFO": 256},
+                {"STREAM_BITS": 64, "BURST": 1, "FIFO": 16},
+            ),
+        ),
+        Block(
+            "dma_write",
+            "DMA, out stream to memory: every byte, bursts, 4 KiB, errors, resets",
+            (
+                {"WORD_BITS": 32, "STREAM_BITS": 64, "BURST": 8},
+                {"WORD_BITS": 128, "STREAM_BITS": 64, "BURST": 64},
+                {"WORD_BITS": 32, "STREAM_BITS": 256, "BURST": 16},
+                {"WORD_BITS": 128, "STREAM_BITS": 128, "BURST": 256},
+                {"WORD_BITS": 64, "STREAM_BITS": 64, "BURST": 1},
+            ),
+        ),
+        Block(
+            "dma",
+            "DMA between AxiRam and a machine: lists, errors, resets",
+            (
+                {"WORD_BITS": 128, "STREAM_BITS": 64, "BURST": 16, "FIFO": 64},
+                {"WORD_BITS": 32, "STREAM_BITS": 256, "BURST": 8, "FIFO": 16},
+                {"WORD_BITS": 64, "STREAM_BITS": 128, "BURST": 64, "FIFO": 256},
+            ),
+        ),
     )
 }

@@ -37,7 +37,7 @@ from tb.flow.simulators import (
     verilator_root,
 )
 from tb.flow.sources import PROBE, checker_sources, rtl_sources
-from tb.flow.testlist import CHECKED_TOP
+from tb.flow.testlist import CHECKED_SYSTEM, CHECKED_TOP
 
 TIMESCALE = ("1ns", "1ns")
 BARE_SOURCE = Path(__file__).with_name("bare.cpp")
@@ -145,7 +145,7 @@ def build(
     """Build `top` with the Verilog `parameters`, unless it is built already, and return the folder of the
     build.
 
-    `sources` are the files of rtl/psa.f if not given, with those of the checkers for `CHECKED_TOP`. Raises
+    `sources` are the files of rtl/psa.f if not given, with those of the checkers where `top` has them. Raises
     `BuildError` with the compiler's message, so also for a parameter that the design refuses. With `probe`,
     `CHECKED_TOP` can write down its inside.
     """
@@ -171,7 +171,7 @@ def build(
 
 def sources_of(top: str) -> list[Path]:
     """The files of the machine, and of the checkers where they are around it."""
-    return rtl_sources() + (checker_sources() if top == CHECKED_TOP else [])
+    return rtl_sources() + (checker_sources() if top in (CHECKED_TOP, CHECKED_SYSTEM) else [])
 
 
 def compile_into(directory: Path, wanted: Build) -> None:

@@ -180,8 +180,8 @@ def _registered(top: str, parameters: Mapping[str, int], files: Mapping[str, str
 
 
 def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
-    """By block, the parameters with which a machine of `config` has it; memories and delay lines are parts of
-    others.
+    """By block, the parameters with which a machine of `config` has it; memories, queues and delay lines are
+    parts of others.
     """
     inputs = config.xor_inputs or min(XOR_INPUTS, config.most_xor_inputs)
     decoder = replace(config, xor_inputs=inputs)
@@ -199,9 +199,10 @@ def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for path in rtl_sources():
         name = path.stem.removeprefix("psa_")
-        if name in ("ram", "delay", "top", "array"):
+        if name in ("ram", "delay", "fifo", "top", "array", "system"):
             continue
-        values = {**machine_parameters(config), "SOURCES": 6, **own.get(name, {})}
+        dma = {"WORD_BITS": 8 * config.size, "BURST": 64, "FIFO": 256}
+        values = {**machine_parameters(config), **dma, "SOURCES": 6, **own.get(name, {})}
         known, _ = header(path.stem, path.read_text())
         missing = [parameter for parameter in known if parameter not in values]
         if missing:

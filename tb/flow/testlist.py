@@ -17,6 +17,8 @@ from tb.flow.blocks import BLOCKS, Block
 
 # The whole machine with the checkers of tb/checkers/ around and inside it.
 CHECKED_TOP = "psa_checked"
+# The machine with its DMA, and checkers on the ports of both.
+CHECKED_SYSTEM = "psa_checked_system"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,24 @@ TESTS = {
             max_images=450,
             options=Options(dense=True),
             regress=0.01,
+        ),
+        TestSpec(
+            "digits_dma",
+            "tb.psa_system.test_digits",
+            "the digits network from memory, by the DMA: every plane, and the rate at which it loads",
+            images=20,
+            icarus_images=1,
+            max_images=450,
+            top=CHECKED_SYSTEM,
+            regress=0.01,
+        ),
+        TestSpec(
+            "dma_errors",
+            "tb.psa_system.test_errors",
+            "the machine with its DMA: every error, resets in any cycle, the host's accesses meanwhile",
+            top=CHECKED_SYSTEM,
+            regress=SLOW,
+            icarus_regress=0.01,
         ),
         TestSpec(
             "random",

@@ -67,6 +67,18 @@ def test_every_rule_of_axi_lite(sim: str) -> None:
         assert provoked == channels - requests | set(messages("psa_check_axil"))
 
 
+def test_every_rule_of_axi4(sim: str) -> None:
+    outcome = run_checker(sim, "psa_check_axi", "bursts", {"WIDTH": 64})
+    provoked = hold_against_cases(outcome)
+    if sim == "icarus":
+        channels = {
+            f"{name}: {rule}"
+            for name in ("AW", "W", "B", "AR", "R")
+            for rule in messages("psa_check_channel")
+        }
+        assert provoked == channels | set(messages("psa_check_axi"))
+
+
 def test_every_assertion_of_the_inside(sim: str) -> None:
     """One build with every mutant, one run that chooses them in turn."""
     provoked = hold_against_cases(hunt.run_inside(sim))

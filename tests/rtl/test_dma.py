@@ -1,0 +1,41 @@
+"""The machine with its DMA, on both simulators."""
+
+from __future__ import annotations
+
+import pytest
+
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
+from tb.common.settings import Options
+from tb.flow import build, runner
+from tb.flow.testlist import CHECKED_SYSTEM, TESTS
+
+IMAGES = {"verilator": 3, "icarus": 1}
+LEAST_RATE = 0.9
+
+
+# T of 16, 4 and 8; beats of 64, 128 and 256 bits
+@pytest.mark.parametrize("config", [DEFAULT_CONFIG, "4x2", "8x4s128", "4x2s256"])
+def test_digits_from_memory(sim: str, config: str) -> None:
+    count = IMAGES[sim]
+    outcome = runner.run(TESTS["digits_dma"], sim, get_config(config), 1, options=Options(images=count))
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    result = outcome.result
+    assert (result["images"], result["mismatches"]) == (count, 0)
+    assert result["cycles"] == result["predicted_cycles"] > 0
+    assert result["load_rate"] >= LEAST_RATE
+    # an input of a list comes as soon as the program before has ended
+    assert result["list_cycles"] < result["input_cycles"] + count * (result["cycles"] / count + 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sim", "config"), [("verilator", DEFAULT_CONFIG), ("verilator", "4x2s256")])
+def test_errors_and_resets(sim: str, config: str) -> None:
+    outcome = runner.run(TESTS["dma_errors"], sim, get_config(config), 1)
+    assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
+    assert outcome.result["resets_of_a_list"] > 0
+
+
+@pytest.mark.parametrize(("parameters", "names"), [({"BURST": 48}, "BURST"), ({"FIFO": 32}, "FIFO")])
+def test_an_illegal_parameter_is_named(sim: str, parameters: dict[str, int], names: str) -> None:
+    with pytest.raises(build.BuildError, match=f"psa_illegal_parameter_{names}"):
+        build.build(sim, CONFIGS["4x2"].rtl_parameters() | parameters, top=CHECKED_SYSTEM)
