@@ -49,7 +49,7 @@ help:
 	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin; N=20 (bins); ends with RANK {json}'
 	@echo 'make close   draw programs of the test random until one hits a hole of the functional coverage; BIN=glob  CONFIG=16x8  N=2000 (the most programs)  JOBS=n; ends with CLOSE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
-	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1'
+	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1  SHAPE=3,224,224 (of a file that leaves it open)  SKIP=LRN'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
 	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'

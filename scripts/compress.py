@@ -15,10 +15,13 @@ import click
 from pymodel.machine.config import get_config
 from pymodel.machine.places import BUILD
 from pymodel.machine.slot_rows import FORMATS
+from pymodel.network.integer import Shape
+from pymodel.network.model_file import SKIPPABLE
 from pymodel.schemes import get_scheme
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
 from scripts.command import (
     NUMBER,
+    SHAPE,
     SWITCH,
     THERE,
     WRITTEN,
@@ -46,6 +49,8 @@ MAX_SEED = 2**31 - 1
 @variable("RATIO", NUMBER, 8.0, "matrix compression: dense slots over packed slots")
 @variable("WEIGHTS", THERE, what="state_dict to start from (digits: trained first, if not given)")
 @variable("DATA", THERE, what="folder cifar-10-batches-py; for files of other tools also a .npz file")
+@variable("SHAPE", SHAPE, what="of the input of a file of another tool that leaves it open")
+@variable("SKIP", Choice(SKIPPABLE), what="an operator of a .onnx file to do without")
 @variable("EPOCHS", NUMBER, DEFAULT.epochs, "of training, in all")
 @variable("SEED", Integer(0, MAX_SEED), 1, "of training and planning, not of the start")
 @variable("CONFIG", default="16x16", what="array, rows x group")
@@ -72,6 +77,8 @@ def main(
     ratio: float,
     weights: Path | None,
     data: Path | None,
+    shape: Shape | None,
+    skip: str | None,
     epochs: float,
     seed: int,
     config: str,
@@ -107,7 +114,7 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     recipe = Recipe(chosen, ratio, array, budget, seed, xor=format == "xor", compiled=compiled)
-    task = task_of(network, weights, data)
+    task = task_of(network, weights, data, shape, skip)
     out = out or BUILD / "compress" / f"{task.name}-{scheme}-{ratio:g}"
     before = known_start(start, task, array, fresh, print)
     with training_progress(f"{network} {scheme} {ratio:g}x") as progress:

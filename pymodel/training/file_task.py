@@ -25,7 +25,7 @@ from pymodel.network.float import (
     evaluate_float,
 )
 from pymodel.network.from_torch import from_torch
-from pymodel.network.integer import INPUT
+from pymodel.network.integer import INPUT, Shape
 from pymodel.network.load_model import GROUPS, load_model
 from pymodel.network.model_file import FloatFile, legal_name
 from pymodel.network.quantise import one_scale
@@ -45,18 +45,24 @@ PEAK = 4.0  # the largest value of a tensor there; behind a batch norm it is abo
 INPUT_PEAK = 1.0  # images are not around zero: larger ones would make the first layer learn too fast
 
 
-def task_of(network: str, weights: Path | None, data: Path | None) -> Task:
+def task_of(
+    network: str, weights: Path | None, data: Path | None, shape: Shape | None = None, skip: str | None = None
+) -> Task:
     """The network of a file of another tool, or what `get_task` gives. Raises `TatamiError` as it and
-    `task_of_file` do, and for `weights` beside a file, which has its own.
+    `task_of_file` do, for `weights` beside a file, which has its own, and for `shape` and `skip`, which
+    `load_model` takes, without one.
     """
     if Path(network).suffix not in GROUPS:
+        for name, value in (("SHAPE", shape), ("SKIP", skip)):
+            if value is not None:
+                raise TatamiError(f"{name} is given: only for a NETWORK that ends in {' or '.join(GROUPS)}")
         return get_task(network, weights, data)
     if weights is not None:
         raise TatamiError(f"WEIGHTS '{weights}': network '{network}' brings its own")
-    return task_of_file(Path(network), data)
+    return task_of_file(Path(network), data, shape, skip)
 
 
-def task_of_file(path: Path, data: Path | None) -> Task:
+def task_of_file(path: Path, data: Path | None, shape: Shape | None = None, skip: str | None = None) -> Task:
     """The network of a file, with the images of `data` to train and to test on. The weights of a quantised
     file are back in real numbers. No scheme prunes the first layer with weights, nor depthwise convolutions.
 
@@ -69,7 +75,7 @@ def task_of_file(path: Path, data: Path | None) -> Task:
             f"network '{path}' needs DATA to train on; without it, `make sim TEST=network WEIGHTS={path}"
             " SCHEME=... RATIO=...` prunes it"
         )
-    file = load_model(path)
+    file = load_model(path, shape, skip)
     network = file.network if isinstance(file, FloatFile) else dequantised(file)
     (images, labels), (test_images, test_labels) = load_sets(data, network.input_shape)
     network, units = balanced(network, images[:MEASURED].astype(np.float64))

@@ -36,8 +36,9 @@ from pymodel.training.file_task import balanced, task_of, with_norms
 from pymodel.training.schedule import Budget
 from pymodel.training.start import measure_start
 from pymodel.zoo.given_images import load_sets
-from tests.network.onnx_models import cnn
+from tests.network.onnx_models import cnn, drawn, written
 from tests.network.tflite_models import small_network
+from tests.support import assert_refused
 
 CONFIG = CONFIGS["8x4"]
 
@@ -110,6 +111,22 @@ def test_a_float_file_is_trained(tmp_path: Path) -> None:
     task = task_of(str(path), None, tmp_path / "x.npz")
     assert (len(task.train_labels), len(task.test_labels)) == (20, 3)
     assert float(task.prepare(task.train_images, None).max()) == 1.0
+
+
+def test_a_file_may_leave_its_shape_open(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "open.onnx",
+        "a = Conv(x, w) y = Conv(a, u)",
+        given="float[N,3,R,C] x",
+        w=drawn(4, 3, 6, 6),
+        u=drawn(4, 4, 1, 1),
+    )
+    images = np.random.default_rng(1).normal(0, 1, (10, 3, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.zeros(10, int))
+    with pytest.raises(TatamiError, match="left open .* give it: SHAPE="):
+        task_of(str(path), None, tmp_path / "x.npz")
+    assert task_of(str(path), None, tmp_path / "x.npz", (3, 6, 6)).input_shape == (3, 6, 6)
+    assert_refused("compress", ["--network=digits", "--shape=3,6,6"], "SHAPE is given: only for a NETWORK")
 
 
 def test_what_is_refused(tflite: Path, images: Path, tmp_path: Path) -> None:
