@@ -39,6 +39,14 @@ MEMORY = (
 Event = tuple[int, bool] | str  # a beat and whether it is the last of its packet, or a start
 
 
+def shown(event: Event) -> str:
+    """In one word."""
+    if isinstance(event, str):
+        return event.replace(" ", "_")
+    word, last = event
+    return f"{word:#x}{'_last' * last}"
+
+
 @dataclass
 class Case:
     """A list, the bytes that it names, and what comes of it."""
@@ -160,7 +168,7 @@ class Reads:
         for number, (seen, wanted) in enumerate(zip(self.events, expected, strict=False)):
             self.bench.compared += 1
             assert seen == wanted, (
-                f"cycle {self.bench.number}: event: expected {number}, seen {seen}, wanted {wanted}"
+                f"cycle {self.bench.number}: event_{number}: expected {shown(wanted)}, seen {shown(seen)}"
             )
         self.compare("events", len(self.events), len(expected))
 

@@ -70,9 +70,12 @@ def test_what_cannot_be_placed_is_one_line(adder: list[Path]) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_block_has_its_parameters(name: str) -> None:
-    """All but memories and delay lines, which are parts of others, and the array."""
+    """All but memories, queues and delay lines, which are parts of others, and what has blocks in it."""
     names = {path.stem.removeprefix("psa_") for path in rtl_sources()}
-    assert names - set(place.block_parameters(CONFIGS[name])) == {"ram", "delay", "top", "array"}
+    assert names - set(place.block_parameters(CONFIGS[name])) == {
+        *("ram", "delay", "fifo"),
+        *("top", "array", "system"),
+    }
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
