@@ -29,7 +29,7 @@ BENCHES = {
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
     "history": ("tb.flow.history.bench", "run"),
     "pages": ("tb.flow.pages.bench", "run"),
-    "shrink": ("tb.flow.shrink_bench", "run"),
+    "shrink": ("tb.flow.shrink.bench", "run"),
     "pe": ("tb.flow.synthesis", "pe"),
     "clock": ("tb.flow.place", "clock"),
 }

@@ -15,14 +15,15 @@ from rich.table import Table
 from pymodel.machine.errors import TatamiError
 from scripts.command import Integer, command, console, variable, working
 from tb.flow import failure as kept
-from tb.flow import shrink, simulators
+from tb.flow import simulators
+from tb.flow.shrink import search
 
 MOST = 10_000
 
 
 @command("shrink")
 @variable("FAILURE", what="the folder of a failure")
-@variable("N", Integer(1, MOST), shrink.MOST_RUNS, "the most simulations")
+@variable("N", Integer(1, MOST), search.MOST_RUNS, "the most simulations")
 def main(failure: str | None, n: int) -> int:
     if not failure:
         raise TatamiError(f"FAILURE is not given: the folder of a failure below {kept.shown(kept.FAILURES)}")
@@ -30,7 +31,7 @@ def main(failure: str | None, n: int) -> int:
     simulators.check_simulator(failed.sim)
     out = console()
     with working(out) as progress:
-        found = shrink.shrink(failed, n, progress)
+        found = search.shrink(failed, n, progress)
     shown = Table(title=f"{len(found.steps)} steps, {found.runs} runs: {', '.join(found.steps)}")
     for heading in ("", "before", "after"):
         shown.add_column(heading, justify="right" if heading else "left")

@@ -23,9 +23,10 @@ from pymodel.zoo.random_network import random_images, random_program
 from scripts import shrink as command
 from tb.debug.suspect import Ran, Suspect
 from tb.flow import failure as kept
-from tb.flow import hunt, runner, shrink
+from tb.flow import hunt, runner
 from tb.flow.failure import Failure
-from tb.flow.reductions import smaller
+from tb.flow.shrink import search
+from tb.flow.shrink.reductions import smaller
 from tb.flow.testlist import TESTS
 
 CONFIG = CONFIGS["4x2"]
@@ -125,23 +126,23 @@ def failure(tmp_path: Path) -> Failure:
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     """What runs is known by its prepared folder; what is kept is the failure that was given."""
     found, rans = Pretended(), {}
-    written = shrink.prepare.written
+    written = search.prepare.written
 
     def note(stored, image, plain, below):  # type: ignore[no-untyped-def]
         folder = written(stored, image, plain, below)
         rans[str(folder)] = Ran(stored.network, stored.images[0])
-        found.chunk_words = shrink.layout_of(image)["chunk_words"]
+        found.chunk_words = search.layout_of(image)["chunk_words"]
         return folder
 
-    monkeypatch.setattr(shrink.prepare, "written", note)
+    monkeypatch.setattr(search.prepare, "written", note)
     monkeypatch.setattr(runner, "run", lambda *_, options, **__: found(rans[options.network]))
-    monkeypatch.setattr(shrink, "keep", lambda failure, _: failure)
+    monkeypatch.setattr(search, "keep", lambda failure, _: failure)
     return found
 
 
 def test_the_search_ends_at_the_smallest(failure: Failure, pretended: Pretended) -> None:
     """One weight of one filter of one layer, and the fewest cycles that a layer can take."""
-    found = shrink.shrink(failure, 500, runner.no_progress)
+    found = search.shrink(failure, 500, runner.no_progress)
     last = pretended.rans[-1]
     assert found.runs == len(pretended.rans) < 200
     assert found.after.cycles * 50 < found.before.cycles
@@ -154,7 +155,7 @@ def test_the_search_ends_at_the_smallest(failure: Failure, pretended: Pretended)
 
 
 def test_no_more_runs_than_allowed(failure: Failure, pretended: Pretended) -> None:
-    found = shrink.shrink(failure, 5, runner.no_progress)
+    found = search.shrink(failure, 5, runner.no_progress)
     assert found.runs == len(pretended.rans) == 5
     assert found.after < found.before
 
@@ -162,7 +163,7 @@ def test_no_more_runs_than_allowed(failure: Failure, pretended: Pretended) -> No
 def test_another_failure_is_not_taken_for_it(failure: Failure, pretended: Pretended) -> None:
     pretended.message = "the machine hangs after {}"
     with pytest.raises(TatamiError, match="when 'digits' runs alone: .*the machine hangs"):
-        shrink.shrink(failure, 5, runner.no_progress)
+        search.shrink(failure, 5, runner.no_progress)
 
 
 def test_a_failure_that_hangs_on_the_layout_keeps_it(failure: Failure, pretended: Pretended) -> None:
@@ -171,10 +172,10 @@ def test_a_failure_that_hangs_on_the_layout_keeps_it(failure: Failure, pretended
     assert failure.suspect is not None
     assert failure.suspect.ran is not None
     with pytest.raises(TatamiError, match="it passes"):
-        shrink.shrink(failure, 5, runner.no_progress)
+        search.shrink(failure, 5, runner.no_progress)
     image = compile_network(failure.suspect.ran.network, CONFIG, chunk_words=2)
     short = replace(failure, suspect=replace(failure.suspect, image=image))
-    found = shrink.shrink(short, 100, runner.no_progress)
+    found = search.shrink(short, 100, runner.no_progress)
     assert found.after < found.before
     assert pretended.chunk_words <= 2
 
@@ -182,14 +183,14 @@ def test_a_failure_that_hangs_on_the_layout_keeps_it(failure: Failure, pretended
 def test_a_failure_that_comes_from_elsewhere_is_told(failure: Failure, pretended: Pretended) -> None:
     pretended.hidden = True
     with pytest.raises(TatamiError, match="when 'digits' runs alone: it passes"):
-        shrink.shrink(failure, 5, runner.no_progress)
+        search.shrink(failure, 5, runner.no_progress)
 
 
 def test_a_failure_without_a_network_is_refused(failure: Failure) -> None:
     assert failure.suspect is not None
     for left in (None, replace(failure.suspect, ran=None)):
         with pytest.raises(TatamiError, match=r"no suspect/network\.npz: only a failure of a run of a"):
-            shrink.shrink(replace(failure, suspect=left), 5, runner.no_progress)
+            search.shrink(replace(failure, suspect=left), 5, runner.no_progress)
     with pytest.raises(TatamiError, match="FAILURE is not given"):
         command.main([])
 
@@ -212,9 +213,9 @@ def test_a_planted_bug_becomes_a_test(
 
     small = kept.load(Path(told["smallest"]))
     assert small.test.name == "network"
-    assert Path(small.options.network) == small.folder / shrink.NETWORK
+    assert Path(small.options.network) == small.folder / search.NETWORK
     again = runner.run(small.test, "icarus", CONFIG, 1, options=small.options, sources=sources)
-    assert shrink.said_of(again.message) == shrink.said_of(failed.message)
+    assert search.said_of(again.message) == search.said_of(failed.message)
     (made,) = small.folder.glob("test_*.py")
     spec = importlib.util.spec_from_file_location("made", made)
     assert spec is not None

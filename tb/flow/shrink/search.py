@@ -30,8 +30,8 @@ from tb.debug.suspect import Ran
 from tb.flow import failure as kept
 from tb.flow import prepare, runner
 from tb.flow.failure import Failure
-from tb.flow.reductions import smaller
 from tb.flow.regress import signature
+from tb.flow.shrink.reductions import smaller
 from tb.flow.testlist import TESTS
 
 TEST = TESTS["network"]

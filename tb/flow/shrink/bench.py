@@ -11,7 +11,8 @@ from rich.table import Table
 from pymodel.machine.config import get_config
 from pymodel.machine.errors import TatamiError
 from tb.flow import failure as kept
-from tb.flow import hunt, runner, shrink
+from tb.flow import hunt, runner
+from tb.flow.shrink import search
 from tb.flow.testlist import TESTS
 
 OF_NETWORKS = ("digits", "random")  # tests that run networks
@@ -27,7 +28,7 @@ def run(console: Console) -> dict[str, Any]:
         row = {"bug": bug.name, "config": bug.config, **_shrunk(bug)}
         console.print(f"[dim]{bug.name}: {row['ratio']} times fewer cycles, {row['runs']} runs")
         rows.append(row)
-    shown = Table(title=f"Failures of planted bugs, at most {shrink.MOST_RUNS} simulations each")
+    shown = Table(title=f"Failures of planted bugs, at most {search.MOST_RUNS} simulations each")
     for heading in ("bug", "config", "cycles", "smallest", "ratio", "layers", "weights", "runs", ""):
         shown.add_column(heading, justify="left" if heading in ("bug", "config", "") else "right")
     for row in rows:
@@ -46,7 +47,7 @@ def _shrunk(bug: hunt.Bug) -> dict[str, Any]:
         outcome, TESTS[bug.test], sim, config, seed, options=hunt.options(bug), sources=sources
     )
     try:
-        found = shrink.shrink(failed, shrink.MOST_RUNS, runner.no_progress)
+        found = search.shrink(failed, search.MOST_RUNS, runner.no_progress)
     except TatamiError as error:
         nothing = dict.fromkeys(("cycles", "smallest", "ratio", "layers", "weights", "runs"), 0)
         return nothing | {"ratio": 1.0, "said": str(error).splitlines()[0]}

@@ -1,5 +1,5 @@
 """Networks that are a step smaller than a given one, for the search for the smallest that still fails
-(`tb/flow/shrink.py`).
+(`search.py`).
 
 A reduction leaves the rest as it is. What it makes may be no network, or compute something else: the search
 tries it and sees.
