@@ -121,9 +121,6 @@ def asked(failure: Failure) -> dict[str, str]:
     options = failure.options.given()
     images = options.pop("images", None)
     options.pop("network", None)  # `make sim` compiles it anew
-    for name, value in failure.test.options.given().items():
-        if options.get(name) == value:
-            del options[name]  # the test asks for it
     return {
         "TEST": failure.test.name,
         "SIM": failure.sim,

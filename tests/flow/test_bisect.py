@@ -152,7 +152,7 @@ def test_a_run_that_make_sim_does_not_do_is_refused(tmp_path: Path) -> None:
         sim="icarus",
         config=CONFIGS["4x2"],
         seed=5,
-        options=TESTS["env_digits"].options | Options(images=2, fault="lost_packet"),
+        options=Options(images=2, fault="lost_packet"),
         top=None,
         parameters=None,
         sources=None,

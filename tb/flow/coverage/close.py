@@ -157,18 +157,18 @@ def hits(seen: Collection[Observation], config: ArrayConfig, points: Collection[
     found: Hits = {}
     for point in POINTS:
         name = name_of(point, config)
-        if name not in points:
-            continue
-        bins = set(bins_of(point, config))
-        values = (value_of(point, one) for one in seen if isinstance(one, point.of))
-        found[name] = {str(value) for value in values} & bins
+        if name in points:
+            value, bins = reader(point), set(bins_of(point, config))
+            found[name] = {str(value(one)) for one in seen if isinstance(one, point.of)} & bins
     return found
 
 
-def value_of(point: Coverpoint | Cross, observation: Observation) -> object:
+def reader(point: Coverpoint | Cross) -> Callable[[Observation], object]:
+    """What tells the bin of an observation."""
     if isinstance(point, Coverpoint):
-        return point.value(observation)
-    return tuple(part.value(observation) for part in parts(point))
+        return point.value
+    values = [part.value for part in parts(point)]
+    return lambda observation: tuple(value(observation) for value in values)
 
 
 def bins_of(point: Coverpoint | Cross, config: ArrayConfig) -> Iterator[str]:

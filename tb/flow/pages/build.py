@@ -33,12 +33,11 @@ class Made:
     summary: Path
 
 
-def no_progress(_: str) -> None:
-    """For callers that show no progress."""
-
-
 def make(
-    database: Database, count: int, folder: Path | None = None, progress: Callable[[str], None] = no_progress
+    database: Database,
+    count: int,
+    folder: Path | None = None,
+    progress: Callable[[str], None] = runner.no_progress,
 ) -> Made:
     """All pages, with a page for each of the last `count` regressions, in the place of those that are in the
     folder. What was there stays if something goes wrong.
