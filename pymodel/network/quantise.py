@@ -359,8 +359,11 @@ def _requant(
     pairs = np.array([quantise_multiplier(float(real)) for real in step / sums.step], dtype=np.int32).reshape(
         -1, 2
     )
-    whole = (np.rint(bias / step) - extra).astype(np.int32)
-    plain = Requant(whole, pairs[:, 0], pairs[:, 1], sums.zero)
+    whole = (np.rint(bias / step) - extra).astype(np.int64)
+    int32 = np.iinfo(np.int32)
+    for f in np.flatnonzero((whole < int32.min) | (whole > int32.max))[:1]:
+        raise TatamiError(f"bias {whole[f]} of filter {f} is outside {int32.min}..{int32.max}")
+    plain = Requant(whole.astype(np.int32), pairs[:, 0], pairs[:, 1], sums.zero)
     match layer.activation:
         case None:
             return plain

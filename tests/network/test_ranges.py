@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from pymodel.machine.errors import TatamiError
-from pymodel.network.float import FloatAveragePool, FloatConv, FloatLayer, FloatNetwork, evaluate_float
+from pymodel.network.float import (
+    FloatAveragePool,
+    FloatConv,
+    FloatLayer,
+    FloatLinear,
+    FloatNetwork,
+    evaluate_float,
+)
 from pymodel.network.integer import INPUT, Gather, MaxPool, around
 from pymodel.network.quantise import calibrate, quantise
 from pymodel.network.ranges import held_scales
@@ -92,3 +99,16 @@ def test_a_channel_of_zeros_is_the_value_zero() -> None:
     assert errors(padded, images, found)["more"] < 0.5
     with pytest.raises(TatamiError, match=r"'more': channels of zeros, with zero point -128: must be 0"):
         quantise(padded, dict.fromkeys(found, 0.01), zeros=dict.fromkeys(found, -128))
+
+
+def test_a_bias_that_a_zero_point_takes_out_of_its_range_is_refused() -> None:
+    """It would become a number of the other sign. Here 67,000 weights of the largest size read a tensor whose
+    zero point is the lowest, and the bias is half the largest already.
+    """
+    inputs = 67_000
+    layer = FloatLinear("fc", INPUT, np.ones((1, inputs)), np.array([2.0**30 / 127]))
+    network = FloatNetwork("t", (inputs, 1, 1), (layer,))
+    steps = {INPUT: 1.0, "fc": 1000.0}
+    assert quantise(network, steps).layers
+    with pytest.raises(TatamiError, match=r"network 't', layer 'fc': bias 2\d{9} of filter 0 is outside"):
+        quantise(network, steps, zeros={INPUT: -128})
