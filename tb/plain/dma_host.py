@@ -8,22 +8,20 @@ from typing import Any
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
-from cocotb_bus.drivers.amba import AXIProtocolError
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.dma import Descriptor, Load, beat_bytes, descriptor_bytes, encode
 from pymodel.machine.errors import DmaErrorCode
-from pymodel.machine.registers import COUNTERS, DMA_REGISTERS, REGISTERS
+from pymodel.machine.registers import DMA_REGISTERS, REGISTERS
 from tb.common.clock import PERIOD_NS
 from tb.plain.axi_ram import Memory
 from tb.plain.axil import AxilMaster
-from tb.plain.host import Counters, HasBeats, MachineTimeoutError, RegisterError
+from tb.plain.host import HasBeats, MachineTimeoutError, RegisterPort
 
 DONE, ERROR = 1, 2  # bits of DMA_IRQ_ENABLE and DMA_IRQ_STATUS
 BUSY = 1  # bit of DMA_STATUS
 RESET = 1  # bit of DMA_CONTROL
 RESET_POLLS = 200
-ADDRESSES = {name: one.address for name, one in (REGISTERS | DMA_REGISTERS).items()}
 
 
 class DmaError(Exception):
@@ -35,7 +33,7 @@ class DmaError(Exception):
         super().__init__(f"DMA error {self.code.name}, info {self.info}")
 
 
-class DmaHost:
+class DmaHost(RegisterPort):
     """Clock, reset, registers and memory of `psa_system`.
 
     The memory holds what is put there from its beginning on, and buffers for packets.
@@ -48,7 +46,7 @@ class DmaHost:
         dut.rst.value = 1
         self.size = size
         self.memory = Memory(dut, size, latency)
-        self.axil = AxilMaster(dut, "s_axil", dut.clk)
+        super().__init__(AxilMaster(dut, "s_axil", dut.clk), REGISTERS | DMA_REGISTERS)
         self.used = 0
         self.out_size = 0
         # starts low: an edge at time 0 would come before the first values of the memory's pins
@@ -61,20 +59,6 @@ class DmaHost:
         self.dut.rst.value = 0
         await RisingEdge(self.dut.clk)
         await self.write("DMA_IRQ_ENABLE", DONE | ERROR)
-
-    async def read(self, register: str) -> int:
-        """The word in the named register. Raises `RegisterError` on SLVERR."""
-        try:
-            return await self.axil.read(ADDRESSES[register])
-        except AXIProtocolError as error:
-            raise RegisterError(f"read of {register}: {error.xresp.name}") from None
-
-    async def write(self, register: str, value: int) -> None:
-        """Write the named register. Raises `RegisterError` on SLVERR."""
-        try:
-            await self.axil.write(ADDRESSES[register], value)
-        except AXIProtocolError as error:
-            raise RegisterError(f"write of {register}: {error.xresp.name}") from None
 
     def put(self, data: bytes) -> int:
         """Puts data behind what is in the memory already. Returns the address, that of a descriptor."""
@@ -148,9 +132,6 @@ class DmaHost:
             if not await self.read("DMA_STATUS") & BUSY:
                 return
         raise MachineTimeoutError(f"DMA_STATUS.BUSY still set after {RESET_POLLS} reads")
-
-    async def counters(self) -> Counters:
-        return Counters(*[await self.read(name) for name in COUNTERS])
 
 
 def packet_lengths(sizes: Iterable[int], beat: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from cocotb_bus.drivers.amba import AXIProtocolError
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import Beats
-from pymodel.machine.registers import COUNTERS, REGISTERS
+from pymodel.machine.registers import COUNTERS, REGISTERS, Register
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
 from tb.coverage.watch import watch
@@ -72,7 +72,32 @@ class HostRun:
     packets: list[np.ndarray[Any, np.dtype[np.int8]]]
 
 
-class Host:
+class RegisterPort:
+    """The registers behind an AXI4-Lite master, by the names of a table."""
+
+    def __init__(self, axil: AxilMaster, table: Mapping[str, Register]) -> None:
+        self.axil = axil
+        self._table = table
+
+    async def read(self, register: str) -> int:
+        """The word in the named register. Raises `RegisterError` on SLVERR."""
+        try:
+            return await self.axil.read(self._table[register].address)
+        except AXIProtocolError as error:
+            raise RegisterError(f"read of {register}: {error.xresp.name}") from None
+
+    async def write(self, register: str, value: int) -> None:
+        """Write the named register. Raises `RegisterError` on SLVERR."""
+        try:
+            await self.axil.write(self._table[register].address, value)
+        except AXIProtocolError as error:
+            raise RegisterError(f"write of {register}: {error.xresp.name}") from None
+
+    async def counters(self) -> Counters:
+        return Counters(*[await self.read(name) for name in COUNTERS])
+
+
+class Host(RegisterPort):
     """Clock, reset, registers and both streams of `psa_top`.
 
     `in_rate` is the probability that the in stream carries a beat in a cycle. `out_rate` is the probability
@@ -94,7 +119,7 @@ class Host:
         four_state = settings.simulator() == "icarus"
         source_rng, sink_rng = rng.spawn(2)
         dut.rst.value = 1
-        self.axil = AxilMaster(dut, "s_axil", dut.clk)
+        super().__init__(AxilMaster(dut, "s_axil", dut.clk), REGISTERS)
         self.source = StreamSource(dut, "s_axis", dut.clk, source_rng, four_state=four_state, rate=in_rate)
         self.sink = StreamSink(dut, "m_axis", dut.clk, sink_rng, rate=out_rate)
         Clock(dut.clk, PERIOD_NS, "ns", impl="gpi").start()
@@ -121,20 +146,6 @@ class Host:
             if not REGISTERS["STATUS"].decode(await self.read("STATUS"))["SENDING"]:
                 return [np.frombuffer(packet, np.int8) for packet in self.sink.take()]
         raise MachineTimeoutError(f"STATUS.SENDING still set after {SEND_POLLS} reads")
-
-    async def read(self, register: str) -> int:
-        """The word in the named register. Raises `RegisterError` on SLVERR."""
-        try:
-            return await self.axil.read(REGISTERS[register].address)
-        except AXIProtocolError as error:
-            raise RegisterError(f"read of {register}: {error.xresp.name}") from None
-
-    async def write(self, register: str, value: int) -> None:
-        """Write the named register. Raises `RegisterError` on SLVERR."""
-        try:
-            await self.axil.write(REGISTERS[register].address, value)
-        except AXIProtocolError as error:
-            raise RegisterError(f"write of {register}: {error.xresp.name}") from None
 
     async def check_error(self) -> None:
         """Raise `MachineStoppedError` if the machine has stopped with an error."""
@@ -194,9 +205,6 @@ class Host:
             await RisingEdge(self.dut.clk)
         await self.check_error()
         await self.write("IRQ_STATUS", DONE)
-
-    async def counters(self) -> Counters:
-        return Counters(*[await self.read(name) for name in COUNTERS])
 
     async def run(
         self,

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import cocotb
-import numpy as np
 from cocotb.triggers import ClockCycles
 
 from pymodel.compiler.compile import clip_weights, compile_network
@@ -20,6 +19,7 @@ from pymodel.machine.dma import Descriptor, Load, Start
 from pymodel.machine.errors import DmaErrorCode, ErrorCode
 from pymodel.machine.image import Image
 from pymodel.machine.memory import header_beat, to_beats
+from pymodel.machine.registers import DMA_REGISTERS
 from pymodel.zoo import digits
 from tb.common import settings
 from tb.common.seeding import numpy_rng
@@ -150,7 +150,7 @@ async def accesses_of_the_host_meanwhile(dut: Any) -> None:
     shape, reads = await host.read("SHAPE"), 0
     while dut.irq.value == 0:
         assert await host.read("SHAPE") == shape
-        assert np.uint32(await host.read("DMA_ID")).tobytes() == b"AMDT"
+        assert await host.read("DMA_ID") == DMA_REGISTERS["DMA_ID"].reset
         reads += 2
     await host.wait()
     assert host.memory.read(out, len(made.sent)) == made.sent
