@@ -113,9 +113,9 @@ def planted(bug: Bug) -> list[Path]:
     """The sources of the bug's test, with the bug. The folder is that of the edit: another process may try a
     changed one.
     """
-    checkers = checker_sources() if bug.test and TESTS[bug.test].top == CHECKED_TOP else []
+    sources = build.sources_of(TESTS[bug.test].top) if bug.test else rtl_sources()
     folder = COPIES / f"{bug.name}-{build.digest(repr(bug.edit))[:8]}"
-    return plant([bug.edit], rtl_sources() + checkers, folder)
+    return plant([bug.edit], sources, folder)
 
 
 def options(bug: Bug) -> Options:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
+from tb.common.bugs import Bug
 from tb.common.settings import Options
-from tb.flow import build, runner
+from tb.flow import build, hunt, runner
 from tb.flow.testlist import CHECKED_SYSTEM, TESTS
 
 IMAGES = {"verilator": 3, "icarus": 1}
@@ -39,3 +40,14 @@ def test_errors_and_resets(sim: str, config: str) -> None:
 def test_an_illegal_parameter_is_named(sim: str, parameters: dict[str, int], names: str) -> None:
     with pytest.raises(build.BuildError, match=f"psa_illegal_parameter_{names}"):
         build.build(sim, CONFIGS["4x2"].rtl_parameters() | parameters, top=CHECKED_SYSTEM)
+
+
+PLANTED = [bug for bug in hunt.known_bugs() if bug.test in ("digits_dma", "dma_errors")]
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize("bug", PLANTED, ids=[bug.name for bug in PLANTED])
+def test_a_planted_bug_is_found_and_named(bug: Bug) -> None:
+    _, outcome = hunt.first_failure(bug, hunt.planted(bug))
+    assert not outcome.passed
+    assert not hunt.unsaid(bug.message, outcome.message), outcome.message
