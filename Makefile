@@ -36,7 +36,7 @@ help:
 	@echo 'make test    run all tests, on both simulators; JOBS=n in parallel (default: the number of cores)'
 	@echo 'make regress run many seeds of many tests in parallel; ends with REGRESS {json}'
 	@echo '             N=20 (seeds)  TESTS=glob,glob  SIM=verilator|icarus  CONFIG=name (default: all in turn)  SEED=1 (the first)  JOBS=n'
-	@echo '             FARM=local|slurm|lsf|pbs|sge|tcp://host:port (a Dask scheduler) does the runs, with JOBS=n workers; for make coverage and bugs, too  FARM_OPTIONS="queue=short cores=4 memory=8GB"  RESUME=build/regress/folder (does the runs that one that was stopped lacks)'
+	@echo '             FARM=local|slurm|lsf|pbs|sge|tcp://host:port (a Dask scheduler) does the runs, with JOBS=n workers; for make coverage, bugs and results, too  FARM_OPTIONS="queue=short cores=4 memory=8GB"  RESUME=build/regress/folder (does the runs that one that was stopped lacks)'
 	@echo '             HISTORY=url of the database that keeps the runs (default: SQLite in build/history.db), as for make coverage'
 	@echo 'make worker  workers for FARM=tcp://host:port on this machine, JOBS=n of them (default: the number of cores); they end with their scheduler'
 	@echo 'make history all runs so far; ends with HISTORY {json}'
@@ -52,7 +52,7 @@ help:
 	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1  SHAPE=3,224,224 (of a file that leaves it open)  SKIP=LRN'
 	@echo '             CONFIG=16x16  FORMAT=plain|xor  FRESH=1 (starts anew if a checkpoint belongs to another run)'
 	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
-	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  PAGE=1 (no runs, only the page)'
+	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  FARM=slurm|tcp://host:port (as for make regress)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
 	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history|pages (a million records)  shrink (how small the failures of planted bugs become)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make ppa     area of the machine in gate equivalents, block by block, and its clock on an ECP5; renders docs/ppa.md; ends with PPA {json}'
@@ -136,7 +136,7 @@ ppa: $(VENV)/.synthesis $(VENV)/.pages
 compress: $(VENV)/.train $(if $(filter .tflite .onnx,$(suffix $(NETWORK))),$(VENV)/$(suffix $(NETWORK)))
 	@$(PY) -m scripts.compress
 
-results: $(VENV)/.train
+results: $(VENV)/.train $(FARMED)
 	@$(PY) -m scripts.results
 
 docs: $(VENV)/.docs

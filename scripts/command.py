@@ -279,10 +279,9 @@ def jobs(default: int = JOBS, what: str = "at a time") -> Callable[[Any], Any]:
     return variable("JOBS", Integer(1, MAX_JOBS), default, what)
 
 
-def without_variables(environment: Mapping[str, str], commands: Iterable[Command]) -> dict[str, str]:
-    """The environment without what was given to make, for a command that is called with options only."""
-    given = {GIVEN, *(name for command in commands for name in command.variables())}
-    return {name: value for name, value in environment.items() if name not in given}
+def variables_of(commands: Iterable[Command]) -> set[str]:
+    """What make tells commands: nothing of it is for a command that is called with options only."""
+    return {GIVEN, *(name for command in commands for name in command.variables())}
 
 
 # The last words

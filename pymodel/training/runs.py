@@ -77,7 +77,7 @@ class RunsFile(Fields):
     def names(self, folder: Path) -> dict[str, bool]:
         """All its runs by name, whether or not their files are given here, and which have a report there."""
         networks = {entry.network: Path() for entry in self.runs if "weights" in entry.needs}
-        runs, _ = plan(self.runs, networks, Path(), None, compiles=False)
+        runs, _ = plan(self.runs, networks, Path(), None)
         return {run.name: run.done(folder) for run in runs}
 
 
@@ -141,12 +141,11 @@ def plan(
     weights: Mapping[str, Path],
     data: Path | None,
     epochs: float | None,
-    compiles: bool,
 ) -> tuple[list[CompressionRun], list[str]]:
     """The runs, and the networks that are left out because their files are not given.
 
     `weights`: a state_dict for each network; one that needs none is refused. `epochs`: replaces the number in
-    the entries, if given. `compiles`: whether `torch.compile` works here.
+    the entries, if given.
     """
     wanted = list(dict.fromkeys(entry.network for entry in entries if "weights" in entry.needs))
     for network in weights:
@@ -170,7 +169,7 @@ def plan(
                     budget,
                     needed.get("weights"),
                     needed.get("data"),
-                    entry.compile and compiles,
+                    entry.compile,
                 )
             )
     return runs, list(dict.fromkeys(left_out))

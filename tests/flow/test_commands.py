@@ -204,9 +204,9 @@ def test_a_file_needs_what_reads_it(weights: str, group: str) -> None:
 
 
 def test_build_puts_elsewhere_what_is_written(tmp_path: Path) -> None:
-    code = "from tb.flow import failure, prepare, regress, runner; from tb.common import bugs\n"
-    code += "from scripts import results\nplaces = runner.BUILD, failure.FAILURES, prepare.FOLDER\n"
-    code += "print(*places, regress.RECORDS, bugs.COPIES, results.WORK, sep='\\n')"
+    code = "from tb.flow import campaign, failure, prepare, regress, runner; from tb.common import bugs\n"
+    code += "places = runner.BUILD, campaign.BUILD, failure.FAILURES, prepare.FOLDER\n"
+    code += "print(*places, regress.RECORDS, bugs.COPIES, sep='\\n')"
     done = run([sys.executable, "-c", code], BUILD=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert all(Path(line).is_relative_to(tmp_path) for line in done.stdout.splitlines())

@@ -14,25 +14,29 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import BUILD, ROOT
+from pymodel.report.record import read_report
 from scripts import regress as command
+from scripts import results
 from tb.flow import failure, provenance, regress
 from tb.flow.coverage import runs
 from tb.flow.farm import choice, worker
 from tb.flow.farm.choice import Farm, crew
 from tb.flow.farm.crew import FarmError
 from tb.flow.testlist import BLOCK_TESTS
-from tests.flow.calls import add, cover, fail, kill, leave_files, process, sleep
+from tests.flow.calls import add, cover, fail, kill, leave_files, process, sleep, train, train_for_ever
 from tests.support import assert_refused, gone, state_of, within
 
 BLOCK = BLOCK_TESTS["block_delay"]  # builds and runs in a second on Icarus
@@ -342,6 +346,62 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_rest_is_done_later(tmp_p
     assert f"`make regress RESUME={folder}` does the rest" in lines[0]
     assert json.loads(out.splitlines()[-1].removeprefix("REGRESS "))["finished"] is False
     resumed(folder, tmp_path)
+
+
+# Trainings
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page of a campaign of two runs, at ratios 8 and a million, which cannot be reached."""
+    entry = {"network": "digits", "schemes": ["tight_joint"], "ratios": [8, 1e6]}
+    (tmp_path / "results.yaml").write_text(yaml.safe_dump({"runs": [entry]}))
+    monkeypatch.setattr(results, "SCRIPTS", tmp_path)
+    page = tmp_path / "page.md"
+    page.with_suffix("").mkdir()
+    return page
+
+
+def test_trainings_are_done_elsewhere_and_their_reports_are_here(
+    away: Scheduler, campaign: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = f"farm-{uuid.uuid4()}"
+    monkeypatch.setattr(results, "WORK", Path(work))
+    monkeypatch.setattr(results, "compressed", train)
+    given = [f"--out={campaign}", f"--farm={away.farm.name}"]
+    assert results.main(given) == 0
+    said = capsys.readouterr().out
+    assert "\ndigits-tight_joint-1e+06-1: ratio is 1e+06\n" in said
+    assert json.loads(said.splitlines()[-1].removeprefix("RESULTS "))["done"] == 1
+    name = "results/digits-tight_joint-8-1"
+    here, there = BUILD / work / name, away.build / work / name
+    sent = {path.name for path in here.iterdir()}
+    assert sent == {"log.txt", "report.json", "image.bin"}
+    assert {path.name for path in there.iterdir()} == {*sent, "checkpoint.pt"}
+    report = campaign.with_suffix("") / "digits-tight_joint-8-1.json"
+    assert read_report(report) == read_report(there / "report.json").without_layers()
+    assert "tight_joint" in campaign.read_text()
+    # what has a report is not done again
+    shutil.rmtree(away.build / work)
+    assert results.main(given) == 0
+    assert not there.exists()
+    shutil.rmtree(BUILD / work)
+
+
+def test_trainings_that_lost_their_farm_are_one_line(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = next((ROOT / "docs" / "results").glob("digits-*.json"))  # a page is rendered of one or more
+    shutil.copy(kept, campaign.with_suffix(""))
+    note = tmp_path / "note"
+    monkeypatch.setattr(results, "compressed", partial(train_for_ever, note))
+    with scheduler(tmp_path, tmp_path, workers=1) as made, ThreadPoolExecutor(1) as aside:
+        aside.submit(lambda: made.process.kill() if within(note.is_file) else None)
+        assert results.main([f"--out={campaign}", f"--farm={made.farm.name}"]) == 2
+    line = f"results: FARM {made.farm.name}: the scheduler is gone; the same command does the rest\n"
+    said = capsys.readouterr()
+    assert said.err.endswith(line)
+    assert json.loads(said.out.splitlines()[-1].removeprefix("RESULTS "))["done"] == 0
 
 
 # What is refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,6 +18,8 @@ from pymodel.machine.files import checked
 from pymodel.training.runs import CompressionRun, PlannedBudget, PlannedRuns, RunsFile, plan, read_runs
 from pymodel.training.tasks import TASKS
 from scripts import compress, results
+from tb.flow import campaign
+from tests.flow import calls
 
 ENTRIES: list[dict[str, Any]] = [
     {
@@ -41,20 +44,19 @@ def entries() -> tuple[PlannedRuns, ...]:
 
 
 def test_a_network_without_its_files_is_left_out() -> None:
-    runs, left_out = plan(entries(), {}, None, None, compiles=True)
+    runs, left_out = plan(entries(), {}, None, None)
     names = ["digits-tight-4-1", "digits-tetris-4-1", "digits-tight-8-1", "digits-tetris-8-1"]
     assert [run.name for run in runs] == [*names, *(name[:-1] + "2" for name in names)]
     assert left_out == ["resnet20"]
     assert {(run.budget.epochs, run.budget.batch, run.compiled) for run in runs} == {(3, 32, False)}
     weights, data = {"resnet20": Path("/w.pt")}, Path("/data")
-    runs, left_out = plan(entries(), weights, data, 0.5, compiles=True)
+    runs, left_out = plan(entries(), weights, data, 0.5)
     assert left_out == []
     budget = PlannedBudget(epochs=0.5)
     assert runs[-1] == CompressionRun(
         "resnet20", "tight", 14.13, 1, budget, weights["resnet20"], data, compiled=True
     )
     assert {(run.budget.epochs, run.budget.batch) for run in runs[:-1]} == {(0.5, 32)}
-    assert not plan(entries(), weights, data, 0.5, compiles=False)[0][-1].compiled
 
 
 def test_a_run_is_a_call_of_compress() -> None:
@@ -187,32 +189,46 @@ def test_runs_are_done_once_and_rendered(
 
 @pytest.mark.parametrize(("child", "status"), [(2, 1), (1, 1), (RatioError.status, 0)])
 def test_the_exit_status_is_from_that_of_the_runs_not_their_words(
-    child: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    child: int,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     entry = {"network": "digits", "schemes": ["tight"], "ratios": [8], "budget": {"epochs": 0}}
     (tmp_path / "results-long.yaml").write_text(yaml.safe_dump({"nice": 7, "threads": 3, "runs": [entry]}))
     monkeypatch.setattr(results, "SCRIPTS", tmp_path)
-    monkeypatch.setattr(results, "WORK", tmp_path / "work")
-    monkeypatch.setenv("MAKE_GIVEN", "EPOCHS JOBS")
-    monkeypatch.setenv("EPOCHS", "0")
-    monkeypatch.setenv("JOBS", "2")
-    monkeypatch.setenv("OWN", "kept")
-
-    def run(call: list[str], env: dict[str, str], stdout: Any, **_: Any) -> CompletedProcess[str]:
-        assert env["OWN"] == "kept"
-        assert not {"MAKE_GIVEN", "EPOCHS", "JOBS"} & set(env)
-        assert call[:2] == ["nice", "-n7"]
-        assert "--threads=3" in call
-        stdout.write("compress: what the file says of ratio is damaged\n")
-        return CompletedProcess([], child)
-
-    monkeypatch.setattr(results.subprocess, "run", run)
+    monkeypatch.setattr(results, "compressed", partial(calls.fail_to_train, child))
     page = tmp_path / "results.md"
     page.with_suffix("").mkdir()
     kept = next((results.ROOT / "docs" / "results").glob("digits-*.json"))
     shutil.copy(kept, page.with_suffix(""))
     assert results.main([f"--out={page}", "--campaign=long"]) == status
+    assert "digits-tight-8-1: ratio is damaged, nice 7, threads 3\n" in capsys.readouterr().out
     assert "1 run has no report yet: digits-tight-8-1." in page.read_text()
+
+
+def test_a_training_hears_nothing_of_what_make_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compiled only where that is possible."""
+    monkeypatch.setenv("EPOCHS", "0")
+    monkeypatch.setenv("OWN", "kept")
+    monkeypatch.setattr(campaign, "python_headers", lambda: Path("/nowhere/Python.h"))
+
+    def run(call: list[str], env: dict[str, str], stdout: Any, **_: Any) -> CompletedProcess[str]:
+        assert env["OWN"] == "kept"
+        assert "EPOCHS" not in env
+        assert call[:2] == ["nice", "-n7"]
+        assert {"--threads=3", "--epochs=2.0"} < set(call)
+        assert "--compile" not in call
+        stdout.write("some\nwords\n")
+        return CompletedProcess([], 5)
+
+    monkeypatch.setattr(campaign.subprocess, "run", run)
+    one = CompressionRun("digits", "tight", 8, 1, PlannedBudget(epochs=2), compiled=True)
+    done = campaign.compressed(one, campaign.Way(tmp_path, 3, 7, frozenset({"EPOCHS"})))
+    assert done == campaign.Ended(tmp_path / "digits-tight-8-1", "words", 5)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
