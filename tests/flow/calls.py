@@ -83,9 +83,13 @@ def train_for_ever(note: Path, run: CompressionRun, way: Way) -> None:  # noqa: 
     sleep(note)
 
 
+JOB = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")  # as a job knows its number
+
+
 def sleep(note: Path) -> None:
     """With a child, as a simulator would be; the note names it, and the job that it is in."""
+    job = next((os.environ[name] for name in JOB if name in os.environ), "")
     with subprocess.Popen(["sleep", "600"]) as child:
-        note.with_suffix(".new").write_text(f"{child.pid} {os.environ.get('SLURM_JOB_ID', '')}")
+        note.with_suffix(".new").write_text(f"{child.pid} {job}")
         note.with_suffix(".new").rename(note)
         child.wait()

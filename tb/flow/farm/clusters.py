@@ -40,6 +40,8 @@ CLUSTERS = {
     "pbs": dask_jobqueue.PBSCluster,
     "sge": dask_jobqueue.SGECluster,
 }
+# A job's script is one of bash; by default these systems give it to the user's shell, or to csh.
+SHELL = {"pbs": ["-S /bin/bash"], "sge": ["-S /bin/bash"]}
 OURS = ("build", "wait")  # options that are not dask-jobqueue's
 OWN = {"self", "scheduler", "name", "loop", "asynchronous", "job_cls", "n_workers", "scheduler_cls", "nanny"}
 LOGS = BUILD / "farm" / "jobs"
@@ -70,10 +72,13 @@ def check(farm: str, options: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Jobs:
-    """A scheduler here, to be awaited, and jobs for `count` workers. `refused`: why jobs were not started."""
+    """A scheduler here, to be awaited, and jobs for `count` workers. `logs`: the folder of what they print.
+    `refused`: why jobs were not started.
+    """
 
     cluster: Any
     count: int
+    logs: str
     refused: list[str]
 
     def refill(self) -> None:
@@ -91,6 +96,7 @@ class _Noting:
 
     refused: list[str]
     status: Status
+    submit_command: str
 
     async def start(self) -> None:
         try:
@@ -99,6 +105,13 @@ class _Noting:
             said = str(error).partition("stderr:\n")[2].strip() or str(error)
             self.refused.append(said.splitlines()[0])
             self.status = Status.running
+
+    async def _submit_job(self, script: str) -> Any:
+        """dask-jobqueue itself lets go of what LSF's command says when it takes the script from stdin."""
+        if getattr(self, "use_stdin", False):
+            call = f"{self.submit_command} < {shlex.quote(script)}"
+            return await self._call([call], shell=True)  # type: ignore[attr-defined]
+        return await super()._submit_job(script)  # type: ignore[misc]
 
 
 def jobs(farm: str, options: Mapping[str, Any], count: int) -> Jobs:
@@ -129,6 +142,7 @@ def jobs(farm: str, options: Mapping[str, Any], count: int) -> Jobs:
         "worker_extra_args": [*setting("worker_extra_args", []), "--memory-limit", "0"],
         "scheduler_options": {"dashboard_address": ":0", **setting("scheduler_options", {})},
         **{name: value for name, value in options.items() if name not in OURS},
+        "job_extra_directives": [*SHELL.get(farm, []), *setting("job_extra_directives", [])],
         "job_script_prologue": [*prologue, *setting("job_script_prologue", [])],
         "cores": cores,
         "processes": cores,
@@ -140,4 +154,4 @@ def jobs(farm: str, options: Mapping[str, Any], count: int) -> Jobs:
             made = kind(count, job_cls=job, asynchronous=True, silence_logs="critical", **told)
     except (ValueError, TypeError, OSError) as error:
         raise FarmError(f"FARM {farm}: {str(error).splitlines()[0]}") from None
-    return Jobs(made, count, refused)
+    return Jobs(made, count, str(told["log_directory"]), refused)

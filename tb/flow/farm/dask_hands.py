@@ -103,7 +103,8 @@ class DaskCrew(Crew):
                 raise FarmError(f"FARM {self._farm}: no worker for {self._wait_s:g} s{why}")
             elif now - since > TELL_S and not told:
                 told = True
-                print(f"FARM {self._farm}: no worker yet; waiting", file=sys.stderr, flush=True)
+                logs = f"; logs of jobs: {jobs.logs}" if jobs is not None else ""
+                print(f"FARM {self._farm}: no worker yet; waiting{logs}", file=sys.stderr, flush=True)
             if jobs is not None and len(known) < jobs.count and look % REFILL == REFILL - 1:
                 jobs.refill()
             await asyncio.sleep(LOOK_S)
