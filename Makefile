@@ -54,7 +54,7 @@ help:
 	@echo 'make results do the missing runs of scripts/results.yaml (CAMPAIGN=long: results-long.yaml), and render docs/results.md from all reports; takes hours; ends with RESULTS {json}'
 	@echo '             WEIGHTS=resnet20=state_dict,...  DATA=cifar-10-batches-py  EPOCHS=n (instead of the number in the file)  JOBS=1 (in parallel)  FARM=slurm|tcp://host:port (as for make regress)  PAGE=1 (no runs, only the page)'
 	@echo 'make bench   measure something; ends with BENCH {json}'
-	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history|pages (a million records)  shrink (how small the failures of planted bugs become)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
+	@echo '             BENCH=packing|joint|half_passes|speed (the compiler; WEIGHTS=state_dict, made-up weights without it)  xor (storage)  large (VGG-16 at 224 x 224 without the RTL)  windows (depthwise, pools)  runtime (WEIGHTS=model.tflite|model.onnx DATA=images IMAGES=200: layer by layer against its own runtime)  operators (the operator tests of the package onnx; writes docs/operators.md)  onnx_zoo (the architectures of the package onnx on the RTL, 224 x 224)  pe (transistors)  clock (blocks placed on an ECP5, CONFIG=name BLOCK=glob)  history|pages (a million records)  farm (a regression on this machine, a Slurm and a Dask scheduler; N=60 seeds  TESTS=random)  shrink (how small the failures of planted bugs become)  env (the pyuvm environment)  sim (a bare C++ loop, the harness, the environment)'
 	@echo 'make ppa     area of the machine in gate equivalents, block by block, and its clock on an ECP5; renders docs/ppa.md; ends with PPA {json}'
 	@echo '             ALL=1 (every size, GROUP, slot and decoder: hours)  JOBS=n (in parallel)'
 	@echo 'make docs    build the site of README.md and docs/ in build/site; a broken link is an error'
@@ -127,7 +127,7 @@ rank: $(VENV)/.base
 close: $(VENV)/.base
 	@$(PY) -m scripts.close
 
-bench: $(VENV)/.base $(READS) $(if $(filter history pages,$(BENCH)),$(VENV)/.history) $(if $(filter pages,$(BENCH)),$(VENV)/.pages) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
+bench: $(VENV)/.base $(READS) $(if $(filter history pages farm,$(BENCH)),$(VENV)/.history) $(if $(filter farm,$(BENCH)),$(VENV)/.farm) $(if $(filter pages,$(BENCH)),$(VENV)/.pages) $(if $(filter pe clock,$(BENCH)),$(VENV)/.synthesis) $(if $(filter operators onnx_zoo,$(BENCH)),$(VENV)/.onnx)
 	@$(PY) -m scripts.bench
 
 ppa: $(VENV)/.synthesis $(VENV)/.pages

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
-from scripts.command import THERE, Choice, Integer, command, console, variable
+from scripts.command import THERE, Choice, Integer, command, console, need, variable
+from scripts.farm import NEEDED
 
 # Functions of a console, which print their tables and return their figures, `passed` among them; imported
 # when asked for.
@@ -27,6 +28,7 @@ BENCHES = {
     "runtime": ("pymodel.bench.runtime", "run"),
     "operators": ("tb.flow.operators", "run"),
     "onnx_zoo": ("tb.flow.onnx_zoo", "run"),
+    "farm": ("tb.flow.overhead", "run"),
     "history": ("tb.flow.history.bench", "run"),
     "pages": ("tb.flow.pages.bench", "run"),
     "shrink": ("tb.flow.shrink.bench", "run"),
@@ -37,7 +39,8 @@ BENCHES = {
 WEIGHED = ("packing", "joint", "half_passes", "speed")
 FILED = "runtime"
 PLACED = "clock"
-MOST_IMAGES = 10_000
+FARMED = "farm"
+MOST_IMAGES, MOST_SEEDS = 10_000, 10_000
 
 
 @command("bench")
@@ -49,6 +52,8 @@ MOST_IMAGES = 10_000
 @variable("IMAGES", Integer(1, MOST_IMAGES), what=f"how many images {FILED} takes (default: 200)")
 @variable("CONFIG", what=f"the machine whose blocks {PLACED} places (default: blocks of 8 x 8, top of 4 x 4)")
 @variable("BLOCK", what=f"a glob of the blocks that {PLACED} places; the whole machine is 'top'")
+@variable("N", Integer(1, MOST_SEEDS), what=f"seeds of the regression of {FARMED} (default: 60)")
+@variable("TESTS", what=f"globs of the tests of {FARMED} (default: random)")
 def main(
     bench: str | None,
     weights: str | None,
@@ -56,6 +61,8 @@ def main(
     images: int | None,
     config: str | None,
     block: str | None,
+    n: int | None,
+    tests: str | None,
 ) -> int:
     if bench is None:
         raise TatamiError(f"BENCH '' is unknown; valid: {', '.join(BENCHES)}")
@@ -67,6 +74,8 @@ def main(
         ("IMAGES", images, FILED),
         ("CONFIG", config, PLACED),
         ("BLOCK", block, PLACED),
+        ("N", n, FARMED),
+        ("TESTS", tests, FARMED),
     )
     for name, given, reader in special:
         if given is not None and bench != reader:
@@ -74,6 +83,8 @@ def main(
     if bench == FILED and not weights:
         raise TatamiError(f"WEIGHTS is not given: BENCH '{bench}' needs a .tflite or .onnx file")
     module, function = BENCHES[bench]
+    if bench == FARMED:
+        need(*NEEDED, group="farm")
     run = getattr(importlib.import_module(module), function)
     more = {name.lower(): given for name, given, _ in special if given is not None}
     figures = run(console(), Path(weights), **more) if weights else run(console(), **more)

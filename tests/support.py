@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from pymodel.network.integer import INPUT, Network, Weighted
 from pymodel.network.reference import evaluate
 from pymodel.packing.plan import LayerWeights, Scheme
 from pymodel.zoo.random_network import grouped, random_images, random_network
+from tb.flow.processes import within
 
 DAMAGED = int(os.environ.get("TATAMI_DAMAGED", "200"))  # files of a kind that tests damage and read
 
@@ -93,16 +92,6 @@ def check_images(config: ArrayConfig, scheme: Scheme, ratio: float) -> None:
         assert_agrees(network, image, random_images(rng, network, 2), f"seed {seed}, ")
         seen += 1
     assert seen >= 10
-
-
-def within(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    """Whether something comes to hold in that time."""
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def state_of(process: int) -> str:

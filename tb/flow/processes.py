@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -103,3 +104,13 @@ def _kill_group(leader: int | None) -> None:
         for end in (os.killpg, os.kill):
             with suppress(ProcessLookupError):
                 end(leader, signal.SIGKILL)
+
+
+def within(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether something comes to hold in that time."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True

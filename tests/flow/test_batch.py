@@ -16,10 +16,11 @@ from pymodel.machine.places import ROOT
 from tb.flow import regress
 from tb.flow.farm.choice import Farm, crew
 from tb.flow.farm.crew import FarmError
+from tb.flow.processes import within
 from tests.flow.batch_system import REFUSED
 from tests.flow.calls import sleep
 from tests.flow.test_farm import RUNS, compared
-from tests.support import gone, state_of, within
+from tests.support import gone, state_of
 
 KINDS = ("lsf", "pbs", "sge")
 OPTIONS = {"interface": "lo", "memory": "400MB", "queue": "tests"}

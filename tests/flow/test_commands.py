@@ -20,7 +20,8 @@ from pymodel.machine.errors import RatioError, TatamiError
 from pymodel.machine.places import ROOT
 from pymodel.machine.progress import tracked
 from scripts.command import Integer, command, said, variable, working
-from tests.support import gone, state_of, within
+from tb.flow.processes import within
+from tests.support import gone, state_of
 
 
 @command("try")

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,15 @@ from scripts import regress as command
 from scripts import results
 from tb.flow import failure, provenance, regress
 from tb.flow.coverage import runs
-from tb.flow.farm import choice, worker
+from tb.flow.farm import choice, servers, worker
 from tb.flow.farm.choice import Farm, crew
 from tb.flow.farm.crew import FarmError
+from tb.flow.farm.servers import Scheduler
+from tb.flow.overhead import alike
+from tb.flow.processes import within
 from tb.flow.testlist import BLOCK_TESTS
 from tests.flow.calls import add, cover, fail, kill, leave_files, process, sleep, train, train_for_ever
-from tests.support import assert_refused, gone, state_of, within
+from tests.support import assert_refused, gone, state_of
 
 BLOCK = BLOCK_TESTS["block_delay"]  # builds and runs in a second on Icarus
 RUNS = ("--sim=icarus", "--tests=block_delay*", "--n=40", "--config=4x2")  # six of them
@@ -45,39 +48,11 @@ RUNS = ("--sim=icarus", "--tests=block_delay*", "--n=40", "--config=4x2")  # six
 # Farms
 
 
-@dataclass
-class Scheduler:
-    """A Dask scheduler on this machine, and workers that write elsewhere."""
-
-    farm: Farm
-    process: subprocess.Popen[bytes]
-    build: Path
-    code: Path  # that the workers find
-
-
 @contextmanager
-def scheduler(folder: Path, build: Path, workers: int = 2, log: str = "log") -> Iterator[Scheduler]:
-    path = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    with (folder / log).open("wb") as said:
-        kept = {"cwd": ROOT, "stdout": said, "stderr": subprocess.STDOUT}
-        begun = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
-        file = folder / "scheduler.json"
-        process = subprocess.Popen(
-            [*begun, "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)],
-            env=path,
-            **kept,  # type: ignore[call-overload]
-        )
-        hands = None
-        try:
-            assert within(file.is_file)
-            address = json.loads(file.read_text())["address"]
-            env = {**path, "BUILD": str(build), "FARM": address, "JOBS": str(workers)}
-            hands = subprocess.Popen([sys.executable, "-m", "scripts.worker"], env=env, **kept)  # type: ignore[call-overload]
-            yield Scheduler(Farm(address), process, build, folder)
-        finally:
-            for each in filter(None, (hands, process)):
-                each.terminate()
-                each.wait(60)
+def scheduler(folder: Path, build: Path, workers: int = 2) -> Iterator[Scheduler]:
+    """Whose workers find the code in `folder`, too."""
+    with servers.scheduler(folder, build, workers, path=folder) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +66,7 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
 @pytest.fixture(params=["local", "away"])
 def farm(request: pytest.FixtureRequest) -> Farm:
     """Each kind of farm."""
-    return Farm() if request.param == "local" else request.getfixturevalue("away").farm
+    return Farm() if request.param == "local" else Farm(request.getfixturevalue("away").name)
 
 
 def test_calls_come_back_and_so_does_what_they_raise(farm: Farm) -> None:
@@ -112,7 +87,7 @@ def test_each_hand_does_one_call_at_a_time_in_a_process_of_its_own(farm: Farm) -
 
 @pytest.mark.parametrize("which", ["process", "worker"])
 def test_a_call_that_loses_its_hand_is_done_again(which: str, away: Scheduler, tmp_path: Path) -> None:
-    with crew(away.farm, 2) as pool:
+    with crew(Farm(away.name), 2) as pool:
         killed = pool.submit(kill, which, 1, tmp_path / "tries")
         others = [pool.submit(add, n, 1) for n in range(20)]
         assert killed.result(60) == 2
@@ -154,7 +129,7 @@ def test_an_interrupted_crew_leaves_nothing_under_way(farm: Farm, tmp_path: Path
 
 def test_files_come_back_below_the_folder_here(away: Scheduler) -> None:
     names = [f"farm-{uuid.uuid4()}" for _ in range(2)]
-    with crew(away.farm, 1) as pool:
+    with crew(Farm(away.name), 1) as pool:
         made = pool.submit(leave_files, names).result(60)
     for name, ran in zip(names, made, strict=True):
         assert ran.folder == BUILD / "run" / name
@@ -167,7 +142,7 @@ def test_files_come_back_below_the_folder_here(away: Scheduler) -> None:
 def test_coverage_is_of_the_runs_that_came_about(away: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_run", cover)
     good, bad = (runs.CoverageRun(name, CONFIGS["4x2"], 1) for name in (f"farm-{uuid.uuid4()}", "process"))
-    with crew(away.farm, 2) as pool:
+    with crew(Farm(away.name), 2) as pool:
         done, failed = runs.run_all([bad, good], pool, lambda _: None)
     assert [(one.run, one.folder) for one in done] == [(good, BUILD / "run" / good.test)]
     assert done[0].folder.is_dir()
@@ -195,14 +170,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     return status, json.loads(last.removeprefix("REGRESS ")), said.out + said.err
 
 
-TIMES = {"wall_s", "log", "host", "failure", "replay", "tools"}  # differ from run to run
-
-
 def compared(folder: Path) -> list[dict[str, Any]]:
     """The records of a regression without its times and places, in an order of their own."""
-    rows = sorted(regress.read_records(folder), key=lambda row: row.key)
-    assert len({row.key for row in rows}) == len(rows)
-    return [row.model_dump(exclude=TIMES) for row in rows]
+    records = regress.read_records(folder)
+    assert len({row.key for row in records}) == len(records)
+    return alike(records)
 
 
 FAILS = """
@@ -223,16 +195,16 @@ def test_the_records_of_a_farm_are_those_of_this_machine(
     away: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a failure among them: its log and its folder are here, and it is replayed here."""
-    (away.code / "fails_at_2.py").write_text(FAILS)
-    monkeypatch.syspath_prepend(away.code)
+    (away.build.parent / "fails_at_2.py").write_text(FAILS)  # where its workers find code
+    monkeypatch.syspath_prepend(away.build.parent)
     fails = replace(BLOCK, name="fails", module="fails_at_2", icarus_regress=1.0)
     monkeypatch.setattr(command, "TESTS", {"fails": fails})
     given = ("--sim=icarus", "--tests=fails,block_delay_2", "--n=3", "--config=4x2")
     status, summary, _ = run(capsys, *given)
-    there_status, there, said = run(capsys, *given, f"--farm={away.farm.name}")
+    there_status, there, said = run(capsys, *given, f"--farm={away.name}")
     try:
         assert (status, there_status) == (1, 1)
-        assert (summary["farm"], there["farm"]) == ("local", away.farm.name)
+        assert (summary["farm"], there["farm"]) == ("local", away.name)
         assert compared(Path(there["record"])) == compared(Path(summary["record"]))
         for row in regress.read_records(Path(there["record"])):
             log = Path(row.log)
@@ -316,7 +288,7 @@ def test_a_command_that_is_killed_is_resumed(away: Scheduler, tmp_path: Path) ->
     assert within(lambda: free(folder / regress.RUNS))  # the one that was called is gone before the other
     with (folder / regress.RUNS).open("a") as lines:
         lines.write('{"test": "block_de')
-    resumed(folder, tmp_path, f"--farm={away.farm.name}")
+    resumed(folder, tmp_path, f"--farm={away.name}")
 
 
 def free(path: Path) -> bool:
@@ -332,7 +304,7 @@ def free(path: Path) -> bool:
 def test_a_scheduler_that_is_killed_is_one_line_and_the_rest_is_done_later(tmp_path: Path) -> None:
     with (
         scheduler(tmp_path, tmp_path, workers=1) as made,
-        begun(tmp_path, f"--farm={made.farm.name}") as (
+        begun(tmp_path, f"--farm={made.name}") as (
             running,
             folder,
         ),
@@ -342,7 +314,7 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_rest_is_done_later(tmp_p
     assert running.returncode == 2
     lines = [line for line in err.splitlines() if not line.startswith("FARM")]
     assert len(lines) == 1
-    assert f"FARM {made.farm.name}: the scheduler is gone; " in lines[0]
+    assert f"FARM {made.name}: the scheduler is gone; " in lines[0]
     assert f"`make regress RESUME={folder}` does the rest" in lines[0]
     assert json.loads(out.splitlines()[-1].removeprefix("REGRESS "))["finished"] is False
     resumed(folder, tmp_path)
@@ -368,7 +340,7 @@ def test_trainings_are_done_elsewhere_and_their_reports_are_here(
     work = f"farm-{uuid.uuid4()}"
     monkeypatch.setattr(results, "WORK", Path(work))
     monkeypatch.setattr(results, "compressed", train)
-    given = [f"--out={campaign}", f"--farm={away.farm.name}"]
+    given = [f"--out={campaign}", f"--farm={away.name}"]
     assert results.main(given) == 0
     said = capsys.readouterr().out
     assert "\ndigits-tight_joint-1e+06-1: ratio is 1e+06\n" in said
@@ -397,8 +369,8 @@ def test_trainings_that_lost_their_farm_are_one_line(
     monkeypatch.setattr(results, "compressed", partial(train_for_ever, note))
     with scheduler(tmp_path, tmp_path, workers=1) as made, ThreadPoolExecutor(1) as aside:
         aside.submit(lambda: made.process.kill() if within(note.is_file) else None)
-        assert results.main([f"--out={campaign}", f"--farm={made.farm.name}"]) == 2
-    line = f"results: FARM {made.farm.name}: the scheduler is gone; the same command does the rest\n"
+        assert results.main([f"--out={campaign}", f"--farm={made.name}"]) == 2
+    line = f"results: FARM {made.name}: the scheduler is gone; the same command does the rest\n"
     said = capsys.readouterr()
     assert said.err.endswith(line)
     assert json.loads(said.out.splitlines()[-1].removeprefix("RESULTS "))["done"] == 0
@@ -449,10 +421,10 @@ def test_a_batch_system_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_worker_with_other_files_is_not_used(
     away: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with crew(away.farm, 1):  # now there is one
+    with crew(Farm(away.name), 1):  # now there is one
         pass
     monkeypatch.setattr(worker, "checkout", lambda: "another")
-    farm = replace(away.farm, options={"wait": 0})
+    farm = Farm(away.name, {"wait": 0})
     with pytest.raises(FarmError, match="no worker for 0 s: worker .* has other files"), crew(farm, None):
         pass
     assert f"on {os.uname().nodename} has other files in {ROOT}" in capsys.readouterr().err

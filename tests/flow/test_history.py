@@ -33,7 +33,8 @@ from tb.flow.coverage import report
 from tb.flow.coverage.merge import MergedCoverage
 from tb.flow.history import database, intake, schema
 from tb.flow.history.database import Database
-from tests.support import assert_refused, within
+from tb.flow.processes import within
+from tests.support import assert_refused
 
 GIT = "0123456789abcdef0123456789abcdef01234567"
 TOOLS = {"python": "3.11", "platform": "Linux", "cpu": "2 x some processor"}
