@@ -94,11 +94,12 @@ def overview(connection: Connection, count: int, out: Console) -> dict[str, Any]
 
 def failures(connection: Connection, count: int, out: Console) -> dict[str, Any]:
     found = questions.failures(connection, count)
-    if found.current is None:
+    if not found.comparisons:
         print("there is no regression yet")
         return {"buckets": 0}
-    print(f"the last regression: {said(found.current)}")
-    print(f"before it on {questions.MAIN}: {said(found.base) if found.base else 'none'}")
+    for compared in found.comparisons:
+        print(f"the last regression: {said(compared.current)}")
+        print(f"before it on {questions.MAIN}: {said(compared.base) if compared.base else 'none'}")
     table(
         out,
         "failures, all so far",
@@ -142,27 +143,35 @@ def flaky(connection: Connection, count: int, out: Console) -> dict[str, Any]:
 
 
 def slow(connection: Connection, count: int, out: Console) -> dict[str, Any]:
-    current, found = questions.slow(connection)
-    if current is None:
+    tests = worse = 0
+    for sim in questions.simulators(connection):
+        current, found = questions.slow(connection, sim)
+        if current is None:
+            continue
+        print(f"the last regression: {said(current)}, on {current.kind}")
+        slower = [one for one in found if (one.ratio or 0) >= SLOWER]
+        slower.sort(key=lambda one: -(one.ratio or 0))
+        for title, rows in (
+            ("the slowest", found),
+            (f"slower than before, {SLOWER:g} times or more", slower),
+        ):
+            table(
+                out,
+                title,
+                "test config runs# seconds# median_before# of# ratio#",
+                [
+                    (
+                        *(one.test, one.config, f"{one.runs:,}", f"{one.seconds:.2f}"),
+                        *(f"{one.median:.2f}" if one.median is not None else "", one.of),
+                        f"{one.ratio:.2f}" if one.ratio is not None else "",
+                    )
+                    for one in rows[:count]
+                ],
+            )
+        tests, worse = tests + len(found), worse + len(slower)
+    if not tests:
         print("there is no regression yet")
-        return {"tests": 0}
-    print(f"the last regression: {said(current)}, on {current.kind}")
-    slower = sorted((one for one in found if (one.ratio or 0) >= SLOWER), key=lambda one: -(one.ratio or 0))
-    for title, rows in (("the slowest", found), (f"slower than before, {SLOWER:g} times or more", slower)):
-        table(
-            out,
-            title,
-            "test config runs# seconds# median_before# of# ratio#",
-            [
-                (
-                    *(one.test, one.config, f"{one.runs:,}", f"{one.seconds:.2f}"),
-                    *(f"{one.median:.2f}" if one.median is not None else "", one.of),
-                    f"{one.ratio:.2f}" if one.ratio is not None else "",
-                )
-                for one in rows[:count]
-            ],
-        )
-    return {"tests": len(found), "slower": len(slower)}
+    return {"tests": tests, "slower": worse}
 
 
 def coverage(connection: Connection, count: int, out: Console) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from scripts import history as command
 from tb.flow.history import bench, intake, questions
 from tb.flow.history.database import Database
+from tb.flow.pages.verification import ask
 from tests.flow.test_history import failed, folder, line, server, summary, url
 
 __all__ = ["server", "url"]  # fixtures
@@ -81,10 +82,10 @@ def test_failures_since_when_and_how_often(url: str, tmp_path: Path) -> None:
         assert (one.seeds, one.seed_count) == (tuple(seeds[: questions.EXAMPLES]), len(seeds))
         assert one.tests == tuple(sorted({r["test"] for _, r in runs}))
         assert one.message == f"8 of 9: {one.signature}"
-    assert found.current is not None
-    assert found.current.started.second == 23
-    assert found.base is not None
-    assert found.base.started.second == 17  # the last of main without changed files
+    (compared,) = found.comparisons
+    assert compared.current.started.second == 23
+    assert compared.base is not None
+    assert compared.base.started.second == 17  # the last of main without changed files
 
 
 def test_new_known_and_fixed_against_the_last_regression_on_main(url: str, tmp_path: Path) -> None:
@@ -241,6 +242,18 @@ def test_each_question_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "90.00" in out
 
 
+def test_each_simulator_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not only the one of the last regression."""
+    at = f"sqlite:///{tmp_path}/history.db"
+    history(at, tmp_path, [[failed("v")], [line(sim="icarus", test="t")]])
+    figures, out = asked(capsys, at, "failures")
+    assert (figures["buckets"], figures["new"]) == (1, 1)
+    assert out.count("the last regression: ") == 2
+    figures, out = asked(capsys, at, "slow")
+    assert figures["tests"] == 2
+    assert out.count("the last regression: ") == 2
+
+
 def test_flaky_runs_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at = f"sqlite:///{tmp_path}/history.db"
     opened = history(at, tmp_path, [[line(seed=1), line(seed=2)]])
@@ -324,10 +337,14 @@ def test_each_simulator_is_compared_with_itself(url: str, tmp_path: Path) -> Non
     with opened.reading() as connection:
         names = {one.id: one.signature for one in questions.failures(connection, 100).buckets}
         found = {one.current.sim: one for one in questions.comparisons(connection)}
+        states = {one.signature: one.state for one in questions.failures(connection, 100).buckets}
+        on_pages = {one.signature: one.state for one in ask(connection, 10).failures}
         assert questions.slow(connection, "verilator")[0] == found["verilator"].current
     assert {
         sim: {names[which]: state for which, state in one.states.items()} for sim, one in found.items()
     } == {"verilator": {"v": "known", "both": "new"}, "icarus": {"i": "fixed", "both": "new"}}
+    # of both, whichever regression is the last
+    assert states == on_pages == {"v": "known", "both": "new", "i": "fixed"}
     assert {sim: one.base.started.second for sim, one in found.items() if one.base} == {
         "verilator": 0,
         "icarus": 1,

@@ -30,7 +30,7 @@ from tb.flow.history.schema import (
 MAIN = "main"  # the branch that others are compared with
 LAST = 10  # regressions whose median a time is compared with
 EXAMPLES = 5  # seeds of a bucket
-STATES = ("new", "known", "fixed", "not run")
+STATES = ("new", "known", "not run", "fixed")  # the worst first
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class RegressionRow:
 class Failure:
     """Failures that look alike, in the whole history. `id`: of the bucket.
 
-    `state`: in the last regression and in the one on main before it, `known`; only in the last, `new`; only
-    in the one on main, `fixed` if every test and configuration that failed there has run again, else
-    `not run`; empty for what is in neither. `seeds` are the lowest of `seed_count`. `replay` and `message`
-    are of a run in the regression that had it last.
+    `state`: in the last regression on a simulator and in the one on main before it, `known`; only in the
+    last, `new`; only in the one on main, `fixed` if every test and configuration that failed there has run
+    again, else `not run`; empty for what is in neither. Of several simulators the worst counts. `seeds` are
+    the lowest of `seed_count`. `replay` and `message` are of a run in the regression that had it last.
     """
 
     id: int
@@ -135,15 +135,6 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class Failures:
-    """`current`: the last regression. `base`: the one on main that it is compared with, if there is one."""
-
-    current: Regression | None
-    base: Regression | None
-    buckets: list[Failure]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The last regression on a simulator, and the one on main that it is compared with, if there is one.
     `states`: those of `Failure`, by bucket.
@@ -152,6 +143,14 @@ class Comparison:
     current: Regression
     base: Regression | None
     states: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """`comparisons`: one for each simulator that has a regression."""
+
+    comparisons: list[Comparison]
+    buckets: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -330,6 +329,12 @@ def counts_of_bucket(connection: Connection, bucket_id: int) -> dict[int, int]:
     return {row.regression_id: row.runs for row in connection.execute(query)}
 
 
+def simulators(connection: Connection) -> list[str]:
+    """Those that have a regression."""
+    query = select(regression.c.sim).distinct().order_by(regression.c.sim)
+    return list(connection.execute(query).scalars())
+
+
 def compared(connection: Connection, sim: str | None = None) -> tuple[Regression | None, Regression | None]:
     """The last regression (on a simulator, if it is given), and the last before it that ran a commit of main
     to its end, on the same simulator.
@@ -356,7 +361,7 @@ def compared(connection: Connection, sim: str | None = None) -> tuple[Regression
 def comparisons(connection: Connection) -> list[Comparison]:
     """One for each simulator that has a regression."""
     found = []
-    for sim in connection.execute(select(regression.c.sim).distinct().order_by(regression.c.sim)).scalars():
+    for sim in simulators(connection):
         current, base = compared(connection, sim)
         if current is not None:
             found.append(Comparison(current, base, _states(connection, current, base)))
@@ -364,16 +369,17 @@ def comparisons(connection: Connection) -> list[Comparison]:
 
 
 def failures(connection: Connection, count: int) -> Failures:
-    """The buckets with failures: those of the last regression and of the one on main first, then those seen
-    last; `count` of them.
+    """The buckets with failures: those of the last regression on each simulator and of the ones on main that
+    they are compared with first, then those seen last; `count` of them.
     """
-    current, base = compared(connection)
-    if current is None:
-        return Failures(None, None, [])
-    states = _states(connection, current, base)
+    found = comparisons(connection)
+    states: dict[int, str] = {}
+    for one in found:
+        for which, state in one.states.items():
+            states[which] = min(states.get(which, state), state, key=STATES.index)
     seen = _seen().order_by(case((bucket.c.id.in_(list(states)), 0), else_=1), desc("last_seen"), bucket.c.id)
     rows = connection.execute(seen.limit(count)).all()
-    return Failures(current, base, [_failure(connection, row, states.get(row.id, "")) for row in rows])
+    return Failures(found, [_failure(connection, row, states.get(row.id, "")) for row in rows])
 
 
 def _failing(connection: Connection, of: Regression | None) -> dict[int, set[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ MESSAGE = 20_000  # characters
 BUCKET_ROWS = 50  # runs on the page of a bucket
 FLAKY = 500
 SLOWER = 1.2  # times the median of before
-RANK = ("new", "known", "not run", "fixed", "")  # states, the worst first
+RANK = (*questions.STATES, "")  # the worst first
 
 
 @dataclass(frozen=True)
@@ -70,35 +70,22 @@ class Answers:
 
 def ask(connection: Connection, count: int) -> Answers:
     """Everything but what the pages of single regressions and buckets show; `count` regressions."""
-    comparisons = questions.comparisons(connection)
+    found = questions.failures(connection, BUCKETS)
+    comparisons = found.comparisons
     regressions = questions.last_regressions(connection, max(count, POINTS))
     known = {row.regression.id for row in regressions}
     missing = [one.current for one in comparisons if one.current.id not in known]
     regressions += questions.counted(connection, missing)
-    states = merged(comparisons)
-    failures = [
-        Failure(**{**vars(one), "state": states.get(one.id, "")})
-        for one in questions.failures(connection, BUCKETS).buckets
-    ]
     return Answers(
         totals=questions.totals(connection),
         regressions=regressions,
         comparisons=comparisons,
-        failures=sorted(failures, key=lambda one: (RANK.index(one.state), -one.last_seen.timestamp())),
+        failures=sorted(found.buckets, key=lambda one: (RANK.index(one.state), -one.last_seen.timestamp())),
         flaky=questions.flaky(connection, FLAKY),
         slow=[(one.current, questions.slow(connection, one.current.sim)[1]) for one in comparisons],
         coverages=questions.coverages(connection, POINTS),
         changed=questions.changed_points(connection),
     )
-
-
-def merged(comparisons: Iterable[Comparison]) -> dict[int, str]:
-    """The state of each bucket, the worst of those on the simulators."""
-    found: dict[int, str] = {}
-    for one in comparisons:
-        for which, state in one.states.items():
-            found[which] = min(found.get(which, ""), state, key=RANK.index)
-    return found
 
 
 @dataclass(frozen=True)
