@@ -32,7 +32,7 @@ def main(failure: str | None, n: int) -> int:
     out = console()
     with working(out) as progress:
         found = search.shrink(failed, n, progress)
-    shown = Table(title=f"{len(found.steps)} steps, {found.runs} runs: {', '.join(found.steps)}")
+    shown = Table(title=f"simulations: {found.runs}; steps: {', '.join(found.steps) or 'none'}")
     for heading in ("", "before", "after"):
         shown.add_column(heading, justify="right" if heading else "left")
     for name, before in asdict(found.before).items():

@@ -314,6 +314,15 @@ def test_slow_and_flaky_tests(url: str, tmp_path: Path) -> None:
     assert "Slower than before: random 4x2 on verilator 3.0 times" in said
 
 
+def test_one_is_one(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/history.db")
+    intake.take_in(database, folder(tmp_path, [line()]))
+    made = build.make(database, 5, tmp_path / "site")
+    said = Page(made.first).text
+    assert "1 run of 1 regression, and 0 measurements of coverage, are in the history" in said
+    assert "### verilator: 1 run, all passed\n" in made.summary.read_text()
+
+
 def test_the_summary_fits_a_comment(written: Written) -> None:
     said = (written.folder / build.SUMMARY).read_text()
     assert "### icarus: 1 of 21 runs failed\n\nCommit `bbbbbbbb` of main, 2026-01-01 11:00 UTC" in said
@@ -701,7 +710,9 @@ def test_tables_are_filtered(browser: Any, written: Written) -> None:
     rows = shown_rows(browser, "runs")
     assert {row[1] for row in rows} == {"t1"}
     assert len(rows) == 7
-    assert "7 of 21 rows" in browser.find_element("tag name", "body").text
+    said = browser.find_element("tag name", "body").text
+    assert "7 of 21 rows" in said
+    assert re.search(r"\b1 row\b", said)  # of the failures
     typed(browser, "runs", "")
     select = browser.find_element("css selector", "#runs").find_element(
         "xpath", "../preceding-sibling::div[1]//select[@aria-label='result']"

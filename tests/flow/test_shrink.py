@@ -160,6 +160,17 @@ def test_no_more_runs_than_allowed(failure: Failure, pretended: Pretended) -> No
     assert found.after < found.before
 
 
+def test_one_run_is_one_run(failure: Failure, pretended: Pretended) -> None:
+    """Also where the failure does not come again, and a second layout would be tried."""
+    pretended.hidden = True
+    with pytest.raises(TatamiError, match="it passes"):
+        search.shrink(failure, 1, runner.no_progress)
+    assert len(pretended.rans) == 1
+    pretended.hidden = False
+    found = search.shrink(failure, 1, runner.no_progress)
+    assert (found.runs, found.steps) == (1, ())
+
+
 def test_another_failure_is_not_taken_for_it(failure: Failure, pretended: Pretended) -> None:
     pretended.message = "the machine hangs after {}"
     with pytest.raises(TatamiError, match="when 'digits' runs alone: .*the machine hangs"):

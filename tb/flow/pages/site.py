@@ -50,7 +50,9 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.environment.filters.update(commit=commit, when=when, number=number, percent=percent)
+        self.environment.filters.update(
+            commit=commit, when=when, number=number, counted=counted, percent=percent
+        )
         self.environment.globals.update(trend=trend.drawn)
 
     def has(self, file: str) -> bool:
@@ -85,6 +87,11 @@ def when(moment: datetime) -> str:
 
 def number(value: float | None, digits: int = 0) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def counted(value: int, name: str) -> str:
+    """So many of something: 1 run, 2 runs."""
+    return f"{value:,} {name}{'' if value == 1 else 's'}"
 
 
 def percent(value: float) -> str:

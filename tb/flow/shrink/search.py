@@ -127,7 +127,7 @@ def shrink(failure: Failure, most: int, progress: Callable[[str], None]) -> Shru
         trial = Trial(failure, Path(scratch))
         progress(f"{ran.network.name} alone")
         best = trial.run(ran)
-        if best is None or not like(best.outcome):
+        if (best is None or not like(best.outcome)) and trial.runs < most:
             # the failure may hang on how the program that ran was laid out
             trial.layout = layout_of(failure.suspect.image)
             best = trial.run(ran)

@@ -66,7 +66,8 @@ function filtered(table, rows) {
       row.hidden = !fits;
       shown += fits;
     }
-    said.textContent = shown === rows.length ? `${shown} rows` : `${shown} of ${rows.length} rows`;
+    const all = `${rows.length} ${rows.length === 1 ? "row" : "rows"}`;
+    said.textContent = shown === rows.length ? all : `${shown} of ${all}`;
   };
   words.addEventListener("input", apply);
   for (const [, select] of choices) select.addEventListener("change", apply);
