@@ -94,9 +94,27 @@ def programs() -> Path | None:
     return Path(on_path).parent if on_path else max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
+class Server:
+    """A PostgreSQL of a folder, which listens on a socket there only. `url`: without the database's name."""
+
+    def __init__(self, tools: Path, place: Path, user: str | None) -> None:
+        self.tools, self.place, self.user = tools, place, user
+        self.url = f"postgresql+psycopg://tatami@/%s?host={place}"
+
+    def start(self) -> None:
+        call = f"{self.tools}/postgres -D {self.place}/data -k {self.place} -c listen_addresses= -c fsync=off"
+        with (self.place / "log").open("ab") as log:
+            self.process = subprocess.Popen(call.split(), user=self.user, cwd="/", stdout=log, stderr=log)
+        assert within(lambda: answers(self.url % "postgres")), (self.place / "log").read_text()
+
+    def end(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+        self.process.wait(60)
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a fresh server that listens on a socket below /tmp only, without the name of a database."""
+def postgresql() -> Iterator[Server]:
+    """A fresh one."""
     tools = programs()
     if tools is None:
         pytest.skip("PostgreSQL is not installed")
@@ -112,17 +130,12 @@ def server() -> Iterator[str]:
             shutil.chown(place, user)
         make = f"{tools}/initdb -D {place}/data -U tatami -A trust -N"
         subprocess.run(make.split(), user=user, cwd="/", check=True, capture_output=True)
-        start = f"{tools}/postgres -D {place}/data -k {place} -c listen_addresses= -c fsync=off"
-        with (place / "log").open("wb") as log:
-            process = subprocess.Popen(start.split(), user=user, cwd="/", stdout=log, stderr=log)
+        made = Server(tools, place, user)
+        made.start()
         try:
-            assert within((place / ".s.PGSQL.5432").exists), (place / "log").read_text()
-            url = f"postgresql+psycopg://tatami@/%s?host={place}"
-            assert within(lambda: answers(url % "postgres")), (place / "log").read_text()
-            yield url
+            yield made
         finally:
-            process.send_signal(signal.SIGINT)  # ends it whoever is connected
-            process.wait(60)
+            made.end(signal.SIGINT)  # whoever is connected
     finally:
         shutil.rmtree(place)
 
@@ -140,7 +153,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/history.db"
-    server, name = request.getfixturevalue("server"), f"history{next(_numbers)}"
+    server, name = request.getfixturevalue("postgresql").url, f"history{next(_numbers)}"
     engine = sqlalchemy.create_engine(server % "postgres", isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
@@ -277,6 +290,53 @@ def test_writers_at_the_same_time_lose_nothing_and_count_nothing_twice(url: str,
 
 
 # The schema
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_that_is_killed_has_all_or_nothing_of_a_file(
+    url: str, postgresql: Server, tmp_path: Path
+) -> None:
+    """In the middle of a transaction. Once it is there again, what was recorded comes in, once."""
+    opened = Database(url)
+    assert intake.take_in(opened, folder(tmp_path, [line()])).runs == 1
+    recorded = folder(tmp_path, [line(seed=seed) for seed in range(50)])
+
+    def kill(*given: Any) -> None:
+        if given[2].startswith("INSERT INTO run "):
+            postgresql.end(signal.SIGQUIT)  # as it ends in a crash
+
+    event.listen(opened.engine, "after_cursor_execute", kill)
+    with pytest.raises(TatamiError, match=r"^HISTORY 'postgresql\+psycopg://[^\n]*$"):
+        intake.take_in(opened, recorded)
+    with pytest.raises(TatamiError, match=r"^HISTORY 'postgresql\+psycopg://[^\n]*$"):
+        intake.take_in(Database(url), recorded)
+    postgresql.start()
+    assert rows(Database(url), "SELECT count(*) FROM run") == [(1,)]
+    assert [intake.take_in(Database(url), recorded).runs for _ in range(2)] == [50, 0]
+    assert rows(Database(url), "SELECT count(*) FROM run") == [(51,)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from tb.flow.history.database import Database
+from tb.flow.history.intake import take_in
+def kill(*given):
+    if given[2].startswith("INSERT INTO run "):
+        os.kill(os.getpid(), signal.SIGKILL)
+opened = Database(sys.argv[1])
+event.listen(opened.engine, "after_cursor_execute", kill)
+take_in(opened, Path(sys.argv[2]))
+"""
+
+
+def test_a_writer_that_is_killed_leaves_nothing_and_nobody_waits_for_it(url: str, tmp_path: Path) -> None:
+    recorded = folder(tmp_path, [line(seed=seed) for seed in range(50)])
+    call = [sys.executable, "-c", KILLED, url, str(recorded)]
+    assert subprocess.run(call, cwd=runner.ROOT, check=False).returncode == -signal.SIGKILL
+    assert [intake.take_in(Database(url), recorded).runs for _ in range(2)] == [50, 0]
+    assert rows(Database(url), "SELECT count(*) FROM run") == [(50,)]
 
 
 def test_the_migrations_lead_to_the_tables_of_the_schema(url: str) -> None:

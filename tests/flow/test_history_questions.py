@@ -15,9 +15,9 @@ from scripts import history as command
 from tb.flow.history import bench, intake, questions
 from tb.flow.history.database import Database
 from tb.flow.pages.verification import ask
-from tests.flow.test_history import failed, folder, line, server, summary, url
+from tests.flow.test_history import failed, folder, line, postgresql, summary, url
 
-__all__ = ["server", "url"]  # fixtures
+__all__ = ["postgresql", "url"]  # fixtures
 
 A, B, C = (letter * 40 for letter in "abc")
 

@@ -37,10 +37,10 @@ from tb.flow.replay import outside, replay
 from tb.flow.testlist import TESTS
 from tb.flow.testplan import plan
 from tests.flow import test_coverage
-from tests.flow.test_history import failed, folder, line, server, summary, url
+from tests.flow.test_history import failed, folder, line, postgresql, summary, url
 from tests.support import assert_refused
 
-__all__ = ["server", "url"]  # fixtures
+__all__ = ["postgresql", "url"]  # fixtures
 
 A, B = "a" * 40, "b" * 40
 SHOTS = runner.BUILD / "screenshots"  # one of each kind of page, kept by CI
