@@ -86,6 +86,9 @@ def main(
             journal = regress.Journal.resumed(resume) if resume else regress.Journal.begun(plan)
             done = {record.key for record in journal.records}
             carry_out([run for run in runs if run.key not in done], pool, journal, out)
+    except regress.DiskFullError as error:
+        assert journal is not None
+        raise TatamiError(f"{error}; {rest(journal, runs)}") from None
     except KeyboardInterrupt:
         stopped, status = "interrupted", INTERRUPTED
     except FarmError as error:
@@ -112,13 +115,15 @@ def main(
     out.print(tests_table(journal.records))
     show_failures(regress.buckets(journal.records), jobs, not stopped, out)
     if stopped:
-        rest = f"`make regress RESUME={journal.folder}` does the rest"
-        print(
-            f"regress: {stopped}; {len(journal.records)} of {len(runs)} runs are recorded, {rest}",
-            file=sys.stderr,
-        )
+        print(f"regress: {stopped}; {rest(journal, runs)}", file=sys.stderr)
     print("REGRESS", json.dumps(summary))
     return status or (1 if failed else 0)
+
+
+def rest(journal: regress.Journal, runs: list[regress.PlannedRun]) -> str:
+    """What is there of a regression that was stopped, and what to do."""
+    again = f"`make regress RESUME={journal.folder}` does the rest"
+    return f"{len(journal.records)} of {len(runs)} runs are recorded, {again}"
 
 
 def planned(plan: regress.Plan) -> list[regress.PlannedRun]:

@@ -54,7 +54,10 @@ def bisect(failure: Failure, good: str | None, progress: Callable[[str], None]) 
     variables = asked(failure)
     if failure.revision is None:
         raise TatamiError(f"{failure.folder / RECORD}: field 'revision': null, so no commit to begin at")
-    history = git("rev-list", "--first-parent", failure.revision.rstrip("+")).split()
+    own = commit_of(
+        failure.revision.rstrip("+"), f"{failure.folder / RECORD}: field 'revision': '{failure.revision}'"
+    )
+    history = git("rev-list", "--first-parent", own).split()
     wanted = signature(failure.message)
     steps: dict[int, Step] = {}  # by how many commits back
 
@@ -133,13 +136,18 @@ def asked(failure: Failure) -> dict[str, str]:
 
 def place_of(good: str, history: list[str]) -> int:
     """How many commits back `good` lies."""
-    try:
-        commit = git("rev-parse", "--verify", "--quiet", f"{good}^{{commit}}")
-    except TatamiError:
-        raise TatamiError(f"GOOD '{good}' is no commit here") from None
+    commit = commit_of(good, f"GOOD '{good}'")
     if commit not in history[1:]:
         raise TatamiError(f"GOOD '{good}' is not before the failure's commit {history[0][:10]}")
     return history.index(commit)
+
+
+def commit_of(name: str, given: str) -> str:
+    """Raises `TatamiError` that begins with `given` if it names none."""
+    try:
+        return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except TatamiError:
+        raise TatamiError(f"{given} is no commit here") from None
 
 
 def make_tree() -> None:

@@ -7,10 +7,12 @@ configurations take turns from seed to seed. Every run is one that `make sim` ca
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import fnmatch
 import json
 import math
+import os
 import platform
 import re
 import traceback
@@ -42,6 +44,12 @@ FOLDER_TIME = "%Y%m%d-%H%M%S-%f"  # names of folders, in UTC
 RUNS, JUNIT, SUMMARY, PLAN = "runs.jsonl", "junit.xml", "summary.json", "plan.json"
 COMPARED = ("compared_bytes", "compared", "answers")  # in a test's report
 SIGNATURE_LINES, SIGNATURE_CHARS = 2, 200
+ROOM = 2**20  # bytes; with less, what fails may fail for want of them
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFullError(TatamiError):
+    """There is no room for what a run, or its record, leaves."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +274,7 @@ def build_design(design: Design) -> str:
     try:
         build.build(design.sim, dict(design.parameters), top=design.top)
     except TatamiError as error:
+        _need_room()
         return str(error)
     return ""
 
@@ -273,22 +282,41 @@ def build_design(design: Design) -> str:
 def run_job(job: PlannedRun) -> RunRecord:
     """Does one run, and keeps what it takes to see it again if it fails.
 
-    In a process of the pool: the runner changes the environment.
+    In a process of the pool: the runner changes the environment. Raises `DiskFullError` instead of a failure
+    that may come of that.
     """
     options = Options(images=job.test.default_images(job.sim))
     try:
         outcome = runner.run(job.test, job.sim, job.config, job.seed, options=options)
         kept = ""
         if not outcome.passed:
+            _need_room()
             failed = failure.keep(outcome, job.test, job.sim, job.config, job.seed, options=options)
             kept = failure.shown(failed.folder)
         return record(job, outcome, kept)
+    except DiskFullError:
+        raise
     except TatamiError as error:
+        _need_room()
         return broken(job, str(error))
-    except Exception:  # one run must not end the others
+    except Exception as error:  # one run must not end the others
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise _full(runner.BUILD) from None
+        _need_room()
         return broken(
             job, f"the runner failed: {traceback.format_exc().splitlines()[-1]}\n{traceback.format_exc()}"
         )
+
+
+def _need_room() -> None:
+    """Raises `DiskFullError` where runs leave their files."""
+    found = os.statvfs(runner.BUILD)
+    if found.f_bavail * found.f_frsize < ROOM:
+        raise _full(runner.BUILD)
+
+
+def _full(place: Path) -> DiskFullError:
+    return DiskFullError(f"{place} on {platform.node()}: no space left on device")
 
 
 def execute(jobs: Sequence[PlannedRun], crew: Crew) -> Iterator[RunRecord | Design]:
@@ -400,9 +428,15 @@ class Journal:
         self._lines.close()
 
     def add(self, item: RunRecord) -> None:
+        """Raises `DiskFullError`; its line may be cut short then, as that of a run that did not end."""
+        try:
+            self._lines.write(json.dumps({**self.origin, **item.model_dump()}) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise _full(self.folder) from None
         self.records.append(item)
-        self._lines.write(json.dumps({**self.origin, **item.model_dump()}) + "\n")
-        self._lines.flush()
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """Writes what needs all records."""

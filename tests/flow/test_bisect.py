@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -174,3 +175,7 @@ def test_a_run_that_make_sim_does_not_do_is_refused(tmp_path: Path) -> None:
         bisect.asked(replace(run, test=TESTS["network"]))
     with pytest.raises(TatamiError, match="field 'revision': null"):
         bisect.bisect(replace(run, revision=None), None, print)
+    for revision in ("abc", "0" * 40 + "+"):
+        said = f"^{tmp_path}/failure.json: field 'revision': '{re.escape(revision)}' is no commit here$"
+        with pytest.raises(TatamiError, match=said):
+            bisect.bisect(replace(run, revision=revision), None, print)

@@ -4,6 +4,7 @@ status.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -382,6 +383,56 @@ def test_a_regression_that_is_interrupted_keeps_its_record_and_says_so(
     assert (status, summary["runs"], summary["finished"]) == (130, 1, False)
     assert [row.seed for row in regress.read_records(Path(str(summary["record"])))] == [1]
     assert Path(str(summary["record"])).is_relative_to(records)
+
+
+def test_a_full_disk_is_one_line_and_the_rest_is_done_later(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = regress.Journal.begun
+    journals: list[regress.Journal] = []
+
+    def noted(plan: regress.Plan) -> regress.Journal:
+        journals.append(begun(plan))
+        return journals[0]
+
+    def filling(*_: object) -> Iterator[regress.RunRecord]:
+        yield regress.record(job(), outcome(compared=3))
+        with Path("/dev/full").open("w") as full:
+            os.dup2(full.fileno(), journals[0]._lines.fileno())
+        yield regress.record(job(seed=2), outcome(compared=3))
+
+    monkeypatch.setattr(regress.Journal, "begun", noted)
+    monkeypatch.setattr(regress, "execute", filling)
+    where = re.escape(str(records / "regress"))
+    said = rf"^({where}/\S+) on \S+: no space left on device; 1 of 2 runs are recorded, .* RESUME=\1` does"
+    with pytest.raises(TatamiError, match=said):
+        run(monkeypatch, capsys, [replace(BLOCK, regress=1.0)], "--n=2")
+    capsys.readouterr()
+    assert [row.seed for row in regress.read_records(journals[0].folder)] == [1]
+
+
+def test_what_fails_on_a_full_disk_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> runner.RunResult:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fails(*_: object, **__: object) -> runner.RunResult:
+        raise TatamiError("the simulator says nothing")
+
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    monkeypatch.setattr(runner, "run", full)
+    with pytest.raises(regress.DiskFullError, match=f"^{tmp_path} on .*: no space left on device$"):
+        regress.run_job(job())
+    monkeypatch.setattr(runner, "run", fails)
+    monkeypatch.setattr(build, "build", fails)
+    assert (
+        regress.run_job(job()).message == regress.build_design(job().design) == "the simulator says nothing"
+    )
+    room = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*room[:4], 3, *room[5:])))
+    with pytest.raises(regress.DiskFullError):
+        regress.run_job(job())
+    with pytest.raises(regress.DiskFullError):
+        regress.build_design(job().design)
 
 
 def test_a_design_that_does_not_build_fails_its_runs(
