@@ -65,7 +65,7 @@ from tb.coverage.observe import (
 )
 from tb.coverage.points import BIAS, POINTS, Coverpoint, Cross, limits, size_class
 from tb.coverage.watch import Started
-from tb.flow import provenance
+from tb.flow import provenance, runner
 from tb.flow.coverage import code, exclusions, functional, report, runs
 from tb.flow.coverage.merge import MergedCoverage, merge
 from tb.flow.pages import coverage as coverage_pages
@@ -732,3 +732,12 @@ def test_a_program_of_end_alone_has_no_layers() -> None:
     machine = Machine(CONFIG)
     machine.load([Section("PROGRAM", 0, encode_all([End()]))])
     assert sample.observations(machine, 0, machine.run(0)) == {ProgramSeen(0, 0, 0, ("START", "END"))}
+
+
+def test_every_excluded_signal_is_in_its_file() -> None:
+    """Else `make coverage` says so, after half an hour."""
+    for one in exclusions.load():
+        if one.rule == "toggle":
+            file, _, signal = one.place.partition(": ")
+            (name,) = re.findall(r"^(?:gen_\w+\[[^]]*\]\.)*(\w+)", signal)
+            assert re.search(rf"\b{name}\b", (runner.ROOT / "rtl" / file).read_text()), one.place
