@@ -46,7 +46,7 @@ help:
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
 	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them); ends with COVERAGE {json}'
-	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin; N=20 (bins); ends with RANK {json}'
+	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin, a line or a toggle; N=20 (bins); ends with RANK {json}'
 	@echo 'make close   draw programs of the test random until one hits a hole of the functional coverage; BIN=glob  CONFIG=16x8  N=2000 (the most programs)  JOBS=n; ends with CLOSE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'
 	@echo '             NETWORK=digits|resnet20|resnet56|model.tflite|model.onnx|model.pt2|file.py:function  SCHEME=tight_joint  RATIO=8  WEIGHTS=state_dict  DATA=cifar-10-batches-py  EPOCHS=6  SEED=1  SHAPE=3,224,224 (of a file that leaves it open)  SKIP=LRN'

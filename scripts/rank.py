@@ -30,7 +30,7 @@ def main(bin: str | None, n: int) -> int:
     out, folder = console(), runner.BUILD / "coverage"
     rows = rank.read(folder / rank.FILE)
     if bin:
-        found = rank.reaching(rows, bin)
+        found = rank.reaching(rows, bin, rank.read_toggles(folder / rank.TOGGLES))
         for name, runs in found.items():
             print(f"{name}\n  hit by {len(runs)} of {len(rows)} runs: {', '.join(runs)}")
         print(
@@ -40,9 +40,10 @@ def main(bin: str | None, n: int) -> int:
         return 0
     ranking = rank.rank(rows)
     show(ranking, n, out)
-    path = folder / rank.LIST
-    rank.write_list(ranking, path)
+    path, longer = rank.write_lists(ranking, folder)
     print(f"make coverage RUNS={path}")
+    if ranking.more:
+        print(f"with {len(ranking.more)} more, all that toggled, too: make coverage RUNS={longer}")
     figures = {
         "runs": ranking.runs,
         "chosen": len(ranking.steps),
@@ -52,6 +53,9 @@ def main(bin: str | None, n: int) -> int:
         "wall_s": round(sum(row.wall_s for row in rows), 1),
         "chosen_wall_s": round(sum(step.run.wall_s for step in ranking.steps), 1),
         "list": str(path),
+        "toggles": ranking.toggles,
+        "chosen_for_toggles": len(ranking.steps) + len(ranking.more),
+        "list_for_toggles": str(longer),
     }
     print("RANK", json.dumps(figures))
     return 0

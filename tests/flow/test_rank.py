@@ -91,7 +91,7 @@ def test_what_runs_have_hit_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / rank.FILE
     rank.write(done, path, [])
     ranking = rank.rank(rank.read(path))
-    rank.write_list(ranking, tmp_path / rank.LIST)
+    rank.write_lists(ranking, tmp_path)
     chosen = runs.load(chosen=str(tmp_path / rank.LIST))
     assert 0 < len(chosen) < len(done)
 
@@ -137,6 +137,45 @@ def test_lines_and_sides_of_branches_count_too(tmp_path: Path) -> None:
     assert found.alone == {"random 4x2 seed 2": ("psa_x.v: 11", "psa_x.v: 9 else")}
 
 
+def test_toggles_take_more_runs_and_are_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The set is that of bins, lines and branches; what toggles besides is hit by the runs that come then."""
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    jobs = runs.load(chosen="random 4x2 seed 1, random 4x2 seed 2, random 4x2 seed 3")
+    bits = {"1": (0, 1), "2": (0, 1, 2), "3": (3,)}
+    done = []
+    for job in jobs:
+        number = str(job)[-1]
+        (folder := tmp_path / str(job)).mkdir()
+        points = [("branch", 4, "if", "4-6", int(number == "1"))]
+        points += [("toggle", 9, f"x[{bit}]:0->1", "", int(bit in bits[number])) for bit in range(5)]
+        lines = [
+            f"C '\1page\2v_{page}/x\1f\2rtl/{file}\1l\2{line}\1n\2{n}\1o\2{what}\1S\2{spans}\1h\2t' {count}"
+            for file in ("psa_x.v", "other.v")
+            for n, (page, line, what, spans, count) in enumerate(points)
+        ]
+        (folder / CODE_FILE).write_text("\n".join([code.HEADER, *lines, ""]), encoding="latin-1")
+        done.append(runs.Done(job, folder, 1.0))
+    (tmp_path / "coverage").mkdir()
+    path = tmp_path / "coverage" / rank.FILE
+    rank.write(done, path, ["psa_x.v"])
+    found = rank.rank(rank.read(path))
+    assert names(found) == ["random 4x2 seed 1"]
+    assert {step.run.run: step.new for step in found.more} == {"random 4x2 seed 2": 1, "random 4x2 seed 3": 1}
+    assert (found.toggles, found.more[-1].total) == (4, 4)  # none has the fifth bit
+    assert command.main([]) == 0
+    listed = path.with_name(rank.LONGER_LIST)
+    assert f"with 2 more, all that toggled, too: make coverage RUNS={listed}" in capsys.readouterr().out
+    assert {str(job) for job in runs.load(chosen=str(listed))} == {str(job) for job in jobs}
+    assert command.main(["--bin=psa_x.v: 9 x*:0->1"]) == 0
+    out = capsys.readouterr().out
+    assert "psa_x.v: 9 x[0]:0->1\n  hit by 2 of 3 runs: random 4x2 seed 1, random 4x2 seed 2" in out
+    assert "psa_x.v: 9 x[3]:0->1\n  hit by 1 of 3 runs: random 4x2 seed 3" in out
+    assert "x[4]" not in out
+    assert "other.v" not in out
+
+
 def test_line_numbers_are_written_as_spans() -> None:
     for text in ("", "3", "1-2", "1-4,6,9-11"):
         assert code.spans(code.spanned(text)) == text
@@ -155,7 +194,8 @@ def test_the_command_shows_the_set_and_who_hits_a_bin(
     listed = tmp_path / "coverage" / rank.LIST
     assert figures == {
         **{"runs": 3, "chosen": 2, "bins": 3, "alone": 1, "idle_tests": [], "list": str(listed)},
-        **{"wall_s": 4.5, "chosen_wall_s": 3.5},
+        **{"wall_s": 4.5, "chosen_wall_s": 3.5, "toggles": 0, "chosen_for_toggles": 2},
+        "list_for_toggles": str(listed.with_name(rank.LONGER_LIST)),
     }
     assert f"make coverage RUNS={listed}" in out
     assert "g.cp_x: a, by a 1" in out
