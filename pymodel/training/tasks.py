@@ -4,10 +4,14 @@ measuring.
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import sys
 import traceback
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +24,7 @@ from torch import nn
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.names import check_name
+from pymodel.machine.places import BUILD
 from pymodel.network.from_torch import checked_shape, import_torch
 from pymodel.network.integer import Shape
 from pymodel.network.load_model import GROUPS
@@ -214,21 +219,14 @@ def told(error: BaseException) -> str:
 
 def digits(weights: Path | None, data: Path | None) -> Task:
     """scikit-learn's digits and the CNN of `train_digits`. Without `weights` it is trained first, dense,
-    always with the same result.
+    always with the same result, which is kept.
     """
     if data is not None:
         raise TatamiError(f"DATA '{data}': network 'digits' brings its own images")
     images, labels, held_images, held_labels = train_digits.split_digits()
     settings = train_digits.DigitsTraining()
     if weights is None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the fastest for such small layers, by far if cores are shared
-        try:
-            net = train_digits.train_dense(
-                images, labels, settings, torch.Generator().manual_seed(START_SEED)
-            )
-        finally:
-            torch.set_num_threads(threads)
+        net = _trained_digits(images, labels, settings)
         start = f"trained for {settings.dense_epochs} epochs, seed {START_SEED}"
     else:
         net = train_digits.DigitsNet()
@@ -251,6 +249,36 @@ def digits(weights: Path | None, data: Path | None) -> Task:
         start,
         f"scikit-learn's digits, {len(labels)} to train on",
     )
+
+
+def _trained_digits(
+    images: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8], settings: train_digits.DigitsTraining
+) -> train_digits.DigitsNet:
+    """The network that `train_dense` gives, from a file if the same code has trained it before."""
+    made_by = [Path(train_digits.__file__).read_bytes(), torch.__version__.encode()]
+    kept = BUILD / "cache" / f"digits-{hashlib.sha256(b''.join(made_by)).hexdigest()[:16]}.pt"
+    net = train_digits.DigitsNet()
+    with suppress(TatamiError):  # no file, or a damaged one
+        resnet.load_state(net, kept)
+        return net.eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the fastest for such small layers, by far if cores are shared
+    try:
+        net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(START_SEED))
+    finally:
+        torch.set_num_threads(threads)
+    with suppress(OSError):  # then it is trained again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(_saved(net.state_dict()))
+        draft.replace(kept)
+    return net
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
 
 
 def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | None, data: Path | None) -> Task:

@@ -29,7 +29,7 @@ from pymodel.packing.pack import digit_count, refill
 from pymodel.report.record import read_report
 from pymodel.schemes import array_for, get_scheme
 from pymodel.schemes import compression as matrix_compression
-from pymodel.training import compress, loop, train_digits
+from pymodel.training import compress, loop, tasks, train_digits
 from pymodel.training.compress import Recipe
 from pymodel.training.integers import quantised
 from pymodel.training.loop import StepDone, train, trainer_of
@@ -522,6 +522,31 @@ def test_a_training_of_digits_is_taken_up(
     again = train(task, scheme, 3.0, config, BUDGET, 1, path)
     for name, weight in whole.module.state_dict().items():
         assert torch.equal(weight, again.module.state_dict()[name]), name
+
+
+def test_the_start_of_digits_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again if what was kept of it is damaged or cannot be kept."""
+    trained = []
+
+    def train_dense(*_: Any) -> train_digits.DigitsNet:
+        trained.append(train_digits.DigitsNet())
+        return trained[-1].eval()
+
+    monkeypatch.setattr(tasks.train_digits, "train_dense", train_dense)
+    monkeypatch.setattr(tasks, "BUILD", tmp_path / "build")
+    for times, damaged in ((1, False), (1, True), (2, False), (2, False)):
+        module = get_task("digits", None, None).module
+        assert len(trained) == times
+        assert not module.training
+        for name, weight in trained[-1].state_dict().items():
+            assert torch.equal(module.state_dict()[name], weight)
+        (kept,) = (tmp_path / "build" / "cache").iterdir()
+        if damaged:
+            kept.write_bytes(kept.read_bytes()[:-100])
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tasks, "BUILD", tmp_path / "file")
+    get_task("digits", None, None)
+    assert len(trained) == 3
 
 
 def test_a_file_of_the_same_name_is_not_the_same_start(task: Task, start_file: Path, tmp_path: Path) -> None:
