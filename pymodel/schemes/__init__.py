@@ -24,6 +24,7 @@ __all__ = [
     "Plans",
     "Scheme",
     "array_for",
+    "array_of_slots",
     "compression",
     "get_scheme",
     "occupancy",
@@ -45,7 +46,11 @@ def get_scheme(name: str) -> Scheme:
 
 def array_for(scheme: Scheme, config: ArrayConfig) -> ArrayConfig:
     """`config` with slots as wide as the scheme's."""
-    bits = scheme.slot_bits
+    return array_of_slots(config, scheme.slot_bits)
+
+
+def array_of_slots(config: ArrayConfig, bits: int) -> ArrayConfig:
+    """`config` with slots of weights or digits of so many bits."""
     if config.weight_bits == bits:
         return config
     array = replace(config, name=f"{config.name}w{bits}", weight_bits=bits, xor_inputs=0, xor_history=0)

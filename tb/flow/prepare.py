@@ -28,7 +28,7 @@ from pymodel.network.load_model import GROUPS
 from pymodel.network.network_file import StoredNetwork
 from pymodel.network.quantise import calibrate, quantise, quantise_tensor
 from pymodel.network.scale import Scale
-from pymodel.schemes import LayerPlan, array_for, get_scheme
+from pymodel.schemes import LayerPlan, array_for, array_of_slots, get_scheme
 from pymodel.training.from_file import DENSE, Imported, import_file, pruning
 from pymodel.training.one_shot import prune_once
 from pymodel.zoo import cifar, systems
@@ -108,6 +108,8 @@ def prepare(name: str, config: ArrayConfig, seed: int, images: int, source: Sour
         found = _network(name, config, seed, images, source)
     if name in SYSTEMS:
         config = array_for(get_scheme(SYSTEMS[name].scheme), config)
+    elif found.plans and found.meta.get("weight_bits", config.weight_bits) < config.weight_bits:
+        config = array_of_slots(config, found.meta["weight_bits"])  # what was compressed to digits
     if not source.exact:
         images = min(images, len(found.images))
     _check_fits(found, config, images)
