@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 CORES   = $(or $(JOBS),$(shell nproc))
 
 # Values reach the scripts through the environment, so that no shell splits them.
-export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD KNOBS FARM FARM_OPTIONS RESUME
+export TEST SIM SEED WAVES IMAGES CONFIG NET FAILURE RUNS N JOBS TESTS BUG BENCH BLOCK WEIGHTS DATA EPOCHS PAGE CAMPAIGN NETWORK SCHEME RATIO FORMAT FRESH BUILD SHAPE SKIP HISTORY IMPORT ASK BIN GOOD KNOBS FARM FARM_OPTIONS RESUME MERGE
 
 # What tools keep between two runs, and the site. With BUILD they too are elsewhere than the checkout.
 OUT   := $(or $(BUILD),build)
@@ -45,7 +45,7 @@ help:
 	@echo '             N=50 (the last regressions that have a page)  HISTORY=url'
 	@echo 'make bugs    plant the bugs of tb/bugs.yaml in copies of the RTL; the tests must catch all of them; BUG=glob  JOBS=n; ends with BUGS {json}'
 	@echo 'make testplan  check tb/testplan.yaml against tests and coverage, read the last results, write docs/testplan.md'
-	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them); ends with COVERAGE {json}'
+	@echo 'make coverage  measure functional and code coverage with the runs of tb/coverage/runs.yaml; JOBS=n, RUNS="random 4x2 *" (globs with commas, or a file of them)  MERGE=/other/build (its runs count, too, and are not done again; folders with commas); ends with COVERAGE {json}'
 	@echo 'make rank    the smallest set of runs that hits what the last make coverage has hit, as a file for its RUNS; bins that one run alone hits; BIN=glob shows who hits a bin, a line or a toggle; N=20 (bins); ends with RANK {json}'
 	@echo 'make close   draw programs of the test random until one hits a hole of the functional coverage; BIN=glob  CONFIG=16x8  N=2000 (the most programs)  JOBS=n; ends with CLOSE {json}'
 	@echo 'make compress  train a network under a compression scheme, into an image for the machine; ends with COMPRESS {json}'

@@ -66,7 +66,7 @@ from tb.coverage.observe import (
 from tb.coverage.points import BIAS, POINTS, Coverpoint, Cross, limits, size_class
 from tb.coverage.watch import Started
 from tb.flow import provenance, runner
-from tb.flow.coverage import code, exclusions, functional, report, runs
+from tb.flow.coverage import code, exclusions, functional, rank, report, runs
 from tb.flow.coverage.merge import MergedCoverage, merge
 from tb.flow.pages import coverage as coverage_pages
 from tb.psa_top.operations import networks as every_network
@@ -696,13 +696,13 @@ def test_the_revision_is_that_of_the_start(
     """A commit while the runs go on is not what has run."""
     commit = ["before"]
     monkeypatch.setattr(provenance, "_first_line", lambda *words: commit[0] if "HEAD" in words else "")
-    merged = command.merge
+    merged = command.merge_all
 
     def slowly(*given: Any) -> MergedCoverage:
         commit[0] = "after"
         return merged(*given)
 
-    monkeypatch.setattr(command, "merge", slowly)
+    monkeypatch.setattr(command, "merge_all", slowly)
     cached = (provenance.git_revision, provenance.git_branch, provenance.tool_versions)
     for each in cached:
         each.cache_clear()
@@ -720,6 +720,53 @@ def test_a_missed_target_is_said_and_is_exit_status_1(
 ) -> None:
     assert exit_status(monkeypatch, tmp_path, small, *[(text, 1) for text, _ in LINES], *TOGGLES) == 1
     assert "toggle coverage is 25.00%, the target is 90%" in capsys.readouterr().out
+
+
+def test_runs_of_another_machine_count_and_are_not_done_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each toggles half of the bits: together they have all of them, and it is known which has what."""
+    random, live = runs.load(chosen="random 4x2 seed 1, live 4x2 *")
+    monkeypatch.setattr(command.exclusions, "load", list)
+    for module in (command, runs):
+        monkeypatch.setattr(module, "rtl_sources", lambda: [small])
+    halves = [[(text, int(n % 2 == half)) for n, (text, _) in enumerate(TOGGLES)] for half in (0, 1)]
+    lines = [(text, 1) for text, _ in LINES]
+    there, here = tmp_path / "there", tmp_path / "here"
+    for built in (there, here):
+        (built / "coverage").mkdir(parents=True)
+    monkeypatch.setattr(runner, "BUILD", there)
+    runs.write_ran([runs.Done(random, folder(there, "a", *lines, *halves[0]), 2.0)])
+    monkeypatch.setattr(runner, "BUILD", here)
+    done_here: list[runs.CoverageRun] = []
+
+    def carry_out(jobs: list[runs.CoverageRun], *_: object) -> tuple[list[runs.Done], list[str]]:
+        done_here.extend(jobs)
+        return [runs.Done(job, folder(here, "b", *lines, *halves[1]), 1.0) for job in jobs], []
+
+    monkeypatch.setattr(command, "carry_out", carry_out)
+    given = ["--runs=random 4x2 seed 1,live 4x2 *", f"--merge={there}"]
+    monkeypatch.setenv("HISTORY", f"sqlite:///{tmp_path}/history.db")
+    assert command.main(given) == 1  # there is no functional coverage
+    assert done_here == [live]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert '"toggle": 100.0' in last
+    rows = {row.run: row for row in rank.read(here / "coverage" / rank.FILE)}
+    assert rows.keys() == {str(random), str(live)}
+    assert not rows[str(random)].toggled() & rows[str(live)].toggled()
+    assert [one.run for one in runs.read_ran(here)] == [live]
+    # what is there already, too: nothing is done
+    assert command.main([*given[:1], f"--merge={there},{here}"]) == 1
+    assert done_here == [live]
+
+    with pytest.raises(TatamiError, match=f"^MERGE '{tmp_path}': has no coverage/ran.jsonl"):
+        command.main([f"--merge={tmp_path}"])
+    ran = there / "coverage" / runs.RAN
+    good = json.loads(ran.read_text())
+    for field, value in {"rtl": "0", "run": "random 9x9 seed 1", "folder": "../here/b"}.items():
+        ran.write_text(json.dumps({**good, field: value}) + "\n")
+        with pytest.raises(TatamiError, match=f"^{ran}, line 1: field '{field}' is "):
+            command.main(given)
 
 
 def test_figures_round_down() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +12,17 @@ from pydantic import Field
 
 from pymodel.machine.config import PARAMETERS, ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.files import Fields, checked_list, read_text, read_yaml
+from pymodel.machine.files import Fields, checked_lines, checked_list, read_text, read_yaml, write_text
 from tb.common.settings import Options
-from tb.flow import runner
+from tb.flow import build, runner
 from tb.flow.farm.crew import Crew, FarmError, ended
 from tb.flow.farm.worker import Place
+from tb.flow.sources import rtl_sources
 from tb.flow.testlist import get_test
 
 FILE = runner.ROOT / "tb" / "coverage" / "runs.yaml"
 DESIGN = "psa_top"
+REPORT, RAN = "coverage", "ran.jsonl"  # a folder below build/, and its file of the runs that there are
 
 
 class Entry(Fields):
@@ -54,6 +56,52 @@ class Done:
     run: CoverageRun
     folder: Path
     wall_s: float
+
+
+class RanLine(Fields):
+    """A line of ran.jsonl: a run, its folder below build/, and a digest of the RTL that it ran on."""
+
+    run: str
+    folder: str
+    wall_s: float = Field(ge=0)
+    rtl: str
+
+
+def write_ran(done: Iterable[Done]) -> None:
+    """Notes which runs there are below build/, for `read_ran` elsewhere."""
+    here, rtl = runner.BUILD.resolve(), rtl_digest()
+    lines = [
+        RanLine(run=str(one.run), folder=str(folder.relative_to(here)), wall_s=one.wall_s, rtl=rtl)
+        for one in done
+        if (folder := one.folder.resolve()).is_relative_to(here)
+    ]
+    path = runner.BUILD / REPORT / RAN
+    write_text(path, "".join(line.model_dump_json() + "\n" for line in lines))
+
+
+def read_ran(built: Path) -> list[Done]:
+    """The runs of the `make coverage` whose build/ it is. Raises `TatamiError` if there are none, if they are
+    of other RTL, or if a file of them is not there.
+    """
+    path = built / REPORT / RAN
+    if not path.is_file():
+        raise TatamiError(f"MERGE '{built}': has no {REPORT}/{RAN}; `make coverage` writes it to its build/")
+    known, rtl, found = {str(job): job for job in load()}, rtl_digest(), []
+    for number, line in enumerate(checked_lines(RanLine, path), 1):
+        folder = (built / line.folder).resolve()
+        where = f"{path}, line {number}: field"
+        if line.rtl != rtl:
+            raise TatamiError(f"{where} 'rtl' is {line.rtl}: that RTL is not the one here, {rtl}")
+        if line.run not in known:
+            raise TatamiError(f"{where} 'run' is '{line.run}', which {FILE.name} does not have")
+        if not (folder.is_relative_to(built.resolve()) and folder.is_dir()):
+            raise TatamiError(f"{where} 'folder' is '{line.folder}': there is no such folder in {built}")
+        found.append(Done(known[line.run], folder, line.wall_s))
+    return found
+
+
+def rtl_digest() -> str:
+    return build.digest([(path.name, path.read_text()) for path in rtl_sources()])
 
 
 def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:
