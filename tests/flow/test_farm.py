@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import yaml
+from distributed import Client
 
 from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
@@ -298,6 +299,26 @@ def free(path: Path) -> bool:
         except BlockingIOError:
             return False
         return True
+
+
+@pytest.mark.icarus
+def test_a_regression_whose_worker_is_killed_has_each_run_once(tmp_path: Path) -> None:
+    """One worker is left for the rest, until the one that was killed is there again."""
+    with (
+        scheduler(tmp_path, tmp_path) as made,
+        begun(tmp_path, f"--farm={made.name}") as (running, folder),
+    ):
+        with Client(made.name, set_as_default=False) as client:
+            workers = client.run(os.getpid)
+        os.kill(min(workers.values()), signal.SIGKILL)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
+    assert json.loads(out.splitlines()[-1].removeprefix("REGRESS "))["finished"]
+    rows = regress.read_records(folder)
+    assert len({row.key for row in rows}) == len(rows) == 6
+    for row in rows:
+        assert all("was lost" in one for one in row.lost)
+        assert (f"LOST {row.test} {row.config} seed {row.seed}: " in out) == bool(row.lost)
 
 
 @pytest.mark.icarus
