@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
@@ -93,4 +94,6 @@ def main(
 
 
 if __name__ == "__main__":
+    # the servers of a farm end with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main.run()

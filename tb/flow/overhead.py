@@ -67,7 +67,7 @@ def run(console: Console, n: int = SEEDS, tests: str = TESTS) -> dict[str, Any]:
         print(f"slurm is left out: {why}")
     with tempfile.TemporaryDirectory(prefix="farm-", dir=runner.BUILD) as place:
         for name in (LOCAL, *(() if why else ("slurm",)), "scheduler", LOCAL):
-            console.print(f"[dim]{name}: {n} seeds of {tests}")
+            console.print(f"[dim]{name}: {tests}, seeds: {n}")
             with _farm(name, Path(place)) as (arguments, env):
                 if name not in walls:
                     _regression(Path(place), 1, tests, arguments, env)  # builds
