@@ -23,6 +23,7 @@ from cocotb_bus.monitors import BusMonitor
 
 from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
+from tb.common.edges import WhileEdges
 from tb.common.pins import ONE, ZERO, bits, joined, known
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Opened, Reset, Stall, Words
@@ -149,12 +150,24 @@ class OutMonitor(MachineMonitor):
     open = False  # a packet
 
     async def _monitor_recv(self) -> None:
-        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
+        rises = RisingEdge(self.bus.tvalid)
         moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
         valid, ready = bits(self.bus.tvalid), bits(self.bus.tready)
         data, last = bits(self.bus.tdata), bits(self.bus.tlast)
         self.taken: list[str] = []
         waiting: tuple[str, str] | None = None
+
+        def ordinary() -> bool:
+            """Takes a word in the middle of a packet that does not wait."""
+            if not self.open or self.quiet or waiting is not None or valid() != ONE or ready() != ONE:
+                return False
+            word = data()
+            if last() != ZERO or not known(word):
+                return False
+            self.taken.append(word)
+            return True
+
+        edge = WhileEdges(self.clock, ordinary)
         while True:
             await edge
             if valid() != ONE:
