@@ -163,7 +163,7 @@ class Loader:
 
     def write(self) -> int:
         """Puts the whole words of the packet into `section`. Returns how many."""
-        if self.hold or self.code in (ErrorCode.LOAD_DESTINATION, ErrorCode.LOAD_RANGE):
+        if len(self.beats) == 1:  # a header: of a HOLD, or of what was refused or has been cut off
             return 0
         whole = (len(self.beats) - 1) // self.per_word
         if whole:

@@ -424,6 +424,19 @@ def test_loader_keeps_the_whole_words_of_a_short_packet() -> None:
     assert not loader.inside
 
 
+def test_loader_drops_the_rest_of_a_packet_for_no_memory() -> None:
+    """Cut by a soft reset, its length is unknown: its own rest is an error, and nothing is written."""
+    loader = Loader(CONFIG)
+    assert loader.beat(header_beat(200 | LIVE, 0, 1, 0), False) == ErrorCode.LOAD_DESTINATION
+    assert loader.beat(1, False) == ErrorCode.NONE
+    loader.soft_reset()
+    assert loader.beat(2, False) == ErrorCode.NONE
+    assert loader.beat(3, True) == ErrorCode.LOAD_CUT
+    assert loader.section is None
+    assert loader.packet is not None
+    assert (loader.packet.written, loader.packet.code) == (0, ErrorCode.LOAD_CUT)
+
+
 def test_loader_takes_wide_beats() -> None:
     """What is above a header or a word counts for nothing."""
     loader = Loader(replace(CONFIG, stream_bits=256))
