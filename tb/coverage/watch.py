@@ -145,7 +145,7 @@ class _Watch:
             await RisingEdge(dut.s_axis_tvalid)
             if not self.loader.inside:
                 self.sample("packet")
-            waited = False
+            waited = 0
             await clock
             while dut.s_axis_tvalid.value == 1 or self.loader.inside:
                 if dut.s_axis_tvalid.value != 1:
@@ -153,16 +153,17 @@ class _Watch:
                     self.stall("packet starves")
                 elif dut.s_axis_tready.value == 1 and dut.rst.value != 1:
                     self.beat(waited)
-                    waited = False
+                    waited = 0
                 else:
                     self.stall("packet waits")
                     self.held()
-                    waited = True
+                    waited += 1
                 await clock
             sample_event("gap", where="between packets")
 
-    def beat(self, waited: bool) -> None:
-        """A beat that was taken at this clock edge.
+    def beat(self, waited: int) -> None:
+        """A beat that was taken at this clock edge, after so many cycles. While a program runs, each header
+        is looked at for one.
 
         The header alone determines how the packet must continue. No other data are used.
         """
@@ -174,7 +175,7 @@ class _Watch:
         if error:
             self.sample(error.name, before=1, where=place)
         elif begins and self.running() and loader.hold:
-            sample_event("HOLD", where="blocked" if waited else "at once")
+            sample_event("HOLD", where="blocked" if waited > 1 else "at once")
         elif begins and self.running() and loader.live and loader.memory is not None:
             self.live = True
             state = "waits" if self.state() == "WAIT" else "runs"
