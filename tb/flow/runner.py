@@ -153,7 +153,8 @@ def variables(test: TestSpec, seed: int, told: Settings) -> dict[str, str | None
         # pytest explains failed asserts of these files; by default it would rewrite every module that is
         # imported, numpy's too: five seconds a run
         "COCOTB_REWRITE_ASSERTION_FILES": str(ROOT / "tb" / "*.py"),
-        "SIM_CMD_PREFIX": f"timeout --foreground --kill-after=5 {test.timeout_s}",
+        # what the simulator prints comes in whole lines: Python writes into the same log
+        "SIM_CMD_PREFIX": f"timeout --foreground --kill-after=5 {test.timeout_s} stdbuf --output=L",
     }
 
 

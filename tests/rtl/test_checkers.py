@@ -21,6 +21,8 @@ def hold_against_cases(outcome: runner.RunResult, prefix: str = "") -> set[str]:
     Returns the messages.
     """
     log = outcome.log.read_text()
+    torn = re.findall(r"^(?!ASSERT )\S.* at \d+ ns$", log, re.MULTILINE)
+    assert not torn, f"Python's lines have come into those of the simulator: {torn}"
     cases = outcome.result["cases"]
     missing = {}
     for case in cases:
