@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -128,15 +129,21 @@ def _line(error: object) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file completely or not at all, even if the process is stopped or if others write the same
-    file.
+    file. Raises `TatamiError` if it cannot be written.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be none, or no folder
+            draft.unlink()
         raise TatamiError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 import traceback
 import zlib
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import write_bytes
 from pymodel.machine.names import check_name
 from pymodel.machine.places import BUILD
 from pymodel.network.from_torch import checked_shape, import_torch
@@ -255,7 +255,7 @@ def _trained_digits(
     images: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8], settings: train_digits.DigitsTraining
 ) -> train_digits.DigitsNet:
     """The network that `train_dense` gives, from a file if the same code has trained it before."""
-    made_by = [Path(train_digits.__file__).read_bytes(), torch.__version__.encode()]
+    made_by = [Path(train_digits.__file__).read_bytes(), f"{torch.__version__} {START_SEED}".encode()]
     kept = BUILD / "cache" / f"digits-{hashlib.sha256(b''.join(made_by)).hexdigest()[:16]}.pt"
     net = train_digits.DigitsNet()
     with suppress(TatamiError):  # no file, or a damaged one
@@ -267,18 +267,12 @@ def _trained_digits(
         net = train_digits.train_dense(images, labels, settings, torch.Generator().manual_seed(START_SEED))
     finally:
         torch.set_num_threads(threads)
-    with suppress(OSError):  # then it is trained again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(_saved(net.state_dict()))
-        draft.replace(kept)
-    return net
-
-
-def _saved(state: dict[str, Any]) -> bytes:
     content = io.BytesIO()
-    torch.save(state, content)
-    return content.getvalue()
+    torch.save(net.state_dict(), content)
+    with suppress(OSError, TatamiError):  # then it is trained again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(kept, content.getvalue())
+    return net
 
 
 def _cifar_resnet(name: str, build: Callable[[], nn.Module], weights: Path | None, data: Path | None) -> Task:

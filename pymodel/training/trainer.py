@@ -28,6 +28,7 @@ from torch.nn import functional
 from pymodel.compiler.planning import Parts, parts_of, plan_parts
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.files import write_bytes
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import Imported, import_torch
 from pymodel.network.integer import groups_of
@@ -240,12 +241,7 @@ class Trainer:
         content = io.BytesIO()
         torch.save(_to_tensors(state), content)
         whole = content.getvalue()
-        draft = path.with_suffix(".part")
-        try:
-            draft.write_bytes(whole + hashlib.sha256(whole).digest())
-            draft.replace(path)
-        except OSError as error:
-            raise TatamiError(f"{path}: cannot be written: {error.strerror}") from None
+        write_bytes(path, whole + hashlib.sha256(whole).digest())
 
     def load(self, path: Path) -> None:
         """Continues a saved training, completely or not at all. Raises `TatamiError` for a damaged file and

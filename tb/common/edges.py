@@ -13,8 +13,7 @@ class WhileEdges(GPITrigger):
     """Calls `look` at every rising edge of a clock for as long as it returns True, and fires at the edge at
     which it does not.
 
-    `look` reads signals as they are at the edge; it must not drive any, and must not raise. An edge takes a
-    quarter of the time of one that a coroutine awaits.
+    `look` reads signals as they are at the edge; it must not drive any, and must not raise.
     """
 
     def __init__(self, clock: Any, look: Callable[[], bool]) -> None:

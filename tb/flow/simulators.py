@@ -42,10 +42,10 @@ VERILATOR_ARGS = (
 ICARUS_WARNINGS = ("-Wall", "-Wno-sensitivity-entire-array")
 ICARUS_LANGUAGE = "-g2005"
 ICARUS_ARGS = (ICARUS_LANGUAGE, *ICARUS_WARNINGS)
-# Of the C++ that Verilator writes. -Og compiles in half the time of -O1, and a harness runs as fast (`make
-# bench BENCH=sim`); -O3 pays in very long runs.
+# Of the C++ that Verilator writes. -Og compiles sooner than -O1, and a harness runs as fast (`make bench
+# BENCH=sim`); -O3 pays in very long runs.
 OPT_FAST, OPT_LONG = "-Og", "-O3"
-# For a design that runs once or twice: it compiles in two thirds of that time.
+# For a design that runs once or twice: it compiles soonest.
 OPT_ONCE = "-O0"
 LONG_CYCLES = 50_000_000
 

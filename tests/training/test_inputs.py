@@ -5,6 +5,7 @@ that what is taken up again is of the same weights, images and options.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -482,6 +483,6 @@ def test_a_network_whose_dense_program_does_not_fit(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVED_EVERY", 0.0)
-    (tmp_path / "checkpoint.part").mkdir()
+    (tmp_path / f"checkpoint.pt.{os.getpid()}.part").mkdir()
     with pytest.raises(TatamiError, match="checkpoint.pt: cannot be written: Is a directory"):
         train(task(), SCHEME, 2.0, CONFIG, BUDGET, 1, tmp_path / "checkpoint.pt")
