@@ -194,8 +194,10 @@ class StreamSink:
         valid, data, last = bits(self.valid), bits(self.data), bits(self.last)
 
         def ordinary() -> bool:
-            """Takes a word in the middle of a packet, by a sink that is always ready."""
-            if self.rate < 1.0 or not self._ready or valid() != ONE or last() != ZERO:
+            """Takes a word in the middle of a packet that does not wait, by a sink that is always ready."""
+            if self.rate < 1.0 or not self._ready or self._waiting is not None:
+                return False
+            if valid() != ONE or last() != ZERO:
                 return False
             word = data()
             if not known(word):
@@ -224,5 +226,5 @@ class StreamSink:
                 if word[1] == ONE:
                     self.packets.append(joined(self.partial))
                     self.partial.clear()
-            if self.rate < 1.0:
+            if self.rate < 1.0 or not self._ready:  # `rate` may be set at any time
                 self._drive_ready()
