@@ -41,8 +41,18 @@ SALIENCY, OCCUPANCY = 0.95, 0.98  # targets, at G = 16 from 10x on
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of scheme, ratio, group, saliency_fraction and occupancy, for magnitude saliency: of weights
-    `tight_joint`, of 4-bit digits `joint_subword`.
+    """The rows of `measure`. `passed` if the joint schemes reach their targets."""
+    what, rows = measure(weights)
+    for scheme, lossless in PAIRS.items():
+        console.print(_table(scheme, lossless, what, [row for row in rows if row["scheme"] == scheme]))
+    aimed_at = [row for row in rows if row["group"] == 16 and row["ratio"] >= 10]
+    passed = all(row["saliency_fraction"] >= SALIENCY and row["occupancy"] >= OCCUPANCY for row in aimed_at)
+    return {"weights": what, "rows": rows, "passed": passed}
+
+
+def measure(weights: Path | None = None) -> tuple[str, list[dict[str, Any]]]:
+    """Which weights they are, and rows of scheme, ratio, group, saliency_fraction and occupancy, for
+    magnitude saliency: of weights `tight_joint`, of 4-bit digits `joint_subword`.
 
     `saliency_fraction`: what the scheme keeps, over what unstructured pruning keeps if each layer has as many
     weights (digits) as the scheme has slots in it. `bound`: the same for its number of lanes with any groups.
@@ -57,12 +67,7 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
             config = array_for(get_scheme(scheme), replace(CONFIGS["16x16"], group=group))
             rows.append({"scheme": scheme, **_measure(scheme, lossless, measured[group][1], ratio, config)})
             progress.advance(bar)
-    what = measured[GROUPS[0]][0]
-    for scheme, lossless in PAIRS.items():
-        console.print(_table(scheme, lossless, what, [row for row in rows if row["scheme"] == scheme]))
-    aimed_at = [row for row in rows if row["group"] == 16 and row["ratio"] >= 10]
-    passed = all(row["saliency_fraction"] >= SALIENCY and row["occupancy"] >= OCCUPANCY for row in aimed_at)
-    return {"weights": what, "rows": rows, "passed": passed}
+    return measured[GROUPS[0]][0], rows
 
 
 def _measure(

@@ -43,8 +43,36 @@ VGG16 = (
 
 
 def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
-    """Rows of weights and seconds, for the search of `tight` (one table a layer) with its own number of
-    moves, and for `tight_joint` on ResNet-20.
+    """The rows of `measure`. `passed` if `tight` is as fast everywhere as its target."""
+    what, rows = measure(weights)
+    shown = Table(
+        title=(
+            f"Permuting and packing; tight: {SPARSITY:.0%} pruned, {MOVES} moves an input; tight_joint: to"
+            f" 10x ({what})"
+        )
+    )
+    for heading in ("matrix", "scheme", "weights", "s", "us a weight", "compression"):
+        shown.add_column(heading, justify="left" if heading in ("matrix", "scheme") else "right")
+    for row in rows:
+        each = 1e6 * row["seconds"] / row["weights"]
+        shown.add_row(
+            row["case"],
+            row["scheme"],
+            f"{row['weights']:,}",
+            f"{row['seconds']:.2f}",
+            f"{each:.2f}",
+            f"{row['compression']:.2f}x",
+        )
+    console.print(shown)
+    passed = all(
+        row["seconds"] <= SECONDS.get(row["case"], math.inf) for row in rows if row["scheme"] == "tight"
+    )
+    return {"rows": rows, "moves": MOVES, "cores": os.cpu_count(), "passed": passed}
+
+
+def measure(weights: Path | None = None) -> tuple[str, list[dict[str, Any]]]:
+    """Which weights they are, and rows of weights and seconds, for the search of `tight` (one table a layer)
+    with its own number of moves, and for `tight_joint` on ResNet-20.
     """
     rng = np.random.default_rng(0)
     config = CONFIGS["16x16"]
@@ -83,29 +111,7 @@ def run(console: Console, weights: Path | None = None) -> dict[str, Any]:
                     }
                 )
                 progress.advance(bar)
-    shown = Table(
-        title=(
-            f"Permuting and packing; tight: {SPARSITY:.0%} pruned, {MOVES} moves an input; tight_joint: to"
-            f" 10x ({what})"
-        )
-    )
-    for heading in ("matrix", "scheme", "weights", "s", "us a weight", "compression"):
-        shown.add_column(heading, justify="left" if heading in ("matrix", "scheme") else "right")
-    for row in rows:
-        each = 1e6 * row["seconds"] / row["weights"]
-        shown.add_row(
-            row["case"],
-            row["scheme"],
-            f"{row['weights']:,}",
-            f"{row['seconds']:.2f}",
-            f"{each:.2f}",
-            f"{row['compression']:.2f}x",
-        )
-    console.print(shown)
-    passed = all(
-        row["seconds"] <= SECONDS.get(row["case"], math.inf) for row in rows if row["scheme"] == "tight"
-    )
-    return {"rows": rows, "moves": MOVES, "cores": os.cpu_count(), "passed": passed}
+    return what, rows
 
 
 def _tight(layers: Sequence[LayerWeights]) -> float:
