@@ -52,14 +52,20 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
     program is laid out if possible; otherwise it is counted as if there were no decoder. Raises
     `CapacityError` if the network's tensors or filters do not fit.
     """
-    if config.xor_inputs:
-        try:
-            image = compile_fitted(network, config, packing="dense")
-        except CapacityError:
-            config = replace(config, xor_inputs=0, xor_history=0)
-        else:
-            cost = image_cost(image, images)
-            return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in cost.layers]))
+    counted, lane_words = _counted(network, replace(config, xor_inputs=0, xor_history=0), images)
+    # encoding takes long: not for a program that is refused for its lanes in the end
+    if not config.xor_inputs or lane_words > MAX_DEPTH:
+        return counted
+    try:
+        image = compile_fitted(network, config, packing="dense")
+    except CapacityError:
+        return counted
+    cost = image_cost(image, images)
+    return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in cost.layers]))
+
+
+def _counted(network: Network, config: ArrayConfig, images: int) -> tuple[DenseCost, int]:
+    """The cost for an array without an XOR decoder, and the words of LANE."""
     shortened = _Shortened(config)
     image = compile_fitted(network, config, packing=shortened, scheme="dense")
     short = image_cost(image, images)
@@ -94,7 +100,8 @@ def dense_cost(network: Network, config: ArrayConfig, images: int = 1) -> DenseC
         load_bytes=sum(section_bytes(count, specs[name]) for name, count in words.items()),
         stored_bits={name: count * specs[name].width for name, count in words.items()},
     )
-    return DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in layers]))
+    found = DenseCost(cost, _rows(image, cost.layers, [layer.lanes for layer in layers]))
+    return found, words["LANE"]
 
 
 def _rows(image: Image, costs: tuple[LayerCost, ...], lanes: list[int]) -> list[dict[str, Any]]:

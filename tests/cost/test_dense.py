@@ -74,12 +74,13 @@ def test_of_many_tiles_and_many_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["16x16", "16x8", "8x4x"])
 def test_of_what_no_machine_holds(name: str) -> None:
-    """A perceptron of 2048-1024-10, whose dense program has 132,096 lanes at 16 rows."""
-    config, network = CONFIGS[name], perceptron(2048, 1024, 10)
+    """A perceptron whose dense program has 67,600 lanes, at 16 rows and at 8."""
+    config, inputs, tiles = CONFIGS[name], 1024, 65
+    network = perceptron(inputs, tiles * CONFIGS[name].size, 10)
     with pytest.raises(CapacityError):
         compile_fitted(network, config, packing="dense")
     found = dense_cost(network, config)
-    lanes = 2048 * (1024 // config.size) + 1024 * -(-10 // config.size)
+    lanes = inputs * tiles + tiles * config.size * -(-10 // config.size)
     assert found.lanes == lanes == found.cost.total("lanes")
     assert lanes > MAX_DEPTH
     assert found.cost.config.lane_depth == MAX_DEPTH
