@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 from pymodel.packing.prune import kept_count
 
 Array = npt.NDArray[Any]
@@ -237,7 +237,7 @@ def _search(tiles: Array, rank: int, price: int) -> tuple[Array, int]:
     return bits, int(_search_tiles(tiles, np.int32(price), SWEEPS if rank > 1 else 1, bits))
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _search_tiles(tiles: Array, price: Any, sweeps: int, bits: Array) -> int:
     """Fills `bits`.
 
@@ -294,7 +294,7 @@ def _search_tiles(tiles: Array, price: Any, sweeps: int, bits: Array) -> int:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _product(rows: Array, columns: Array, tile_rows: int, tile_columns: int, mask: Array) -> None:
     for i in range(mask.shape[0]):
         for j in range(mask.shape[1]):

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -66,6 +65,8 @@ def read_json(path: Path, where: object = None) -> Any:
 
 
 def read_yaml(path: Path, where: object = None) -> Any:
+    import yaml  # simulations, which are many and short, read only JSON
+
     text = read_text(path, where)
     try:
         return yaml.safe_load(text)

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -436,7 +436,7 @@ for _bit in range(64):
     _PLACE[(0x03F79D71B4CB0A89 << _bit & 0xFFFFFFFFFFFFFFFF) >> 58] = _bit
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _eliminate(
     bits: Array,
     care: Array,
@@ -520,7 +520,7 @@ def _eliminate(
     return found
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _back_substitute(rows: Array, right: Array, stored: Array) -> None:
     """Computes the stored bits from the newest to the oldest. A bit that no equation determines is 0."""
     words = rows.shape[1]
@@ -546,7 +546,7 @@ def _back_substitute(rows: Array, right: Array, stored: Array) -> None:
             known[w] |= bit
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _expand(stored: Array, taps: Array, inputs: int, history: int, out: Array) -> None:
     """`out` uint8 [slices * outputs] from `stored` uint8 [words * inputs]."""
     outputs, count = taps.shape

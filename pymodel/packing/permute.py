@@ -28,10 +28,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pymodel.machine.config import GROUPS
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 
 Array = npt.NDArray[Any]
 Table = Literal["layer", "tile"]
@@ -248,7 +248,7 @@ _S1, _S7, _S8, _S11, _S13, _S16, _S17, _S32, _S48, _S56 = (
 )
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _byte_max(x: Any, y: Any) -> Any:
     """The larger of each pair of bytes (all below 128)."""
     keep = ((x | _TOPS) - y) & _TOPS
@@ -256,14 +256,14 @@ def _byte_max(x: Any, y: Any) -> Any:
     return (x & keep) | (y & ~keep)
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _byte_sum(x: Any) -> Any:
     """The sum of eight bytes."""
     pairs = (x & _EVEN) + ((x >> _S8) & _EVEN)
     return np.int64((pairs * np.uint64(0x0001000100010001)) >> _S48)
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _squares_of_twos(bits_a: Any, bits_b: Any, count_p: Any, count_q: Any) -> Any:
     """Half the growth of the squared counts of eight filters, if group p gives the slots of input a to group
     q and takes those of input b. Each filter needs 0..2 slots.
@@ -286,7 +286,7 @@ def _squares_of_twos(bits_a: Any, bits_b: Any, count_p: Any, count_q: Any) -> An
     return change - 32 * (once + twice) + once + 3 * twice
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _anneal(
     column: Array,
     bank: Array,

@@ -31,10 +31,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
@@ -126,7 +126,7 @@ def group_columns(mask: Mask, bank: Array, alpha: int, gamma: float, group: int)
     return groups[alive]
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _ones(word: Any) -> Any:
     """How many bits of a 64-bit word are 1."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
@@ -135,7 +135,7 @@ def _ones(word: Any) -> Any:
     return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _density(
     filled: Array, weights: Array, groups: Array, size: Array, i: int, j: int, alpha: int, conflicts: int
 ) -> Any:
@@ -151,7 +151,7 @@ def _density(
     return density if weights[i] + weights[j] - density <= conflicts else np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _best(density: Array, i: int) -> Any:
     """The group after group i with which it is densest (the first of equal ones), or -1 for none."""
     best, mate = 0, -1
@@ -161,7 +161,7 @@ def _best(density: Array, i: int) -> Any:
     return mate
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _merge(filled: Array, groups: Array, alpha: int, conflicts: int) -> Array:
     """Merges `groups` int64 [N, G], of one column each, two at a time. Returns which of them remain, bool
     [N].

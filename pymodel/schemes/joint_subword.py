@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 
 from pymodel.machine.config import ArrayConfig
+from pymodel.machine.hot import hot
 from pymodel.packing.pack import DIGIT_BITS, Tile
 from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights
@@ -94,7 +94,7 @@ def _take(digits: Array, table: Array) -> Array:
     return taken.T
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _match(order: Array, lanes_of: Array, taken: Array) -> Any:
     """Gives each digit of `order` a lane if there is one for it and for those before it. `lanes_of` int64 [K,
     2]: the lanes of each input, -1 for none; `taken` int64 [lanes]: the digit of each lane, in place.

@@ -31,10 +31,10 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 from pymodel.machine.planes import ceil_div
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
@@ -208,7 +208,7 @@ class _Order:
         return saliency @ (self.block[:, None] == np.arange(self.blocks)).astype(np.float64)
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _exchange(worth: Array, place: Array, least: float) -> None:
     """Exchanges two items at a time, always the two that gain most, until no exchange gains more than
     `least`.

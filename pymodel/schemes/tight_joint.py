@@ -27,10 +27,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.hot import hot
 from pymodel.packing.pack import PackedMatrix, Tile
 from pymodel.packing.permute import Array
 from pymodel.packing.plan import LayerPlan, LayerWeights, Mask, Scheme, slot_budget
@@ -272,7 +272,7 @@ def _first_table(worth: Array, bank: Array, lanes: int, group: int, rng: np.rand
 # vector instructions.
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _survey(saliency: Array, members: Array, top: Array, second: Array, holder: Array) -> None:
     """Notes for every filter the largest and the second largest saliency in a lane, and the bank that holds
     the largest (-1: none). `members` [G] are the lane's inputs; the others are the lane's rows, [C].
@@ -294,7 +294,7 @@ def _survey(saliency: Array, members: Array, top: Array, second: Array, holder: 
             holder[f] = b if more else bank
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _change(new: Array, bank: int, top: Array, second: Array, holder: Array) -> Any:
     """The gain of the filters if `bank` gives the lane an input of saliency `new` [C] instead of its present
     input. The others are the lane's rows, [C].
@@ -306,7 +306,7 @@ def _change(new: Array, bank: int, top: Array, second: Array, holder: Array) -> 
     return gain
 
 
-@njit(cache=True, nogil=True)
+@hot
 def _anneal(
     saliency: Array, bank: Array, table: Array, moves: int, hot: float, cold: float, rng: Any
 ) -> None:
