@@ -243,12 +243,11 @@ def verilator_makeflags(wanted: Build) -> str:
         "VERILATOR_ROOT": str(verilator_root()),
     }
     runtime, header = runtime_cache(wanted.flags), header_cache(wanted)
-    if not wanted.bare:
-        # link the objects of an earlier build instead of compiling the runtime again
-        if runtime.is_dir():
-            values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{runtime}/*.o"}
-        if header.is_dir():
-            values["OPT"] = f"-include{header / HEADER}\\ -Winvalid-pch"
+    # link the objects of an earlier build instead of compiling the runtime again
+    if runtime.is_dir():
+        values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{runtime}/*.o"}
+    if header.is_dir() and not wanted.bare:
+        values["OPT"] = f"-include{header / HEADER}\\ -Winvalid-pch"
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
