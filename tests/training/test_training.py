@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from pymodel.compiler.compile import compile_fitted
@@ -32,7 +33,7 @@ from pymodel.schemes import compression as matrix_compression
 from pymodel.training import compress, loop, tasks, train_digits
 from pymodel.training.compress import Recipe
 from pymodel.training.integers import quantised
-from pymodel.training.loop import StepDone, train, trainer_of
+from pymodel.training.loop import StepDone, Trained, train, trainer_of
 from pymodel.training.schedule import PRECISIONS, SALIENCIES, Budget
 from pymodel.training.start import Start, load_start, measure_start, measured_of
 from pymodel.training.tasks import Task, get_task
@@ -40,6 +41,7 @@ from pymodel.training.trainer import Trainer, held_back
 from pymodel.zoo import resnet
 from scripts import compress as command
 from scripts import show
+from tests.support import called_here
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = CONFIGS["8x4"]
@@ -200,31 +202,44 @@ def test_filters_without_weights_stay_as_they_were(task: Task) -> None:
     assert not torch.equal(trainer.dense["c3"][1::2], before[1::2])
 
 
-def test_a_compiled_training_learns_the_same(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_training_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network of two convolutions: each takes seconds to compile."""
+    torch.manual_seed(1)
+    first, second = nn.Conv2d(2, 16, 3), nn.Conv2d(16, 16, 3)
+    net = nn.Sequential(first, nn.BatchNorm2d(16), nn.ReLU(), second, nn.Flatten(), nn.Linear(16 * 4, 3))
+    images, labels = torch.randn(64, 2, 6, 6), torch.arange(64) % 3
+    task = Task(
+        "two", net, (2, 6, 6), *(images, labels) * 2, lambda batch, _: batch, ("0",), "random", "noise"
+    )
     monkeypatch.setattr(loop, "python_headers", lambda: Path("/nowhere/Python.h"))
-    budget, scheme = replace(BUDGET, epochs=0.1), get_scheme("tight_joint")
+    budget, scheme = replace(BUDGET, epochs=2, batch=32), get_scheme("tight_joint")
     with pytest.raises(TatamiError, match=r"compiled training needs Python's headers, /nowhere/Python\.h"):
-        train(task, scheme, 4.0, CONFIG, budget, 1, compiled=True)
+        train(task, scheme, 2.0, CONFIG, budget, 1, compiled=True)
     monkeypatch.undo()
     if not loop.python_headers().is_file():
         pytest.skip(f"{loop.python_headers()} is missing")
     one, other = (
-        train(task, scheme, 4.0, CONFIG, budget, 1, compiled=compiled).module.state_dict()
+        train(task, scheme, 2.0, CONFIG, budget, 1, compiled=compiled).module.state_dict()
         for compiled in (False, True)
     )
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def whole(task: Task) -> Trained:
+    """A training that nothing breaks off."""
+    return train(task, get_scheme("tight_joint"), 4.0, CONFIG, replace(BUDGET, saliency="taylor"), 1)
+
+
 # between two plans, and after the last one, of the second step
 @pytest.mark.parametrize("broken_off", [2, 3, 6])
 def test_a_run_that_is_taken_up_ends_as_one_that_was_not(
-    broken_off: int, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken_off: int, whole: Trained, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SAVED_EVERY", 0.0)
     scheme, path = get_scheme("tight_joint"), tmp_path / "checkpoint.pt"
     budget = replace(BUDGET, saliency="taylor")
-    whole = train(task, scheme, 4.0, CONFIG, budget, 1)
 
     def stop(now: StepDone) -> None:
         if now.step == broken_off:
@@ -589,13 +604,20 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def test_compress_writes_image_checkpoint_and_report(task: Task, start_file: Path, tmp_path: Path) -> None:
+def test_compress_writes_image_checkpoint_and_report(
+    task: Task,
+    start_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     variables = {"RATIO": "4", "WEIGHTS": str(start_file), "CONFIG": "8x4", "EPOCHS": "0.2", "FORMAT": "xor"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     options = [f"--out={tmp_path}", f"--start={tmp_path / 'start.json'}", "--threads=1"]
-    done = run_command(*options, **variables)
-    assert done.returncode == 0, done.stderr
+    assert command.main(options) == 0
     report = read_report(tmp_path / "report.json")
-    said = json.loads(done.stdout.splitlines()[-1].removeprefix("COMPRESS "))
+    said = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("COMPRESS "))
     assert said == report.without_layers().to_json()
     assert report.matrix_compression >= 4
     assert report.mismatches == 0
@@ -618,12 +640,15 @@ def test_compress_writes_image_checkpoint_and_report(task: Task, start_file: Pat
     with pytest.raises(TatamiError, match=r"start.json: config is '8x4' there and '16x16' here"):
         load_start(tmp_path / "start.json", task, CONFIGS["16x16"])
     # another ratio goes on from nothing, and all is measured again, if that is asked for
-    done = run_command(*options, **variables | {"RATIO": "3"})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "checkpoint.pt: ratio is 4.0 there and 3.0 here; FRESH=1 starts anew" in done.stderr
-    done = run_command(*options, **variables | {"RATIO": "3", "FRESH": "1"})
-    assert done.returncode == 0, done.stderr
-    assert "measuring the network as it is" in done.stdout
+    monkeypatch.setenv("RATIO", "3")
+    with pytest.raises(
+        TatamiError, match=r"checkpoint.pt: ratio is 4.0 there and 3.0 here; FRESH=1 starts anew"
+    ):
+        command.main(options)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FRESH", "1")
+    assert command.main(options) == 0
+    assert "measuring the network as it is" in capsys.readouterr().out
     assert read_report(tmp_path / "report.json").ratio == 3
 
 
@@ -779,6 +804,6 @@ def test_a_missing_data_folder_and_an_unreachable_ratio_are_named(
         f"--start={tmp_path / 'start.json'}",
         f"--out={tmp_path}",
     ]
-    done = run_command("--ratio=5000", "--epochs=0", *options)
-    assert done.returncode == RatioError.status == 3
-    assert done.stderr.splitlines()[-1].startswith("compress: ratio is 5000, must be at most")
+    status, _, err = called_here("compress", ["--ratio=5000", "--epochs=0", *options])
+    assert status == RatioError.status == 3
+    assert err.splitlines()[-1].startswith("compress: ratio is 5000, must be at most")
