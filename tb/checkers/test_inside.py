@@ -201,8 +201,11 @@ async def every_mutant(dut: Any) -> None:
         found.append((compile_network(drawn, config, seed=1), pixels))
     assert columns("PROGRAM", found[True][0].section("PROGRAM").words).gap[0, 0] > 1
     pins = AnyPins(dut, config, *found[False])
+    asked = settings.get().cases
     played = []
     for number, mutant in enumerate(MUTANTS):
+        if asked and mutant.name not in asked:
+            continue
         if mutant.bug and mutant.bug.sim not in ("", settings.simulator()):
             continue
         pins.take(*found[mutant.stimulus.tight])

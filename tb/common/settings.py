@@ -36,6 +36,7 @@ class Options(Fields):
     is collected. Two options insert faults: `fault` names one of tb/env/faults.py; with `flip` one bit of a
     slot is wrong in the image that the machine gets. `knobs`: what the program of the test `random` has more
     of (`pymodel.zoo.knobs`). `brief`: of a block test, nothing runs behind the first cocotb test that fails.
+    `cases`: of the faults that show the checkers (tb/checkers/mutants.py), those to run, if not all.
     """
 
     images: int | None = Field(default=None, ge=1)
@@ -49,6 +50,7 @@ class Options(Fields):
     flip: bool = False
     brief: bool = False
     knobs: str = ""
+    cases: tuple[str, ...] = ()
 
     def given(self) -> dict[str, Any]:
         """The fields that do not have their default value."""

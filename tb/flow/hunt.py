@@ -251,11 +251,15 @@ def asserted(log: str, case: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def run_inside(sim: str, bugs: Sequence[Bug] = ()) -> runner.RunResult:
-    """All cases of `INSIDE` in one build, with `bugs` as they are given and the others as in the registry."""
+    """`INSIDE` with all bugs in one build: `bugs` as they are given, the others as in the registry. If there
+    are `bugs`, it has their cases alone, and the one without a bug.
+    """
     sources = rtl_sources() + checker_sources()
     changed = [bug for bug in bugs if bug not in mutants.BUGS]
     folder = COPIES / f"checkers-{build.digest([repr(bug.edit) for bug in changed])[:8]}"
-    return runner.run(INSIDE, sim, mutants.CONFIG, 1, sources=mutants.mutate(sources, folder, changed))
+    mutated = mutants.mutate(sources, folder, changed)
+    cases = (mutants.SOUND.name, *(bug.name for bug in bugs)) if bugs else ()
+    return runner.run(INSIDE, sim, mutants.CONFIG, 1, sources=mutated, options=Options(cases=cases))
 
 
 def hunt_inside(bugs: Sequence[Bug]) -> list[Verdict]:

@@ -5,6 +5,7 @@ reported.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 
 from pymodel.machine.errors import TatamiError
 from scripts import bugs as command
+from tb.checkers import mutants
 from tb.common.bugs import BUGS_FILE, Bug, Edit
 from tb.flow import hunt
 from tb.flow.sources import rtl_sources
@@ -103,7 +105,9 @@ def test_a_name_taken_twice_is_refused(tmp_path: Path) -> None:
 
 
 def changed(bug: Bug, **changes: object) -> Bug:
-    return bug.model_copy(update={"name": f"{bug.name}_changed", **changes})
+    """Of its own name, if it is another bug and not only looked for in another way."""
+    name = f"{bug.name}_changed" if "new" in changes else bug.name
+    return bug.model_copy(update={"name": name, **changes})
 
 
 def hunted(
@@ -140,9 +144,10 @@ def test_a_bug_is_caught_and_named(
 def test_what_is_not_caught_is_said(
     changes: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, summary, text = hunted(monkeypatch, capsys, changed(COUNTER, **changes))
+    bug = changed(COUNTER, **changes)
+    status, summary, text = hunted(monkeypatch, capsys, bug)
     assert (status, summary["caught"], summary["total"]) == (1, 0, 1)
-    assert f"NOT CAUGHT {COUNTER.name}_changed" in text
+    assert f"NOT CAUGHT {bug.name}" in text
     assert said in text
 
 
@@ -168,7 +173,7 @@ def test_blocks_are_hunted_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_the_checkers_find_theirs_in_one_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bug that another checker names, and one that is none, are not caught."""
+    """A bug that another checker names, and one that is none, are not caught. No other bug runs."""
     names = ("load_to_no_bank", "unchecked_tile_read", "member_lost")
     right, wrong, none = (BUGS[name].model_copy(update={"sim": "icarus"}) for name in names)
     wrong = wrong.model_copy(update={"checker": "psa_check_slots"})
@@ -178,6 +183,9 @@ def test_the_checkers_find_theirs_in_one_run(
     assert (status, summary["caught"], summary["total"]) == (1, 1, 3)
     assert "psa_check_slots does not say 'TILE read is out of range', but [('psa_check_memories'" in text
     assert "psa_check_slots does not say 'a weight selects a member that is not valid', but []" in text
+    (log,) = set(re.findall(r"^  log: (.*)", text, re.MULTILINE))
+    played = json.loads(Path(log).with_name("result.json").read_text())["cases"]
+    assert {case["case"] for case in played} == {mutants.SOUND.name, *names}
 
 
 def test_an_unknown_bug_lists_the_names() -> None:
