@@ -23,7 +23,7 @@ from cocotb_bus.monitors import BusMonitor
 
 from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
-from tb.common.edges import WhileEdges
+from tb.common.edges import Next, WhileEdges
 from tb.common.pins import ONE, ZERO, bits, joined, known
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Opened, Reset, Stall, Words
@@ -157,15 +157,15 @@ class OutMonitor(MachineMonitor):
         self.taken: list[str] = []
         waiting: tuple[str, str] | None = None
 
-        def ordinary() -> bool:
+        def ordinary() -> Next:
             """Takes a word in the middle of a packet that does not wait."""
             if not self.open or self.quiet or waiting is not None or valid() != ONE or ready() != ONE:
-                return False
+                return Next.WAKE
             word = data()
             if last() != ZERO or not known(word):
-                return False
+                return Next.WAKE
             self.taken.append(word)
-            return True
+            return Next.EDGE
 
         edge = WhileEdges(self.clock, ordinary)
         while True:

@@ -27,6 +27,7 @@ from tb.flow.simulators import (
     ICARUS_LANGUAGE,
     NEUTRAL,
     OPT_FAST,
+    OPT_RUNTIME,
     VERILATOR_ARGS,
     check_simulator,
     environment,
@@ -237,6 +238,7 @@ def verilator_makeflags(wanted: Build) -> str:
         # all C++ in one file: half the time for a small design, and no more for a large one
         "VM_PARALLEL_BUILDS": "0",
         "OPT_FAST": wanted.optimise,
+        "OPT_GLOBAL": OPT_RUNTIME,
         # by default it calls `python`, which may be another one, or none
         "PYTHON3": sys.executable,
         # it writes letters that are not ASCII in octal, and then finds no such folder

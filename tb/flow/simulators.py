@@ -47,6 +47,9 @@ ICARUS_ARGS = (ICARUS_LANGUAGE, *ICARUS_WARNINGS)
 OPT_FAST, OPT_LONG = "-Og", "-O3"
 # For a design that runs once or twice: it compiles soonest.
 OPT_ONCE = "-O0"
+# For Verilator's own runtime, which is compiled once for all designs: a harness goes through it several times
+# in a cycle.
+OPT_RUNTIME = "-O2"
 LONG_CYCLES = 50_000_000
 
 
@@ -146,7 +149,7 @@ def tool_id(sim: str) -> list[str]:
     tool = shutil.which("iverilog" if sim == "icarus" else "g++")
     stamp = str(Path(tool).resolve().stat().st_mtime_ns) if tool else ""
     versions = [version("cocotb"), version("verilator")]
-    return [*versions, str(cocotb_tools.config.libs_dir), machine_kind(), stamp, OPT_FAST]
+    return [*versions, str(cocotb_tools.config.libs_dir), machine_kind(), stamp, OPT_FAST, OPT_RUNTIME]
 
 
 def quiet_runner(sim: str) -> Runner:

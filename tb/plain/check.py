@@ -202,7 +202,7 @@ def compare_tensor(
         )
         seen = packet.reshape(want.shape)
         outcome.compared_bytes += want.size
-        if np.array_equal(seen, want):
+        if packet.tobytes() == want.tobytes():  # a few bytes: sooner than a comparison by numpy
             continue
         differ = np.argwhere(seen != want)
         outcome.mismatches += len(differ)

@@ -15,8 +15,8 @@ from cocotb.triggers import RisingEdge
 from cocotb.types import Logic, LogicArray
 
 from pymodel.machine.memory import Beats, from_beats
-from tb.common.edges import WhileEdges
-from tb.common.pins import ONE, ZERO, bits, joined, known
+from tb.common.edges import Next, WhileEdges
+from tb.common.pins import ONE, bits, joined, known
 from tb.common.words import random_beats
 
 LOW, HIGH = Logic("0"), Logic("1")
@@ -190,29 +190,29 @@ class StreamSink:
         self._ready = ready
 
     async def _collect(self) -> None:
-        rises = RisingEdge(self.valid)
         valid, data, last = bits(self.valid), bits(self.data), bits(self.last)
 
-        def ordinary() -> bool:
-            """Takes a word in the middle of a packet that does not wait, by a sink that is always ready."""
-            if self.rate < 1.0 or not self._ready or self._waiting is not None:
-                return False
-            if valid() != ONE or last() != ZERO:
-                return False
-            word = data()
-            if not known(word):
-                return False
-            self.partial.append(word)
-            return True
+        def ordinary() -> Next:
+            """Takes a word that does not wait, by a sink that is always ready."""
+            if self._waiting is not None:
+                return Next.WAKE
+            if valid() != ONE:
+                return Next.SLEEP
+            if self.rate < 1.0 or not self._ready:
+                return Next.WAKE
+            word, end = data(), last()
+            if not known(word + end):
+                return Next.WAKE
+            self._take(word, end)
+            return Next.EDGE
 
-        edge = WhileEdges(self.clock, ordinary)
+        edge = WhileEdges(self.clock, ordinary, self.valid)
         while True:
             await edge
             if valid() != ONE:
-                if self._waiting is not None and self.watch:
+                if self.watch:
                     raise StreamRuleError(f"{self.valid._name} fell before the word was taken")
                 self._waiting = None
-                await rises
                 continue
             word = data(), last()
             if not known(word[0] + word[1]):
@@ -222,9 +222,12 @@ class StreamSink:
                 raise StreamRuleError(f"{self.data._name} changed before the word was taken")
             self._waiting = None if self._ready else word
             if self._ready:
-                self.partial.append(word[0])
-                if word[1] == ONE:
-                    self.packets.append(joined(self.partial))
-                    self.partial.clear()
+                self._take(*word)
             if self.rate < 1.0 or not self._ready:  # `rate` may be set at any time
                 self._drive_ready()
+
+    def _take(self, word: str, last: str) -> None:
+        self.partial.append(word)
+        if last == ONE:
+            self.packets.append(joined(self.partial))
+            self.partial.clear()
