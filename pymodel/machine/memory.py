@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ class Memory:
         """Contents -> bytes [words, ceil(width / 8)]. A value that does not fit its field is an error; it is
         never cut.
         """
-        parts = []
+        parts: list[npt.NDArray[Any]] = []
         whole = not any(f.bits % 8 for f in self.fields)  # bytes as they are, which is ten times as fast
         for i, f in enumerate(self.fields):
             value = words[:, :, i]

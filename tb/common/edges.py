@@ -29,7 +29,7 @@ class WhileEdges(GPITrigger):
         super().__init__()
         self._clock = clock._handle
         self._look = look
-        self._alarm = None if alarm is None else alarm._handle
+        self._alarm: Any = None if alarm is None else alarm._handle
 
     def _prime(self) -> None:
         self._cbhdl = simulator.register_value_change_callback(self._clock, self._edge, simulator.RISING)
