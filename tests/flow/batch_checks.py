@@ -18,9 +18,10 @@ from tb.flow.farm.choice import Farm, crew
 from tb.flow.farm.servers import OPTIONS
 from tb.flow.processes import within
 from tests.flow.calls import sleep
-from tests.flow.test_farm import RUNS, compared
+from tests.flow.test_farm import compared
 from tests.support import gone, state_of
 
+RUNS = ("--sim=icarus", "--tests=block_delay,block_delay_2", "--n=40", "--config=4x2")  # four of them
 Jobs = Callable[[], Collection[object]]  # those that have not ended
 
 
