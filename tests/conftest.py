@@ -69,17 +69,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 class OneBuildOneProcess(LoadScopeScheduling):
     """Tests of one configuration on Verilator run in one process, so that no other waits for its build, and
-    those of the pages, which look at one site; all others run wherever there is time. The largest groups
-    begin.
+    those of files whose tests look at the same run, site, training or farm, so that it is made once; all
+    others run wherever there is time. The largest groups begin.
     """
 
-    PAGES = "tests/flow/test_pages.py"
     CONFIG = re.compile(r"test_rtl\.py::\w+\[verilator-(?:\d+-)?(\w+)\]$")
+    FAILURE = re.compile(r"tests/flow/test_(?:divergence|pages)\.py")
+    SHARED = re.compile(
+        r"tests/(?:docs/test_site|flow/test_(?:batch|bugs|farm|places)|training/test_(?:groups|training))\.py"
+    )
 
     def _split_scope(self, nodeid: str) -> str:
-        config = self.CONFIG.search(nodeid)
-        if self.PAGES in nodeid:
-            return self.PAGES
+        if self.FAILURE.match(nodeid):
+            return "one failure"
+        shared, config = self.SHARED.match(nodeid), self.CONFIG.search(nodeid)
+        if shared:
+            return shared[0]
         return config[1] if config else nodeid
 
 
@@ -114,4 +119,14 @@ def no_variables_of_make() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in VARIABLES:
             patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules_are_compiled_once() -> Iterator[None]:
+    """Where PYTHONDONTWRITEBYTECODE is set, each of hundreds of simulators and commands would compile the
+    project's modules again.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield

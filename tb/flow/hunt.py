@@ -18,7 +18,7 @@ from tb.common.settings import Options
 from tb.flow import build, failure, runner, simulators
 from tb.flow.blocks import BLOCKS
 from tb.flow.farm.worker import Place
-from tb.flow.replay import outside, replay
+from tb.flow.replay import look_inside, outside
 from tb.flow.sources import FILE_LIST, checker_sources, rtl_sources
 from tb.flow.testlist import BLOCK_TESTS, CHECKED_TOP, TESTS, TestSpec
 
@@ -150,7 +150,7 @@ def unsaid(patterns: Sequence[str], message: str) -> str:
 
 
 def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -> str:
-    """What a replay of the failure names: the place inside the machine where the bug has a `divergence`, else
+    """What a look inside the failure names: the place in the machine where the bug has a `divergence`, else
     the block.
     """
     if not bug.divergence:
@@ -164,7 +164,7 @@ def where(bug: Bug, seed: int, outcome: runner.RunResult, sources: list[Path]) -
         options=options(bug),
         sources=sources,
     )
-    found = replay(kept).divergence
+    _, found = look_inside(kept)
     return "no divergence inside" if found is None else found.line()
 
 

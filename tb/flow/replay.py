@@ -96,22 +96,12 @@ class Replay:
 
 
 def replay(failure: Failure, progress: Callable[[str], None] = runner.no_progress) -> Replay:
-    """Runs `failure` again, probed, and once more for the waves around what that found.
-
-    Both are added to the failure's folder.
+    """Looks inside of `failure`, and runs it once more for the waves around what was found there, which are
+    added to its folder.
     """
-    suspect = failure.suspect
-    samples = runner.Window(suspect.begin, suspect.end) if suspect is not None else None
-    outcome = again(failure, runner.Probe(samples=samples), progress)
+    outcome, divergence = look_inside(failure, progress)
     if outcome.passed:
         return Replay(failure, True, "", None, None)
-    divergence = None
-    if suspect is not None and probed(failure):
-        progress("comparing with the model")
-        divergence = first_divergence(
-            suspect, read_samples(outcome.log.parent / runner.PROBE_FILE, failure.config)
-        )
-        write_json(failure.folder / DIVERGENCE, None if divergence is None else divergence.to_json())
     centre = (
         divergence.time_ns
         if divergence is not None
@@ -125,6 +115,24 @@ def replay(failure: Failure, progress: Callable[[str], None] = runner.no_progres
         waves = failure.folder / f"waves{shown.waves.suffix}"
         shutil.move(shown.waves, waves)
     return Replay(failure, False, outcome.message, divergence, waves)
+
+
+def look_inside(
+    failure: Failure, progress: Callable[[str], None] = runner.no_progress
+) -> tuple[runner.RunResult, Divergence | None]:
+    """Runs `failure` again, probed: what came of it, and where the machine first differs from the model. That
+    is added to the failure's folder.
+    """
+    suspect = failure.suspect
+    samples = runner.Window(suspect.begin, suspect.end) if suspect is not None else None
+    outcome = again(failure, runner.Probe(samples=samples), progress)
+    if outcome.passed or suspect is None or not probed(failure):
+        return outcome, None
+    progress("comparing with the model")
+    seen = read_samples(outcome.log.parent / runner.PROBE_FILE, failure.config)
+    divergence = first_divergence(suspect, seen)
+    write_json(failure.folder / DIVERGENCE, None if divergence is None else divergence.to_json())
+    return outcome, divergence
 
 
 def probed(failure: Failure) -> bool:

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -28,7 +27,6 @@ from pymodel.machine.memory import columns
 from pymodel.machine.model import Machine
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import replay as replay_script
-from scripts import sim as sim_script
 from tb.common import settings
 from tb.common.bugs import load_bugs
 from tb.common.settings import Options
@@ -39,9 +37,10 @@ from tb.debug.suspect import Ran, Suspect
 from tb.flow import failure, hunt, runner
 from tb.flow import simulate as simulating
 from tb.flow.prepare import Source
-from tb.flow.replay import Replay, outside, replay
+from tb.flow.replay import Replay, look_inside, outside, replay
 from tb.flow.simulate import Simulated, simulate, simulate_all
 from tb.flow.testlist import TESTS
+from tests.flow.flipped import Flipped
 
 CONFIG = CONFIGS["4x2"]
 
@@ -62,8 +61,10 @@ def builds_faster() -> str:
 def fail(
     sim: str, test: str, seed: int, folders: list[Path], sources: list[Path] | None = None, **options: Any
 ) -> failure.Failure:
-    """A run that must fail, kept."""
-    outcome = runner.run(TESTS[test], sim, CONFIG, seed, options=Options(**options), sources=sources)
+    """A run that must fail, kept. It has the probe, which is idle, so that its build serves a replay, too."""
+    outcome = runner.run(
+        TESTS[test], sim, CONFIG, seed, options=Options(**options), sources=sources, probe=runner.Probe()
+    )
     assert not outcome.passed
     kept = failure.keep(outcome, TESTS[test], sim, CONFIG, seed, options=Options(**options), sources=sources)
     folders.append(kept.folder)
@@ -95,14 +96,12 @@ def place_of(machine: Machine, image: Image, lane: int) -> tuple[str, int, int]:
     return image.layers[layer], tile - int(bases[layer]), (lane - int(first[tile])) // machine.config.size
 
 
-def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, folders: list[Path]) -> None:
-    """One bit of one slot, wrong in the machine's memory only: lane, column, filter and pass are those of the
-    slot.
-    """
-    failed = fail(sim, "digits", 7, folders, images=1, flip=True)
+def test_a_flipped_slot_bit_is_named_to_the_slot(sim: str, flipped: Callable[[str], Flipped]) -> None:
+    """Lane, column, filter and pass are those of the slot."""
+    failed = flipped(sim).failed
     result = json.loads((failed.folder / "result.json").read_text())
     machine, image = sections_of(failed)
-    there = found(replay(failed))
+    there = found(flipped(sim).replayed)
     assert there.stage == "partial sum"
     assert (there.layer, there.filter) == (result["flipped_layer"], result["flipped_filter"])
     assert (there.lane, there.column) == (result["flipped_lane"], result["flipped_column"])
@@ -127,7 +126,9 @@ BUGS = {bug.name: bug for bug in load_bugs()}
 def test_a_fault_of_the_rtl_is_named(name: str, folders: list[Path]) -> None:
     wanted = NAMED[name]
     failed = fail(builds_faster(), "digits", 1, folders, hunt.planted(BUGS[name]), images=1)
-    there = found(replay(failed))
+    again, there = look_inside(failed)
+    assert not again.passed
+    assert there is not None
     assert {key: value for key, value in there.to_json().items() if key in wanted} == wanted
     said = re.search(r"layer (\w+), filter", failed.message)
     assert said
@@ -156,21 +157,18 @@ def test_a_fault_behind_the_run_is_not_looked_for_inside(sim: str, seed: int, fo
     assert any("no divergence inside the run" in line for line in replayed.lines())
 
 
-def test_the_run_is_compared_to_its_end(folders: list[Path]) -> None:
+def test_the_run_is_compared_to_its_end(flipped: Callable[[str], Flipped]) -> None:
     """With a model that has the flipped bit, too, nothing differs; with anything left out at the end, that is
     found.
     """
-    failed = fail("verilator", "digits", 7, folders, images=1, flip=True)
+    one = flipped("verilator")
+    failed = failure.load(one.failed.folder)  # its model is changed
     assert failed.suspect is not None
     result = json.loads((failed.folder / "result.json").read_text())
     row = failed.suspect.machine.memory["SLOT"][result["flipped_lane"]]
     weight, column = columns("SLOT", row).weight, result["flipped_column"]
     weight[column] += 128 if weight[column] < 0 else -128
-    window = runner.Window(failed.suspect.begin, failed.suspect.end)
-    outcome = runner.run(
-        TESTS["digits"], "verilator", CONFIG, 7, options=failed.options, probe=runner.Probe(samples=window)
-    )
-    samples = read_samples(outcome.log.parent / runner.PROBE_FILE, CONFIG)
+    samples = read_samples(one.sampled.log.parent / runner.PROBE_FILE, CONFIG)
     assert first_divergence(failed.suspect, samples) is None
     for cut, count, stage in (
         (samples.writes, 1, "result"),
@@ -198,10 +196,9 @@ def read_line_of(line: str) -> Any:
     return read_samples(path, CONFIG)
 
 
-def test_a_run_that_passes_now(sim: str, folders: list[Path]) -> None:
+def test_a_run_that_passes_now(sim: str, flipped: Callable[[str], Flipped]) -> None:
     """A failure whose cause is gone: the replay says so, and has no divergence."""
-    failed = fail(sim, "digits", 7, folders, images=1, flip=True)
-    again = replay(replace(failed, options=Options(images=1)))
+    again = replay(replace(flipped(sim).failed, options=Options(images=1)))
     assert again.passed
     assert again.lines() == ["the failure did not come again: the run passes now"]
 
@@ -263,19 +260,12 @@ def test_new_files_are_in_the_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # the command line
 
 
-def test_make_sim_says_it_by_itself(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_make_sim_says_it_by_itself(flipped: Callable[[str], Flipped]) -> None:
     """A failing `make sim` prints the first divergence, the waves and the command that replays it, what the
     shell has set included.
     """
-    monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')
-    monkeypatch.setattr(sys, "argv", ["sim", "--test=digits", "--config=4x2", "--seed=7", "--images=1"])
-    assert sim_script.main() == 1
-    out = capsys.readouterr().out.splitlines()
-    result = json.loads(out[-1].removeprefix("RESULT "))
+    out, result = flipped("verilator").printed, flipped("verilator").result
     folder = runner.ROOT / result["failure"]
-    folders.append(folder)
     assert f"replay: make replay FAILURE={result['failure']}" in out
     assert any(line.startswith("first divergence: layer") for line in out)
     assert (folder / "waves.vcd").is_file()
@@ -292,7 +282,7 @@ def test_tests_side_by_side_say_it_too(folders: list[Path], monkeypatch: pytest.
     """
     monkeypatch.setenv(settings.VARIABLE, '{"flip": true}')
     tests = [TESTS["digits"], TESTS["random"]]
-    failed, passed = simulate_all(one_of(builds_faster()), tests, 2, runner.no_progress)
+    failed, passed = simulate_all(one_of("verilator"), tests, 2, runner.no_progress)
     assert failed.failed is not None
     assert failed.replayed is not None
     folders.append(failed.failed.folder)
@@ -313,8 +303,8 @@ def test_a_process_that_is_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         simulate_all(one_of("verilator"), [TESTS["digits"], TESTS["digits_dense"]], 2, runner.no_progress)
 
 
-def test_make_replay(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    failed = fail("verilator", "digits", 7, folders, images=1, flip=True)
+def test_make_replay(flipped: Callable[[str], Flipped], capsys: pytest.CaptureFixture[str]) -> None:
+    failed = flipped("verilator").failed
     record = json.loads((failed.folder / failure.RECORD).read_text())
     assert record["replay"] == f"make replay FAILURE={failed.folder.relative_to(runner.ROOT)}"
     assert {"revision", "tools", "config", "seed", "sim"} <= set(record)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,10 +19,8 @@ import pytest
 import pywellen
 from rich.console import Console
 
-from pymodel.machine.config import CONFIGS
 from pymodel.machine.errors import TatamiError
 from scripts import pages as command
-from tb.common.settings import Options
 from tb.debug.divergence import STAGES, Divergence
 from tb.flow import failure, regress, runner
 from tb.flow.coverage import rank, report
@@ -33,10 +31,10 @@ from tb.flow.history.database import Database
 from tb.flow.pages import bench as pages_bench
 from tb.flow.pages import build, evidence, excerpt, trend, verification, wave
 from tb.flow.pages import coverage as coverage_pages
-from tb.flow.replay import outside, replay
-from tb.flow.testlist import TESTS
+from tb.flow.replay import outside
 from tb.flow.testplan import plan
 from tests.flow import test_coverage
+from tests.flow.flipped import Flipped
 from tests.flow.test_history import failed, folder, line, postgresql, summary, url
 from tests.support import assert_refused
 
@@ -109,17 +107,13 @@ class Written:
         return pages[0].name
 
 
-def real_failure(place: pytest.MonkeyPatch) -> tuple[failure.Failure, Divergence]:
-    """A bit of a slot is wrong in the machine's memory; with its replay, whose waves are FST on Icarus."""
-    sim = "icarus" if shutil.which("iverilog") else "verilator"
-    options, config = Options(images=1, flip=True), CONFIGS["4x2"]
-    outcome = runner.run(TESTS["digits"], sim, config, 7, options=options)
-    assert not outcome.passed
-    kept = failure.keep(outcome, TESTS["digits"], sim, config, 7, options=options)
-    again = replay(kept)
-    assert again.divergence is not None
-    place.setattr(build, "COVERAGE", kept.folder.parent / "coverage")
-    return kept, again.divergence
+def real_failure(place: pytest.MonkeyPatch, one: Flipped) -> tuple[failure.Failure, Divergence]:
+    """A copy of it, with its replay."""
+    folder = failure.FAILURES / one.failed.folder.name
+    shutil.copytree(one.failed.folder, folder)
+    assert one.replayed.divergence is not None
+    place.setattr(build, "COVERAGE", folder.parent / "coverage")
+    return failure.load(folder), one.replayed.divergence
 
 
 def measured(parent: Path) -> None:
@@ -149,14 +143,15 @@ def measured(parent: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
+def written(tmp_path_factory: pytest.TempPathFactory, flipped: Callable[[str], Flipped]) -> Iterator[Written]:
     """Twelve regressions, each fourth on Icarus. The real failure is in the last three, one with a strange
     message in the second and third; the sixth has more runs than its page shows; coverage three times.
     """
     parent = tmp_path_factory.mktemp("pages")
+    one = flipped("icarus" if shutil.which("iverilog") else "verilator")  # whose waves are FST and VCD
     with pytest.MonkeyPatch.context() as place:
         place.setattr(failure, "FAILURES", parent / "failures")
-        kept, divergence = real_failure(place)
+        kept, divergence = real_failure(place, one)
         measured(build.COVERAGE)
         database = Database(f"sqlite:///{parent}/history.db")
         for n in range(12):
