@@ -1,4 +1,4 @@
-"""What happens in every cycle for a while, without a coroutine that wakes for it."""
+"""Waits that cost little: for what happens in every cycle for a while, and for an edge that may not come."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from cocotb import simulator
 from cocotb.triggers import GPITrigger
+from cocotb.utils import get_sim_steps
+
+from tb.common.clock import PERIOD_NS
 
 
 class Next(Enum):
@@ -42,3 +45,39 @@ class WhileEdges(GPITrigger):
             self._cbhdl = simulator.register_value_change_callback(self._alarm, self._prime, simulator.RISING)
         else:
             self._react()
+
+
+class _Rise(GPITrigger):
+    """Fires when a signal rises. If it does not for so many cycles, it fires all the same and is `late`."""
+
+    late = False
+
+    def __init__(self, signal: Any, cycles: int) -> None:
+        super().__init__()
+        self._signal = signal._handle
+        self._steps = get_sim_steps(cycles * PERIOD_NS, "ns")
+
+    def _prime(self) -> None:
+        self._cbhdl = simulator.register_value_change_callback(self._signal, self._risen, simulator.RISING)
+        self._timer = simulator.register_timed_callback(self._steps, self._over)
+
+    def _unprime(self) -> None:
+        self._timer.deregister()
+        super()._unprime()
+
+    def _risen(self) -> None:
+        self._timer.deregister()
+        self._react()
+
+    def _over(self) -> None:
+        if self._cbhdl is not None:
+            self._cbhdl.deregister()
+        self.late = True
+        self._react()
+
+
+async def risen(signal: Any, cycles: int) -> bool:
+    """Sleeps until a signal rises. False if it does not within so many cycles."""
+    rise = _Rise(signal, cycles)
+    await rise
+    return not rise.late

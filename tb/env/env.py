@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, SimTimeoutError, with_timeout
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 from pyuvm import uvm_env
 
 from tb.common.clock import PERIOD_NS
+from tb.common.edges import risen
 from tb.env import coverage as coverage
 from tb.env import faults
 from tb.env.agents import PinAgent, RegisterAgent, StreamInAgent, StreamOutAgent
@@ -97,10 +98,8 @@ class Environment(uvm_env):
         """Sleeps until the interrupt pin is high."""
         if self.dut.irq.value == 1:
             return
-        try:
-            await with_timeout(RisingEdge(self.dut.irq), timeout_cycles * PERIOD_NS, "ns")
-        except SimTimeoutError:
-            raise StreamRuleError(f"no interrupt within {timeout_cycles} cycles") from None
+        if not await risen(self.dut.irq, timeout_cycles):
+            raise StreamRuleError(f"no interrupt within {timeout_cycles} cycles")
         await RisingEdge(self.dut.clk)
 
     async def settle(self) -> None:

@@ -14,6 +14,7 @@ from tb.common.pins import ONE, bits
 from tb.plain.stream import StreamStalledError
 
 ALL_BYTES = 0b1111
+OKAY = "00"  # as a signal has it
 # cycles that a step of an access may take: the machine takes a few, and a host that is not ready for the
 # answer some dozens
 PATIENCE = 2000
@@ -101,8 +102,9 @@ class AxilMaster(BusDriver):
                 break
         else:
             raise self._stalled(address)
-        found = AXIxRESP(int(self._bits[f"{channel}RESP"](), 2))
-        if found is not AXIxRESP.OKAY:
+        response = self._bits[f"{channel}RESP"]()
+        if response != OKAY:
+            found = AXIxRESP(int(response, 2))
             raise AXIProtocolError(f"{what} address {address:#04x}: {found.name}", found)
 
     @staticmethod

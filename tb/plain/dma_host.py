@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
+from cocotb.triggers import ClockCycles, RisingEdge
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.dma import Descriptor, Load, beat_bytes, descriptor_bytes, encode
 from pymodel.machine.errors import DmaErrorCode
 from pymodel.machine.registers import DMA_REGISTERS, REGISTERS
 from tb.common.clock import PERIOD_NS
+from tb.common.edges import risen
 from tb.plain.axi_ram import Memory
 from tb.plain.axil import AxilMaster
 from tb.plain.host import HasBeats, MachineTimeoutError, RegisterPort
@@ -102,14 +103,12 @@ class DmaHost(RegisterPort):
         `MachineTimeoutError` if none comes.
         """
         if self.dut.irq.value != 1:
-            try:
-                await with_timeout(RisingEdge(self.dut.irq), timeout_cycles * PERIOD_NS, "ns")
-            except SimTimeoutError:
+            if not await risen(self.dut.irq, timeout_cycles):
                 status = DMA_REGISTERS["DMA_STATUS"].decode(await self.read("DMA_STATUS"))
                 core = REGISTERS["STATUS"].decode(await self.read("STATUS"))
                 raise MachineTimeoutError(
                     f"no interrupt within {timeout_cycles} cycles: DMA {status}, machine {core}"
-                ) from None
+                )
             await RisingEdge(self.dut.clk)
         if await self.read("DMA_STATUS") & ERROR:
             raise DmaError(await self.read("DMA_ERROR"))

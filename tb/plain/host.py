@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge, SimTimeoutError, with_timeout
+from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bus.drivers.amba import AXIProtocolError
 
 from pymodel.machine.config import ArrayConfig
@@ -18,6 +18,7 @@ from pymodel.machine.memory import Beats
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
+from tb.common.edges import risen
 from tb.coverage.watch import watch
 from tb.plain.axil import AxilMaster
 from tb.plain.stream import StreamSink, StreamSource, StreamStalledError
@@ -149,8 +150,8 @@ class Host(RegisterPort):
 
     async def check_error(self) -> None:
         """Raise `MachineStoppedError` if the machine has stopped with an error."""
-        fields = REGISTERS["ERROR"].decode(await self.read("ERROR"))
-        if fields["CODE"]:
+        word = await self.read("ERROR")
+        if word and (fields := REGISTERS["ERROR"].decode(word))["CODE"]:
             raise MachineStoppedError(fields["CODE"], fields["INFO"])
 
     async def load(self, packets: Iterable[HasBeats]) -> None:
@@ -194,14 +195,12 @@ class Host(RegisterPort):
         Raises `MachineStoppedError` if it reports an error, `MachineTimeoutError` if none comes.
         """
         if self.dut.irq.value != 1:
-            try:
-                await with_timeout(RisingEdge(self.dut.irq), timeout_cycles * PERIOD_NS, "ns")
-            except SimTimeoutError:
+            if not await risen(self.dut.irq, timeout_cycles):
                 status = REGISTERS["STATUS"].decode(await self.read("STATUS"))
                 raise MachineTimeoutError(
                     f"no interrupt within {timeout_cycles} cycles: {status}, CYCLES"
                     f" {await self.read('CYCLES')}"
-                ) from None
+                )
             await RisingEdge(self.dut.clk)
         await self.check_error()
         await self.write("IRQ_STATUS", DONE)

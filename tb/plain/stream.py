@@ -17,7 +17,6 @@ from cocotb.types import Logic, LogicArray
 from pymodel.machine.memory import Beats, from_beats
 from tb.common.edges import Next, WhileEdges
 from tb.common.pins import ONE, bits, joined, known
-from tb.common.words import random_beats
 
 LOW, HIGH = Logic("0"), Logic("1")
 
@@ -67,7 +66,7 @@ class StreamSource:
         """Drives no beat, with garbage as payload."""
         self.valid.value = 0
         garbage = self.unknown or (
-            random_beats(self.rng, 1, self.width)[0],
+            int.from_bytes(self.rng.bytes(self.width // 8), "little"),
             int(self.rng.integers(2)),
         )
         self.data.value, self.last.value = garbage

@@ -1,4 +1,6 @@
-"""The sink of the plain harness alone: this test drives the stream, at the pins of a checker that is off."""
+"""The sink of the plain harness and its wait for an edge, alone: this test drives the stream, at the pins of
+a checker that is off.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from cocotb.utils import get_sim_time
 
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
+from tb.common.edges import risen
 from tb.common.seeding import numpy_rng
 from tb.plain.stream import StreamRuleError, StreamSink
 
@@ -72,6 +75,30 @@ async def cycles_of(stream: Stream, words: bytes) -> int:
     begin = get_sim_time("ns")
     await stream.send(words)
     return round((get_sim_time("ns") - begin) / PERIOD_NS)
+
+
+@cocotb.test()
+async def a_rise_that_may_not_come(dut: Any) -> None:
+    """`risen`, which waits for the machine's interrupt, ends with the rise or with its time."""
+    Stream(dut)
+    begin = get_sim_time("ns")
+    assert not await risen(dut.tvalid, 7)
+    assert get_sim_time("ns") - begin == 7 * PERIOD_NS
+
+    async def rise() -> None:
+        await ClockCycles(dut.clk, 3)
+        dut.tvalid.value = 1
+
+    cocotb.start_soon(rise())
+    begin = get_sim_time("ns")
+    assert await risen(dut.tvalid, 7)
+    assert get_sim_time("ns") - begin < 4 * PERIOD_NS
+    # nothing of the first two comes back
+    assert not await risen(dut.tlast, 20)
+    waits = cocotb.start_soon(risen(dut.tlast, 20))
+    await ClockCycles(dut.clk, 1)
+    waits.cancel()
+    await ClockCycles(dut.clk, 30)
 
 
 @cocotb.test(expect_error=StreamRuleError)

@@ -24,6 +24,10 @@ def test_packets(sim: str) -> None:
     assert run(sim, "packets").result["compared"] > 0
 
 
+def test_a_rise_that_may_not_come(sim: str) -> None:
+    assert run(sim, "a_rise_that_may_not_come|packets").result["compared"] > 0
+
+
 def test_a_word_that_changes(sim: str) -> None:
     run(sim, "a_word_that_changes")
 
