@@ -21,6 +21,7 @@ ENERGY_TABLE = Path(__file__).with_name("energy.yaml")
 # Bits that the energy of a unit is for. The energy of an operation does not depend on its width.
 UNITS = {"operation": 1, "bit": 1, "32 bits": 32, "64 bits": 64}
 SRAM_KBYTES = {"sram_8k": 8, "sram_32k": 32, "sram_1m": 1024}
+LOADED_FOR = 100  # images that one load of the memories is shared by
 
 Picojoules = Annotated[float, Field(ge=0, le=1e6)]
 

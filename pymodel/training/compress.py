@@ -13,7 +13,7 @@ from pymodel.compiler.agreement import wrong_bytes
 from pymodel.compiler.compile import compile_fitted
 from pymodel.compiler.lower import diagonal
 from pymodel.cost.counts import LayerCost, image_cost
-from pymodel.cost.energy import energy, load_energy
+from pymodel.cost.energy import LOADED_FOR, energy, load_energy
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.image import Image
@@ -28,7 +28,7 @@ from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
 from pymodel.training.integers import in_digits, input_bytes, int8_accuracy, quantised
 from pymodel.training.loop import StepDone, Trained, train
 from pymodel.training.schedule import Budget
-from pymodel.training.start import LOADED_FOR, Start
+from pymodel.training.start import Start
 from pymodel.training.tasks import Task
 from pymodel.training.trainer import accuracy
 

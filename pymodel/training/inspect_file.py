@@ -12,7 +12,7 @@ import numpy as np
 from pymodel.compiler.compile import compile_fitted
 from pymodel.cost.counts import image_cost
 from pymodel.cost.dense import dense_cost
-from pymodel.cost.energy import energy, load_energy
+from pymodel.cost.energy import LOADED_FOR, energy, load_energy
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.network import network_file
@@ -22,7 +22,6 @@ from pymodel.network.model_file import FloatFile, RefusedError
 from pymodel.network.scale import Scale
 from pymodel.packing.plan import LayerPlan
 from pymodel.training.from_file import DENSE, pruned_file, quantised
-from pymodel.training.start import LOADED_FOR
 
 Rows = list[dict[str, Any]]
 

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from pymodel.cost.dense import dense_cost
-from pymodel.cost.energy import energy, load_energy
+from pymodel.cost.energy import LOADED_FOR, energy, load_energy
 from pymodel.machine.config import DEPTHS, MAX_DEPTH, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, read_json, write_json
@@ -24,7 +24,6 @@ from pymodel.training.integers import int8_accuracy, quantised
 from pymodel.training.tasks import Task
 from pymodel.training.trainer import accuracy
 
-LOADED_FOR = 100  # images that one load of the memories is shared by, in energies
 ANEW = "FRESH=1 measures again"
 
 

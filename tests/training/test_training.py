@@ -785,7 +785,9 @@ def test_without_torch_one_line_says_what_is_missing(monkeypatch: pytest.MonkeyP
 
 
 def test_torch_is_imported_when_it_is_needed() -> None:
-    code = "import sys; from scripts import compress, results; print('torch' in sys.modules)"
+    """And scikit-learn: `make inspect` and `make sim` of a .tflite file install neither."""
+    code = "import sys; from scripts import compress, inspect_file, results, sim\n"
+    code += "print(not {'torch', 'sklearn'}.isdisjoint(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
