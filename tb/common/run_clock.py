@@ -30,11 +30,13 @@ class RunClock:
     def __init__(self, begin: int) -> None:
         self.begin = begin
         self.stalls: list[tuple[int, int]] = []
+        self.stood = 0  # cycles of all of these: a sum would be taken anew at every look
         self.waiting: int | None = None  # a word waits since this cycle
         self.packets: list[int] = []  # the cycles in which a WAIT sees one more
         self.marks: list[Mark] = []
         self.reached: list[int] = []
         self.waits: list[tuple[int, int]] = []  # of every WAIT that is over, if it had to wait
+        self.put_off = 0  # cycles of all of these
         self.late: list[bool] = []  # whether it had to, for each mark that was reached
 
     def stall(self, cycle: int, waiting: bool) -> None:
@@ -43,8 +45,10 @@ class RunClock:
             self.waiting = cycle
         elif self.waiting is not None:
             if self.stalls and self.stalls[-1][1] == self.waiting:
-                self.waiting = self.stalls.pop()[0]
+                self.waiting, end = self.stalls.pop()
+                self.stood -= end - self.waiting
             self.stalls.append((self.waiting, cycle))
+            self.stood += cycle - self.waiting
             self.waiting = None
 
     def packet(self, cycle: int) -> None:
@@ -53,8 +57,7 @@ class RunClock:
 
     def stalled(self, before: int) -> int:
         """Cycles earlier than `before` in which a word of the out stream waited."""
-        known = sum(end - begin for begin, end in self.stalls)
-        return known + (max(0, before - self.waiting) if self.waiting is not None else 0)
+        return self.stood + (max(0, before - self.waiting) if self.waiting is not None else 0)
 
     def waited(self, before: int) -> int:
         """Cycles earlier than `before` in which a WAIT waited for its packets."""
@@ -80,6 +83,7 @@ class RunClock:
                 return
             if go > at:
                 self.waits.append((at, go))
+                self.put_off += go - at
             self.reached.append(go)
             self.late.append(go > at)
 
@@ -91,7 +95,7 @@ class RunClock:
         """The cycle that a cycle of the model will be, as far as it is known in `known`: a later wait may
         put it off, but not up to `known`.
         """
-        late = sum(go - at for at, go in self.waits)
+        late = self.put_off
         for mark in self.marks[len(self.reached) :]:
             if mark.packets and mark.cycle < model:
                 at = self.begin + mark.cycle + self.stalled(known) + late
@@ -100,8 +104,8 @@ class RunClock:
 
     def _next(self, known: int) -> int:
         """The cycle of the next mark."""
-        late = sum(go - at for at, go in self.waits)
-        return self.begin + self.marks[len(self.reached)].cycle + self.stalled(known) + late
+        begin = self.begin + self.marks[len(self.reached)].cycle
+        return begin + self.stalled(known) + self.put_off
 
     def _seen(self, mark: Mark) -> int:
         """The cycle in which the packets of a WAIT have come. Far away if they have not."""
