@@ -1,4 +1,6 @@
-"""Waits that cost little: for what happens in every cycle for a while, and for an edge that may not come."""
+"""Waits that cost little: for what happens in every cycle for a while, for an edge that may not come, and for
+the first of several edges.
+"""
 
 from __future__ import annotations
 
@@ -81,3 +83,31 @@ async def risen(signal: Any, cycles: int) -> bool:
     rise = _Rise(signal, cycles)
     await rise
     return not rise.late
+
+
+RISES, FALLS = simulator.RISING, simulator.FALLING
+
+
+class FirstEdge(GPITrigger):
+    """Fires at the first of some edges: signals, and whether it `RISES` or `FALLS`."""
+
+    def __init__(self, *edges: tuple[Any, int]) -> None:
+        super().__init__()
+        self._edges = [(signal._handle, kind) for signal, kind in edges]
+        self._waits: dict[int, Any] = {}
+
+    def _prime(self) -> None:
+        self._waits = {
+            number: simulator.register_value_change_callback(handle, self._edge, kind, number)
+            for number, (handle, kind) in enumerate(self._edges)
+        }
+
+    def _edge(self, number: int) -> None:
+        del self._waits[number]
+        self._unprime()
+        self._react()
+
+    def _unprime(self) -> None:
+        for callback in self._waits.values():
+            callback.deregister()
+        self._waits.clear()

@@ -17,13 +17,13 @@ import cocotb
 import numpy as np
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event as Signal
-from cocotb.triggers import FallingEdge, First, ReadOnly, RisingEdge, ValueChange
+from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge, ValueChange
 from cocotb_bus.drivers import BusDriver
 from cocotb_bus.monitors import BusMonitor
 
 from pymodel.machine.memory import Beats
 from tb.common.clock import PERIOD_NS
-from tb.common.edges import Next, WhileEdges
+from tb.common.edges import FALLS, RISES, FirstEdge, Next, WhileEdges
 from tb.common.pins import ONE, ZERO, bits, joined, known
 from tb.env.config import Backpressure, StreamKnobs
 from tb.env.events import Access, Answer, Beat, Broken, Level, Offer, Opened, Reset, Stall, Words
@@ -129,7 +129,7 @@ class LoadMonitor(MachineMonitor):
 
     async def _monitor_recv(self) -> None:
         edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.tvalid)
-        moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
+        moves = FirstEdge((self.bus.tready, RISES), (self.bus.tvalid, FALLS))
         valid, ready, last = bits(self.bus.tvalid), bits(self.bus.tready), bits(self.bus.tlast)
         while True:
             await edge
@@ -137,7 +137,7 @@ class LoadMonitor(MachineMonitor):
                 await rises
             elif ready() != ONE:
                 self._recv(Offer(this_cycle(), self.number(self.bus.tdata)))
-                await First(*moves)
+                await moves
                 self._recv(Offer(next_cycle(), None))
             elif not self.quiet:
                 self._recv(Beat(this_cycle(), self.number(self.bus.tdata), last() == ONE))
@@ -151,7 +151,7 @@ class OutMonitor(MachineMonitor):
 
     async def _monitor_recv(self) -> None:
         rises = RisingEdge(self.bus.tvalid)
-        moves = (RisingEdge(self.bus.tready), FallingEdge(self.bus.tvalid))
+        moves = FirstEdge((self.bus.tready, RISES), (self.bus.tvalid, FALLS))
         valid, ready = bits(self.bus.tvalid), bits(self.bus.tready)
         data, last = bits(self.bus.tdata), bits(self.bus.tlast)
         self.taken: list[str] = []
@@ -197,7 +197,7 @@ class OutMonitor(MachineMonitor):
                 self.flush(this_cycle() - 1)
                 waiting = word
                 self._recv(Stall(this_cycle(), True))
-                await First(*moves)
+                await moves
                 self._recv(Stall(next_cycle(), False))
 
     def forget(self) -> None:
@@ -366,6 +366,9 @@ class ReadyDriver(BusDriver):
         self.rng = rng
         self.profile = profile
         self.changed = Signal()
+        self.valid = bits(self.bus.valid)
+        self.offered = WhileEdges(self.clock, self.look, self.bus.valid)
+        self.left = 0  # cycles to be waited for
         self.bus.ready.value = 0
         cocotb.start_soon(self.drive())
 
@@ -387,10 +390,13 @@ class ReadyDriver(BusDriver):
 
     async def wait(self, cycles: int) -> None:
         """Waits for `cycles` cycles in which a transfer is offered."""
-        edge, rises = RisingEdge(self.clock), RisingEdge(self.bus.valid)
-        while cycles > 0:
-            await edge
-            if self.bus.valid.value == HIGH:
-                cycles -= 1
-            else:
-                await rises
+        self.left = cycles
+        if cycles:
+            await self.offered
+
+    def look(self) -> Next:
+        """At an edge; without a transfer the cycle does not count."""
+        if self.valid() != ONE:
+            return Next.SLEEP
+        self.left -= 1
+        return Next.EDGE if self.left else Next.WAKE
