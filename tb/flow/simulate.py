@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from pymodel.machine.config import ArrayConfig
+from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.zoo.architectures import ARCHITECTURES
 from pymodel.zoo.pruned import ZOO
@@ -132,7 +132,7 @@ def simulate(
         config, options = prepared.config, options | prepared.options
         figures = {**prepared.figures, "prepared_s": round(time.monotonic() - begin, 2)}
         notes = prepared.notes
-        optimise = simulators.optimised_for(prepared.cycles)
+        optimise = simulators.optimised_for(prepared.cycles, shared=config in CONFIGS.values())
     outcome = runner.run(
         test, sim, config, seed, options=options, waves=waves, optimise=optimise, progress=progress
     )

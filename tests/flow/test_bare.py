@@ -14,7 +14,7 @@ from pymodel.machine.image import Image
 from pymodel.zoo import digits
 from tb.flow import bare
 from tb.flow.prepare import clock_cycles
-from tb.flow.simulators import LONG_CYCLES, OPT_FAST, OPT_LONG, OPT_ONCE, optimised_for
+from tb.flow.simulators import LONG_CYCLES, OPT_FAST, OPT_LONG, OPT_ONCE, SHORT_CYCLES, optimised_for
 from tb.plain.check import loaded_model
 
 IMAGES = 2
@@ -40,9 +40,12 @@ def test_the_loop_sends_what_the_model_sends(config: ArrayConfig, tmp_path: Path
     assert other.out_sum != found.out_sum
 
 
-def test_long_runs_are_compiled_to_run_faster() -> None:
-    assert optimised_for(LONG_CYCLES - 1) == OPT_FAST
-    assert optimised_for(LONG_CYCLES) == OPT_LONG
+def test_long_runs_are_compiled_to_run_faster_and_short_ones_to_begin_sooner() -> None:
+    assert optimised_for(SHORT_CYCLES - 1, shared=False) == OPT_ONCE
+    assert optimised_for(SHORT_CYCLES - 1, shared=True) == OPT_FAST
+    assert optimised_for(SHORT_CYCLES, shared=False) == OPT_FAST
+    assert optimised_for(LONG_CYCLES - 1, shared=False) == OPT_FAST
+    assert optimised_for(LONG_CYCLES, shared=True) == OPT_LONG
 
 
 def test_a_run_is_as_long_as_all_that_it_simulates() -> None:

@@ -8,17 +8,26 @@ from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, get_config
 from tb.common.bugs import Bug
 from tb.common.settings import Options
 from tb.flow import build, hunt, runner
+from tb.flow.simulators import OPT_FAST, OPT_ONCE
 from tb.flow.testlist import CHECKED_SYSTEM, TESTS
 
 IMAGES = {"verilator": 3, "icarus": 1}
 LEAST_RATE = 0.9
+LONGER = (DEFAULT_CONFIG, "4x2s256")  # arrays that run errors and resets, too
 
 
 # T of 16, 4 and 8; beats of 64, 128 and 256 bits
 @pytest.mark.parametrize("config", [DEFAULT_CONFIG, "4x2", "8x4s128", "4x2s256"])
 def test_digits_from_memory(sim: str, config: str) -> None:
     count = IMAGES[sim]
-    outcome = runner.run(TESTS["digits_dma"], sim, get_config(config), 1, options=Options(images=count))
+    outcome = runner.run(
+        TESTS["digits_dma"],
+        sim,
+        get_config(config),
+        1,
+        options=Options(images=count),
+        optimise=OPT_FAST if config in LONGER else OPT_ONCE,
+    )
     assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
     result = outcome.result
     assert (result["images"], result["mismatches"]) == (count, 0)
@@ -29,9 +38,9 @@ def test_digits_from_memory(sim: str, config: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sim", "config"), [("verilator", DEFAULT_CONFIG), ("verilator", "4x2s256")])
-def test_errors_and_resets(sim: str, config: str) -> None:
-    outcome = runner.run(TESTS["dma_errors"], sim, get_config(config), 1)
+@pytest.mark.parametrize("config", LONGER)
+def test_errors_and_resets(config: str) -> None:
+    outcome = runner.run(TESTS["dma_errors"], "verilator", get_config(config), 1)
     assert outcome.passed, f"{outcome.message}\nlog: {outcome.log}"
     assert outcome.result["resets_of_a_list"] > 0
 

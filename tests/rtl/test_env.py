@@ -43,12 +43,16 @@ from tb.plain.host import ERROR, SOFT_RESET, START
 
 CONFIG = CONFIGS["4x2"]
 ENV_TESTS = [name for name in TESTS if name.startswith("env_")]
+# These clear or send whole banks again and again, which on Icarus would be most of their time.
+WHOLE_BANKS = ("env_live", "env_packets", "env_programs")
+SHALLOW = replace(CONFIG, name="4x2shallow", feature_depth=256)
 
 
 def run(test: str, sim: str, seed: int = 1, config: str = "4x2", **options: Any) -> runner.RunResult:
     spec = TESTS[test]
     images = None if spec.images is None else 3 if sim == "verilator" else 1
-    return runner.run(spec, sim, CONFIGS[config], seed, options=Options(images=images) | Options(**options))
+    array = SHALLOW if sim == "icarus" and test in WHOLE_BANKS else CONFIGS[config]
+    return runner.run(spec, sim, array, seed, options=Options(images=images) | Options(**options))
 
 
 def check(outcome: runner.RunResult) -> dict[str, Any]:

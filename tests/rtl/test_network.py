@@ -45,6 +45,7 @@ from tb.flow import prepare as prepare_module
 from tb.flow import runner
 from tb.flow.prepare import Source, prepare
 from tb.flow.simulate import SEVERAL, Simulated, together
+from tb.flow.simulators import optimised_for
 from tb.flow.testlist import TESTS
 from tests.network.onnx_models import cnn, operators
 from tests.network.tflite_models import small_network
@@ -81,7 +82,9 @@ def run(name: str, sim: str, config: ArrayConfig, images: int, weights: Path | N
     test = TESTS[name]
     assert test.network is not None
     ready = prepare(test.network, config, 1, images, Source(weights))
-    return runner.run(test, sim, ready.config, 1, options=ready.options | Options(images=images))
+    optimise = optimised_for(ready.cycles, shared=ready.config in CONFIGS.values())
+    options = ready.options | Options(images=images)
+    return runner.run(test, sim, ready.config, 1, options=options, optimise=optimise)
 
 
 @pytest.mark.parametrize("scheme", ["column_combining", "tetris", "penni", "tight_subword", "dense"])
@@ -231,6 +234,10 @@ def test_a_network_in_memories_for_a_part_of_it(monkeypatch: pytest.MonkeyPatch)
     bits and over one of 128.
     """
     monkeypatch.setitem(ARCHITECTURES, "unet", replace(ARCHITECTURES["unet"], share=0.02))
+    drawn = prepare_module.random_architecture(
+        "unet", prepare_module.ZOO_SCHEME, ARCHITECTURES["unet"].ratio, SMALL, 1, 1
+    )
+    monkeypatch.setattr(prepare_module, "random_architecture", lambda *_: drawn)  # it is the same for both
     waited = []
     for config in (SMALL, CONFIGS["8x4s128"]):
         outcome = run("zoo_unet", "verilator", config, 1, None)

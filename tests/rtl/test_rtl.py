@@ -18,7 +18,8 @@ from tb.flow.testlist import TESTS
 
 CONFIG_NAMES = list(CONFIGS)
 RANDOM_SEEDS = {"verilator": range(1, 9), "icarus": range(1, 4)}
-LARGE = 16  # rows of an array of which Icarus runs one seed: it takes half a minute
+LARGE = 16  # rows of an array of which Icarus runs one seed
+LARGE_SEED = 2  # its program is short: those of others take half a minute
 # Icarus is some thirty times slower than Verilator: it takes fewer images, and finds X.
 IMAGES = {"verilator": 20, "icarus": 1}
 
@@ -57,7 +58,7 @@ def test_digits_dense(sim: str) -> None:
 def test_random(sim: str, config: str, index: int) -> None:
     seeds = RANDOM_SEEDS[sim]
     if sim == "icarus" and CONFIGS[config].size == LARGE:
-        seeds = seeds[:1]
+        seeds = range(LARGE_SEED, LARGE_SEED + 1)
     if index >= len(seeds):
         pytest.skip(f"{sim} runs {len(seeds)} seeds here; make sim TEST=random SEED=n runs any")
     check(run("random", sim, config, seeds[index]))
@@ -67,7 +68,12 @@ def test_random(sim: str, config: str, index: int) -> None:
 def test_errors(sim: str, config: str) -> None:
     if sim == "icarus" and config != "4x2":
         pytest.skip("Icarus runs the error tests on the smallest configuration: others take minutes")
-    check(run("errors", sim, config))
+    if sim == "verilator":
+        check(run("errors", sim, config))
+        return
+    # every word of the banks is written and sent again and again
+    shallow = replace(CONFIGS[config], name=f"{config}shallow", feature_depth=256)
+    check(runner.run(TESTS["errors"], sim, shallow, seed=1))
 
 
 @pytest.mark.parametrize("config", ["16x8", "4x2", "8x4w4"])
