@@ -1,3 +1,4 @@
++incdir+rtl
 rtl/psa_ram.v
 rtl/psa_delay.v
 rtl/psa_regs.v

@@ -60,7 +60,6 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         psa_pe #(
             .GROUP       (GROUP),
             .WEIGHT_BITS (WEIGHT_BITS),
-            .SLOT_BITS   (SLOT_BITS),
             .PSUM_BITS   (PSUM_BITS)
         ) pe (
             .clk           (clk),

@@ -7,6 +7,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_dma_control #(
     parameter [31:0] STREAM_BITS = 64,
     parameter [31:0] WORD_BITS   = 128
@@ -66,8 +68,9 @@ localparam [31:0] VERSION = 32'h00010000;
 localparam [31:0] SHAPE   = ((WORD_BITS / 8) << 8) | (STREAM_BITS / 8);
 
 localparam SHIFT = $clog2(STREAM_BITS / 8);
-// a descriptor has 16 bytes and begins at a beat
-localparam DESCRIPTOR_SHIFT = STREAM_BITS == 256 ? 5 : 4;
+// a descriptor begins at a beat
+localparam [31:0] DESCRIPTOR_BEATS = (`PSA_DESCRIPTOR_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam [31:0] DESCRIPTOR_SHIFT = $clog2(DESCRIPTOR_BEATS * STREAM_BITS / 8);
 
 localparam [7:0]
     ADDR_ID         = 8'h00, ADDR_VERSION    = 8'h04, ADDR_SHAPE    = 8'h08, ADDR_CONTROL = 8'h20, ADDR_STATUS = 8'h24, ADDR_ERROR = 8'h28,

@@ -10,6 +10,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_dma_read #(
     parameter [31:0] STREAM_BITS = 64,
     // most beats of a burst, and beats that are kept or under way; powers of two
@@ -69,9 +71,9 @@ localparam [31:0] BEATS = 32 - SHIFT;
 // beats of 4 KiB
 localparam [31:0] PAGE  = 4096 / BYTES;
 
-// a descriptor has 16 bytes and begins at a beat
-localparam DESCRIPTOR_BEATS = STREAM_BITS == 64 ? 2 : 1;
-localparam DESCRIPTOR_SHIFT = STREAM_BITS == 256 ? 5 : 4;
+// a descriptor begins at a beat
+localparam [31:0] DESCRIPTOR_BEATS = (`PSA_DESCRIPTOR_BITS + STREAM_BITS - 1) / STREAM_BITS;
+localparam [31:0] DESCRIPTOR_SHIFT = $clog2(DESCRIPTOR_BEATS * BYTES);
 // descriptors that are kept or under way; those of a burst
 localparam [15:0] DESCRIPTORS      = 16'd16, DESCRIPTOR_BURST = 16'd8;
 localparam [15:0] DESCRIPTOR_PAGE  = 16'd4096 >> DESCRIPTOR_SHIFT;
@@ -126,8 +128,8 @@ wire beat_bad  = m_axi_rresp[1];
 
 // descriptors: what is wrong with one is seen when it comes, and told when it is its turn
 
-wire         entry_valid, entry_bad;
-wire [127:0] entry;
+wire                            entry_valid, entry_bad;
+wire [`PSA_DESCRIPTOR_BITS-1:0] entry;
 
 generate
 if (DESCRIPTOR_BEATS == 2) begin : gen_two_beats
@@ -151,14 +153,14 @@ if (DESCRIPTOR_BEATS == 2) begin : gen_two_beats
 end else begin : gen_one_beat
     assign entry_valid = beat_list;
     assign entry_bad   = beat_bad;
-    assign entry       = m_axi_rdata[127:0];
+    assign entry       = m_axi_rdata[`PSA_DESCRIPTOR_BITS-1:0];
 end
 endgenerate
 
-wire [31:0] entry_address = entry[31:0];
-wire [31:0] entry_length  = entry[63:32];
-wire        entry_last    = entry[64];
-wire        entry_start   = entry[65];
+wire [31:0] entry_address = entry[`PSA_DESCRIPTOR_ADDRESS];
+wire [31:0] entry_length  = entry[`PSA_DESCRIPTOR_LENGTH];
+wire        entry_last    = entry[`PSA_DESCRIPTOR_LAST];
+wire        entry_start   = entry[`PSA_DESCRIPTOR_START];
 wire [32:0] entry_end     = {1'b0, entry_address} + {1'b0, entry_length};
 
 reg [7:0] entry_code;
@@ -166,9 +168,9 @@ reg [7:0] entry_code;
 always @* begin
     if (entry_bad) begin
         entry_code = ERR_LIST_READ;
-    end else if (entry[95:66] != 30'd0 || (entry_start && entry_last)) begin
+    end else if (|entry[`PSA_DESCRIPTOR_UNUSED] || (entry_start && entry_last)) begin
         entry_code = ERR_LIST_FLAGS;
-    end else if (entry[127:96] != 32'd0 || (entry_start ? entry_address[31:16] != 16'd0 : entry_address[SHIFT-1:0] != {SHIFT{1'b0}})) begin
+    end else if (|entry[`PSA_DESCRIPTOR_ADDRESS_HIGH] || (entry_start ? entry_address[31:16] != 16'd0 : entry_address[SHIFT-1:0] != {SHIFT{1'b0}})) begin
         entry_code = ERR_LIST_ADDRESS;
     end else if (entry_start) begin
         entry_code = entry_length == 32'd0 ? ERR_NONE : ERR_LIST_LENGTH;

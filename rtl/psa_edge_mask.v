@@ -6,10 +6,12 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_edge_mask #(
     parameter T     = 16,
     // bits of a distance
-    parameter REACH = 4
+    parameter REACH = `PSA_EDGE_LEFT_BITS
 ) (
     // pixel i at i*4*REACH: how many pixels there are to its left and right, above and below it
     input  wire [T*4*REACH-1:0]  distances,

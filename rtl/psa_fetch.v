@@ -14,6 +14,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_fetch #(
     // pixels per word, lanes per pass
     parameter T             = 16,
@@ -22,12 +24,7 @@ module psa_fetch #(
     parameter LANE_DEPTH    = 4096,
     parameter GROUP_DEPTH   = 2048,
     parameter TAP_DEPTH     = 1024,
-    parameter EDGE_DEPTH    = 128,
-    // widths of the memory words
-    parameter MEMBER_BITS   = 18,
-    parameter OFFSET_BITS   = 14,
-    parameter TAP_BITS      = 24,
-    parameter EDGE_BITS     = 272
+    parameter EDGE_DEPTH    = 128
 ) (
     input  wire                             clk,
     input  wire                             rst,
@@ -65,11 +62,11 @@ module psa_fetch #(
     input  wire                             ld_tap,
     input  wire                             ld_edge,
     input  wire [15:0]                      ld_addr,
-    input  wire [T*8-1:0]                   ld_feature_data,
-    input  wire [$clog2(GROUP_DEPTH)-1:0]   ld_lane_data,
-    input  wire [GROUP*MEMBER_BITS-1:0]     ld_group_data,
-    input  wire [TAP_BITS-1:0]              ld_tap_data,
-    input  wire [EDGE_BITS-1:0]             ld_edge_data,
+    input  wire [`PSA_FEATURE_BITS-1:0]     ld_feature_data,
+    input  wire [`PSA_LANE_BITS-1:0]        ld_lane_data,
+    input  wire [`PSA_GROUP_BITS-1:0]       ld_group_data,
+    input  wire [`PSA_TAP_BITS-1:0]         ld_tap_data,
+    input  wire [`PSA_EDGE_BITS-1:0]        ld_edge_data,
 
     output wire                             err_valid,
     output wire [7:0]                       err_code,
@@ -80,15 +77,18 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
 localparam GROUP_ADDR   = $clog2(GROUP_DEPTH);
 localparam TAP_ADDR     = $clog2(TAP_DEPTH);
-localparam TAP_ID       = MEMBER_BITS - 1 - FEATURE_ADDR;
+localparam TAP_ID       = `PSA_GROUP_TAP_BITS;
 localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
 localparam SHIFT        = $clog2(T);
 // base + word: one bit more than the 16-bit word number, then a sign
 localparam WORD_BITS    = 18;
 localparam PIXEL_BITS   = WORD_BITS + SHIFT;
-localparam PIXEL_EDGE   = EDGE_BITS / T;
+localparam OFFSET_BITS  = `PSA_TAP_OFFSET_BITS;
+// an entry of GROUP, and of EDGE
+localparam MEMBER       = `PSA_GROUP_ENTRY_BITS;
+localparam PIXEL_EDGE   = `PSA_EDGE_ENTRY_BITS;
 // bits of a distance from an edge; a tap's reach has a sign
-localparam REACH        = (PIXEL_EDGE - 1) / 4;
+localparam REACH        = `PSA_EDGE_LEFT_BITS;
 
 localparam [7:0] ERR_GROUP_RANGE = 8'd9, ERR_TAP_RANGE = 8'd10, ERR_FEATURE_READ = 8'd11;
 
@@ -96,7 +96,7 @@ localparam [7:0] ERR_GROUP_RANGE = 8'd9, ERR_TAP_RANGE = 8'd10, ERR_FEATURE_READ
 
 wire [GROUP_ADDR-1:0] group;
 
-psa_ram #(.WIDTH(GROUP_ADDR), .DEPTH(LANE_DEPTH)) lane_memory (
+psa_ram #(.WIDTH(`PSA_LANE_BITS), .DEPTH(LANE_DEPTH)) lane_memory (
     .clk     (clk),
     .wr_en   (ld_lane),
     .wr_addr (ld_addr[LANE_ADDR-1:0]),
@@ -139,9 +139,9 @@ psa_delay #(.WIDTH(8), .STAGES(5)) delay_pad (
 
 // cycle 1 to 2: group number -> members
 
-wire [GROUP*MEMBER_BITS-1:0] members;
+wire [`PSA_GROUP_BITS-1:0] members;
 
-psa_ram #(.WIDTH(GROUP*MEMBER_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
+psa_ram #(.WIDTH(`PSA_GROUP_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
     .clk     (clk),
     .wr_en   (ld_group),
     .wr_addr (ld_addr[GROUP_ADDR-1:0]),
@@ -153,9 +153,9 @@ psa_ram #(.WIDTH(GROUP*MEMBER_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
 
 // cycle 3 to 4: the edge word; cycle 4 to 5: which pixels are kept, and how far each is from the edges
 
-wire [EDGE_BITS-1:0] edge_word;
+wire [`PSA_EDGE_BITS-1:0] edge_word;
 
-psa_ram #(.WIDTH(EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
+psa_ram #(.WIDTH(`PSA_EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
     .clk     (clk),
     .wr_en   (ld_edge),
     .wr_addr (ld_addr[EDGE_ADDR-1:0]),
@@ -175,8 +175,9 @@ integer i;
 always @(posedge clk) begin
     if (stage_valid_reg[4]) begin
         for (i = 0; i < T; i = i + 1) begin
-            keep_reg[i] <= edge_word[i*PIXEL_EDGE];
-            distances_reg[i*4*REACH +: 4*REACH] <= edge_word[i*PIXEL_EDGE + 1 +: 4*REACH];
+            keep_reg[i] <= edge_word[i*PIXEL_EDGE + `PSA_EDGE_VALID];
+            distances_reg[i*4*REACH +: 4*REACH] <= {edge_word[i*PIXEL_EDGE + `PSA_EDGE_BOTTOM], edge_word[i*PIXEL_EDGE + `PSA_EDGE_TOP],
+                edge_word[i*PIXEL_EDGE + `PSA_EDGE_RIGHT], edge_word[i*PIXEL_EDGE + `PSA_EDGE_LEFT]};
         end
     end
 end
@@ -191,16 +192,16 @@ genvar g, p;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire                    member_valid = members[g*MEMBER_BITS];
-    wire [FEATURE_ADDR-1:0] member_base  = members[g*MEMBER_BITS + 1 +: FEATURE_ADDR];
-    wire [TAP_ID-1:0]       member_tap   = members[g*MEMBER_BITS + 1 + FEATURE_ADDR +: TAP_ID];
+    wire                    member_valid = members[g*MEMBER + `PSA_GROUP_VALID];
+    wire [FEATURE_ADDR-1:0] member_base  = members[g*MEMBER + `PSA_GROUP_BASE];
+    wire [TAP_ID-1:0]       member_tap   = members[g*MEMBER + `PSA_GROUP_TAP];
 
     // cycle 2
     wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {{18-TAP_ID{1'b0}}, member_tap};
 
-    wire [TAP_BITS-1:0] tap;
+    wire [`PSA_TAP_BITS-1:0] tap;
 
-    psa_ram #(.WIDTH(TAP_BITS), .DEPTH(TAP_DEPTH)) tap_memory (
+    psa_ram #(.WIDTH(`PSA_TAP_BITS), .DEPTH(TAP_DEPTH)) tap_memory (
         .clk     (clk),
         .wr_en   (ld_tap),
         .wr_addr (ld_addr[TAP_ADDR-1:0]),
@@ -230,7 +231,7 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     assign tap_bad[g] = named_3_reg && tap_out;
     assign tap_addresses[g*18 +: 18] = tap_address_3_reg;
 
-    wire signed [OFFSET_BITS-1:0] offset = tap[OFFSET_BITS-1:0];
+    wire signed [OFFSET_BITS-1:0] offset = tap[`PSA_TAP_OFFSET];
     wire signed [PIXEL_BITS-1:0]  pixel  = $signed({word_3_reg, {SHIFT{1'b0}}}) + {{PIXEL_BITS-OFFSET_BITS{offset[OFFSET_BITS-1]}}, offset};
 
     reg                         used_4_reg;
@@ -242,8 +243,8 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         used_4_reg  <= used_3;
         word_4_reg  <= pixel[PIXEL_BITS-1:SHIFT];
         shift_4_reg <= pixel[SHIFT-1:0];
-        dy_4_reg    <= tap[OFFSET_BITS +: REACH + 1];
-        dx_4_reg    <= tap[OFFSET_BITS + REACH + 1 +: REACH + 1];
+        dy_4_reg    <= tap[`PSA_TAP_DY];
+        dx_4_reg    <= tap[`PSA_TAP_DX];
         if (rst) begin
             used_4_reg <= 1'b0;
         end

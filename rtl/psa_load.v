@@ -11,6 +11,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_load #(
     parameter [31:0] GROUP         = 8,
     // depth of each memory in words
@@ -87,11 +89,10 @@ localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2, S
 localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4,
     ERR_LOAD_CUT = 8'd17;
 
-// header bits: a live packet; with it, the destination that is no memory
-localparam        LIVE             = 7;
-localparam [7:0]  HOLD             = 8'h8F;
-localparam [7:0]  DESTINATIONS     = TABLES == 0 ? 8'd9 : 8'd10;
-localparam [31:0] ACTIVATION_DEPTH = 256 * TABLES;
+// the bit of a destination that says that a packet is live; with it, the destination that is no memory
+localparam        LIVE             = `PSA_HEADER_LIVE;
+localparam [7:0]  HOLD             = `PSA_HOLD;
+localparam [31:0] ACTIVATION_DEPTH = `PSA_TABLE_WORDS * TABLES;
 
 reg [1:0]                       state_reg, state_next;
 reg [3:0]                       dest_reg, bank_reg;
@@ -105,40 +106,40 @@ reg                             live_reg, counts_reg, done_reg;
 reg                             counted_reg;
 reg [15:0]                      write_addr_reg;
 
-// the header is the lowest 64 bits of the first beat
-wire [7:0]  header_dest  = s_axis_tdata[7:0];
-wire [7:0]  header_bank  = s_axis_tdata[15:8];
-wire [15:0] header_words = s_axis_tdata[31:16];
-wire [31:0] header_addr  = s_axis_tdata[63:32];
+// the header is the lowest bits of the first beat
+wire [7:0]  header_dest  = s_axis_tdata[`PSA_HEADER_DESTINATION];
+wire [7:0]  header_bank  = s_axis_tdata[`PSA_HEADER_BANK];
+wire [15:0] header_words = s_axis_tdata[`PSA_HEADER_WORDS];
+wire [31:0] header_addr  = s_axis_tdata[`PSA_HEADER_ADDRESS];
 
 reg [16:0] header_depth;
 reg [3:0]  beats;
 
 always @* begin
     case (header_dest[3:0])
-        4'd0:    header_depth = FEATURE_DEPTH[16:0];
-        4'd1:    header_depth = PROGRAM_DEPTH[16:0];
-        4'd2:    header_depth = TILE_DEPTH[16:0];
-        4'd3:    header_depth = LANE_DEPTH[16:0];
-        4'd4:    header_depth = LANE_DEPTH[16:0];
-        4'd5:    header_depth = GROUP_DEPTH[16:0];
-        4'd6:    header_depth = TAP_DEPTH[16:0];
-        4'd7:    header_depth = EDGE_DEPTH[16:0];
-        4'd8:    header_depth = FILTER_DEPTH[16:0];
-        default: header_depth = ACTIVATION_DEPTH[16:0];
+        `PSA_FEATURE_DESTINATION: header_depth = FEATURE_DEPTH[16:0];
+        `PSA_PROGRAM_DESTINATION: header_depth = PROGRAM_DEPTH[16:0];
+        `PSA_TILE_DESTINATION:    header_depth = TILE_DEPTH[16:0];
+        `PSA_LANE_DESTINATION:    header_depth = LANE_DEPTH[16:0];
+        `PSA_SLOT_DESTINATION:    header_depth = LANE_DEPTH[16:0];
+        `PSA_GROUP_DESTINATION:   header_depth = GROUP_DEPTH[16:0];
+        `PSA_TAP_DESTINATION:     header_depth = TAP_DEPTH[16:0];
+        `PSA_EDGE_DESTINATION:    header_depth = EDGE_DEPTH[16:0];
+        `PSA_FILTER_DESTINATION:  header_depth = FILTER_DEPTH[16:0];
+        default:                  header_depth = ACTIVATION_DEPTH[16:0];
     endcase
 
     case (dest_reg)
-        4'd0:    beats = FEATURE_BEATS[3:0];
-        4'd1:    beats = PROGRAM_BEATS[3:0];
-        4'd2:    beats = TILE_BEATS[3:0];
-        4'd3:    beats = LANE_BEATS[3:0];
-        4'd4:    beats = SLOT_BEATS[3:0];
-        4'd5:    beats = GROUP_BEATS[3:0];
-        4'd6:    beats = TAP_BEATS[3:0];
-        4'd7:    beats = EDGE_BEATS[3:0];
-        4'd8:    beats = FILTER_BEATS[3:0];
-        default: beats = 4'd1;
+        `PSA_FEATURE_DESTINATION: beats = FEATURE_BEATS[3:0];
+        `PSA_PROGRAM_DESTINATION: beats = PROGRAM_BEATS[3:0];
+        `PSA_TILE_DESTINATION:    beats = TILE_BEATS[3:0];
+        `PSA_LANE_DESTINATION:    beats = LANE_BEATS[3:0];
+        `PSA_SLOT_DESTINATION:    beats = SLOT_BEATS[3:0];
+        `PSA_GROUP_DESTINATION:   beats = GROUP_BEATS[3:0];
+        `PSA_TAP_DESTINATION:     beats = TAP_BEATS[3:0];
+        `PSA_EDGE_DESTINATION:    beats = EDGE_BEATS[3:0];
+        `PSA_FILTER_DESTINATION:  beats = FILTER_BEATS[3:0];
+        default:                  beats = 4'd1;
     endcase
 end
 
@@ -146,7 +147,7 @@ wire       header_hold   = header_dest == HOLD;
 wire [7:0] header_memory = {1'b0, header_dest[6:0]};
 
 wire bad_dest  = header_hold ? header_bank != 8'd0
-    : header_memory >= DESTINATIONS || (header_memory == 8'd0 ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
+    : header_memory >= `PSA_MEMORIES || (header_memory == {4'd0, `PSA_FEATURE_DESTINATION} ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
 wire bad_range = header_words == 16'd0
     || (header_hold ? header_addr != 32'd0 : {1'b0, header_addr} + {17'd0, header_words} > {16'd0, header_depth});
 
@@ -165,7 +166,7 @@ wire may_go    = s_axis_tvalid && header_dest[LIVE] && (!hold_valid || hold_go);
 reg  go_reg;
 wire may_begin = !hold && (!busy || go_reg);
 // the last beat of a word that would be written together with the array's
-wire collides  = state_reg == STATE_PAYLOAD && dest_reg == 4'd0 && word_done && soon_valid && soon_bank == bank_reg;
+wire collides  = state_reg == STATE_PAYLOAD && dest_reg == `PSA_FEATURE_DESTINATION && word_done && soon_valid && soon_bank == bank_reg;
 
 // A beat never moves in the cycle of a soft reset, so that the state alone says whether a packet is in flight.
 assign s_axis_tready = !soft_reset && (at_header ? may_begin : !collides);

@@ -13,37 +13,39 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_pe #(
     parameter GROUP       = 8,
     // 8, or 4 with a position bit
     parameter WEIGHT_BITS = 8,
-    parameter SLOT_BITS   = 11,
     parameter PSUM_BITS   = 20
 ) (
-    input  wire                        clk,
-    input  wire                        rst,
+    input  wire                            clk,
+    input  wire                            rst,
 
-    // shadow slot: weight in the low bits, then a digit's position, then select; a weight of zero is an empty slot
-    input  wire                        slot_load,
-    input  wire [SLOT_BITS-1:0]        slot_data,
+    // shadow slot: weight, a digit's position, select; a weight of zero is an empty slot
+    input  wire                            slot_load,
+    input  wire [`PSA_SLOT_ENTRY_BITS-1:0] slot_data,
 
     // from the left
-    input  wire                        x_valid,
-    input  wire                        x_first,
-    input  wire                        x_maximum,
-    input  wire [GROUP*8-1:0]          x_bundle,
+    input  wire                            x_valid,
+    input  wire                            x_first,
+    input  wire                            x_maximum,
+    input  wire [GROUP*8-1:0]              x_bundle,
     // to the right
-    output wire                        x_out_valid,
-    output wire                        x_out_first,
-    output wire                        x_out_maximum,
-    output wire [GROUP*8-1:0]          x_out_bundle,
+    output wire                            x_out_valid,
+    output wire                            x_out_first,
+    output wire                            x_out_maximum,
+    output wire [GROUP*8-1:0]              x_out_bundle,
 
     // from above, in the cycle after x; and down
-    input  wire signed [PSUM_BITS-1:0] psum,
-    output wire signed [PSUM_BITS-1:0] psum_out
+    input  wire signed [PSUM_BITS-1:0]     psum,
+    output wire signed [PSUM_BITS-1:0]     psum_out
 );
 
-localparam SELECT_BITS  = GROUP == 1 ? 1 : $clog2(GROUP);
+localparam SLOT_BITS    = `PSA_SLOT_ENTRY_BITS;
+localparam SELECT_BITS  = `PSA_SLOT_SELECT_BITS;
 localparam PRODUCT_BITS = WEIGHT_BITS + 8;
 localparam TERM_BITS    = 16;
 
@@ -66,7 +68,7 @@ generate
 if (GROUP == 1) begin : gen_dense
     assign x = bundle_reg;
 end else begin : gen_select
-    wire [SELECT_BITS-1:0] select = x_first ? shadow_reg[SLOT_BITS-1 -: SELECT_BITS] : active_reg[SLOT_BITS-1 -: SELECT_BITS];
+    wire [SELECT_BITS-1:0] select = x_first ? shadow_reg[`PSA_SLOT_SELECT] : active_reg[`PSA_SLOT_SELECT];
     reg signed [7:0]       x_reg;
 
     assign x = x_reg;
@@ -81,7 +83,7 @@ endgenerate
 
 // the cycle after
 
-wire signed [WEIGHT_BITS-1:0]  weight  = active_reg[WEIGHT_BITS-1:0];
+wire signed [WEIGHT_BITS-1:0]  weight  = active_reg[`PSA_SLOT_WEIGHT];
 wire signed [PRODUCT_BITS-1:0] product = weight * x;
 wire [TERM_BITS-1:0]           term;
 
@@ -90,7 +92,7 @@ generate
 if (WEIGHT_BITS == 8) begin : gen_weight
     assign term = product;
 end else begin : gen_digit
-    assign term = active_reg[WEIGHT_BITS] ? {product, 4'd0} : {{4{product[PRODUCT_BITS-1]}}, product};
+    assign term = active_reg[`PSA_SLOT_POSITION] ? {product, 4'd0} : {{4{product[PRODUCT_BITS-1]}}, product};
 end
 endgenerate
 

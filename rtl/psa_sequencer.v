@@ -9,6 +9,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_sequencer #(
     parameter ROWS          = 16,
     parameter GROUP         = 8,
@@ -35,7 +37,7 @@ module psa_sequencer #(
     input  wire                             ld_program,
     input  wire                             ld_tile,
     input  wire [15:0]                      ld_addr,
-    input  wire [183:0]                     ld_data,
+    input  wire [`PSA_PROGRAM_BITS-1:0]     ld_data,
 
     // one lane of one word
     output wire                             issue_valid,
@@ -83,9 +85,9 @@ module psa_sequencer #(
     output wire [23:0]                      err_info
 );
 
-// words of the memories: a program word as it is loaded, without what its checks say already
-localparam PROGRAM_BITS = 6 + 1 + 2*8 + 9*16;
-localparam TILE_BITS    = 1 + 3*16 + $clog2(FILTER_DEPTH);
+// words of the memories: those that are loaded without what their checks say already
+localparam PROGRAM_BITS = 6 + 1 + `PSA_PROGRAM_BITS - `PSA_PROGRAM_OPCODE_BITS - `PSA_PROGRAM_MODE_BITS;
+localparam TILE_BITS    = 1 + `PSA_TILE_BITS - `PSA_TILE_FILTER_BASE_BITS + $clog2(FILTER_DEPTH);
 localparam ROW_BITS     = $clog2(ROWS);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
 localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
@@ -99,9 +101,10 @@ localparam TILE_ADDR    = $clog2(TILE_DEPTH);
 localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8,
     ERR_DEADLOCK = 8'd16;
 
-localparam [15:0] OPCODE_LAYER = 16'd1, OPCODE_OUT = 16'd2, OPCODE_END = 16'd3, OPCODE_WAIT = 16'd4, OPCODE_JUMP = 16'd5;
+localparam [15:0] OPCODE_LAYER = `PSA_OPCODE_LAYER, OPCODE_OUT = `PSA_OPCODE_OUT, OPCODE_END = `PSA_OPCODE_END, OPCODE_WAIT = `PSA_OPCODE_WAIT,
+    OPCODE_JUMP = `PSA_OPCODE_JUMP;
 
-localparam [7:0] MODE_MAXIMUM = 8'd1;
+localparam [7:0] MODE_MAXIMUM = `PSA_MODE_MAXIMUM;
 
 localparam [3:0]
     STATE_IDLE      = 4'd0,
@@ -142,19 +145,25 @@ reg                   decoded_reg;
 // What is loaded is checked on its way into the memory, which keeps the outcome: a record that may run has the bit of its kind, and a tile
 // one that says that it may.
 
-wire [15:0] loaded_opcode       = ld_data[0*16 +: 16];
-wire [15:0] loaded_words        = ld_data[1*16 +: 16];
-wire [15:0] loaded_phases       = ld_data[2*16 +: 16];
-wire [15:0] loaded_chunk_words  = ld_data[3*16 +: 16];
-wire [15:0] loaded_tile_base    = ld_data[8*16 +: 16];
-wire [15:0] loaded_tiles        = ld_data[9*16 +: 16];
-wire [7:0]  loaded_mode         = ld_data[10*16 + 16 +: 8];
+wire [15:0] loaded_opcode       = ld_data[`PSA_PROGRAM_OPCODE];
+wire [15:0] loaded_words        = ld_data[`PSA_PROGRAM_WORDS];
+wire [15:0] loaded_phases       = ld_data[`PSA_PROGRAM_PHASES];
+wire [15:0] loaded_chunk_words  = ld_data[`PSA_PROGRAM_CHUNK_WORDS];
+wire [15:0] loaded_edge_base    = ld_data[`PSA_PROGRAM_EDGE_BASE];
+wire [15:0] loaded_edge_stride  = ld_data[`PSA_PROGRAM_EDGE_STRIDE];
+wire [15:0] loaded_tap_base     = ld_data[`PSA_PROGRAM_TAP_BASE];
+wire [15:0] loaded_tap_stride   = ld_data[`PSA_PROGRAM_TAP_STRIDE];
+wire [15:0] loaded_tile_base    = ld_data[`PSA_PROGRAM_TILE_BASE];
+wire [15:0] loaded_tiles        = ld_data[`PSA_PROGRAM_TILES];
+wire [7:0]  loaded_gap          = ld_data[`PSA_PROGRAM_GAP];
+wire [7:0]  loaded_pad          = ld_data[`PSA_PROGRAM_PAD];
+wire [7:0]  loaded_mode         = ld_data[`PSA_PROGRAM_MODE];
 
-wire [15:0] loaded_out_bank     = ld_data[1*16 +: 16];
-wire [15:0] loaded_out_base     = ld_data[2*16 +: 16];
-wire [15:0] loaded_out_words    = ld_data[3*16 +: 16];
+wire [15:0] loaded_out_bank     = ld_data[`PSA_OUT_BANK];
+wire [15:0] loaded_out_base     = ld_data[`PSA_OUT_BASE];
+wire [15:0] loaded_out_words    = ld_data[`PSA_OUT_WORDS];
 
-wire [15:0] loaded_packets      = ld_data[1*16 +: 16];
+wire [15:0] loaded_packets      = ld_data[`PSA_WAIT_PACKETS];
 
 wire loaded_layer_ok = loaded_words != 16'd0 && loaded_phases != 16'd0 && loaded_chunk_words != 16'd0 && loaded_tiles != 16'd0
     && loaded_chunk_words <= ACC_WORDS && loaded_mode <= MODE_MAXIMUM
@@ -174,10 +183,10 @@ wire [5:0] loaded_kind = {
     loaded_opcode == OPCODE_LAYER && loaded_layer_ok
 };
 
-wire [15:0] loaded_lane_base    = ld_data[0*16 +: 16];
-wire [15:0] loaded_passes       = ld_data[1*16 +: 16];
-wire [15:0] loaded_filter_base  = ld_data[2*16 +: 16];
-wire [15:0] loaded_slot_base    = ld_data[3*16 +: 16];
+wire [15:0] loaded_lane_base    = ld_data[`PSA_TILE_LANE_BASE];
+wire [15:0] loaded_passes       = ld_data[`PSA_TILE_PASSES];
+wire [15:0] loaded_filter_base  = ld_data[`PSA_TILE_FILTER_BASE];
+wire [15:0] loaded_slot_base    = ld_data[`PSA_TILE_SLOT_BASE];
 
 wire [31:0] loaded_lanes_end = {16'd0, loaded_lane_base} + ({16'd0, loaded_passes} << ROW_BITS);
 
@@ -193,7 +202,8 @@ psa_ram #(.WIDTH(PROGRAM_BITS), .DEPTH(PROGRAM_DEPTH)) program_memory (
     .clk     (clk),
     .wr_en   (ld_program),
     .wr_addr (ld_addr[PROGRAM_ADDR-1:0]),
-    .wr_data ({loaded_kind, loaded_mode == MODE_MAXIMUM, ld_data[16 +: 2*8 + 9*16]}),
+    .wr_data ({loaded_kind, loaded_mode == MODE_MAXIMUM, loaded_pad, loaded_gap, loaded_tiles, loaded_tile_base, loaded_tap_stride,
+               loaded_tap_base, loaded_edge_stride, loaded_edge_base, loaded_chunk_words, loaded_phases, loaded_words}),
     .rd_en   (state_reg == STATE_FETCH),
     .rd_addr (pc_reg[PROGRAM_ADDR-1:0]),
     .rd_data (record)
@@ -212,32 +222,23 @@ psa_ram #(.WIDTH(TILE_BITS), .DEPTH(TILE_DEPTH)) tile_memory (
     .rd_data (tile_record)
 );
 
-wire [15:0] record_words        = record[0*16 +: 16];
-wire [15:0] record_phases       = record[1*16 +: 16];
-wire [15:0] record_chunk_words  = record[2*16 +: 16];
-wire [15:0] record_edge_base    = record[3*16 +: 16];
-wire [15:0] record_edge_stride  = record[4*16 +: 16];
-wire [15:0] record_tap_base     = record[5*16 +: 16];
-wire [15:0] record_tap_stride   = record[6*16 +: 16];
-wire [15:0] record_tile_base    = record[7*16 +: 16];
-wire [15:0] record_tiles        = record[8*16 +: 16];
-wire [7:0]  record_gap          = record[9*16 +: 8];
-wire [7:0]  record_pad          = record[9*16 + 8 +: 8];
-wire        record_maximum      = record[9*16 + 16];
-wire        record_layer        = record[9*16 + 17];
-wire        record_out          = record[9*16 + 18];
-wire        record_end          = record[9*16 + 19];
-wire        record_wait         = record[9*16 + 20];
-wire        record_jump         = record[9*16 + 21];
-wire        record_unknown      = record[9*16 + 22];
+wire        record_unknown, record_jump, record_wait, record_end, record_out, record_layer, record_maximum;
+wire [7:0]  record_pad, record_gap;
+wire [15:0] record_tiles, record_tile_base, record_tap_stride, record_tap_base, record_edge_stride, record_edge_base;
+wire [15:0] record_chunk_words, record_phases, record_words;
 
-wire [15:0] record_target       = record[0*16 +: 16];
+assign {record_unknown, record_jump, record_wait, record_end, record_out, record_layer, record_maximum, record_pad, record_gap,
+    record_tiles, record_tile_base, record_tap_stride, record_tap_base, record_edge_stride, record_edge_base, record_chunk_words,
+    record_phases, record_words} = record;
 
-wire [15:0]            tile_lane_base   = tile_record[0*16 +: 16];
-wire [15:0]            tile_passes      = tile_record[1*16 +: 16];
-wire [15:0]            tile_slot_base   = tile_record[2*16 +: 16];
-wire [FILTER_ADDR-1:0] tile_filter_base = tile_record[3*16 +: FILTER_ADDR];
-wire                   tile_ok          = tile_record[3*16 + FILTER_ADDR];
+// a JUMP has its only field where a LAYER has this one
+wire [15:0] record_target = record_words;
+
+wire                   tile_ok;
+wire [FILTER_ADDR-1:0] tile_filter_base;
+wire [15:0]            tile_slot_base, tile_passes, tile_lane_base;
+
+assign {tile_ok, tile_filter_base, tile_slot_base, tile_passes, tile_lane_base} = tile_record;
 
 // After a layer with a gap the pipeline may still be full, so only a layer may follow, if need be behind a WAIT or a JUMP.
 wire followed = gap_reg != 8'd0;

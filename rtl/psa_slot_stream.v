@@ -12,6 +12,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_slot_stream #(
     parameter [31:0] DEPTH    = 4096,
     // bits of a memory word, and of the longest row
@@ -45,10 +47,10 @@ module psa_slot_stream #(
     output wire [16:0]              err_word
 );
 
-localparam COUNT_BITS = 3;
+localparam COUNT_BITS = `PSA_ROW_COUNT_BITS;
 localparam LENGTH     = $clog2(WIDTH + 1);
 localparam POINTER    = $clog2(WIDTH);
-localparam PATCHES    = 4;
+localparam PATCHES    = `PSA_ROW_PATCHES;
 // lengths that a row may have: with so many patches, or as long as a word
 localparam KINDS      = PATCHES + 2;
 // a row is shifted to its place by whole steps first

@@ -6,6 +6,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_table #(
     // pixels per word
     parameter T            = 16,
@@ -38,7 +40,7 @@ module psa_table #(
     input  wire [7:0]              ld_data
 );
 
-localparam DEPTH = 256 * TABLES;
+localparam DEPTH = `PSA_TABLE_WORDS * TABLES;
 localparam ADDR  = $clog2(DEPTH);
 
 reg                    valid_reg, layer_done_reg, used_reg;

@@ -3,6 +3,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_top #(
     // PE rows, PE columns and pixels per memory word: 4, 8 or 16, all the same
     parameter ROWS          = 16,
@@ -117,13 +119,11 @@ end
 endgenerate
 
 localparam T            = ROWS;
-localparam SELECT_BITS  = GROUP == 1 ? 1 : $clog2(GROUP);
-localparam SLOT_BITS    = WEIGHT_BITS + (WEIGHT_BITS == 8 ? 0 : 1) + SELECT_BITS;
+localparam SLOT_BITS    = `PSA_SLOT_ENTRY_BITS;
 localparam PSUM_BITS    = 16 + $clog2(ROWS);
 localparam ROW_BITS     = $clog2(ROWS);
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam LANE_ADDR    = $clog2(LANE_DEPTH);
-localparam GROUP_ADDR   = $clog2(GROUP_DEPTH);
 localparam TAP_ADDR     = $clog2(TAP_DEPTH);
 localparam EDGE_ADDR    = $clog2(EDGE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
@@ -131,40 +131,17 @@ localparam ACC_ADDR     = $clog2(ACC_WORDS);
 localparam ACC_DEPTH    = ACC_WORDS * T;
 localparam INDEX        = $clog2(ACC_DEPTH);
 
-// widths of the memory words (docs/formats.md)
-localparam PROGRAM_BITS = 184;
-localparam TILE_BITS    = 64;
-localparam OFFSET_BITS  = $clog2(FEATURE_DEPTH * T) + 1;
-localparam MEMBER_BITS  = 1 + FEATURE_ADDR + 8;
-localparam GROUP_BITS   = GROUP * MEMBER_BITS;
-localparam SLOT_ROW     = COLS * SLOT_BITS;
-// a stored row begins with its count and ends with at most this number of patches
-localparam XOR_COUNT    = 3;
-localparam XOR_PATCHES  = 4;
-localparam SLOT_WORD    = SLOT_ROW + (XOR_INPUTS == 0 ? 0 : XOR_COUNT);
-// bits of a pixel's distance from an edge; a tap's reach has a sign
-localparam REACH        = 4;
-localparam TAP_BITS     = OFFSET_BITS + 2 * (REACH + 1);
-localparam EDGE_BITS    = T * (1 + 4 * REACH);
-localparam FILTER_BITS  = 83 + FEATURE_ADDR + (TABLES == 0 ? 0 : 4);
+// bits of a row of slots, and of a word of their memory
+localparam SLOT_ROW     = `PSA_SLOT_ROW_BITS;
+localparam SLOT_WORD    = `PSA_SLOT_BITS;
 
-// beats of the load stream that a word takes
-localparam PROGRAM_BEATS = (PROGRAM_BITS + STREAM_BITS - 1) / STREAM_BITS;
-localparam FEATURE_BEATS = (T * 8 + STREAM_BITS - 1) / STREAM_BITS;
-localparam TILE_BEATS    = (TILE_BITS + STREAM_BITS - 1) / STREAM_BITS;
-localparam LANE_BEATS    = (GROUP_ADDR + STREAM_BITS - 1) / STREAM_BITS;
-localparam SLOT_BEATS    = (SLOT_WORD + STREAM_BITS - 1) / STREAM_BITS;
-localparam GROUP_BEATS   = (GROUP_BITS + STREAM_BITS - 1) / STREAM_BITS;
-localparam TAP_BEATS     = (TAP_BITS + STREAM_BITS - 1) / STREAM_BITS;
-localparam EDGE_BEATS    = (EDGE_BITS + STREAM_BITS - 1) / STREAM_BITS;
-localparam FILTER_BEATS  = (FILTER_BITS + STREAM_BITS - 1) / STREAM_BITS;
-// the other memories are never wider than these
-localparam MAX_A         = PROGRAM_BEATS > SLOT_BEATS ? PROGRAM_BEATS : SLOT_BEATS;
-localparam MAX_B         = GROUP_BEATS > EDGE_BEATS ? GROUP_BEATS : EDGE_BEATS;
-localparam MAX_BEATS     = MAX_A > MAX_B ? MAX_A : MAX_B;
+// beats of the load stream that the widest word takes: the other memories are never wider than these
+localparam MAX_A        = `PSA_PROGRAM_BEATS > `PSA_SLOT_BEATS ? `PSA_PROGRAM_BEATS : `PSA_SLOT_BEATS;
+localparam MAX_B        = `PSA_GROUP_BEATS > `PSA_EDGE_BEATS ? `PSA_GROUP_BEATS : `PSA_EDGE_BEATS;
+localparam MAX_BEATS    = MAX_A > MAX_B ? MAX_A : MAX_B;
 
 generate
-if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - XOR_PATCHES * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
+if (XOR_INPUTS < 0 || (XOR_INPUTS > 0 && XOR_INPUTS > SLOT_ROW - COLS - `PSA_ROW_PATCHES * $clog2(SLOT_ROW))) begin : gen_bad_xor_inputs
     psa_illegal_parameter_XOR_INPUTS_leave_no_room_for_patches_in_a_row stop ();
 end
 if (XOR_HISTORY < 0 || XOR_HISTORY > 1023 || XOR_INPUTS * (XOR_HISTORY + 1) > 1024 || (XOR_INPUTS == 0 && XOR_HISTORY > 0)) begin : gen_bad_xor_history
@@ -212,15 +189,15 @@ psa_load #(
     .FILTER_DEPTH  (FILTER_DEPTH),
     .TABLES        (TABLES),
     .STREAM_BITS   (STREAM_BITS),
-    .FEATURE_BEATS (FEATURE_BEATS),
-    .PROGRAM_BEATS (PROGRAM_BEATS),
-    .TILE_BEATS    (TILE_BEATS),
-    .LANE_BEATS    (LANE_BEATS),
-    .SLOT_BEATS    (SLOT_BEATS),
-    .GROUP_BEATS   (GROUP_BEATS),
-    .TAP_BEATS     (TAP_BEATS),
-    .EDGE_BEATS    (EDGE_BEATS),
-    .FILTER_BEATS  (FILTER_BEATS),
+    .FEATURE_BEATS (`PSA_FEATURE_BEATS),
+    .PROGRAM_BEATS (`PSA_PROGRAM_BEATS),
+    .TILE_BEATS    (`PSA_TILE_BEATS),
+    .LANE_BEATS    (`PSA_LANE_BEATS),
+    .SLOT_BEATS    (`PSA_SLOT_BEATS),
+    .GROUP_BEATS   (`PSA_GROUP_BEATS),
+    .TAP_BEATS     (`PSA_TAP_BEATS),
+    .EDGE_BEATS    (`PSA_EDGE_BEATS),
+    .FILTER_BEATS  (`PSA_FILTER_BEATS),
     .MAX_BEATS     (MAX_BEATS)
 ) load (
     .clk           (clk),
@@ -251,15 +228,15 @@ psa_load #(
     .err_info      (load_err_info)
 );
 
-wire ld_feature = ld_valid && ld_dest == 4'd0;
-wire ld_program = ld_valid && ld_dest == 4'd1;
-wire ld_tile    = ld_valid && ld_dest == 4'd2;
-wire ld_lane    = ld_valid && ld_dest == 4'd3;
-wire ld_slot    = ld_valid && ld_dest == 4'd4;
-wire ld_group   = ld_valid && ld_dest == 4'd5;
-wire ld_tap     = ld_valid && ld_dest == 4'd6;
-wire ld_edge    = ld_valid && ld_dest == 4'd7;
-wire ld_filter  = ld_valid && ld_dest == 4'd8;
+wire ld_feature = ld_valid && ld_dest == `PSA_FEATURE_DESTINATION;
+wire ld_program = ld_valid && ld_dest == `PSA_PROGRAM_DESTINATION;
+wire ld_tile    = ld_valid && ld_dest == `PSA_TILE_DESTINATION;
+wire ld_lane    = ld_valid && ld_dest == `PSA_LANE_DESTINATION;
+wire ld_slot    = ld_valid && ld_dest == `PSA_SLOT_DESTINATION;
+wire ld_group   = ld_valid && ld_dest == `PSA_GROUP_DESTINATION;
+wire ld_tap     = ld_valid && ld_dest == `PSA_TAP_DESTINATION;
+wire ld_edge    = ld_valid && ld_dest == `PSA_EDGE_DESTINATION;
+wire ld_filter  = ld_valid && ld_dest == `PSA_FILTER_DESTINATION;
 
 // credits between the load stream and the program
 
@@ -325,7 +302,7 @@ psa_sequencer #(
     .ld_program        (ld_program),
     .ld_tile           (ld_tile),
     .ld_addr           (ld_addr),
-    .ld_data           (ld_data[PROGRAM_BITS-1:0]),
+    .ld_data           (ld_data[`PSA_PROGRAM_BITS-1:0]),
     .issue_valid       (issue_valid),
     .issue_row         (issue_row),
     .issue_lane        (issue_lane),
@@ -399,11 +376,7 @@ psa_fetch #(
     .LANE_DEPTH    (LANE_DEPTH),
     .GROUP_DEPTH   (GROUP_DEPTH),
     .TAP_DEPTH     (TAP_DEPTH),
-    .EDGE_DEPTH    (EDGE_DEPTH),
-    .MEMBER_BITS   (MEMBER_BITS),
-    .OFFSET_BITS   (OFFSET_BITS),
-    .TAP_BITS      (TAP_BITS),
-    .EDGE_BITS     (EDGE_BITS)
+    .EDGE_DEPTH    (EDGE_DEPTH)
 ) fetch (
     .clk             (clk),
     .rst             (core_rst),
@@ -432,11 +405,11 @@ psa_fetch #(
     .ld_tap          (ld_tap),
     .ld_edge         (ld_edge),
     .ld_addr         (ld_addr),
-    .ld_feature_data (ld_data[T*8-1:0]),
-    .ld_lane_data    (ld_data[GROUP_ADDR-1:0]),
-    .ld_group_data   (ld_data[GROUP_BITS-1:0]),
-    .ld_tap_data     (ld_data[TAP_BITS-1:0]),
-    .ld_edge_data    (ld_data[EDGE_BITS-1:0]),
+    .ld_feature_data (ld_data[`PSA_FEATURE_BITS-1:0]),
+    .ld_lane_data    (ld_data[`PSA_LANE_BITS-1:0]),
+    .ld_group_data   (ld_data[`PSA_GROUP_BITS-1:0]),
+    .ld_tap_data     (ld_data[`PSA_TAP_BITS-1:0]),
+    .ld_edge_data    (ld_data[`PSA_EDGE_BITS-1:0]),
     .err_valid       (fetch_err_valid),
     .err_code        (fetch_err_code),
     .err_info        (fetch_err_info)
@@ -644,7 +617,6 @@ psa_writeback #(
     .GROUP         (GROUP),
     .FEATURE_DEPTH (FEATURE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
-    .FILTER_BITS   (FILTER_BITS),
     .TABLES        (TABLES)
 ) writeback (
     .clk               (clk),
@@ -677,7 +649,7 @@ psa_writeback #(
     .soon_bank         (word_soon_bank),
     .ld_filter         (ld_filter),
     .ld_addr           (ld_addr),
-    .ld_data           (ld_data[FILTER_BITS-1:0]),
+    .ld_data           (ld_data[`PSA_FILTER_BITS-1:0]),
     .err_valid         (writeback_err_valid),
     .err_code          (writeback_err_code),
     .err_info          (writeback_err_info),
@@ -723,9 +695,9 @@ end else begin : gen_tables
         .out_word       (wb_word),
         .out_data       (wb_data),
         .out_layer_done (layer_done),
-        .ld_activation  (ld_valid && ld_dest == 4'd9),
+        .ld_activation  (ld_valid && ld_dest == `PSA_ACTIVATION_DESTINATION),
         .ld_addr        (ld_addr),
-        .ld_data        (ld_data[7:0])
+        .ld_data        (ld_data[`PSA_ACTIVATION_BITS-1:0])
     );
 end
 endgenerate

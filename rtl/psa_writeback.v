@@ -12,6 +12,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_writeback #(
     // pixels per word
     parameter T             = 16,
@@ -19,7 +21,6 @@ module psa_writeback #(
     parameter GROUP         = 8,
     parameter FEATURE_DEPTH = 512,
     parameter FILTER_DEPTH  = 512,
-    parameter FILTER_BITS   = 92,
     // activation tables; with any, FILTER names one
     parameter TABLES        = 0
 ) (
@@ -64,7 +65,7 @@ module psa_writeback #(
     // load bus, already decoded
     input  wire                             ld_filter,
     input  wire [15:0]                      ld_addr,
-    input  wire [FILTER_BITS-1:0]           ld_data,
+    input  wire [`PSA_FILTER_BITS-1:0]      ld_data,
 
     output wire                             err_valid,
     output wire [7:0]                       err_code,
@@ -77,15 +78,14 @@ module psa_writeback #(
 localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam COLUMN       = $clog2(COLS);
-// zero, low and high
-localparam CLAMP        = 24;
+localparam CLAMP        = `PSA_FILTER_ZERO_BITS + `PSA_FILTER_LOW_BITS + `PSA_FILTER_HIGH_BITS;
 
 localparam [7:0] ERR_FEATURE_WRITE = 8'd12, ERR_TABLE_RANGE = 8'd15;
 
-wire [FILTER_BITS-1:0] filter;
-wire [FILTER_ADDR-1:0] filter_address = start_filter_base + {{FILTER_ADDR-COLUMN{1'b0}}, start_column};
+wire [`PSA_FILTER_BITS-1:0] filter;
+wire [FILTER_ADDR-1:0]      filter_address = start_filter_base + {{FILTER_ADDR-COLUMN{1'b0}}, start_column};
 
-psa_ram #(.WIDTH(FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
+psa_ram #(.WIDTH(`PSA_FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
     .clk     (clk),
     .wr_en   (ld_filter),
     .wr_addr (ld_addr[FILTER_ADDR-1:0]),
@@ -95,16 +95,16 @@ psa_ram #(.WIDTH(FILTER_BITS), .DEPTH(FILTER_DEPTH)) filter_memory (
     .rd_data (filter)
 );
 
-wire                    filter_write = filter[78];
-wire [3:0]              filter_bank  = filter[79 +: 4];
-wire [FEATURE_ADDR-1:0] filter_base  = filter[83 +: FEATURE_ADDR];
+wire                    filter_write = filter[`PSA_FILTER_WRITE];
+wire [3:0]              filter_bank  = filter[`PSA_FILTER_BANK];
+wire [FEATURE_ADDR-1:0] filter_base  = filter[`PSA_FILTER_BASE];
 wire [3:0]              filter_table;
 
 generate
 if (TABLES == 0) begin : gen_no_tables
     assign filter_table = 4'd0;
 end else begin : gen_tables
-    assign filter_table = filter[83 + FEATURE_ADDR +: 4];
+    assign filter_table = filter[`PSA_FILTER_TABLE];
 end
 endgenerate
 
@@ -143,16 +143,17 @@ wire [COLUMN-1:0] column_2, column_3, column_4;
 wire [CLAMP-1:0]  clamp_2, clamp_3;
 wire [5:0]        shift_2;
 
-psa_delay #(.WIDTH(COLUMN + 22 + CLAMP), .STAGES(1)) delay_2 (
+psa_delay #(.WIDTH(COLUMN + `PSA_FILTER_MULTIPLIER_BITS + `PSA_FILTER_SHIFT_BITS + CLAMP), .STAGES(1)) delay_2 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, filter[32 +: 22 + CLAMP]}),
+    .in_data   ({column_1, filter[`PSA_FILTER_HIGH], filter[`PSA_FILTER_LOW], filter[`PSA_FILTER_ZERO], filter[`PSA_FILTER_SHIFT],
+                 filter[`PSA_FILTER_MULTIPLIER]}),
     .out_valid (valid_2),
     .out_data  ({column_2, clamp_2, shift_2, multiplier})
 );
 
-psa_delay #(.WIDTH(COLUMN + 6 + CLAMP), .STAGES(1)) delay_3 (
+psa_delay #(.WIDTH(COLUMN + `PSA_FILTER_SHIFT_BITS + CLAMP), .STAGES(1)) delay_3 (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_2),
@@ -170,7 +171,7 @@ psa_delay #(.WIDTH(COLUMN + CLAMP), .STAGES(1)) delay_4 (
     .out_data  ({column_4, high, low, zero})
 );
 
-assign bias = filter[31:0];
+assign bias = filter[`PSA_FILTER_BIAS];
 
 genvar c;
 

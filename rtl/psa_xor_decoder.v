@@ -7,6 +7,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_xor_decoder #(
     parameter        COLS      = 16,
     parameter        SLOT_BITS = 11,
@@ -33,8 +35,8 @@ module psa_xor_decoder #(
     output wire                      err_valid
 );
 
-localparam COUNT_BITS = 3;
-localparam PATCHES    = 4;
+localparam COUNT_BITS = `PSA_ROW_COUNT_BITS;
+localparam PATCHES    = `PSA_ROW_PATCHES;
 localparam ROW        = COLS * SLOT_BITS;
 localparam WINDOW     = INPUTS * (HISTORY + 1);
 localparam TAPS       = 7;

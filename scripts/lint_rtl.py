@@ -15,7 +15,7 @@ from pathlib import Path
 from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
 from scripts.command import command
 from tb.flow import runner, simulators, synthesis
-from tb.flow.sources import checker_sources, rtl_sources
+from tb.flow.sources import checker_sources, include_folders, rtl_sources
 from tb.flow.testlist import CHECKED_SYSTEM, CHECKED_TOP
 
 WAIVERS = "rtl/psa.vlt"
@@ -40,7 +40,8 @@ def main() -> int:
 
 def lint(top: str, files: Sequence[Path]) -> bool:
     """Whether `top` is clean in every configuration. Prints the warnings."""
-    sources = [str(path.relative_to(runner.ROOT)) for path in files]
+    sources = [f"-I{folder.relative_to(runner.ROOT)}" for folder in include_folders()]
+    sources += [str(path.relative_to(runner.ROOT)) for path in files]
     clean = True
     for config in CONFIGS.values():
         parameters = config.rtl_parameters().items()

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from pymodel.machine.errors import TatamiError
+from pymodel.machine.sizes import Size, address_bits, clog2, named, where
 
 SIZES = (4, 8, 16)
 GROUPS = (1, 2, 4, 8, 16)
@@ -24,10 +25,16 @@ REACH_BITS = 4  # of a pixel's distance from an edge of its plane; a tap's reach
 HALO = (1 << REACH_BITS) - 1  # a pixel's distance from an edge is at most this; a farther one is no less
 DEPENDENT = ("xor_inputs", "xor_history")  # how large they may be depends on other parameters
 
+# Widths, in bits, of fields of memory words. rtl/psa_words.vh has the same expressions.
 
-def clog2(value: int) -> int:
-    """Bits needed to count `value` things (0 for one thing), as Verilog's `$clog2`."""
-    return max(0, (value - 1).bit_length())
+BASE_BITS = address_bits(named("FEATURE_DEPTH"))
+GROUP_ID_BITS = address_bits(named("GROUP_DEPTH"))
+OFFSET_BITS = address_bits(named("FEATURE_DEPTH") * named("T")) + Size(1)
+POSITION_BITS = where("WEIGHT_BITS", 8, Size(0), Size(1))
+SELECT_BITS = where("GROUP", 1, Size(1), address_bits(named("GROUP")))
+SLOT_BITS = named("WEIGHT_BITS") + POSITION_BITS + SELECT_BITS
+ROW_BITS = named("COLS") * SLOT_BITS
+COUNT_BITS = where("XOR_INPUTS", 0, Size(0), Size(XOR_COUNT_BITS))  # what a word has more than a row of slots
 
 
 @dataclass(frozen=True)
@@ -144,30 +151,32 @@ class ArrayConfig:
                     f"config '{self.name}': {name} is {getattr(self, name)}, must be in 0..{most}"
                 )
 
-    # Widths, in bits, of the fields of a memory word. rtl/psa_top.v computes the same from its parameters.
+    def value(self, size: Size) -> int:
+        """What a size that follows from the parameters is here."""
+        return size.of(self.rtl_parameters() | {"T": self.size})
 
     @cached_property
     def select_bits(self) -> int:
-        return max(1, clog2(self.group))
+        return self.value(SELECT_BITS)
 
     @cached_property
     def slot_bits(self) -> int:
-        return self.weight_bits + self.position_bits + self.select_bits
+        return self.value(SLOT_BITS)
 
     @cached_property
     def position_bits(self) -> int:
         """Which digit of its weight a slot holds: nothing where it holds the whole."""
-        return int(self.weight_bits < 8)
+        return self.value(POSITION_BITS)
 
     @cached_property
     def row_bits(self) -> int:
         """A row of slots."""
-        return self.size * self.slot_bits
+        return self.value(ROW_BITS)
 
     @cached_property
     def slot_word_bits(self) -> int:
         """A word of the SLOT memory: with an XOR decoder, the longest row as it is stored."""
-        return self.row_bits + (XOR_COUNT_BITS if self.xor_inputs else 0)
+        return self.value(ROW_BITS + COUNT_BITS)
 
     @cached_property
     def patch_bits(self) -> int:
@@ -184,16 +193,16 @@ class ArrayConfig:
     @cached_property
     def base_bits(self) -> int:
         """A word address in a feature bank."""
-        return clog2(self.feature_depth)
+        return self.value(BASE_BITS)
 
     @cached_property
     def group_id_bits(self) -> int:
-        return clog2(self.group_depth)
+        return self.value(GROUP_ID_BITS)
 
     @cached_property
     def offset_bits(self) -> int:
         """A signed pixel offset that can reach any pixel of a bank from any other."""
-        return clog2(self.feature_depth * self.size) + 1
+        return self.value(OFFSET_BITS)
 
     @cached_property
     def psum_bits(self) -> int:

@@ -4,12 +4,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-DESCRIPTOR_BYTES = 16
-LAST, START = 1, 2  # bits of the flags
+from pymodel.machine.memory import WordField, pack
+
+DESCRIPTOR = (
+    WordField("address", 32),
+    WordField("length", 32),
+    WordField("last", 1),
+    WordField("start", 1),
+    WordField("unused", 30),
+    WordField("address_high", 32),  # of an address of 64 bits: 0
+)
+DESCRIPTOR_BYTES = sum(field.bits for field in DESCRIPTOR) // 8
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,8 @@ class Load:
     length: int
     last: bool = True
 
-    def fields(self) -> tuple[int, int, int]:
-        return self.address, self.length, LAST * self.last
+    def encode(self) -> int:
+        return pack(DESCRIPTOR, self.address, self.length, int(self.last), 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,8 @@ class Start:
 
     program: int
 
-    def fields(self) -> tuple[int, int, int]:
-        return self.program, 0, START
+    def encode(self) -> int:
+        return pack(DESCRIPTOR, self.program, 0, 0, 1, 0, 0)
 
 
 Descriptor = Load | Start
@@ -51,4 +59,4 @@ def descriptor_bytes(stream_bits: int) -> int:
 def encode(descriptors: Iterable[Descriptor], stream_bits: int) -> bytes:
     """A list as it lies in memory."""
     size = descriptor_bytes(stream_bits)
-    return b"".join(struct.pack("<4I", *one.fields(), 0).ljust(size, b"\0") for one in descriptors)
+    return b"".join(one.encode().to_bytes(size, "little") for one in descriptors)

@@ -5,17 +5,26 @@ Layout of memory words and load packets: docs/formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pymodel.machine.config import REACH_BITS, ArrayConfig
+from pymodel.machine.config import (
+    BASE_BITS,
+    GROUP_ID_BITS,
+    OFFSET_BITS,
+    POSITION_BITS,
+    REACH_BITS,
+    SELECT_BITS,
+    ArrayConfig,
+)
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.program import PROGRAM_FIELDS
+from pymodel.machine.sizes import Size, named, where
 
 Words = npt.NDArray[np.int64]
 Beats = npt.NDArray[np.uint64]  # [beats, stream_bits / 64], the lowest bits of a beat first
@@ -40,6 +49,41 @@ class WordField:
     @property
     def high(self) -> int:
         return (1 << (self.bits - int(self.signed))) - 1
+
+
+def pack(fields: Sequence[WordField], *values: int) -> int:
+    """The word that has these values in its fields, the first in the lowest bits. Raises `TatamiError` for a
+    value that does not fit.
+    """
+    word = at = 0
+    for field, value in zip(fields, values, strict=True):
+        if not 0 <= value <= field.high:
+            raise TatamiError(f"{field.name} is {value}, must be in 0..{field.high}")
+        word |= value << at
+        at += field.bits
+    return word
+
+
+# of the load stream
+HEADER = (WordField("destination", 8), WordField("bank", 8), WordField("words", 16), WordField("address", 32))
+
+
+class Header(NamedTuple):
+    """What the header of a packet says."""
+
+    destination: int
+    bank: int
+    words: int
+    address: int
+
+
+def read_header(beat: int) -> Header:
+    """The header in the lowest bits of a beat."""
+    values = []
+    for field in HEADER:
+        values.append(beat & field.high)
+        beat >>= field.bits
+    return Header(*values)
 
 
 class Columns:
@@ -129,118 +173,169 @@ class Memory:
         return words
 
 
+@dataclass(frozen=True)
+class Field:
+    """A field of a memory's word in every configuration. One of no bits is not there."""
+
+    name: str
+    bits: Size
+    signed: bool = False
+
+    def of(self, config: ArrayConfig) -> WordField:
+        return WordField(self.name, config.value(self.bits), self.signed)
+
+
+def _field(name: str, width: int | Size, *, signed: bool = False) -> Field:
+    return Field(name, Size(width) if isinstance(width, int) else width, signed)
+
+
+ONE = Size(1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A memory in every configuration, as `Memory` is it in one. One of no words is not there.
+
+    rtl/psa_words.vh is rendered from the layouts, so the RTL has the fields where they are here.
+    """
+
+    name: str
+    destination: int
+    depth: Size
+    fields: tuple[Field, ...]
+    repeat: Size = ONE
+    banks: Size = ONE
+
+    def of(self, config: ArrayConfig) -> Memory:
+        return Memory(
+            self.name,
+            self.destination,
+            config.value(self.depth),
+            config.value(self.repeat),
+            tuple(field for field in (f.of(config) for f in self.fields) if field.bits),
+            config.value(self.banks),
+            config.stream_bits,
+        )
+
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "FEATURE",
+            0,
+            named("FEATURE_DEPTH"),
+            (_field("pixel", 8, signed=True),),
+            repeat=named("T"),
+            banks=named("GROUP"),
+        ),
+        Layout(
+            "PROGRAM",
+            1,
+            named("PROGRAM_DEPTH"),
+            tuple(_field(name, 8 if name in NARROW else 16, signed=name == "pad") for name in PROGRAM_FIELDS),
+        ),
+        Layout(
+            "TILE",
+            2,
+            named("TILE_DEPTH"),
+            (
+                _field("lane_base", 16),
+                _field("passes", 16),
+                _field("filter_base", 16),
+                _field("slot_base", 16),
+            ),
+        ),
+        Layout("LANE", 3, named("LANE_DEPTH"), (_field("group", GROUP_ID_BITS),)),
+        # a row of slots as the array takes it: see `slot_memory`
+        Layout(
+            "SLOT",
+            4,
+            named("LANE_DEPTH"),
+            (
+                _field("weight", named("WEIGHT_BITS"), signed=True),
+                _field("position", POSITION_BITS),
+                _field("select", SELECT_BITS),
+            ),
+            repeat=named("COLS"),
+        ),
+        Layout(
+            "GROUP",
+            5,
+            named("GROUP_DEPTH"),
+            (_field("valid", 1), _field("base", BASE_BITS), _field("tap", 8)),
+            repeat=named("GROUP"),
+        ),
+        Layout(
+            "TAP",
+            6,
+            named("TAP_DEPTH"),
+            (
+                _field("offset", OFFSET_BITS, signed=True),
+                _field("dy", REACH_BITS + 1, signed=True),
+                _field("dx", REACH_BITS + 1, signed=True),
+            ),
+        ),
+        Layout(
+            "EDGE",
+            7,
+            named("EDGE_DEPTH"),
+            (
+                _field("valid", 1),
+                _field("left", REACH_BITS),
+                _field("right", REACH_BITS),
+                _field("top", REACH_BITS),
+                _field("bottom", REACH_BITS),
+            ),
+            repeat=named("T"),
+        ),
+        Layout(
+            "FILTER",
+            8,
+            named("FILTER_DEPTH"),
+            (
+                _field("bias", 32, signed=True),
+                _field("multiplier", 16),
+                _field("shift", 6),
+                _field("zero", 8, signed=True),
+                _field("low", 8, signed=True),
+                _field("high", 8, signed=True),
+                _field("write", 1),
+                _field("bank", 4),
+                _field("base", BASE_BITS),
+                _field("table", where("TABLES", 0, Size(0), Size(4))),
+            ),
+        ),
+        # the activation tables one behind the other: of each, the results for 0..127, then for -128..-1
+        Layout("ACTIVATION", 9, Size(TABLE_WORDS) * named("TABLES"), (_field("value", 8, signed=True),)),
+    )
+}
+
+
 @cache
 def memories(config: ArrayConfig) -> Mapping[str, Memory]:
     """The machine's memories by name."""
-    t, g = config.size, config.group
-    table = (
-        Memory("FEATURE", 0, config.feature_depth, t, (WordField("pixel", 8, signed=True),), banks=g),
-        Memory(
-            "PROGRAM",
-            1,
-            config.program_depth,
-            1,
-            tuple(
-                WordField(name, 8 if name in NARROW else 16, signed=name == "pad") for name in PROGRAM_FIELDS
-            ),
-        ),
-        Memory(
-            "TILE",
-            2,
-            config.tile_depth,
-            1,
-            (
-                WordField("lane_base", 16),
-                WordField("passes", 16),
-                WordField("filter_base", 16),
-                WordField("slot_base", 16),
-            ),
-        ),
-        Memory("LANE", 3, config.lane_depth, 1, (WordField("group", config.group_id_bits),)),
-        slot_memory(config),
-        Memory(
-            "GROUP",
-            5,
-            config.group_depth,
-            g,
-            (WordField("valid", 1), WordField("base", config.base_bits), WordField("tap", 8)),
-        ),
-        Memory(
-            "TAP",
-            6,
-            config.tap_depth,
-            1,
-            (
-                WordField("offset", config.offset_bits, signed=True),
-                WordField("dy", REACH_BITS + 1, signed=True),
-                WordField("dx", REACH_BITS + 1, signed=True),
-            ),
-        ),
-        Memory(
-            "EDGE",
-            7,
-            config.edge_depth,
-            t,
-            (
-                WordField("valid", 1),
-                WordField("left", REACH_BITS),
-                WordField("right", REACH_BITS),
-                WordField("top", REACH_BITS),
-                WordField("bottom", REACH_BITS),
-            ),
-        ),
-        Memory(
-            "FILTER",
-            8,
-            config.filter_depth,
-            1,
-            (
-                WordField("bias", 32, signed=True),
-                WordField("multiplier", 16),
-                WordField("shift", 6),
-                WordField("zero", 8, signed=True),
-                WordField("low", 8, signed=True),
-                WordField("high", 8, signed=True),
-                WordField("write", 1),
-                WordField("bank", 4),
-                WordField("base", config.base_bits),
-                *((WordField("table", 4),) if config.tables else ()),
-            ),
-        ),
-        *((activation_memory(config),) if config.tables else ()),
-    )
-    return {m.name: replace(m, stream_bits=config.stream_bits) for m in table}
-
-
-def activation_memory(config: ArrayConfig) -> Memory:
-    """The activation tables one behind the other: of each, the results for 0..127, then for -128..-1."""
-    return Memory("ACTIVATION", 9, TABLE_WORDS * config.tables, 1, (WordField("value", 8, signed=True),))
+    found = {name: layout.of(config) for name, layout in LAYOUTS.items()}
+    found["SLOT"] = slot_memory(config)
+    return {name: memory for name, memory in found.items() if memory.depth}
 
 
 def slot_row(config: ArrayConfig) -> Memory:
     """A row of slots as the array takes it. Without an XOR decoder, this is a word of the SLOT memory."""
-    return Memory("SLOT", 4, config.lane_depth, config.size, slot_fields(config))
+    return LAYOUTS["SLOT"].of(config)
 
 
 def slot_memory(config: ArrayConfig) -> Memory:
+    row = slot_row(config)
     if not config.xor_inputs:
-        return slot_row(config)
-    return Memory("SLOT", 4, config.lane_depth, config.slot_word_bits, (WordField("bit", 1),))
-
-
-def slot_fields(config: ArrayConfig) -> tuple[WordField, ...]:
-    position = (WordField("position", config.position_bits),) if config.position_bits else ()
-    return (
-        WordField("weight", config.weight_bits, signed=True),
-        *position,
-        WordField("select", config.select_bits),
-    )
+        return row
+    return replace(row, repeat=config.slot_word_bits, fields=(WordField("bit", 1),))
 
 
 # the names are the same in every configuration, except that a slot of an array of digits has one more; FILTER
 # has `table` only where there are activation tables
 _NAMES = {name: tuple(f.name for f in m.fields) for name, m in memories(ArrayConfig("any", tables=1)).items()}
-_DIGIT_SLOT = tuple(f.name for f in slot_fields(ArrayConfig("digits", weight_bits=4)))
+_DIGIT_SLOT = tuple(f.name for f in slot_row(ArrayConfig("digits", weight_bits=4)).fields)
 
 
 def columns(memory: str, words: Words) -> Columns:
@@ -309,7 +404,7 @@ class Packet:
 
 
 def header_beat(destination: int, bank: int, words: int, address: int) -> int:
-    return destination | bank << 8 | words << 16 | address << 32
+    return pack(HEADER, destination, bank, words, address)
 
 
 def to_beats(values: Iterable[int], stream_bits: int) -> Beats:
@@ -377,9 +472,8 @@ def packet_beats(specs: Mapping[str, Memory], item: Live) -> int:
 
 def parse_packet(config: ArrayConfig, beats: Beats) -> Section:
     """A complete, legal packet other than a HOLD -> its section (the inverse of `packet`)."""
-    header = int(beats[0, 0]) & ~LIVE
-    destination, bank, words, address = header & 0xFF, header >> 8 & 0xFF, header >> 16 & 0xFFFF, header >> 32
-    memory = next(m for m in memories(config).values() if m.destination == destination)
+    destination, bank, words, address = read_header(int(beats[0, 0]))
+    memory = next(m for m in memories(config).values() if m.destination == destination & ~LIVE)
     data = np.ascontiguousarray(beats[1:]).view(np.uint8).reshape(words, -1)[:, : -(-memory.width // 8)]
     return Section(memory.name, address, memory.decode(data), bank)
 

@@ -120,8 +120,19 @@ Record = Legal | Unknown
 # of the PROGRAM memory, named as LAYER reads them; the other records have theirs in those after the opcode
 PROGRAM_FIELDS = ("opcode", *(f.name for f in fields(Layer)))
 
-# the field of LAYER whose place in the word each field of OUT takes
-OUT_FIELDS = dict(zip((f.name for f in fields(Out)), PROGRAM_FIELDS[1:], strict=False))
+# by record, the field of LAYER whose place in the word each of its fields takes
+PLACES = {
+    record: dict(zip((f.name for f in fields(record)), PROGRAM_FIELDS[1:], strict=False))
+    for record in (Out, Wait, Jump)
+}
+OUT_FIELDS = PLACES[Out]
+OPCODES = {
+    Layer: OPCODE_LAYER,
+    Out: OPCODE_OUT,
+    End: OPCODE_END,
+    Wait: OPCODE_WAIT,
+    Jump: OPCODE_JUMP,
+}
 
 
 def decode(row: Sequence[int] | IntArray) -> Record:

@@ -4,6 +4,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_check_credits #(
     parameter COLS = 16
 ) (
@@ -11,7 +13,7 @@ module psa_check_credits #(
     input wire active
 );
 
-localparam [7:0] HOLD = 8'h8F;
+localparam [7:0] HOLD = `PSA_HOLD;
 
 wire reset   = psa_checked.dut.core_rst || psa_checked.dut.start;
 wire checked = active && !reset && !psa_checked.dut.error;
@@ -54,7 +56,7 @@ always @(posedge clk) begin
     end
 
     if (header) begin
-        counts_reg <= psa_checked.dut.busy && psa_checked.dut.s_axis_tdata[7:0] != HOLD;
+        counts_reg <= psa_checked.dut.busy && psa_checked.dut.s_axis_tdata[`PSA_HEADER_DESTINATION] != HOLD;
     end
     written_reg <= last && counts_reg;
     packets_reg <= packets_reg + {15'd0, written_reg} - (wait_goes ? wait_packets : 16'd0);

@@ -5,6 +5,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_check_memories #(
     parameter ROWS          = 16,
     parameter COLS          = 16,
@@ -30,50 +32,50 @@ localparam COLUMN       = $clog2(COLS);
 localparam ACC_DEPTH    = ACC_WORDS * ROWS;
 localparam INDEX        = $clog2(ACC_DEPTH);
 
-// loads: destinations are numbered as in docs/formats.md
+// loads
 
 wire        load        = psa_checked.dut.ld_valid;
 wire [3:0]  destination = psa_checked.dut.ld_dest;
 wire [15:0] load_word   = psa_checked.dut.ld_addr;
 
-psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(TABLES == 0 ? 9 : 10)) load_destination (
+psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(`PSA_MEMORIES)) load_destination (
     .clk(clk), .active(active), .enable(load), .address(destination)
 );
 psa_check_bound #(.NAME("FEATURE load bank"), .WIDTH(4), .LIMIT(GROUP)) load_bank (
-    .clk(clk), .active(active), .enable(load && destination == 4'd0), .address(psa_checked.dut.ld_bank)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_FEATURE_DESTINATION), .address(psa_checked.dut.ld_bank)
 );
 psa_check_bound #(.NAME("FEATURE load"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) load_feature (
-    .clk(clk), .active(active), .enable(load && destination == 4'd0), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_FEATURE_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("PROGRAM load"), .WIDTH(16), .LIMIT(PROGRAM_DEPTH)) load_program (
-    .clk(clk), .active(active), .enable(load && destination == 4'd1), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_PROGRAM_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("TILE load"), .WIDTH(16), .LIMIT(TILE_DEPTH)) load_tile (
-    .clk(clk), .active(active), .enable(load && destination == 4'd2), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_TILE_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("LANE load"), .WIDTH(16), .LIMIT(LANE_DEPTH)) load_lane (
-    .clk(clk), .active(active), .enable(load && destination == 4'd3), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_LANE_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("SLOT load"), .WIDTH(16), .LIMIT(LANE_DEPTH)) load_slot (
-    .clk(clk), .active(active), .enable(load && destination == 4'd4), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_SLOT_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("GROUP load"), .WIDTH(16), .LIMIT(GROUP_DEPTH)) load_group (
-    .clk(clk), .active(active), .enable(load && destination == 4'd5), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_GROUP_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("TAP load"), .WIDTH(16), .LIMIT(TAP_DEPTH)) load_tap (
-    .clk(clk), .active(active), .enable(load && destination == 4'd6), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_TAP_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("EDGE load"), .WIDTH(16), .LIMIT(EDGE_DEPTH)) load_edge (
-    .clk(clk), .active(active), .enable(load && destination == 4'd7), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_EDGE_DESTINATION), .address(load_word)
 );
 psa_check_bound #(.NAME("FILTER load"), .WIDTH(16), .LIMIT(FILTER_DEPTH)) load_filter (
-    .clk(clk), .active(active), .enable(load && destination == 4'd8), .address(load_word)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_FILTER_DESTINATION), .address(load_word)
 );
 
 generate
 if (TABLES != 0) begin : gen_tables
-    psa_check_bound #(.NAME("ACTIVATION load"), .WIDTH(16), .LIMIT(256 * TABLES)) load_activation (
-        .clk(clk), .active(active), .enable(load && destination == 4'd9), .address(load_word)
+    psa_check_bound #(.NAME("ACTIVATION load"), .WIDTH(16), .LIMIT(`PSA_TABLE_WORDS * TABLES)) load_activation (
+        .clk(clk), .active(active), .enable(load && destination == `PSA_ACTIVATION_DESTINATION), .address(load_word)
     );
     psa_check_bound #(.NAME("ACTIVATION table"), .WIDTH(4), .LIMIT(TABLES + 1)) activation_table (
         .clk(clk), .active(active), .enable(psa_checked.dut.done_valid), .address(psa_checked.dut.done_table)

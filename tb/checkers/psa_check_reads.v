@@ -8,6 +8,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_check_reads #(
     parameter ROWS          = 16,
     parameter COLS          = 16,
@@ -74,9 +76,9 @@ always @(posedge clk) begin
     if (announces) begin
         for (c = 0; c < COLS; c = c + 1) begin
             filter_at    = psa_checked.dut.bundle_filter_base + c[FILTER_ADDR-1:0];
-            filter_write = psa_checked.dut.writeback.filter_memory.mem[filter_at][78];
-            filter_bank  = psa_checked.dut.writeback.filter_memory.mem[filter_at][79 +: 4];
-            word         = {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.writeback.filter_memory.mem[filter_at][83 +: FEATURE_ADDR]}
+            filter_write = psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_WRITE];
+            filter_bank  = psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_BANK];
+            word         = {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_BASE]}
                          + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.bundle_out_word};
             // what has no place is an error, and is not written
             if (filter_write && {28'd0, filter_bank} < GROUP && word < FEATURE_DEPTH) begin

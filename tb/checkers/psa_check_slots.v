@@ -3,6 +3,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_check_slots #(
     parameter COLS        = 16,
     parameter GROUP       = 8,
@@ -12,14 +14,14 @@ module psa_check_slots #(
     input wire active
 );
 
-localparam SELECT_BITS = GROUP == 1 ? 1 : $clog2(GROUP);
-localparam SLOT_BITS   = WEIGHT_BITS + (WEIGHT_BITS == 8 ? 0 : 1) + SELECT_BITS;
+localparam SELECT_BITS = `PSA_SLOT_SELECT_BITS;
+localparam SLOT_BITS   = `PSA_SLOT_ENTRY_BITS;
 
 // A lane's row of slots leaves its memory in the cycle in which its bundle is complete. After an error a member may be missing.
 
-wire [COLS*SLOT_BITS-1:0] row = psa_checked.dut.slot_row;
-wire [GROUP-1:0]          used;
-wire [COLS-1:0]           bad;
+wire [`PSA_SLOT_ROW_BITS-1:0] row = psa_checked.dut.slot_row;
+wire [GROUP-1:0]              used;
+wire [COLS-1:0]               bad;
 
 genvar g, c;
 
@@ -29,12 +31,12 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    wire                   weight = |row[c*SLOT_BITS +: WEIGHT_BITS];
-    wire [SELECT_BITS-1:0] select = row[c*SLOT_BITS + SLOT_BITS-1 -: SELECT_BITS];
+    wire                   weight = |row[c*SLOT_BITS + `PSA_SLOT_WEIGHT];
+    wire [SELECT_BITS-1:0] select = row[c*SLOT_BITS + `PSA_SLOT_SELECT];
 
     if (WEIGHT_BITS != 8) begin : gen_digit
         // either position is valid for either digit
-        wire unused = &{1'b0, row[c*SLOT_BITS + WEIGHT_BITS]};
+        wire unused = &{1'b0, row[c*SLOT_BITS + `PSA_SLOT_POSITION]};
     end
     if (GROUP == 1) begin : gen_dense
         assign bad[c] = weight && !used[0];

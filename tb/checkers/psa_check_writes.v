@@ -4,6 +4,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_words.vh"
+
 module psa_check_writes #(
     parameter GROUP = 8
 ) (
@@ -24,7 +26,7 @@ always @(posedge clk) begin
     error_reg <= error && !reset;
     if (header) begin
         began_busy_reg <= psa_checked.dut.busy;
-        live_reg       <= psa_checked.dut.s_axis_tdata[7];
+        live_reg       <= psa_checked.dut.load.header_dest[`PSA_HEADER_LIVE];
     end
 end
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.memory import HOLD, LIVE, Memory, Section, header_beat, memories, parse_packet, to_beats
+from pymodel.machine.memory import (
+    HOLD,
+    LIVE,
+    Memory,
+    Section,
+    header_beat,
+    memories,
+    parse_packet,
+    read_header,
+    to_beats,
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class Loader:
 
     @property
     def destination(self) -> int:
-        return self.beats[0] & 0xFF
+        return read_header(self.beats[0]).destination
 
     @property
     def info(self) -> int:
@@ -110,7 +120,7 @@ class Loader:
 
     @property
     def live(self) -> bool:
-        return bool(self.beats[0] & LIVE)
+        return bool(self.destination & LIVE)
 
     @property
     def hold(self) -> bool:
@@ -118,15 +128,15 @@ class Loader:
 
     @property
     def bank(self) -> int:
-        return self.beats[0] >> 8 & 0xFF
+        return read_header(self.beats[0]).bank
 
     @property
     def words(self) -> int:
-        return self.beats[0] >> 16 & 0xFFFF
+        return read_header(self.beats[0]).words
 
     @property
     def address(self) -> int:
-        return self.beats[0] >> 32 & 0xFFFFFFFF
+        return read_header(self.beats[0]).address
 
     @property
     def memory(self) -> Memory | None:

@@ -80,19 +80,13 @@ XOR_DIGITS = replace(EVEN, name="xor_digits", group=16, weight_bits=4, xor_input
 
 def machine_parameters(config: ArrayConfig) -> Parameters:
     """The parameters that `psa_top` passes to its blocks, by the names that they have there."""
-    memory = memories(config)
-    beats = {f"{m.name}_BEATS": m.beats for m in memory.values()}
+    beats = {f"{m.name}_BEATS": m.beats for m in memories(config).values()}
     return {
         **config.rtl_parameters(),
         "T": config.size,
         "ACC_DEPTH": config.acc_words * config.size,
         "FEATURE_ADDR": config.base_bits,
         "FILTER_ADDR": clog2(config.filter_depth),
-        "MEMBER_BITS": memory["GROUP"].width // config.group,
-        "OFFSET_BITS": config.offset_bits,
-        "TAP_BITS": memory["TAP"].width,
-        "EDGE_BITS": memory["EDGE"].width,
-        "FILTER_BITS": memory["FILTER"].width,
         "ROW_WIDTH": config.row_bits,
         "WORD_WIDTH": config.slot_word_bits,
         "SLOT_BITS": config.slot_bits,

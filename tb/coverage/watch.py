@@ -13,7 +13,7 @@ import cocotb
 from cocotb.triggers import ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
-from pymodel.machine.memory import HOLD
+from pymodel.machine.memory import HOLD, read_header
 from pymodel.machine.registers import REGISTERS
 from tb.common import settings
 from tb.common.loader import Loader
@@ -201,7 +201,8 @@ class _Watch:
         if loader.inside:
             sample_event("beat held", where="beside a result")
         elif self.state() == "WAIT":
-            sample_event("held in a WAIT", where="HOLD" if data & 0xFF == HOLD else "not live")
+            held = read_header(data).destination == HOLD
+            sample_event("held in a WAIT", where="HOLD" if held else "not live")
 
     def stall(self, kind: str) -> None:
         """A cycle, ended by this clock edge, in which something waited. It counts if it was in a pass or

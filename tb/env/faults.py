@@ -18,7 +18,7 @@ from cocotb.handle import Force, Release
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from pymodel.machine.errors import TatamiError
-from pymodel.machine.memory import header_beat
+from pymodel.machine.memory import header_beat, read_header
 from pymodel.machine.registers import REGISTERS
 from tb.env.events import Access, Answer, Beat, Event, Level, Stall, Words
 from tb.plain.host import SOFT_RESET, START
@@ -74,7 +74,7 @@ class PacketFault(Fault):
             return (event,)
         header, self.header = self.header, event.last
         if header:
-            self.feature = event.data & 0xFF == 0
+            self.feature = read_header(event.data).destination == 0
             return (event,)
         return super().__call__(event) if self.feature else (event,)
 

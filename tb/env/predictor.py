@@ -17,7 +17,7 @@ from itertools import count
 from pymodel.machine.config import ArrayConfig
 from pymodel.machine.errors import ErrorCode
 from pymodel.machine.faults import ProgramError
-from pymodel.machine.memory import HOLD, LIVE, Hold
+from pymodel.machine.memory import HOLD, LIVE, Hold, read_header
 from pymodel.machine.model import Machine
 from pymodel.machine.program import Layer, Wait
 from pymodel.machine.registers import COUNTERS, REGISTERS, Register, build_values
@@ -242,7 +242,9 @@ class Predictor:
             return NEVER
         data = self.offered.data
         assert data is not None
-        if data & LIVE and (data & 0xFF != HOLD or run.held + (data >> 16 & 0xFFFF) <= len(run.layers)):
+        header = read_header(data)
+        waits = header.destination == HOLD and run.held + header.words > len(run.layers)
+        if header.destination & LIVE and not waits:
             return NEVER
         counted = [run.clock.reached[mark] + self.leaving + 1 for mark in run.layers]
         return max(begun, self.offered.cycle, *counted, *run.clock.packets[-1:])
@@ -443,7 +445,7 @@ class Predictor:
             return
         run = self.run
         free = run is not None and event.cycle > run.accepted + WRITTEN
-        if free and self.busy and event.data & LIVE and event.data & 0xFF != HOLD:
+        if free and self.busy and event.data & LIVE and read_header(event.data).destination != HOLD:
             self.later(event.cycle + OFFER_CYCLES + 1, LOOK, partial(self.still_offered, event))
 
     def still_offered(self, event: Offer) -> None:

@@ -63,7 +63,7 @@ def pe_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
     return {
         name: value
         for name, value in array_parameters(size, group, weight_bits).items()
-        if name not in ("ROWS", "COLS")
+        if name not in ("ROWS", "COLS", "SLOT_BITS")
     }
 
 
@@ -115,10 +115,6 @@ READ_BY_FETCH = (
     "GROUP_DEPTH",
     "TAP_DEPTH",
     "EDGE_DEPTH",
-    "MEMBER_BITS",
-    "OFFSET_BITS",
-    "TAP_BITS",
-    "EDGE_BITS",
 )
 READ_BY_SEQUENCER = (
     "FEATURE_DEPTH",
@@ -251,7 +247,6 @@ BLOCKS = {
                 "GROUP",
                 "FEATURE_DEPTH",
                 "FILTER_DEPTH",
-                "FILTER_BITS",
                 "TABLES",
             ),
         ),

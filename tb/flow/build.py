@@ -37,7 +37,7 @@ from tb.flow.simulators import (
     verilator_env,
     verilator_root,
 )
-from tb.flow.sources import PROBE, checker_sources, rtl_sources
+from tb.flow.sources import PROBE, checker_sources, headers, include_folders, rtl_sources
 from tb.flow.testlist import CHECKED_SYSTEM, CHECKED_TOP
 
 TIMESCALE = ("1ns", "1ns")
@@ -111,7 +111,7 @@ class Build:
 
     def content(self) -> str:
         """A digest of all that it is made from."""
-        texts = [file.read_bytes().hex() for file in self.files]
+        texts = [file.read_bytes().hex() for file in (*self.files, *headers())]
         if self.bare:
             texts.append(BARE_SOURCE.read_text())
         return digest(tool_id(self.sim), VERILATOR_ARGS, ICARUS_ARGS, self.flags, self.optimise, texts)
@@ -185,6 +185,7 @@ def compile_into(directory: Path, wanted: Build) -> None:
         try:
             quiet_runner(wanted.sim).build(
                 sources=wanted.files,
+                includes=include_folders(),
                 hdl_toplevel=wanted.top,
                 parameters=wanted.parameters,
                 defines={"PSA_PROBE": 1} if wanted.probe else {},
@@ -213,6 +214,7 @@ def compile_bare(directory: Path, wanted: Build, log: Path) -> None:
         *("--cc", "--exe", "--build", "--prefix", "Vtop", "-Mdir", str(directory), "-o", BARE),
         *("--top-module", wanted.top),
         *wanted.arguments(),
+        *(f"-I{folder}" for folder in include_folders()),
         *(f"-G{name}={value}" for name, value in wanted.parameters.items()),
         *("-CFLAGS", f"-DWORD_BYTES={wanted.parameters['ROWS']}"),
         *("-CFLAGS", f"-DSTREAM_WORDS={wanted.parameters['STREAM_BITS'] // UNIT_BITS}"),

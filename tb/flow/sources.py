@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import ROOT
 
 FILE_LIST = ROOT / "rtl" / "psa.f"
+INCLUDES = "+incdir+"  # begins a line that names a folder of headers
 CHECKERS = ROOT / "tb" / "checkers" / "checkers.f"
 PROBE = ROOT / "tb" / "debug" / "psa_probe.v"
 
 
-def file_list(path: Path) -> list[Path]:
-    """The files that a list names, in order. Its paths start at the root of the repository."""
+def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise TatamiError(f"{path}: file list not found")
     lines = (line.partition("//")[0].strip() for line in path.read_text().splitlines())
-    sources = [ROOT / line for line in lines if line]
+    return [line for line in lines if line]
+
+
+def file_list(path: Path) -> list[Path]:
+    """The files that a list names, in order. Its paths start at the root of the repository."""
+    sources = [ROOT / line for line in _lines(path) if not line.startswith(INCLUDES)]
     for source in sources:
         if not source.is_file():
             raise TatamiError(f"{path}: {source.relative_to(ROOT)} not found")
@@ -27,6 +33,27 @@ def file_list(path: Path) -> list[Path]:
 def rtl_sources() -> list[Path]:
     """The files of the machine."""
     return file_list(FILE_LIST)
+
+
+def include_folders() -> list[Path]:
+    """Where a compiler finds the headers of the machine."""
+    return [ROOT / line.removeprefix(INCLUDES) for line in _lines(FILE_LIST) if line.startswith(INCLUDES)]
+
+
+def headers() -> list[Path]:
+    """The headers that the files of the machine include."""
+    return [header for folder in include_folders() for header in sorted(folder.glob("*.vh"))]
+
+
+def texts(sources: Sequence[Path] | None = None) -> dict[str, str]:
+    """By name, the files of the machine or `sources`, and the headers."""
+    files = rtl_sources() if sources is None else sources
+    return {path.name: path.read_text() for path in (*files, *headers())}
+
+
+def verilog(files: Iterable[str]) -> str:
+    """The names that yosys has to read of such files: not those of headers."""
+    return " ".join(name for name in files if name.endswith(".v"))
 
 
 def checker_sources() -> list[Path]:

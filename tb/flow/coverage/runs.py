@@ -17,7 +17,7 @@ from tb.common.settings import Options
 from tb.flow import build, runner
 from tb.flow.farm.crew import Crew, FarmError, ended
 from tb.flow.farm.worker import Place
-from tb.flow.sources import rtl_sources
+from tb.flow.sources import texts
 from tb.flow.testlist import get_test
 
 FILE = runner.ROOT / "tb" / "coverage" / "runs.yaml"
@@ -101,7 +101,7 @@ def read_ran(built: Path) -> list[Done]:
 
 
 def rtl_digest() -> str:
-    return build.digest([(path.name, path.read_text()) for path in rtl_sources()])
+    return build.digest(texts())
 
 
 def load(path: Path = FILE, chosen: str = "*") -> list[CoverageRun]:

@@ -25,7 +25,7 @@ from tb.flow.processes import fresh, kill_all
 
 TOKENS = "farm"  # folder below BUILD
 SOURCES = ("pymodel", "rtl", "scripts", "tb")
-KINDS = {".py", ".v", ".vlt", ".f", ".yaml", ".cpp", ".mk"}
+KINDS = {".py", ".v", ".vh", ".vlt", ".f", ".yaml", ".cpp", ".mk"}
 HANDED_ON = (settings.VARIABLE,)  # variables of the environment that a run reads
 
 
