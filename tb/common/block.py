@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.handle import LogicObject
 from cocotb.triggers import RisingEdge, Timer
-from cocotb.types import Logic, LogicArray
 
-from tb.common import settings
+from tb.common import pins, settings
 from tb.common.clock import PERIOD_NS
 from tb.common.seeding import numpy_rng
 
@@ -24,6 +22,48 @@ def pack(values: Iterable[int], bits: int) -> int:
     bits.
     """
     return sum((int(value) & ((1 << bits) - 1)) << (place * bits) for place, value in enumerate(values))
+
+
+class Noise:
+    """Random bits. Many are drawn at once, because that is quicker."""
+
+    BYTES = 4096
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.drawn, self.used = "", 0
+
+    def bits(self, count: int) -> str:
+        """So many of them."""
+        end = self.used + count
+        if end > len(self.drawn):
+            size = self.BYTES + count // 8
+            self.drawn = f"{int.from_bytes(self.rng.bytes(size), 'little'):0{8 * size}b}"
+            self.used, end = 0, count
+        found = self.drawn[self.used : end]
+        self.used = end
+        return found
+
+
+class Input:
+    """An input of a block. A value that it has already is not driven again, because that takes time, too."""
+
+    def __init__(self, handle: Any) -> None:
+        self.width = len(handle)
+        self.mask = (1 << self.width) - 1
+        self.form = f"0{self.width}b"
+        self.unknown = "X" * self.width
+        self.drives = pins.drives(handle)
+        self.has = ""
+
+    def set(self, value: int) -> None:
+        """Its lowest bits count."""
+        self.put(format(value & self.mask, self.form))
+
+    def put(self, text: str) -> None:
+        if text != self.has:
+            self.drives(text)
+            self.has = text
 
 
 class Bench:
@@ -42,9 +82,9 @@ class Bench:
         Bench.running = True
         self.dut = dut
         self.rng: np.random.Generator = numpy_rng("garbage")
-        self.inputs = {name: getattr(dut, name) for name in inputs}
-        self.widths: dict[str, int] = {}
-        self.outputs: dict[str, Any] = {}
+        self.noise = Noise(self.rng)
+        self.inputs = {name: Input(getattr(dut, name)) for name in inputs}
+        self.outputs: dict[str, tuple[Callable[[], str], int]] = {}
         self.four_state = settings.simulator() == "icarus"
         self.clock = getattr(dut, "clk", None)
         self.number = 0  # of the cycle
@@ -65,8 +105,11 @@ class Bench:
         """One cycle with `values` on the inputs. For a block without a clock, the time in which it
         settles.
         """
-        for name, handle in self.inputs.items():
-            handle.value = values[name] & self.mask(name) if name in values else self.garbage(name)
+        for name, pin in self.inputs.items():
+            if name in values:
+                pin.set(values[name])
+            else:
+                self.garbage(pin)
         await (self.edge if self.clock is not None else Timer(PERIOD_NS, "ns"))
         self.number += 1
 
@@ -83,8 +126,9 @@ class Bench:
         """A cycle for each of these values of an input, with the others as in the last one, and nothing
         compared: to fill a memory.
         """
+        pin = self.inputs[name]
         for value in values:
-            self.inputs[name].value = value
+            pin.set(value)
             await self.edge
             self.number += 1
 
@@ -92,12 +136,14 @@ class Bench:
         """Compares outputs of the cycle that has just ended. An X is always wrong."""
         for name, value in values.items():
             if name not in self.outputs:
-                self.outputs[name] = getattr(self.dut, name)
-            value &= self.mask(name)
-            seen = self.outputs[name].value
+                handle = getattr(self.dut, name)
+                self.outputs[name] = pins.bits(handle), (1 << len(handle)) - 1
+            reads, mask = self.outputs[name]
+            value &= mask
+            seen = reads()
             self.compared += 1
             try:
-                number = int(seen)
+                number = int(seen, 2)
             except ValueError:
                 raise AssertionError(
                     f"cycle {self.number}: {name}: expected {value:#x}, seen {seen}"
@@ -106,7 +152,7 @@ class Bench:
 
     def expect_parts(self, name: str, bits: int, parts: Mapping[int, int]) -> None:
         """Compares some of the numbers, `bits` bits each, that an output consists of. The others may be X."""
-        text = str(getattr(self.dut, name).value)  # most significant bit first
+        text = pins.bits(getattr(self.dut, name))()  # most significant bit first
         for place, value in parts.items():
             seen, want = text[len(text) - (place + 1) * bits : len(text) - place * bits], pack([value], bits)
             self.compared += 1
@@ -124,20 +170,13 @@ class Bench:
         settings.report({"block_cycles": self.number, "compared": self.compared, **counts})
 
     def mask(self, name: str) -> int:
-        if name not in self.widths:
-            self.widths[name] = len(getattr(self.dut, name))
-        return (1 << self.widths[name]) - 1
+        """All bits of an input."""
+        return self.inputs[name].mask
 
-    def garbage(self, name: str) -> Any:
-        mask = self.mask(name)
+    def garbage(self, pin: Input) -> None:
         # an enable that is X may look like one that is low; a number cannot
-        if self.four_state and chance(self.rng, 0.5):
-            return (
-                Logic("X")
-                if isinstance(self.inputs[name], LogicObject)
-                else LogicArray("X" * self.widths[name])
-            )
-        return int.from_bytes(self.rng.bytes(self.widths[name] // 8 + 1), "little") & mask
+        unknown = self.four_state and self.noise.bits(1) == pins.ONE
+        pin.put(pin.unknown if unknown else self.noise.bits(pin.width))
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:

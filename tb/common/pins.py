@@ -1,13 +1,16 @@
-"""Reads signals as the simulator gives them: as text, the highest bit first, each 0, 1, X or Z.
+"""Reads and drives signals as the simulator has them: as text, the highest bit first, each 0, 1, X or Z.
 
-`handle.value` makes objects of that, which takes five times as long. It is too slow for what is read in every
+`handle.value` makes objects of that, which takes five times as long. It is too slow for what happens in every
 cycle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from cocotb.handle import _GPISetAction, _schedule_write
 
 ONE, ZERO = "1", "0"
 
@@ -16,6 +19,11 @@ def bits(handle: Any) -> Callable[[], str]:
     """The function that reads a signal."""
     reads: Callable[[], str] = handle._handle.get_signal_val_binstr
     return reads
+
+
+def drives(handle: Any) -> Callable[[str], None]:
+    """The function that drives a signal, with as many bits as it has."""
+    return partial(_schedule_write, handle, handle._handle.set_signal_val_binstr, _GPISetAction.DEPOSIT)
 
 
 def known(word: str) -> bool:
