@@ -130,13 +130,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Step:
-    """One cycle: the outputs of the block, and the inputs from the rest of the machine."""
+    """One cycle: the outputs of the block, and the inputs from the rest of the machine. Or as many as
+    `unwatched`, if it is not 0: each issues some lane, which is not compared.
+    """
 
     outputs: dict[str, int] = field(default_factory=lambda: QUIET)
     inputs: dict[str, int] = field(default_factory=dict)
+    unwatched: int = 0
 
     def also(self, **outputs: int) -> Step:
-        return replace(self, outputs={**self.outputs, **outputs})
+        return Step({**self.outputs, **outputs}, self.inputs)
 
 
 def error(code: ErrorCode, info: int) -> dict[str, int]:
@@ -145,14 +148,13 @@ def error(code: ErrorCode, info: int) -> dict[str, int]:
 
 # Whether the outputs of a lane are compared; its word in the layer, its pass and its tile are given.
 Watch = Callable[[int, int, int], bool]
-UNWATCHED = Step()  # issues some lane
 
 
 def timeline(
     program: Program, config: ArrayConfig, rng: np.random.Generator, watch: Watch = lambda *_: True
 ) -> Iterator[Step]:
-    """From the cycle after START. The last step is that of END or of an error. The step of a lane for which
-    `watch` is false is `UNWATCHED`.
+    """From the cycle after START. The last step is that of END or of an error. Lanes for which `watch` is
+    false are `unwatched`.
     """
     pc, followed = program.start, False
     while True:
@@ -241,6 +243,7 @@ def layer(
     order = [(chunk, tile) for chunk in range(0, total, record.chunk_words) for tile in range(record.tiles)]
     bad = tile_error(record, 0, tiles, config)
     yield Step().also(**bad)
+    unwatched = 0
     for place, (chunk, number) in enumerate(order):
         tile = tiles[record.tile_base + number]
         chunk_words = range(chunk, min(chunk + record.chunk_words, total))
@@ -251,13 +254,17 @@ def layer(
                     record.edge_base + phase * record.edge_stride + inner,
                     record.tap_base + phase * record.tap_stride,
                 )
-                if edge >= config.edge_depth or tap_row >= config.tap_depth or at >= config.feature_depth:
+                legal = edge < config.edge_depth and tap_row < config.tap_depth and at < config.feature_depth
+                if legal and not watch(at, index, number):
+                    unwatched += t
+                    continue
+                if unwatched:
+                    yield Step(unwatched=unwatched)
+                    unwatched = 0
+                if not legal:
                     yield Step().also(**field_error)
                     return
                 last_word = at == chunk_words[-1] and index == tile.passes - 1
-                if not watch(at, index, number):
-                    yield from repeat(UNWATCHED, t)
-                    continue
                 for row in range(t):
                     step = Step().also(
                         issue_valid=1,
@@ -280,6 +287,8 @@ def layer(
                     if last_word and row == t - 1 and place < len(order) - 1:
                         step = step.also(**tile_error(record, order[place + 1][1], tiles, config))
                     yield step
+    if unwatched:
+        yield Step(unwatched=unwatched)
     if record.gap:
         for left in reversed(range(record.gap)):
             step = Step(inputs={"layer_done": int(rng.random() < 0.2)})
@@ -809,16 +818,12 @@ async def counters_past_every_power_of_two(dut: Any) -> None:
         await sequencer.reset()
         await sequencer.load(program)
         await sequencer.start(program)
-        skipped = 0
         for step in timeline(program, sequencer.config, sequencer.rng, watch):
-            if step is UNWATCHED:
-                skipped += 1
-                continue
-            if skipped:
+            if step.unwatched:
                 await sequencer.cycle(QUIET | {"issue_valid": 1})
-                await sequencer.bench.skip(skipped - 1)
-                skipped = 0
-            await sequencer.cycle(step.outputs, **step.inputs)
+                await sequencer.bench.skip(step.unwatched - 1)
+            else:
+                await sequencer.cycle(step.outputs, **step.inputs)
         await sequencer.cycle(STOPPED)
         counted[name] = 1
     sequencer.bench.done(**counted)
