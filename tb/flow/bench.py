@@ -27,7 +27,7 @@ from tb.plain.check import loaded_model
 # the same network, images and comparison with the reference
 HARNESSES = {"plain": "digits", "env": "env_digits"}
 IMAGES = 100
-ROUNDS = 3
+ROUNDS = 5
 SEED = 1
 TARGET = 0.5  # the environment's speed, the plain harness being 1; the plain harness's, the bare loop being 1
 OPTIMISED = (OPT_FAST, "-O1", OPT_LONG)
