@@ -1,5 +1,5 @@
-"""`hot`: loops that numba compiles, without numba until one of them runs. Most simulations run none, and
-reading numba takes as long as all else that they read.
+"""`hot`: loops that numba compiles, without numba until one of them runs. Most simulations run none, and are
+short: they need not read numba.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class Memory:
         never cut.
         """
         parts: list[npt.NDArray[Any]] = []
-        whole = not any(f.bits % 8 for f in self.fields)  # bytes as they are, which is ten times as fast
+        whole = not any(f.bits % 8 for f in self.fields)  # bytes as they are, which is quicker
         for i, f in enumerate(self.fields):
             value = words[:, :, i]
             bad = np.argwhere((value < f.low) | (value > f.high))

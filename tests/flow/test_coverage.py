@@ -45,7 +45,7 @@ from pymodel.network.integer import (
 from pymodel.zoo.random_network import random_images, random_program
 from scripts import coverage as command
 from tb.common import settings
-from tb.common.run_clock import RunClock
+from tb.common.run_clock import LAST_BEAT_SEEN, Mark, RunClock
 from tb.common.settings import Settings
 from tb.coverage import collect, operations, sample
 from tb.coverage.observe import (
@@ -787,3 +787,19 @@ def test_every_excluded_signal_is_in_its_file() -> None:
             file, _, signal = one.place.partition(": ")
             (name,) = re.findall(r"^(?:gen_\w+\[[^]]*\]\.)*(\w+)", signal)
             assert re.search(rf"\b{name}\b", (runner.ROOT / "rtl" / file).read_text()), one.place
+
+
+def test_a_run_clock_leaves_out_what_waited() -> None:
+    """Also a word that waits on in the cycle in which another was taken, and a WAIT whose packet is late."""
+    clock = RunClock(10)
+    for cycle, waiting in ((20, True), (25, False), (25, True), (30, False), (40, True), (43, False)):
+        clock.stall(cycle, waiting)
+    assert clock.stalls == [(20, 30), (40, 43)]
+    assert clock.stalled(100) == 13
+    assert clock.model(100) == 100 - 10 - 13
+    clock.marks.append(Mark(50, packets=1))  # 13 cycles later, in cycle 73
+    clock.packet(80)
+    clock.follow(100)
+    assert clock.reached == [80 + LAST_BEAT_SEEN]
+    assert clock.waited(100) == 80 + LAST_BEAT_SEEN - 73
+    assert clock.clock(60, 100) == 10 + 60 + 13 + clock.waited(100)
