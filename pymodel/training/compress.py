@@ -25,7 +25,7 @@ from pymodel.packing.pack import refill
 from pymodel.report.picture import matrix_picture
 from pymodel.report.record import Accuracy, Before, Data, LayerReport, Report, Spent
 from pymodel.schemes import LayerPlan, Scheme, array_for, occupancy
-from pymodel.training.integers import in_digits, input_bytes, int8_accuracy, quantised
+from pymodel.training.integers import input_bytes, int8_accuracy, quantised
 from pymodel.training.loop import StepDone, Trained, train
 from pymodel.training.schedule import Budget
 from pymodel.training.start import Start
@@ -128,8 +128,7 @@ def compress(
 
 def lowered(task: Task, recipe: Recipe, trained: Trained) -> Compressed:
     """The trained network as integers and as an image."""
-    network, scales = quantised(task, trained.module, trained.weight_steps)
-    network = in_digits(network, trained.plans)
+    network, scales = quantised(task, trained.module, trained.weight_steps, trained.plans)
     image = compile_fitted(
         network, recipe.array, plans=trained.plans, scheme=recipe.scheme.name, seed=recipe.seed
     )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pymodel.network.accuracy import accuracy_int8
+from pymodel.network.bias_correction import corrected
 from pymodel.network.float import FloatArray
 from pymodel.network.from_torch import from_torch
 from pymodel.network.integer import INPUT, Layer, Network, Weighted
@@ -24,25 +25,30 @@ from pymodel.training.tasks import Task
 RESIDUAL_LIMIT = 127
 CALIBRATED = 512  # training images that the scales of the tensors are set by
 EVALUATED = 1000  # images at a time
+NO_PLANS: Mapping[str, LayerPlan] = {}
 
 
 def quantised(
-    task: Task, module: nn.Module, steps: Mapping[str, FloatArray] = NO_STEPS
+    task: Task,
+    module: nn.Module,
+    steps: Mapping[str, FloatArray] = NO_STEPS,
+    plans: Mapping[str, LayerPlan] = NO_PLANS,
 ) -> tuple[Network, dict[str, Scale]]:
     """A module of the task as an int8 network, and the scale of every tensor. `steps` as in `quantise`.
 
-    Scales are symmetric. But if the task comes from a network that was quantised before, its scales are a
-    start (`held_scales`), and all of them have zero points.
+    All scales have zero points: behind a ReLU, all 256 values are used. If the task comes from a network that
+    was quantised before, its scales are a start (`held_scales`). Weights of layers whose plans have digits
+    are rounded to values that the slots hold, and the biases make up for all rounding of weights.
     """
     network = from_torch(module, task.input_shape, task.name)
     images = task.prepare(task.train_images[:CALIBRATED], None).double().numpy()
     peaks = channel_peaks(network, images)
     scales = {name: Scale(step) for name, step in scales_of(network, peaks).items()}
-    if task.scales:
-        scales |= held_scales(network, images, task.scales)
+    scales |= held_scales(network, images, task.scales)
     whole = {name: one.step for name, one in scales.items()}
     zeros = {name: one.zero for name, one in scales.items()}
-    return quantise(network, whole, RESIDUAL_LIMIT, steps, peaks, zeros), scales
+    made = quantise(network, whole, RESIDUAL_LIMIT, steps, peaks, zeros)
+    return corrected(network, in_digits(made, plans), scales, images), scales
 
 
 def in_digits(network: Network, plans: Mapping[str, LayerPlan]) -> Network:
