@@ -17,9 +17,11 @@ rtl/psa_array.v
 rtl/psa_column_control.v
 rtl/psa_accumulator.v
 rtl/psa_requant.v
+rtl/psa_column.v
 rtl/psa_writeback.v
 rtl/psa_table.v
 rtl/psa_out.v
+rtl/psa_core.v
 rtl/psa_top.v
 rtl/psa_fifo.v
 rtl/psa_axil_share.v

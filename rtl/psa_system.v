@@ -95,17 +95,18 @@ module psa_system #(
 
 localparam WORD_BITS = ROWS * 8;
 
-wire [7:0]             core_awaddr, core_araddr;
-wire                   core_awvalid, core_awready, core_wvalid, core_wready, core_bvalid, core_bready, core_arvalid, core_arready, core_rvalid, core_rready;
+wire [7:0]             machine_awaddr, machine_araddr;
+wire                   machine_awvalid, machine_awready, machine_wvalid, machine_wready, machine_bvalid, machine_bready;
+wire                   machine_arvalid, machine_arready, machine_rvalid, machine_rready;
 wire                   load_tvalid, load_tready, load_tlast, out_tvalid, out_tready, out_tlast;
-wire [31:0]            core_wdata, core_rdata;
-wire [3:0]             core_wstrb;
-wire [1:0]             core_bresp, core_rresp;
+wire [31:0]            machine_wdata, machine_rdata;
+wire [3:0]             machine_wstrb;
+wire [1:0]             machine_bresp, machine_rresp;
 wire [STREAM_BITS-1:0] load_tdata;
 wire [WORD_BITS-1:0]   out_tdata;
-wire                   core_irq, dma_irq;
+wire                   machine_irq, dma_irq;
 
-assign irq = core_irq || dma_irq;
+assign irq = machine_irq || dma_irq;
 
 psa_dma #(
     .WORD_BITS   (WORD_BITS),
@@ -132,23 +133,23 @@ psa_dma #(
     .s_axil_rresp   (s_axil_rresp),
     .s_axil_rvalid  (s_axil_rvalid),
     .s_axil_rready  (s_axil_rready),
-    .m_axil_awaddr  (core_awaddr),
-    .m_axil_awvalid (core_awvalid),
-    .m_axil_awready (core_awready),
-    .m_axil_wdata   (core_wdata),
-    .m_axil_wstrb   (core_wstrb),
-    .m_axil_wvalid  (core_wvalid),
-    .m_axil_wready  (core_wready),
-    .m_axil_bresp   (core_bresp),
-    .m_axil_bvalid  (core_bvalid),
-    .m_axil_bready  (core_bready),
-    .m_axil_araddr  (core_araddr),
-    .m_axil_arvalid (core_arvalid),
-    .m_axil_arready (core_arready),
-    .m_axil_rdata   (core_rdata),
-    .m_axil_rresp   (core_rresp),
-    .m_axil_rvalid  (core_rvalid),
-    .m_axil_rready  (core_rready),
+    .m_axil_awaddr  (machine_awaddr),
+    .m_axil_awvalid (machine_awvalid),
+    .m_axil_awready (machine_awready),
+    .m_axil_wdata   (machine_wdata),
+    .m_axil_wstrb   (machine_wstrb),
+    .m_axil_wvalid  (machine_wvalid),
+    .m_axil_wready  (machine_wready),
+    .m_axil_bresp   (machine_bresp),
+    .m_axil_bvalid  (machine_bvalid),
+    .m_axil_bready  (machine_bready),
+    .m_axil_araddr  (machine_araddr),
+    .m_axil_arvalid (machine_arvalid),
+    .m_axil_arready (machine_arready),
+    .m_axil_rdata   (machine_rdata),
+    .m_axil_rresp   (machine_rresp),
+    .m_axil_rvalid  (machine_rvalid),
+    .m_axil_rready  (machine_rready),
     .m_axis_tdata   (load_tdata),
     .m_axis_tvalid  (load_tvalid),
     .m_axis_tready  (load_tready),
@@ -208,26 +209,26 @@ psa_top #(
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
     .STREAM_BITS   (STREAM_BITS)
-) core (
+) machine (
     .clk            (clk),
     .rst            (rst),
-    .s_axil_awaddr  (core_awaddr),
-    .s_axil_awvalid (core_awvalid),
-    .s_axil_awready (core_awready),
-    .s_axil_wdata   (core_wdata),
-    .s_axil_wstrb   (core_wstrb),
-    .s_axil_wvalid  (core_wvalid),
-    .s_axil_wready  (core_wready),
-    .s_axil_bresp   (core_bresp),
-    .s_axil_bvalid  (core_bvalid),
-    .s_axil_bready  (core_bready),
-    .s_axil_araddr  (core_araddr),
-    .s_axil_arvalid (core_arvalid),
-    .s_axil_arready (core_arready),
-    .s_axil_rdata   (core_rdata),
-    .s_axil_rresp   (core_rresp),
-    .s_axil_rvalid  (core_rvalid),
-    .s_axil_rready  (core_rready),
+    .s_axil_awaddr  (machine_awaddr),
+    .s_axil_awvalid (machine_awvalid),
+    .s_axil_awready (machine_awready),
+    .s_axil_wdata   (machine_wdata),
+    .s_axil_wstrb   (machine_wstrb),
+    .s_axil_wvalid  (machine_wvalid),
+    .s_axil_wready  (machine_wready),
+    .s_axil_bresp   (machine_bresp),
+    .s_axil_bvalid  (machine_bvalid),
+    .s_axil_bready  (machine_bready),
+    .s_axil_araddr  (machine_araddr),
+    .s_axil_arvalid (machine_arvalid),
+    .s_axil_arready (machine_arready),
+    .s_axil_rdata   (machine_rdata),
+    .s_axil_rresp   (machine_rresp),
+    .s_axil_rvalid  (machine_rvalid),
+    .s_axil_rready  (machine_rready),
     .s_axis_tdata   (load_tdata),
     .s_axis_tvalid  (load_tvalid),
     .s_axis_tready  (load_tready),
@@ -236,7 +237,7 @@ psa_top #(
     .m_axis_tvalid  (out_tvalid),
     .m_axis_tready  (out_tready),
     .m_axis_tlast   (out_tlast),
-    .irq            (core_irq)
+    .irq            (machine_irq)
 );
 
 endmodule

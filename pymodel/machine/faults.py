@@ -74,7 +74,7 @@ class Faults:
 
     def note(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
         """Notes a bound that is found broken in `cycle`. Of two in one cycle the higher code wins, as in
-        rtl/psa_top.v and rtl/psa_slots.v. If the sequencer finds one of them, it stops for it, whichever of
+        rtl/psa_core.v and rtl/psa_slots.v. If the sequencer finds one of them, it stops for it, whichever of
         them is reported.
         """
         error = ProgramError(code, info, what, self.begin + cycle)

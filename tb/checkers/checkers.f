@@ -1,3 +1,4 @@
++incdir+tb/checkers
 tb/checkers/psa_assert.v
 tb/checkers/psa_check_channel.v
 tb/checkers/psa_check_axis.v

@@ -5,6 +5,7 @@
 `default_nettype none
 
 `include "psa_words.vh"
+`include "psa_places.vh"
 
 module psa_check_credits #(
     parameter COLS = 16
@@ -15,13 +16,13 @@ module psa_check_credits #(
 
 localparam [7:0] HOLD = `PSA_HOLD;
 
-wire reset   = psa_checked.dut.core_rst || psa_checked.dut.start;
-wire checked = active && !reset && !psa_checked.dut.error;
+wire reset   = `AT_CORE.core_rst || `AT_TOP.start;
+wire checked = active && !reset && !`AT_TOP.error;
 
 // layers. Every word of a last pass becomes a word of each column, written or not.
 
-wire word_begins = psa_checked.dut.issue_valid && psa_checked.dut.issue_row == 0 && psa_checked.dut.issue_acc_last;
-wire layer_ends  = psa_checked.dut.issue_valid && psa_checked.dut.sequencer.layer_end;
+wire word_begins = `AT_CORE.issue_valid && `AT_CORE.issue_row == 0 && `AT_CORE.issue_acc_last;
+wire layer_ends  = `AT_CORE.issue_valid && `AT_SEQUENCER.layer_end;
 
 reg [15:0] begun_reg, ended_reg;
 // layers whose last words are on their way, the oldest first, and how many words have ended when they have
@@ -31,23 +32,23 @@ reg [15:0] layers_reg;
 
 wire [15:0] missing      = ends_reg[oldest_reg] - ended_reg;
 wire        layer_passes = oldest_reg != free_reg && (missing == 16'd0 || missing[15]);
-wire        hold_taken   = psa_checked.dut.hold_taken;
-wire [15:0] hold_layers  = psa_checked.dut.hold_layers;
+wire        hold_taken   = `AT_TOP.hold_taken;
+wire [15:0] hold_layers  = `AT_TOP.hold_layers;
 
 // packets
 
-wire header = psa_checked.dut.load.beat && psa_checked.dut.load.at_header;
-wire last   = psa_checked.dut.load.beat && !psa_checked.dut.load.at_header && psa_checked.dut.s_axis_tlast;
+wire header = `AT_LOAD.beat && `AT_LOAD.at_header;
+wire last   = `AT_LOAD.beat && !`AT_LOAD.at_header && `AT_TOP.s_axis_tlast;
 
 reg        counts_reg, written_reg;
 reg [15:0] packets_reg;
 
-wire        wait_goes    = psa_checked.dut.wait_valid && psa_checked.dut.wait_go;
-wire [15:0] wait_packets = psa_checked.dut.wait_packets;
+wire        wait_goes    = `AT_TOP.wait_valid && `AT_TOP.wait_go;
+wire [15:0] wait_packets = `AT_TOP.wait_packets;
 
 always @(posedge clk) begin
     begun_reg  <= begun_reg + (word_begins ? COLS[15:0] : 16'd0);
-    ended_reg  <= ended_reg + {15'd0, psa_checked.dut.writeback.word_valid};
+    ended_reg  <= ended_reg + {15'd0, `AT_WRITEBACK.word_valid};
     oldest_reg <= oldest_reg + {3'd0, layer_passes};
     layers_reg <= layers_reg + {15'd0, layer_passes} - (hold_taken ? hold_layers : 16'd0);
     if (layer_ends) begin
@@ -56,7 +57,7 @@ always @(posedge clk) begin
     end
 
     if (header) begin
-        counts_reg <= psa_checked.dut.busy && psa_checked.dut.s_axis_tdata[`PSA_HEADER_DESTINATION] != HOLD;
+        counts_reg <= `AT_TOP.busy && `AT_TOP.s_axis_tdata[`PSA_HEADER_DESTINATION] != HOLD;
     end
     written_reg <= last && counts_reg;
     packets_reg <= packets_reg + {15'd0, written_reg} - (wait_goes ? wait_packets : 16'd0);

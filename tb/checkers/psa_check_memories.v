@@ -6,6 +6,7 @@
 `default_nettype none
 
 `include "psa_words.vh"
+`include "psa_places.vh"
 
 module psa_check_memories #(
     parameter ROWS          = 16,
@@ -34,15 +35,15 @@ localparam INDEX        = $clog2(ACC_DEPTH);
 
 // loads
 
-wire        load        = psa_checked.dut.ld_valid;
-wire [3:0]  destination = psa_checked.dut.ld_dest;
-wire [15:0] load_word   = psa_checked.dut.ld_addr;
+wire        load        = `AT_TOP.ld_valid;
+wire [3:0]  destination = `AT_TOP.ld_dest;
+wire [15:0] load_word   = `AT_TOP.ld_addr;
 
 psa_check_bound #(.NAME("load destination"), .WIDTH(4), .LIMIT(`PSA_MEMORIES)) load_destination (
     .clk(clk), .active(active), .enable(load), .address(destination)
 );
 psa_check_bound #(.NAME("FEATURE load bank"), .WIDTH(4), .LIMIT(GROUP)) load_bank (
-    .clk(clk), .active(active), .enable(load && destination == `PSA_FEATURE_DESTINATION), .address(psa_checked.dut.ld_bank)
+    .clk(clk), .active(active), .enable(load && destination == `PSA_FEATURE_DESTINATION), .address(`AT_TOP.ld_bank)
 );
 psa_check_bound #(.NAME("FEATURE load"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) load_feature (
     .clk(clk), .active(active), .enable(load && destination == `PSA_FEATURE_DESTINATION), .address(load_word)
@@ -78,7 +79,7 @@ if (TABLES != 0) begin : gen_tables
         .clk(clk), .active(active), .enable(load && destination == `PSA_ACTIVATION_DESTINATION), .address(load_word)
     );
     psa_check_bound #(.NAME("ACTIVATION table"), .WIDTH(4), .LIMIT(TABLES + 1)) activation_table (
-        .clk(clk), .active(active), .enable(psa_checked.dut.done_valid), .address(psa_checked.dut.done_table)
+        .clk(clk), .active(active), .enable(`AT_CORE.done_valid), .address(`AT_CORE.done_table)
     );
 end
 endgenerate
@@ -86,53 +87,53 @@ endgenerate
 // program and tiles
 
 psa_check_bound #(.NAME("PROGRAM read"), .WIDTH(17), .LIMIT(PROGRAM_DEPTH)) read_program (
-    .clk(clk), .active(active), .enable(psa_checked.dut.sequencer.program_memory.rd_en && !psa_checked.dut.sequencer.err_valid),
-    .address(psa_checked.dut.sequencer.pc_reg)
+    .clk(clk), .active(active), .enable(`AT_SEQUENCER.program_memory.rd_en && !`AT_SEQUENCER.err_valid),
+    .address(`AT_SEQUENCER.pc_reg)
 );
 psa_check_bound #(.NAME("TILE read"), .WIDTH(16), .LIMIT(TILE_DEPTH)) read_tile (
-    .clk(clk), .active(active), .enable(psa_checked.dut.sequencer.take_tile), .address(psa_checked.dut.sequencer.tile_address)
+    .clk(clk), .active(active), .enable(`AT_SEQUENCER.take_tile), .address(`AT_SEQUENCER.tile_address)
 );
 
 // the reads of a lane. The group number comes out of a memory that has no more bits than the address of GROUP.
 
-wire issue = psa_checked.dut.issue_valid;
+wire issue = `AT_CORE.issue_valid;
 
 psa_check_bound #(.NAME("LANE read"), .WIDTH(16), .LIMIT(LANE_DEPTH)) read_lane (
-    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.lane_reg)
+    .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.lane_reg)
 );
 psa_check_bound #(.NAME("SLOT read"), .WIDTH($clog2(LANE_DEPTH)), .LIMIT(LANE_DEPTH)) read_slot (
-    .clk(clk), .active(active), .enable(psa_checked.dut.slots.slot_memory.rd_en), .address(psa_checked.dut.slots.slot_memory.rd_addr)
+    .clk(clk), .active(active), .enable(`AT_SLOTS.slot_memory.rd_en), .address(`AT_SLOTS.slot_memory.rd_addr)
 );
 psa_check_bound #(.NAME("EDGE read"), .WIDTH(17), .LIMIT(EDGE_DEPTH)) read_edge (
     .clk(clk), .active(active), .enable(issue),
-    .address({1'b0, psa_checked.dut.sequencer.edge_row_reg} + {1'b0, psa_checked.dut.sequencer.word_reg})
+    .address({1'b0, `AT_SEQUENCER.edge_row_reg} + {1'b0, `AT_SEQUENCER.word_reg})
 );
 psa_check_bound #(.NAME("TAP row"), .WIDTH(16), .LIMIT(TAP_DEPTH)) tap_row (
-    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.tap_row_reg)
+    .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.tap_row_reg)
 );
 psa_check_bound #(.NAME("accumulator word"), .WIDTH(16), .LIMIT(ACC_WORDS)) acc_word (
-    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.chunk_word_reg)
+    .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.chunk_word_reg)
 );
 psa_check_bound #(.NAME("output word"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) out_word (
-    .clk(clk), .active(active), .enable(issue), .address(psa_checked.dut.sequencer.out_word_reg)
+    .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.out_word_reg)
 );
 psa_check_bound #(.NAME("GROUP read"), .WIDTH($clog2(GROUP_DEPTH)), .LIMIT(GROUP_DEPTH)) read_group (
-    .clk(clk), .active(active), .enable(psa_checked.dut.fetch.group_memory.rd_en), .address(psa_checked.dut.fetch.group_memory.rd_addr)
+    .clk(clk), .active(active), .enable(`AT_FETCH.group_memory.rd_en), .address(`AT_FETCH.group_memory.rd_addr)
 );
 
 genvar g, c;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire        read      = psa_checked.dut.fetch.gen_bank[g].bank.rd_en && !psa_checked.dut.fetch.out_rd_en;
+    wire        read      = `AT_BANK(g).bank.rd_en && !`AT_FETCH.out_rd_en;
     // a read at a negative address is far out of range as an unsigned number
-    wire [17:0] read_word = psa_checked.dut.fetch.gen_bank[g].word_4_reg;
-    wire        straddles = |psa_checked.dut.fetch.gen_bank[g].shift_4_reg;
+    wire [17:0] read_word = `AT_BANK(g).word_4_reg;
+    wire        straddles = |`AT_BANK(g).shift_4_reg;
 
     // checked in the cycle after the read
     psa_check_bound #(.NAME("TAP read"), .WIDTH(18), .LIMIT(TAP_DEPTH)) read_tap (
-        .clk(clk), .active(active), .enable(psa_checked.dut.fetch.gen_bank[g].used_3),
-        .address(psa_checked.dut.fetch.gen_bank[g].tap_address_3_reg)
+        .clk(clk), .active(active), .enable(`AT_BANK(g).used_3),
+        .address(`AT_BANK(g).tap_address_3_reg)
     );
     psa_check_bound #(.NAME("FEATURE read"), .WIDTH(18), .LIMIT(FEATURE_DEPTH)) read_feature (
         .clk(clk), .active(active), .enable(read), .address(read_word)
@@ -144,33 +145,33 @@ end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
     psa_check_bound #(.NAME("accumulator pixel"), .WIDTH(INDEX), .LIMIT(ACC_DEPTH)) acc_pixel (
-        .clk(clk), .active(active), .enable(psa_checked.dut.pixel_valid[c]), .address(psa_checked.dut.pixel_index[c*INDEX +: INDEX])
+        .clk(clk), .active(active), .enable(`AT_CORE.pixel_valid[c]), .address(`AT_CORE.pixel_index[c*INDEX +: INDEX])
     );
 end
 endgenerate
 
 // results and the out stream
 
-wire [FILTER_ADDR:0] filter_word = {1'b0, psa_checked.dut.start_filter_base} + {{FILTER_ADDR+1-COLUMN{1'b0}}, psa_checked.dut.start_column};
+wire [FILTER_ADDR:0] filter_word = {1'b0, `AT_CORE.start_filter_base} + {{FILTER_ADDR+1-COLUMN{1'b0}}, `AT_CORE.start_column};
 
 psa_check_bound #(.NAME("FILTER read"), .WIDTH(FILTER_ADDR + 1), .LIMIT(FILTER_DEPTH)) read_filter (
-    .clk(clk), .active(active), .enable(psa_checked.dut.start_valid), .address(filter_word)
+    .clk(clk), .active(active), .enable(`AT_CORE.start_valid), .address(filter_word)
 );
 // checked where the address is computed; err_valid means that it will not be used
 psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
     .clk(clk), .active(active),
-    .enable(psa_checked.dut.writeback.valid_1 && psa_checked.dut.writeback.filter_write && !psa_checked.dut.writeback.err_valid),
-    .address(psa_checked.dut.writeback.address)
+    .enable(`AT_WRITEBACK.valid_1 && `AT_WRITEBACK.filter_write && !`AT_WRITEBACK.err_valid),
+    .address(`AT_WRITEBACK.address)
 );
 psa_check_bound #(.NAME("FEATURE write bank"), .WIDTH(4), .LIMIT(GROUP)) write_bank (
-    .clk(clk), .active(active), .enable(psa_checked.dut.fetch.wr_valid), .address(psa_checked.dut.fetch.wr_bank)
+    .clk(clk), .active(active), .enable(`AT_FETCH.wr_valid), .address(`AT_FETCH.wr_bank)
 );
 psa_check_bound #(.NAME("OUT end"), .WIDTH(17), .LIMIT(FEATURE_DEPTH + 1)) out_end (
-    .clk(clk), .active(active), .enable(psa_checked.dut.out_start),
-    .address({1'b0, psa_checked.dut.out_base} + {1'b0, psa_checked.dut.out_words})
+    .clk(clk), .active(active), .enable(`AT_CORE.out_start),
+    .address({1'b0, `AT_CORE.out_base} + {1'b0, `AT_CORE.out_words})
 );
 psa_check_bound #(.NAME("OUT read"), .WIDTH(FEATURE_ADDR), .LIMIT(FEATURE_DEPTH)) read_out (
-    .clk(clk), .active(active), .enable(psa_checked.dut.out_rd_en), .address(psa_checked.dut.out_rd_word)
+    .clk(clk), .active(active), .enable(`AT_CORE.out_rd_en), .address(`AT_CORE.out_rd_word)
 );
 
 endmodule

@@ -9,6 +9,7 @@
 `default_nettype none
 
 `include "psa_words.vh"
+`include "psa_places.vh"
 
 module psa_check_reads #(
     parameter ROWS          = 16,
@@ -27,8 +28,8 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam WORDS        = GROUP * FEATURE_DEPTH;
 
-wire reset   = psa_checked.dut.core_rst;
-wire checked = active && !reset && !psa_checked.dut.error;
+wire reset   = `AT_CORE.core_rst;
+wire checked = active && !reset && !`AT_TOP.error;
 
 // results on their way, of each word
 reg [3:0] due [0:WORDS-1];
@@ -36,7 +37,7 @@ reg       reset_reg, unannounced_reg, sent_early_reg;
 
 initial reset_reg = 1'b0;
 
-wire announces = psa_checked.dut.bundle_valid && psa_checked.dut.bundle_row == 0 && psa_checked.dut.bundle_acc_last;
+wire announces = `AT_CORE.bundle_valid && `AT_CORE.bundle_row == 0 && `AT_CORE.bundle_acc_last;
 
 integer c, w;
 
@@ -64,22 +65,22 @@ always @(posedge clk) begin
         second_due_reg[c] <= due[second[32*c +: 32]] != 4'd0;
     end
 
-    at = {28'd0, psa_checked.dut.out_rd_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.out_rd_word};
-    sent_early_reg <= psa_checked.dut.out_rd_en && due[at] != 4'd0;
+    at = {28'd0, `AT_CORE.out_rd_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, `AT_CORE.out_rd_word};
+    sent_early_reg <= `AT_CORE.out_rd_en && due[at] != 4'd0;
 
-    at = {28'd0, psa_checked.dut.fetch.wr_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.fetch.wr_word};
-    unannounced_reg <= psa_checked.dut.fetch.wr_valid && due[at] == 4'd0;
-    if (psa_checked.dut.fetch.wr_valid && due[at] != 4'd0) begin
+    at = {28'd0, `AT_FETCH.wr_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, `AT_FETCH.wr_word};
+    unannounced_reg <= `AT_FETCH.wr_valid && due[at] == 4'd0;
+    if (`AT_FETCH.wr_valid && due[at] != 4'd0) begin
         due[at] = due[at] - 4'd1;
     end
 
     if (announces) begin
         for (c = 0; c < COLS; c = c + 1) begin
-            filter_at    = psa_checked.dut.bundle_filter_base + c[FILTER_ADDR-1:0];
-            filter_write = psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_WRITE];
-            filter_bank  = psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_BANK];
-            word         = {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.writeback.filter_memory.mem[filter_at][`PSA_FILTER_BASE]}
-                         + {{32-FEATURE_ADDR{1'b0}}, psa_checked.dut.bundle_out_word};
+            filter_at    = `AT_CORE.bundle_filter_base + c[FILTER_ADDR-1:0];
+            filter_write = `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_WRITE];
+            filter_bank  = `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_BANK];
+            word         = {{32-FEATURE_ADDR{1'b0}}, `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_BASE]}
+                         + {{32-FEATURE_ADDR{1'b0}}, `AT_CORE.bundle_out_word};
             // what has no place is an error, and is not written
             if (filter_write && {28'd0, filter_bank} < GROUP && word < FEATURE_DEPTH) begin
                 at = {28'd0, filter_bank} * FEATURE_DEPTH + word;
@@ -108,14 +109,14 @@ genvar g, p;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire [31:0] read = {14'd0, psa_checked.dut.fetch.gen_bank[g].word_4_reg};
+    wire [31:0] read = {14'd0, `AT_BANK(g).word_4_reg};
     reg [SHIFT-1:0] shift_reg;
 
     assign first[32*g +: 32]  = g * FEATURE_DEPTH + (read < FEATURE_DEPTH ? read : 32'd0);
     assign second[32*g +: 32] = g * FEATURE_DEPTH + (read + 32'd1 < FEATURE_DEPTH ? read + 32'd1 : 32'd0);
 
     always @(posedge clk) begin
-        shift_reg <= psa_checked.dut.fetch.gen_bank[g].shift_4_reg;
+        shift_reg <= `AT_BANK(g).shift_4_reg;
     end
 
     wire [T-1:0] early;
@@ -123,12 +124,12 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
         wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
 
-        assign early[p] = psa_checked.dut.fetch.keep_reg[p] && !psa_checked.dut.fetch.gen_bank[g].outside[p]
+        assign early[p] = `AT_FETCH.keep_reg[p] && !`AT_BANK(g).outside[p]
             && (beyond ? second_due_reg[g] : first_due_reg[g]);
     end
 
     psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word before its result is written")) read_in_time (
-        .clk(clk), .active(checked && psa_checked.dut.bundle_valid && psa_checked.dut.fetch.gen_bank[g].used_5_reg),
+        .clk(clk), .active(checked && `AT_CORE.bundle_valid && `AT_BANK(g).used_5_reg),
         .fail(|early)
     );
 end

@@ -4,6 +4,7 @@
 `default_nettype none
 
 `include "psa_words.vh"
+`include "psa_places.vh"
 
 module psa_check_slots #(
     parameter COLS        = 16,
@@ -19,7 +20,7 @@ localparam SLOT_BITS   = `PSA_SLOT_ENTRY_BITS;
 
 // A lane's row of slots leaves its memory in the cycle in which its bundle is complete. After an error a member may be missing.
 
-wire [`PSA_SLOT_ROW_BITS-1:0] row = psa_checked.dut.slot_row;
+wire [`PSA_SLOT_ROW_BITS-1:0] row = `AT_CORE.slot_row;
 wire [GROUP-1:0]              used;
 wire [COLS-1:0]               bad;
 
@@ -27,7 +28,7 @@ genvar g, c;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    assign used[g] = psa_checked.dut.fetch.gen_bank[g].used_5_reg;
+    assign used[g] = `AT_BANK(g).used_5_reg;
 end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
@@ -48,7 +49,7 @@ end
 endgenerate
 
 psa_assert #(.CHECKER("psa_check_slots"), .WHAT("a weight selects a member that is not valid")) members_valid (
-    .clk(clk), .active(active && psa_checked.dut.slot_row_valid && !psa_checked.dut.error), .fail(|bad)
+    .clk(clk), .active(active && `AT_CORE.slot_row_valid && !`AT_TOP.error), .fail(|bad)
 );
 
 endmodule

@@ -4,6 +4,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_places.vh"
+
 module psa_check_tokens #(
     parameter ROWS      = 16,
     parameter COLS      = 16,
@@ -16,15 +18,15 @@ module psa_check_tokens #(
 localparam ROW_BITS = $clog2(ROWS);
 localparam INDEX    = $clog2(ACC_WORDS * ROWS);
 
-wire reset   = psa_checked.dut.core_rst;
-wire checked = active && !reset && !psa_checked.dut.error;
+wire reset   = `AT_CORE.core_rst;
+wire checked = active && !reset && !`AT_TOP.error;
 
 // rows 0 to T-1, one a cycle
 
 reg [ROW_BITS-1:0] row_reg;
 
 always @(posedge clk) begin
-    if (psa_checked.dut.issue_valid) begin
+    if (`AT_CORE.issue_valid) begin
         row_reg <= row_reg + 1'b1;
     end
     if (reset) begin
@@ -33,16 +35,16 @@ always @(posedge clk) begin
 end
 
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("lanes are not issued in the order of the rows")) rows_in_order (
-    .clk(clk), .active(checked && psa_checked.dut.issue_valid), .fail(psa_checked.dut.issue_row != row_reg)
+    .clk(clk), .active(checked && `AT_CORE.issue_valid), .fail(`AT_CORE.issue_row != row_reg)
 );
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a word has a gap between its lanes")) rows_without_gap (
-    .clk(clk), .active(checked && !psa_checked.dut.issue_valid), .fail(row_reg != {ROW_BITS{1'b0}})
+    .clk(clk), .active(checked && !`AT_CORE.issue_valid), .fail(row_reg != {ROW_BITS{1'b0}})
 );
 
 // every row is one cycle behind the row above it
 
-wire [ROWS-1:0] entering = psa_checked.dut.x_valid;
-wire [ROWS-1:0] opening  = psa_checked.dut.x_valid & psa_checked.dut.x_first;
+wire [ROWS-1:0] entering = `AT_CORE.x_valid;
+wire [ROWS-1:0] opening  = `AT_CORE.x_valid & `AT_CORE.x_first;
 // what each row except the first must do in the next cycle
 reg  [ROWS-1:1] entering_reg, opening_reg;
 
@@ -63,8 +65,8 @@ genvar r, c;
 
 generate
 for (r = 0; r < ROWS; r = r + 1) begin : gen_row
-    wire            load = psa_checked.dut.slot_row_valid && psa_checked.dut.slot_row_index == r;
-    wire [COLS-1:0] first = psa_checked.dut.pe_array.gen_row[r].valid[COLS-1:0] & psa_checked.dut.pe_array.gen_row[r].first[COLS-1:0];
+    wire            load = `AT_CORE.slot_row_valid && `AT_CORE.slot_row_index == r;
+    wire [COLS-1:0] first = `AT_ROW(r).valid[COLS-1:0] & `AT_ROW(r).first[COLS-1:0];
     reg  [COLS-1:0] fresh_reg;
 
     assign stale[r] = |(first & ~fresh_reg);
@@ -93,20 +95,20 @@ reg  [$clog2(COLS)-1:0] told_column_reg;
 
 always @(posedge clk) begin
     leaving_reg     <= reset ? {COLS{1'b0}} : leaving;
-    told_reg        <= !reset && psa_checked.dut.start_valid;
-    told_column_reg <= psa_checked.dut.start_column;
+    told_reg        <= !reset && `AT_CORE.start_valid;
+    told_column_reg <= `AT_CORE.start_column;
 end
 
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    assign leaving[c] = psa_checked.dut.pe_array.gen_row[ROWS-1].valid[c+1];
-    assign starts[c]  = psa_checked.dut.pixel_valid[c] && psa_checked.dut.pixel_last[c]
-        && psa_checked.dut.pixel_index[c*INDEX +: ROW_BITS] == {ROW_BITS{1'b0}};
+    assign leaving[c] = `AT_ROW(ROWS-1).valid[c+1];
+    assign starts[c]  = `AT_CORE.pixel_valid[c] && `AT_CORE.pixel_last[c]
+        && `AT_CORE.pixel_index[c*INDEX +: ROW_BITS] == {ROW_BITS{1'b0}};
 end
 endgenerate
 
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a column is not told of the sum that leaves the array")) columns_told (
-    .clk(clk), .active(checked), .fail(psa_checked.dut.pixel_valid != leaving_reg)
+    .clk(clk), .active(checked), .fail(`AT_CORE.pixel_valid != leaving_reg)
 );
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("two columns begin a word in one cycle")) starts_apart (
     .clk(clk), .active(checked), .fail(|(starts & (starts - 1'b1)))

@@ -1,9 +1,11 @@
 // psa_top with its checkers: the same ports and parameters, and an ASSERT line for every rule that is broken.
 //
-// The checkers of the inside use signals of `psa_checked.dut`. They only read signals and drive none.
+// The checkers of the inside use signals of `psa_checked.dut`, which psa_places.vh finds. They only read signals and drive none.
 
 `resetall
 `default_nettype none
+
+`include "psa_places.vh"
 
 module psa_checked #(
     // PE rows, PE columns and pixels per memory word: 4, 8 or 16, all the same
@@ -178,13 +180,13 @@ psa_check_axis #(
     .clk          (clk),
     .rst          (rst),
     .active       (active_reg),
-    .cut          (dut.soft_reset),
+    .cut          (`AT_TOP.soft_reset),
     .tdata        (m_axis_tdata),
     .tvalid       (m_axis_tvalid),
     .tready       (m_axis_tready),
     .tlast        (m_axis_tlast),
-    .packet_start (dut.out_start),
-    .packet_beats (dut.out_words)
+    .packet_start (`AT_CORE.out_start),
+    .packet_beats (`AT_CORE.out_words)
 );
 
 psa_assert #(.CHECKER("psa_checked"), .WHAT("irq is X")) irq_known (

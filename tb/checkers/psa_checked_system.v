@@ -203,27 +203,27 @@ psa_check_axil #(.ADDR_WIDTH(9)) axil (
     .rready  (s_axil_rready)
 );
 
-psa_check_axil #(.ADDR_WIDTH(8)) core_axil (
+psa_check_axil #(.ADDR_WIDTH(8)) machine_axil (
     .clk     (clk),
     .rst     (rst),
     .active  (active_reg),
-    .awaddr  (dut.core_awaddr),
-    .awvalid (dut.core_awvalid),
-    .awready (dut.core_awready),
-    .wdata   (dut.core_wdata),
-    .wstrb   (dut.core_wstrb),
-    .wvalid  (dut.core_wvalid),
-    .wready  (dut.core_wready),
-    .bresp   (dut.core_bresp),
-    .bvalid  (dut.core_bvalid),
-    .bready  (dut.core_bready),
-    .araddr  (dut.core_araddr),
-    .arvalid (dut.core_arvalid),
-    .arready (dut.core_arready),
-    .rdata   (dut.core_rdata),
-    .rresp   (dut.core_rresp),
-    .rvalid  (dut.core_rvalid),
-    .rready  (dut.core_rready)
+    .awaddr  (dut.machine_awaddr),
+    .awvalid (dut.machine_awvalid),
+    .awready (dut.machine_awready),
+    .wdata   (dut.machine_wdata),
+    .wstrb   (dut.machine_wstrb),
+    .wvalid  (dut.machine_wvalid),
+    .wready  (dut.machine_wready),
+    .bresp   (dut.machine_bresp),
+    .bvalid  (dut.machine_bvalid),
+    .bready  (dut.machine_bready),
+    .araddr  (dut.machine_araddr),
+    .arvalid (dut.machine_arvalid),
+    .arready (dut.machine_arready),
+    .rdata   (dut.machine_rdata),
+    .rresp   (dut.machine_rresp),
+    .rvalid  (dut.machine_rvalid),
+    .rready  (dut.machine_rready)
 );
 
 psa_check_axi #(.WIDTH(STREAM_BITS)) axi (
@@ -288,13 +288,13 @@ psa_check_axis #(
     .clk          (clk),
     .rst          (rst),
     .active       (active_reg),
-    .cut          (dut.core.soft_reset),
+    .cut          (dut.machine.soft_reset),
     .tdata        (dut.out_tdata),
     .tvalid       (dut.out_tvalid),
     .tready       (dut.out_tready),
     .tlast        (dut.out_tlast),
-    .packet_start (dut.core.out_start),
-    .packet_beats (dut.core.out_words)
+    .packet_start (dut.machine.core.out_start),
+    .packet_beats (dut.machine.core.out_words)
 );
 
 psa_assert #(.CHECKER("psa_checked_system"), .WHAT("irq is X")) irq_known (

@@ -85,6 +85,7 @@ def machine_parameters(config: ArrayConfig) -> Parameters:
         **config.rtl_parameters(),
         "T": config.size,
         "ACC_DEPTH": config.acc_words * config.size,
+        "PSUM_BITS": config.psum_bits,
         "FEATURE_ADDR": config.base_bits,
         "FILTER_ADDR": clog2(config.filter_depth),
         "ROW_WIDTH": config.row_bits,

@@ -12,6 +12,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_places.vh"
+
 module psa_probe #(
     parameter ROWS  = 16,
     parameter COLS  = 16,
@@ -68,11 +70,11 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
     reg [COLS-1:0]             given_reg;
 
     always @(posedge clk) begin
-        given_reg <= psa_checked.dut.core_rst ? {COLS{1'b0}} : psa_checked.dut.pe_array.gen_row[r].valid[COLS:1];
-        if (sample && psa_checked.dut.x_valid[r] === 1'b1) begin
+        given_reg <= `AT_CORE.core_rst ? {COLS{1'b0}} : `AT_ROW(r).valid[COLS:1];
+        if (sample && `AT_CORE.x_valid[r] === 1'b1) begin
             $fwrite(file, "x %0d %0d", $time, r);
             for (g = 0; g < GROUP; g = g + 1) begin
-                pixel = psa_checked.dut.x_bundle[(r*GROUP + g)*8 +: 8];
+                pixel = `AT_CORE.x_bundle[(r*GROUP + g)*8 +: 8];
                 $fwrite(file, " %0d", pixel);
             end
             $fwrite(file, "\n");
@@ -81,7 +83,7 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
             $fwrite(file, "s %0d %0d", $time, r);
             for (k = 0; k < COLS; k = k + 1) begin
                 if (given_reg[k]) begin
-                    sum = psa_checked.dut.pe_array.gen_row[r].sums[k*PSUM_BITS +: PSUM_BITS];
+                    sum = `AT_ROW(r).sums[k*PSUM_BITS +: PSUM_BITS];
                     $fwrite(file, " %0d", sum);
                 end else begin
                     $fwrite(file, " -");
@@ -94,8 +96,8 @@ end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
     always @(posedge clk) begin
-        if (sample && psa_checked.dut.pixel_valid[c] === 1'b1) begin
-            $fwrite(file, "a %0d %0d %0d\n", $time, c, psa_checked.dut.gen_column[c].accumulator.total);
+        if (sample && `AT_CORE.pixel_valid[c] === 1'b1) begin
+            $fwrite(file, "a %0d %0d %0d\n", $time, c, `AT_COLUMN(c).accumulator.total);
         end
     end
 end
@@ -105,10 +107,10 @@ integer          p;
 reg signed [7:0] result;
 
 always @(posedge clk) begin
-    if (sample && psa_checked.dut.fetch.wr_valid === 1'b1 && !psa_checked.dut.ld_feature) begin
-        $fwrite(file, "w %0d %0d %0d", $time, psa_checked.dut.fetch.wr_bank, psa_checked.dut.fetch.wr_word);
+    if (sample && `AT_FETCH.wr_valid === 1'b1 && !`AT_CORE.ld_feature) begin
+        $fwrite(file, "w %0d %0d %0d", $time, `AT_FETCH.wr_bank, `AT_FETCH.wr_word);
         for (p = 0; p < T; p = p + 1) begin
-            result = psa_checked.dut.fetch.wr_data[p*8 +: 8];
+            result = `AT_FETCH.wr_data[p*8 +: 8];
             $fwrite(file, " %0d", result);
         end
         $fwrite(file, "\n");

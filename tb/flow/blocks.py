@@ -238,6 +238,11 @@ BLOCKS = {
             parameters_in((ODD, EVEN, DEEP), "ROWS", "COLS", "ACC_DEPTH", "FEATURE_ADDR", "FILTER_ADDR"),
         ),
         Block(
+            "column",
+            "column: from the sums of the passes to a word",
+            parameters_in((ODD, EVEN), "T", "ACC_DEPTH", "PSUM_BITS"),
+        ),
+        Block(
             "writeback",
             "write-back: parameters of each filter, words and bounds",
             parameters_in(

@@ -47,6 +47,8 @@ HEADER_MAKEFILE = Path(__file__).with_name("header.mk")
 BARE = "bare"  # the program that it becomes
 # Lines by which a compiler names an error.
 BUILD_ERROR = re.compile(r"%Error|error:|Unknown module type|syntax error")
+# An illegal parameter is a module that does not exist. Errors that follow from it may come before it.
+ILLEGAL_PARAMETER = re.compile(rf"({BUILD_ERROR.pattern}).*psa_illegal_parameter_")
 
 
 class BuildError(TatamiError):
@@ -69,6 +71,12 @@ def log_lines(log: Path, pattern: re.Pattern[str], limit: int = 5) -> str:
     """The first lines of a log that match, or its last ones if none does."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return "\n".join(([line.strip() for line in lines if pattern.search(line)] or lines[-limit:])[:limit])
+
+
+def errors_in(log: Path) -> str:
+    """The first errors of a compiler, or only those that name an illegal parameter."""
+    lines = log_lines(log, ILLEGAL_PARAMETER)
+    return lines if ILLEGAL_PARAMETER.search(lines) else log_lines(log, BUILD_ERROR)
 
 
 @dataclass(frozen=True)
@@ -197,9 +205,7 @@ def compile_into(directory: Path, wanted: Build) -> None:
                 log_file=log,
             )
         except RuntimeError:
-            raise BuildError(
-                f"{wanted.kind} does not build:\n{log_lines(log, BUILD_ERROR)}\nlog: {log}"
-            ) from None
+            raise BuildError(f"{wanted.kind} does not build:\n{errors_in(log)}\nlog: {log}") from None
     if wanted.sim == "verilator":
         if runtime_cache(wanted.flags).is_dir():
             keep_header(directory, wanted)
@@ -223,7 +229,7 @@ def compile_bare(directory: Path, wanted: Build, log: Path) -> None:
     with environment(wanted.variables()), log.open("w") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        raise BuildError(f"{wanted.kind} does not build:\n{log_lines(log, BUILD_ERROR)}\nlog: {log}")
+        raise BuildError(f"{wanted.kind} does not build:\n{errors_in(log)}\nlog: {log}")
 
 
 def runtime_cache(flags: Mapping[str, bool]) -> Path:

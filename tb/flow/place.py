@@ -181,15 +181,15 @@ def _registered(top: str, parameters: Mapping[str, int], files: Mapping[str, str
 
 
 def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
-    """By block, the parameters with which a machine of `config` has it; memories, queues and delay lines are
-    parts of others.
+    """By block, the parameters with which a machine of `config` has it. Memories, queues and delay lines are
+    parts of others; the array, a column, the core and the tops consist of others.
     """
     inputs = config.xor_inputs or min(XOR_INPUTS, config.most_xor_inputs)
     decoder = replace(config, xor_inputs=inputs)
     tables = config if config.tables else replace(config, tables=1)
     own: dict[str, Mapping[str, int]] = {
         "pe": array_parameters(config.size, config.group, config.weight_bits),
-        "accumulator": {"DEPTH": config.acc_words * config.size, "PSUM_BITS": config.psum_bits},
+        "accumulator": {"DEPTH": config.acc_words * config.size},
         "feature_bank": {"DEPTH": config.feature_depth},
         "credits": {"PIPELINE": 2 * config.size + 12},
         "slot_stream": stream_parameters(decoder),
@@ -200,7 +200,7 @@ def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for path in rtl_sources():
         name = path.stem.removeprefix("psa_")
-        if name in ("ram", "delay", "fifo", "top", "array", "system"):
+        if name in ("ram", "delay", "fifo", "array", "column", "core", "top", "system"):
             continue
         dma = {"WORD_BITS": 8 * config.size, "BURST": 64, "FIFO": 256}
         values = {**machine_parameters(config), **dma, "SOURCES": 6, **own.get(name, {})}

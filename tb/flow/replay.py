@@ -32,7 +32,7 @@ OUTSIDE = (
     (r"^ASSERT ", "what this checker of tb/checkers watches"),
     (
         r"in one cycle: .*ERROR\.CODE is ",
-        "the order of errors in psa_top, psa_fetch or psa_slots, or psa_regs",
+        "the order of errors in psa_core, psa_fetch or psa_slots, or psa_regs",
     ),
     (r"ERROR\.CODE is .*LOAD_", "psa_load, which judges packets"),
     (r"ERROR\.CODE is .*\((PROGRAM|TILE)_", "psa_sequencer, which judges programs"),
@@ -42,7 +42,7 @@ OUTSIDE = (
     ),
     (r"ERROR\.CODE is .*\(FEATURE_WRITE", "psa_writeback, which judges writes"),
     (r"ERROR\.CODE is .*\(SLOT_", "psa_slots, which judges rows of slots"),
-    (rf"read of ({'|'.join(COUNTERS)}) gave", "the counters of psa_regs, or what psa_top has them count"),
+    (rf"read of ({'|'.join(COUNTERS)}) gave", "the counters of psa_regs, or what psa_core has them count"),
     (rf"\b({'|'.join(REGISTERS)})\b.* is \w+, expected|read of \w+ gave", "psa_regs"),
     (
         r"\b(?:\w*cycles|slot_rows|words) is \d+, predicted",

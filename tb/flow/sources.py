@@ -9,8 +9,9 @@ from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import ROOT
 
 FILE_LIST = ROOT / "rtl" / "psa.f"
-INCLUDES = "+incdir+"  # begins a line that names a folder of headers
 CHECKERS = ROOT / "tb" / "checkers" / "checkers.f"
+LISTS = (FILE_LIST, CHECKERS)
+INCLUDES = "+incdir+"  # begins a line that names a folder of headers
 PROBE = ROOT / "tb" / "debug" / "psa_probe.v"
 
 
@@ -35,20 +36,21 @@ def rtl_sources() -> list[Path]:
     return file_list(FILE_LIST)
 
 
-def include_folders() -> list[Path]:
-    """Where a compiler finds the headers of the machine."""
-    return [ROOT / line.removeprefix(INCLUDES) for line in _lines(FILE_LIST) if line.startswith(INCLUDES)]
+def include_folders(lists: Sequence[Path] = LISTS) -> list[Path]:
+    """Where a compiler finds the headers of all files, or of those in `lists`."""
+    lines = (line for path in lists for line in _lines(path))
+    return [ROOT / line.removeprefix(INCLUDES) for line in lines if line.startswith(INCLUDES)]
 
 
-def headers() -> list[Path]:
-    """The headers that the files of the machine include."""
-    return [header for folder in include_folders() for header in sorted(folder.glob("*.vh"))]
+def headers(lists: Sequence[Path] = LISTS) -> list[Path]:
+    """The headers that all files include, or those in `lists`."""
+    return [header for folder in include_folders(lists) for header in sorted(folder.glob("*.vh"))]
 
 
 def texts(sources: Sequence[Path] | None = None) -> dict[str, str]:
-    """By name, the files of the machine or `sources`, and the headers."""
+    """By name, the files of the machine or `sources`, and the headers of the machine."""
     files = rtl_sources() if sources is None else sources
-    return {path.name: path.read_text() for path in (*files, *headers())}
+    return {path.name: path.read_text() for path in (*files, *headers([FILE_LIST]))}
 
 
 def verilog(files: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ from pymodel.network.network_file import accuracy
 from pymodel.zoo import digits
 from pymodel.zoo.random_network import REUSED, random_images, random_network, random_program
 from tb.common import settings
+from tb.common.inside import sequencer
 from tb.coverage.observe import STATES
 from tb.coverage.sample import StateTimeline
 from tb.env import faults, metamorphic
@@ -236,7 +237,7 @@ class ResetTest(BaseTest):
         while True:
             await RisingEdge(machine.soft_reset)
             await ReadOnly()
-            self.inside.append(STATES[int(machine.sequencer.state_reg.value)])
+            self.inside.append(STATES[int(sequencer(self.config.dut).state_reg.value)])
 
 
 class LiveTest(BaseTest):

@@ -41,6 +41,7 @@ from pymodel.machine.program import MAXIMUM, SUM, End, Jump, Layer, Legal, Out, 
 from pymodel.machine.runs import ProgramRun
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
+from tb.common.inside import sequencer
 from tb.coverage.observe import STATES
 from tb.coverage.sample import follow_program, observe, sample_program
 from tb.plain.check import Outcome, compare_counters
@@ -592,7 +593,7 @@ async def resets(dut: Any) -> None:
                 await ClockCycles(dut.clk, 10)
                 if settings.simulator() == "icarus":
                     await ReadOnly()
-                    assert STATES[int(getattr(dut, "dut", dut).sequencer.state_reg.value)] == "WAIT"
+                    assert STATES[int(sequencer(dut).state_reg.value)] == "WAIT"
                     await RisingEdge(dut.clk)
             elif where == "inside a packet":
                 await host.source.send(item.beats[:half], last=False)

@@ -27,6 +27,7 @@ from pymodel.machine.runs import ProgramRun
 from pymodel.machine.slot_rows import row_length, slot_words
 from tb.common import settings
 from tb.common.clock import PERIOD_NS
+from tb.common.inside import sequencer
 from tb.coverage.observe import STATES
 from tb.coverage.sample import StateTimeline, follow_program, sample_program
 from tb.debug.suspect import Attempt, copy_of
@@ -121,7 +122,7 @@ async def check_state(dut: Any, state: str) -> None:
     """Checks that the sequencer is in the state of the model. Only Icarus shows the inside."""
     if settings.simulator() == "icarus":
         await ReadOnly()
-        seen = STATES[int(getattr(dut, "dut", dut).sequencer.state_reg.value)]
+        seen = STATES[int(sequencer(dut).state_reg.value)]
         assert seen == state, f"the sequencer is in {seen}, the model in {state}"
 
 

@@ -212,7 +212,7 @@ def test_a_run_that_passes_now(sim: str, flipped: Callable[[str], Flipped]) -> N
         ("ERROR.CODE is 7, expected 10 (TAP_RANGE)", "psa_fetch"),
         ("ERROR.CODE is 11, expected 12 (FEATURE_WRITE)", "psa_writeback"),
         ("ERROR.CODE is 12, expected 13 (SLOT_RANGE)", "psa_slots"),
-        ("TAP_RANGE and SLOT_RANGE in one cycle: ERROR.CODE is 10, expected 13 (SLOT_RANGE)", "psa_top"),
+        ("TAP_RANGE and SLOT_RANGE in one cycle: ERROR.CODE is 10, expected 13 (SLOT_RANGE)", "psa_core"),
         ("read of WORDS gave 0x3, expected 0x4", "the counters of psa_regs"),
         ("a packet begins in the cycle of START", "psa_load"),
         ("image 0: cycles less stall_cycles and load_wait_cycles is 3742, predicted 3743", "psa_regs"),

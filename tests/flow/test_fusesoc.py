@@ -19,7 +19,7 @@ from pymodel.machine.config import CONFIGS
 from pymodel.machine.places import ROOT
 from tb.common import settings
 from tb.flow.simulators import verilator_env, verilator_root
-from tb.flow.sources import headers, rtl_sources
+from tb.flow.sources import FILE_LIST, headers, rtl_sources
 
 CORE = ROOT / "tatami.core"
 
@@ -33,7 +33,7 @@ def core() -> dict[str, Any]:
 
 def test_it_has_the_files_of_the_list(core: dict[str, Any]) -> None:
     files = core["filesets"]["rtl"]["files"]
-    included = [{str(path.relative_to(ROOT)): {"is_include_file": True}} for path in headers()]
+    included = [{str(path.relative_to(ROOT)): {"is_include_file": True}} for path in headers([FILE_LIST])]
     assert files == included + [str(path.relative_to(ROOT)) for path in rtl_sources()]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pywellen
 
 from pymodel.machine.errors import TatamiError
+from tb.common.inside import ACCUMULATOR, FETCH, LANE, PE, REQUANT, WRITEBACK
 from tb.debug.divergence import Divergence
 
 BEFORE, AFTER = 12, 4  # clock cycles that are shown
@@ -20,9 +21,6 @@ COUNT, FAIL, ACTIVE = "violations", "fail", "active"
 PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "ms": 1e9, "s": 1e12}
 
 # What is shown of each stage, below `dut`. Letters: s a signed number, u an unsigned one, h hexadecimal.
-PE = "pe_array.gen_row[{row}].gen_col[{column}].pe"
-LANE, FETCH = "gen_lane[{row}].lane", "fetch"
-ACCUMULATOR, REQUANT = "gen_column[{column}].accumulator", "gen_column[{column}].requant"
 WATCHED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "bundle": (
         (FETCH, "issue_valid:u issue_lane:u issue_word:u issue_tap_row:u issue_edge:u members:h bank_data:h"),
@@ -42,7 +40,7 @@ WATCHED: Mapping[str, tuple[tuple[str, str], ...]] = {
             "sum_valid:u sum:s bias_reg:s multiplier_reg:u shift_reg:u zero_reg:s low_reg:s",
         ),
         (REQUANT, "high_reg:s pixel:s word:h"),
-        ("writeback", "word_valid:u word_column:u wr_valid:u wr_bank:u wr_word:u wr_data:h wr_keep:u"),
+        (WRITEBACK, "word_valid:u word_column:u wr_valid:u wr_bank:u wr_word:u wr_data:h wr_keep:u"),
     ),
 }
 

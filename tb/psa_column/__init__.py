@@ -1,0 +1,1 @@
+"""Tests of one block, `psa_column`."""
