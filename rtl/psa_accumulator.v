@@ -3,7 +3,7 @@
 // Promises: `psum` belongs to the pixel named in the same cycle. The first pass of a tile stores its sums, and later passes add, or
 // keep the larger one. The last pass does not store: it gives the finished sum a cycle later. A pixel of a later pass is also named by
 // `read_*` two cycles before, so that what is stored of it lies in a register when its sum comes. The same pixel comes again after
-// T >= 4 cycles at the earliest.
+// T >= 4 cycles at the earliest: a sum may be written a cycle after it was made, in the cycle before it can be read again.
 
 `resetall
 `default_nettype none
@@ -33,8 +33,10 @@ module psa_accumulator #(
 );
 
 reg signed [31:0] stored_reg;
-reg               sum_valid_reg;
+reg               sum_valid_reg, store_reg;
 reg signed [31:0] sum_reg;
+
+reg [$clog2(DEPTH)-1:0] index_reg;
 
 wire [31:0]        stored;
 wire signed [31:0] added   = {{32-PSUM_BITS{psum[PSUM_BITS-1]}}, psum};
@@ -47,9 +49,9 @@ assign sum       = sum_reg;
 
 psa_ram #(.WIDTH(32), .DEPTH(DEPTH)) memory (
     .clk     (clk),
-    .wr_en   (pixel_valid && !pixel_last),
-    .wr_addr (pixel_index),
-    .wr_data (total),
+    .wr_en   (store_reg),
+    .wr_addr (index_reg),
+    .wr_data (sum_reg),
     .rd_en   (read_valid),
     .rd_addr (read_index),
     .rd_data (stored)
@@ -58,12 +60,13 @@ psa_ram #(.WIDTH(32), .DEPTH(DEPTH)) memory (
 always @(posedge clk) begin
     stored_reg    <= stored;
     sum_valid_reg <= pixel_valid && pixel_last;
-    if (pixel_valid && pixel_last) begin
-        sum_reg <= total;
-    end
+    store_reg     <= pixel_valid && !pixel_last;
+    index_reg     <= pixel_index;
+    sum_reg       <= total;
 
     if (rst) begin
         sum_valid_reg <= 1'b0;
+        store_reg     <= 1'b0;
     end
 end
 

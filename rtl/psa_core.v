@@ -186,6 +186,7 @@ psa_sequencer #(
 // the fields that go with a lane while its pixels are fetched
 
 wire                    bundle_valid;
+wire [GROUP*ROW_BITS-1:0] bundle_shift;
 wire [T*GROUP*8-1:0]    bundle_data;
 wire [T-1:0]            bundle_keep;
 wire [ROW_BITS-1:0]     bundle_row;
@@ -194,7 +195,7 @@ wire [ACC_ADDR-1:0]     bundle_acc_word;
 wire [FEATURE_ADDR-1:0] bundle_out_word;
 wire [FILTER_ADDR-1:0]  bundle_filter_base;
 
-psa_delay #(.WIDTH(ROW_BITS + 5 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(5)) fetch_delay (
+psa_delay #(.WIDTH(ROW_BITS + 5 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(7)) fetch_delay (
     .clk       (clk),
     .rst       (core_rst),
     .in_valid  (1'b0),
@@ -235,6 +236,7 @@ psa_fetch #(
     .issue_edge      (issue_edge),
     .issue_pad       (issue_pad),
     .bundle_valid    (bundle_valid),
+    .bundle_shift    (bundle_shift),
     .bundle_data     (bundle_data),
     .bundle_keep     (bundle_keep),
     .out_rd_en       (out_rd_en),
@@ -317,6 +319,7 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_lane
         .load          (bundle_valid && bundle_row == r),
         .load_first    (bundle_first),
         .load_maximum  (bundle_maximum),
+        .load_shift    (bundle_shift),
         .load_data     (bundle_data),
         .pixel_valid   (x_valid[r]),
         .pixel_first   (x_first[r]),

@@ -9,7 +9,7 @@
 
 module psa_credits #(
     // cycles from the sequencer's end of a layer with a gap to the last word written, or more
-    parameter PIPELINE = 44
+    parameter PIPELINE = 46
 ) (
     input  wire        clk,
     input  wire        rst,

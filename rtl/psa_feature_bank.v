@@ -1,7 +1,9 @@
 // One bank of feature memory: T pixels from any pixel address, every cycle.
 //
 // Even and odd words lie in two halves, so that a read across two words takes one from each half. Promises: `rd_data` belongs to the
-// address of the cycle before. Reads of later cycles see a written word. The caller must check that addresses are in range.
+// address of the cycle before, and has each pixel at its place in its word: the pixels before the shift are those of the second word.
+// Who takes them one by one begins at the shift and goes round. Reads of later cycles see a written word. The caller must check that
+// addresses are in range.
 
 `resetall
 `default_nettype none
@@ -25,15 +27,15 @@ module psa_feature_bank #(
     output wire [T*8-1:0]           rd_data
 );
 
-localparam ADDR  = $clog2(DEPTH);
-localparam SHIFT = $clog2(T);
+localparam ADDR = $clog2(DEPTH);
 
-reg             odd_reg;
-reg [SHIFT-1:0] shift_reg;
+// places whose pixels come from the odd half
+reg [T-1:0] in_odd_reg;
 
 wire [T*8-1:0] even_data, odd_data;
 
 wire [ADDR-1:0] after_word = rd_word + 1'b1;
+wire [T-1:0]    second     = ~({T{1'b1}} << rd_shift);
 
 psa_ram #(.WIDTH(T*8), .DEPTH(DEPTH/2)) even_half (
     .clk     (clk),
@@ -57,36 +59,17 @@ psa_ram #(.WIDTH(T*8), .DEPTH(DEPTH/2)) odd_half (
 
 always @(posedge clk) begin
     if (rd_en) begin
-        odd_reg   <= rd_word[0];
-        shift_reg <= rd_shift;
+        in_odd_reg <= second ^ {T{rd_word[0]}};
     end
 end
 
-// Pixels before the shift are those of the second word. So a pixel comes from either half, by its place in a word, and then all go
-// round by the shift: half as many ways as a choice of T from 2T pixels.
-wire [T-1:0] second = ~({T{1'b1}} << shift_reg);
-wire [T-1:0] in_odd = second ^ {T{odd_reg}};
-
-genvar i, k;
+genvar i;
 
 generate
-for (k = 0; k <= SHIFT; k = k + 1) begin : gen_turn
-    wire [T*8-1:0] data;
-
-    if (k == 0) begin : gen_halves
-        for (i = 0; i < T; i = i + 1) begin : gen_pixel
-            assign data[i*8 +: 8] = in_odd[i] ? odd_data[i*8 +: 8] : even_data[i*8 +: 8];
-        end
-    end else begin : gen_round
-        localparam BITS = 8 << (k - 1);
-        wire [T*8-1:0] source = gen_turn[k-1].data;
-
-        assign data = shift_reg[k-1] ? {source[0 +: BITS], source[T*8-1:BITS]} : source;
-    end
+for (i = 0; i < T; i = i + 1) begin : gen_pixel
+    assign rd_data[i*8 +: 8] = in_odd_reg[i] ? odd_data[i*8 +: 8] : even_data[i*8 +: 8];
 end
 endgenerate
-
-assign rd_data = gen_turn[SHIFT].data;
 
 endmodule
 

@@ -2,14 +2,19 @@
 //
 //   cycle 0  lane number         -> LANE memory
 //   cycle 1  group number        -> GROUP memory
-//   cycle 2  G members           -> TAP memories (one copy a bank), base + word
-//   cycle 3  offsets             -> pixel addresses
-//   cycle 4  word and shift      -> feature banks, EDGE word decoded
-//   cycle 5  G x T pixels, those over an edge padded: `bundle_*`
+//   cycle 2  G members
+//   cycle 3  G members           -> TAP memories (one copy a bank), base + word
+//   cycle 4  offsets and reaches, EDGE word
+//   cycle 5  pixel addresses, which pixels lie over an edge
+//   cycle 6  word and shift      -> feature banks
+//   cycle 7  G x T pixels, those over an edge padded: `bundle_*`
 //
-// Promises: the latency is exactly 5 cycles, and the fetch never stalls. An address outside a memory is reported. It is not read or, a tap's,
-// which is checked a cycle after the read, what was read is not used. While the pipeline is empty, the out stream may read the banks
-// through `out_rd_*`; the data come one cycle later.
+// A memory takes half of a cycle to answer, so what it gives goes into a register before anything is made of it; the banks alone have
+// one choice behind them. Pixels are not moved within their word: a bank's are given at their places there, with the place of the first.
+//
+// Promises: the latency is exactly 7 cycles, and the fetch never stalls. An address outside a memory is reported, a cycle after it is
+// known. What was read of a group, a tap or a bank that does not exist is not used. While the pipeline is empty, the out
+// stream may read the banks through `out_rd_*`; the data come two cycles later.
 
 `resetall
 `default_nettype none
@@ -36,8 +41,9 @@ module psa_fetch #(
     input  wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
     input  wire [7:0]                       issue_pad,
 
-    // cycle 5. bundle_data: pixel i of bank g at (i*GROUP + g)*8
+    // cycle 7. bundle_data: place p of bank g at (p*GROUP + g)*8. Pixel i of the bank is at place i + its shift, which goes round.
     output wire                             bundle_valid,
+    output wire [GROUP*$clog2(T)-1:0]       bundle_shift,
     output wire [T*GROUP*8-1:0]             bundle_data,
     // the pixels that the output plane has
     output wire [T-1:0]                     bundle_keep,
@@ -109,49 +115,52 @@ psa_ram #(.WIDTH(`PSA_LANE_BITS), .DEPTH(LANE_DEPTH)) lane_memory (
 // Members are valid only if the group number was valid.
 wire       group_bad = {1'b0, group} >= GROUP_DEPTH;
 
-reg [5:1] stage_valid_reg;
+reg [7:1] stage_valid_reg;
 
 always @(posedge clk) begin
     stage_valid_reg[1] <= issue_valid;
     stage_valid_reg[2] <= stage_valid_reg[1] && !group_bad;
-    stage_valid_reg[5:3] <= stage_valid_reg[4:2];
+    stage_valid_reg[7:3] <= stage_valid_reg[6:2];
     if (rst) begin
-        stage_valid_reg <= 5'd0;
+        stage_valid_reg <= 7'd0;
     end
 end
 
-assign bundle_valid = stage_valid_reg[5];
+assign bundle_valid = stage_valid_reg[7];
 
-wire [15:0]          word_2;
-wire [TAP_ADDR-1:0]  tap_row_2;
+wire [15:0]          word_3;
+wire [TAP_ADDR-1:0]  tap_row_3;
 wire [EDGE_ADDR-1:0] edge_3;
-wire [7:0]           pad_5;
+wire [7:0]           pad_6;
 
-psa_delay #(.WIDTH(16 + TAP_ADDR), .STAGES(2)) delay_word (
-    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data({issue_word, issue_tap_row}), .out_valid(), .out_data({word_2, tap_row_2})
+psa_delay #(.WIDTH(16 + TAP_ADDR + EDGE_ADDR), .STAGES(3)) delay_word (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data({issue_word, issue_tap_row, issue_edge}), .out_valid(),
+    .out_data({word_3, tap_row_3, edge_3})
 );
-psa_delay #(.WIDTH(EDGE_ADDR), .STAGES(3)) delay_edge (
-    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_edge), .out_valid(), .out_data(edge_3)
-);
-psa_delay #(.WIDTH(8), .STAGES(5)) delay_pad (
-    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_pad), .out_valid(), .out_data(pad_5)
+psa_delay #(.WIDTH(8), .STAGES(6)) delay_pad (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_pad), .out_valid(), .out_data(pad_6)
 );
 
-// cycle 1 to 2: group number -> members
+// cycle 1 to 3: group number -> members
 
-wire [`PSA_GROUP_BITS-1:0] members;
+wire [`PSA_GROUP_BITS-1:0] named_members;
+reg  [`PSA_GROUP_BITS-1:0] members_reg;
 
 psa_ram #(.WIDTH(`PSA_GROUP_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
     .clk     (clk),
     .wr_en   (ld_group),
     .wr_addr (ld_addr[GROUP_ADDR-1:0]),
     .wr_data (ld_group_data),
-    .rd_en   (stage_valid_reg[1] && !group_bad),
+    .rd_en   (stage_valid_reg[1]),
     .rd_addr (group),
-    .rd_data (members)
+    .rd_data (named_members)
 );
 
-// cycle 3 to 4: the edge word; cycle 4 to 5: which pixels are kept, and how far each is from the edges
+always @(posedge clk) begin
+    members_reg <= named_members;
+end
+
+// cycle 3 to 5: the edge word, which pixels are kept, and how far each is from the edges
 
 wire [`PSA_EDGE_BITS-1:0] edge_word;
 
@@ -166,23 +175,23 @@ psa_ram #(.WIDTH(`PSA_EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
 );
 
 reg [T*4*REACH-1:0] distances_reg;
-reg [T-1:0]         keep_reg;
+reg [T-1:0]         keep_5_reg, keep_6_reg, keep_7_reg;
 
-assign bundle_keep = keep_reg;
+assign bundle_keep = keep_7_reg;
 
 integer i;
 
 always @(posedge clk) begin
-    if (stage_valid_reg[4]) begin
-        for (i = 0; i < T; i = i + 1) begin
-            keep_reg[i] <= edge_word[i*PIXEL_EDGE + `PSA_EDGE_VALID];
-            distances_reg[i*4*REACH +: 4*REACH] <= {edge_word[i*PIXEL_EDGE + `PSA_EDGE_BOTTOM], edge_word[i*PIXEL_EDGE + `PSA_EDGE_TOP],
-                edge_word[i*PIXEL_EDGE + `PSA_EDGE_RIGHT], edge_word[i*PIXEL_EDGE + `PSA_EDGE_LEFT]};
-        end
+    for (i = 0; i < T; i = i + 1) begin
+        keep_5_reg[i] <= edge_word[i*PIXEL_EDGE + `PSA_EDGE_VALID];
+        distances_reg[i*4*REACH +: 4*REACH] <= {edge_word[i*PIXEL_EDGE + `PSA_EDGE_BOTTOM], edge_word[i*PIXEL_EDGE + `PSA_EDGE_TOP],
+            edge_word[i*PIXEL_EDGE + `PSA_EDGE_RIGHT], edge_word[i*PIXEL_EDGE + `PSA_EDGE_LEFT]};
     end
+    keep_6_reg <= keep_5_reg;
+    keep_7_reg <= keep_6_reg;
 end
 
-// one pipeline a bank from cycle 2 on
+// one pipeline a bank from cycle 3 on
 
 wire [GROUP-1:0]     tap_bad, read_bad;
 wire [GROUP*18-1:0]  tap_addresses;
@@ -192,12 +201,12 @@ genvar g, p;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire                    member_valid = members[g*MEMBER + `PSA_GROUP_VALID];
-    wire [FEATURE_ADDR-1:0] member_base  = members[g*MEMBER + `PSA_GROUP_BASE];
-    wire [TAP_ID-1:0]       member_tap   = members[g*MEMBER + `PSA_GROUP_TAP];
+    wire                    member_valid = members_reg[g*MEMBER + `PSA_GROUP_VALID];
+    wire [FEATURE_ADDR-1:0] member_base  = members_reg[g*MEMBER + `PSA_GROUP_BASE];
+    wire [TAP_ID-1:0]       member_tap   = members_reg[g*MEMBER + `PSA_GROUP_TAP];
 
-    // cycle 2
-    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_2} + {{18-TAP_ID{1'b0}}, member_tap};
+    // cycle 3
+    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_3} + {{18-TAP_ID{1'b0}}, member_tap};
 
     wire [`PSA_TAP_BITS-1:0] tap;
 
@@ -206,66 +215,78 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en   (ld_tap),
         .wr_addr (ld_addr[TAP_ADDR-1:0]),
         .wr_data (ld_tap_data),
-        .rd_en   (stage_valid_reg[2]),
+        .rd_en   (stage_valid_reg[3]),
         .rd_addr (tap_address[TAP_ADDR-1:0]),
         .rd_data (tap)
     );
 
-    reg                 named_3_reg;
-    reg [17:0]          tap_address_3_reg;
-    reg [WORD_BITS-1:0] word_3_reg;
+    reg                 named_4_reg;
+    reg [17:0]          tap_address_4_reg;
+    reg [WORD_BITS-1:0] word_4_reg;
 
     always @(posedge clk) begin
-        named_3_reg       <= stage_valid_reg[2] && member_valid;
-        tap_address_3_reg <= tap_address;
-        word_3_reg        <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_2};
+        named_4_reg       <= stage_valid_reg[3] && member_valid;
+        tap_address_4_reg <= tap_address;
+        word_4_reg        <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_3};
         if (rst) begin
-            named_3_reg <= 1'b0;
+            named_4_reg <= 1'b0;
         end
     end
 
-    // cycle 3
-    wire tap_out = tap_address_3_reg >= TAP_DEPTH;
-    wire used_3  = named_3_reg && !tap_out;
+    // cycle 4
+    wire tap_out = tap_address_4_reg >= TAP_DEPTH;
+    wire used_4  = named_4_reg && !tap_out;
 
-    assign tap_bad[g] = named_3_reg && tap_out;
-    assign tap_addresses[g*18 +: 18] = tap_address_3_reg;
+    assign tap_bad[g] = named_4_reg && tap_out;
+    assign tap_addresses[g*18 +: 18] = tap_address_4_reg;
 
-    wire signed [OFFSET_BITS-1:0] offset = tap[`PSA_TAP_OFFSET];
-    wire signed [PIXEL_BITS-1:0]  pixel  = $signed({word_3_reg, {SHIFT{1'b0}}}) + {{PIXEL_BITS-OFFSET_BITS{offset[OFFSET_BITS-1]}}, offset};
-
-    reg                         used_4_reg;
-    reg [WORD_BITS-1:0]         word_4_reg;
-    reg [SHIFT-1:0]             shift_4_reg;
-    reg signed [REACH:0]        dy_4_reg, dx_4_reg;
+    reg                          used_5_reg;
+    reg [WORD_BITS-1:0]          word_5_reg;
+    reg signed [OFFSET_BITS-1:0] offset_5_reg;
+    reg signed [REACH:0]         dy_5_reg, dx_5_reg;
 
     always @(posedge clk) begin
-        used_4_reg  <= used_3;
-        word_4_reg  <= pixel[PIXEL_BITS-1:SHIFT];
-        shift_4_reg <= pixel[SHIFT-1:0];
-        dy_4_reg    <= tap[`PSA_TAP_DY];
-        dx_4_reg    <= tap[`PSA_TAP_DX];
-        if (rst) begin
-            used_4_reg <= 1'b0;
-        end
-    end
-
-    // cycle 4: a shifted read also takes the next word. Before the bank is far behind it, as a number without a sign.
-    wire word_out = word_4_reg >= FEATURE_DEPTH || (word_4_reg == FEATURE_DEPTH - 1 && shift_4_reg != {SHIFT{1'b0}});
-
-    assign read_bad[g] = used_4_reg && word_out;
-
-    reg                  used_5_reg;
-    reg signed [REACH:0] dy_5_reg, dx_5_reg;
-
-    always @(posedge clk) begin
-        used_5_reg <= used_4_reg && !word_out;
-        dy_5_reg   <= dy_4_reg;
-        dx_5_reg   <= dx_4_reg;
+        used_5_reg   <= used_4;
+        word_5_reg   <= word_4_reg;
+        offset_5_reg <= tap[`PSA_TAP_OFFSET];
+        dy_5_reg     <= tap[`PSA_TAP_DY];
+        dx_5_reg     <= tap[`PSA_TAP_DX];
         if (rst) begin
             used_5_reg <= 1'b0;
         end
     end
+
+    // cycle 5
+    wire signed [PIXEL_BITS-1:0] pixel = $signed({word_5_reg, {SHIFT{1'b0}}})
+        + {{PIXEL_BITS-OFFSET_BITS{offset_5_reg[OFFSET_BITS-1]}}, offset_5_reg};
+    wire [T-1:0] outside;
+
+    psa_edge_mask #(.T(T), .REACH(REACH)) edge_mask (
+        .distances (distances_reg),
+        .dx        (dx_5_reg),
+        .dy        (dy_5_reg),
+        .outside   (outside)
+    );
+
+    reg                 used_6_reg;
+    reg [WORD_BITS-1:0] word_6_reg;
+    reg [SHIFT-1:0]     shift_6_reg;
+    reg [T-1:0]         outside_6_reg;
+
+    always @(posedge clk) begin
+        used_6_reg    <= used_5_reg;
+        word_6_reg    <= pixel[PIXEL_BITS-1:SHIFT];
+        shift_6_reg   <= pixel[SHIFT-1:0];
+        outside_6_reg <= outside;
+        if (rst) begin
+            used_6_reg <= 1'b0;
+        end
+    end
+
+    // cycle 6: a shifted read also takes the next word. Before the bank is far behind it, as a number without a sign.
+    wire word_out = word_6_reg >= FEATURE_DEPTH || (word_6_reg == FEATURE_DEPTH - 1 && shift_6_reg != {SHIFT{1'b0}});
+
+    assign read_bad[g] = used_6_reg && word_out;
 
     wire [T*8-1:0] rd_data;
 
@@ -277,41 +298,52 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en    (wr_here || ld_here),
         .wr_word  (ld_here ? ld_addr[FEATURE_ADDR-1:0] : wr_word),
         .wr_data  (ld_here ? ld_feature_data : wr_data),
-        .rd_en    (out_rd_en ? out_rd_bank == g : used_4_reg && !word_out),
-        .rd_word  (out_rd_en ? out_rd_word : word_4_reg[FEATURE_ADDR-1:0]),
-        .rd_shift (out_rd_en ? {SHIFT{1'b0}} : shift_4_reg),
+        .rd_en    (out_rd_en ? out_rd_bank == g : used_6_reg),
+        .rd_word  (out_rd_en ? out_rd_word : word_6_reg[FEATURE_ADDR-1:0]),
+        .rd_shift (out_rd_en ? {SHIFT{1'b0}} : shift_6_reg),
         .rd_data  (rd_data)
     );
 
     assign bank_data[g*T*8 +: T*8] = rd_data;
 
-    // cycle 5: a member that is not used gives zeros, over an edge too
-    wire [T-1:0] outside;
+    // Which places the pixels over an edge have, and what stands there. A member that is not used gives zeros, over an edge too.
+    wire [2*T-1:0] round = {outside_6_reg, outside_6_reg} << shift_6_reg;
+    wire           used  = used_6_reg && !word_out;
 
-    psa_edge_mask #(.T(T), .REACH(REACH)) edge_mask (
-        .distances (distances_reg),
-        .dx        (dx_5_reg),
-        .dy        (dy_5_reg),
-        .outside   (outside)
-    );
+    reg [SHIFT-1:0] shift_7_reg;
+    reg [T-1:0]     filled_7_reg;
+    reg [7:0]       fill_7_reg;
 
-    for (p = 0; p < T; p = p + 1) begin : gen_pixel
-        assign bundle_data[(p*GROUP + g)*8 +: 8] = !used_5_reg ? 8'd0 : outside[p] ? pad_5 : rd_data[p*8 +: 8];
+    always @(posedge clk) begin
+        shift_7_reg  <= shift_6_reg;
+        filled_7_reg <= used ? round[2*T-1:T] : {T{1'b1}};
+        fill_7_reg   <= used ? pad_6 : 8'd0;
+    end
+
+    wire unused = &{1'b0, round[T-1:0]};
+
+    // cycle 7
+    assign bundle_shift[g*SHIFT +: SHIFT] = shift_7_reg;
+
+    for (p = 0; p < T; p = p + 1) begin : gen_place
+        assign bundle_data[(p*GROUP + g)*8 +: 8] = filled_7_reg[p] ? fill_7_reg : rd_data[p*8 +: 8];
     end
 end
 endgenerate
 
 // reads of the banks by the out stream
 
-reg [3:0] out_bank_reg;
+reg [3:0]     out_bank_reg;
+reg [T*8-1:0] out_rd_data_reg;
 
 always @(posedge clk) begin
     if (out_rd_en) begin
         out_bank_reg <= out_rd_bank;
     end
+    out_rd_data_reg <= bank_data[out_bank_reg*T*8 +: T*8];
 end
 
-assign out_rd_data = bank_data[out_bank_reg*T*8 +: T*8];
+assign out_rd_data = out_rd_data_reg;
 
 // errors, the last stage first, because it has the older lane
 
@@ -346,9 +378,22 @@ always @* begin
     end
 end
 
-assign err_valid = err_valid_next;
-assign err_code  = err_code_next;
-assign err_info  = err_info_next;
+reg        err_valid_reg;
+reg [7:0]  err_code_reg;
+reg [23:0] err_info_reg;
+
+assign err_valid = err_valid_reg;
+assign err_code  = err_code_reg;
+assign err_info  = err_info_reg;
+
+always @(posedge clk) begin
+    err_valid_reg <= err_valid_next;
+    err_code_reg  <= err_code_next;
+    err_info_reg  <= err_info_next;
+    if (rst) begin
+        err_valid_reg <= 1'b0;
+    end
+end
 
 endmodule
 

@@ -2,7 +2,7 @@
 //
 // Promises: valid never waits for ready. Data are stable while stalled. While the receiver is ready, one word is sent each cycle. `done`
 // is high in the cycle in which the last word is taken. A soft reset never takes back a word that is offered, and leaves no packet
-// without its end: the newest word that has been read becomes the last of its packet. A packet of which no word has been offered is
+// without its end: the newest word that has come becomes the last of its packet. A packet of which no word has been offered is
 // not sent at all.
 
 `resetall
@@ -24,7 +24,7 @@ module psa_out #(
     input  wire [15:0]                      words,
     output wire                             done,
 
-    // data come one cycle after the address
+    // data come two cycles after the address
     output wire                             rd_en,
     output wire [3:0]                       rd_bank,
     output wire [$clog2(FEATURE_DEPTH)-1:0] rd_word,
@@ -41,7 +41,8 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 reg [3:0]              bank_reg;
 reg [FEATURE_ADDR-1:0] word_reg;
 reg [15:0]             left_reg;
-reg                    read_reg, read_last_reg;
+// words on their way: of the last cycle, and of the one before, which comes now
+reg                    asked_reg, asked_last_reg, read_reg, read_last_reg;
 
 // a small queue covers the latency of the bank
 reg [T*8-1:0] queue_reg [0:3];
@@ -57,9 +58,14 @@ wire push  = read_reg && !none;
 // already.
 wire [1:0] newest = tail_reg - 2'd1;
 
-assign rd_en   = left_reg != 16'd0 && count_reg + {2'd0, read_reg} < 3'd4;
-assign rd_bank = bank_reg;
-assign rd_word = word_reg;
+wire room = count_reg + {2'd0, asked_reg} + {2'd0, read_reg} < 3'd4;
+
+// words that are left to read; the first is read at once, since no other is on its way when a packet starts
+wire [15:0] left = start ? words : left_reg;
+
+assign rd_en   = left != 16'd0 && room;
+assign rd_bank = start ? bank : bank_reg;
+assign rd_word = start ? base[FEATURE_ADDR-1:0] : word_reg;
 
 assign m_axis_tvalid = count_reg != 3'd0;
 assign m_axis_tdata  = queue_reg[head_reg];
@@ -68,16 +74,17 @@ assign m_axis_tlast  = last_reg[head_reg];
 assign done = take && m_axis_tlast;
 
 always @(posedge clk) begin
-    read_reg      <= rd_en;
-    read_last_reg <= left_reg == 16'd1;
+    asked_reg      <= rd_en;
+    asked_last_reg <= left == 16'd1;
+    read_reg       <= asked_reg;
+    read_last_reg  <= asked_last_reg;
 
     if (start) begin
         bank_reg <= bank;
-        word_reg <= base[FEATURE_ADDR-1:0];
-        left_reg <= words;
-    end else if (rd_en) begin
-        word_reg <= word_reg + 1'b1;
-        left_reg <= left_reg - 16'd1;
+    end
+    if (rd_en) begin
+        word_reg <= rd_word + 1'b1;
+        left_reg <= left - 16'd1;
     end
 
     if (push) begin
@@ -93,8 +100,9 @@ always @(posedge clk) begin
     count_reg <= count_reg + {2'd0, push} - {2'd0, take};
 
     if (rst || soft_reset) begin
-        left_reg <= 16'd0;
-        read_reg <= 1'b0;
+        left_reg  <= 16'd0;
+        asked_reg <= 1'b0;
+        read_reg  <= 1'b0;
     end
 
     if (rst) begin

@@ -1,8 +1,8 @@
 // Slot memory and the path from it to the PEs.
 //
-// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 5, one row a cycle, in order. The lane's pixels take
+// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 7, one row a cycle, in order. The lane's pixels take
 // the same time through the fetch. In a build with an XOR decoder (XOR_INPUTS > 0), rows are read one after the other from the first
-// word of their tile, and decoded. The decoder uses those of the five cycles that the memory does not need, so rows come as early.
+// word of their tile, and decoded. The decoder uses those of the seven cycles that the memory does not need, so rows come as early.
 
 `resetall
 `default_nettype none
@@ -46,7 +46,9 @@ module psa_slots #(
 
 localparam LANE_ADDR = $clog2(LANE_DEPTH);
 localparam ROW_BITS  = $clog2(ROWS);
-localparam LATENCY   = 5;
+localparam LATENCY   = 7;
+// from the request of a row to the decoded one
+localparam DECODING  = 5;
 
 localparam [7:0] ERR_SLOT_RANGE = 8'd13, ERR_SLOT_CODE = 8'd14;
 
@@ -76,7 +78,14 @@ psa_ram #(.WIDTH(WORD_WIDTH), .DEPTH(LANE_DEPTH)) slot_memory (
 
 generate
 if (XOR_INPUTS == 0) begin : gen_plain
-    psa_delay #(.WIDTH(LANE_ADDR), .STAGES(LATENCY - 1)) lead (
+    reg [ROW_WIDTH-1:0] row_slots_reg;
+
+    // the memory takes half of a cycle
+    always @(posedge clk) begin
+        row_slots_reg <= rd_data;
+    end
+
+    psa_delay #(.WIDTH(LANE_ADDR), .STAGES(LATENCY - 2)) lead (
         .clk       (clk),
         .rst       (rst),
         .in_valid  (ask),
@@ -85,18 +94,29 @@ if (XOR_INPUTS == 0) begin : gen_plain
         .out_data  (rd_addr)
     );
 
-    assign row_slots = rd_data;
+    assign row_slots = row_slots_reg;
     assign err_valid = 1'b0;
     assign err_code  = 8'd0;
     assign err_info  = 24'd0;
 
-    wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
+    wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, DECODING[0], SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
 end else begin : gen_xor
     localparam POSITION = $clog2(ROW_WIDTH);
 
     wire                  stored_valid, stored_first, range_bad, code_bad;
+    wire                  stream_ask, stream_first;
+    wire [15:0]           stream_base;
     wire [WORD_WIDTH-1:0] stored_row;
     wire [16:0]           stored_word, range_word;
+
+    psa_delay #(.WIDTH(17), .STAGES(LATENCY - DECODING)) lead (
+        .clk       (clk),
+        .rst       (rst),
+        .in_valid  (ask),
+        .in_data   ({issue_tile_first, issue_slot_base}),
+        .out_valid (stream_ask),
+        .out_data  ({stream_first, stream_base})
+    );
 
     psa_slot_stream #(
         .DEPTH    (LANE_DEPTH),
@@ -106,9 +126,9 @@ end else begin : gen_xor
     ) stream (
         .clk       (clk),
         .rst       (rst),
-        .ask_valid (ask),
-        .ask_first (issue_tile_first),
-        .ask_base  (issue_slot_base),
+        .ask_valid (stream_ask),
+        .ask_first (stream_first),
+        .ask_base  (stream_base),
         .rd_en     (rd_en),
         .rd_addr   (rd_addr),
         .rd_data   (rd_data),

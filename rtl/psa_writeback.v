@@ -6,8 +6,8 @@
 //   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
 // Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a
-// table that does not exist, is reported and not written. `layer_done` comes in the cycle in which the last column of a layer's last
-// word is written (or would be written, if it has no output).
+// table that does not exist, is reported in cycle 2 and not written. `layer_done` comes two cycles before the last column of a layer's
+// last word is written (or would be written, if it has no output): no record reads a bank or ends the program sooner than that.
 
 `resetall
 `default_nettype none
@@ -128,13 +128,27 @@ wire [FEATURE_ADDR:0] address   = {1'b0, filter_base} + {1'b0, out_1};
 wire                  write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank} >= GROUP;
 wire                  table_bad = {28'd0, filter_table} > TABLES;
 
-assign err_valid = valid_1 && filter_write && write_bad;
-assign err_code  = ERR_FEATURE_WRITE;
-assign err_info  = {20'd0, filter_bank};
+reg       write_bad_reg, table_bad_reg;
+reg [3:0] bad_bank_reg, bad_table_reg;
 
-assign table_err_valid = valid_1 && filter_write && table_bad;
+always @(posedge clk) begin
+    write_bad_reg <= valid_1 && filter_write && write_bad;
+    table_bad_reg <= valid_1 && filter_write && table_bad;
+    bad_bank_reg  <= filter_bank;
+    bad_table_reg <= filter_table;
+    if (rst) begin
+        write_bad_reg <= 1'b0;
+        table_bad_reg <= 1'b0;
+    end
+end
+
+assign err_valid = write_bad_reg;
+assign err_code  = ERR_FEATURE_WRITE;
+assign err_info  = {20'd0, bad_bank_reg};
+
+assign table_err_valid = table_bad_reg;
 assign table_err_code  = ERR_TABLE_RANGE;
-assign table_err_info  = {20'd0, filter_table};
+assign table_err_info  = {20'd0, bad_table_reg};
 
 // cycles 2 to 4
 
@@ -190,16 +204,28 @@ endgenerate
 
 localparam WORD = COLUMN + FEATURE_ADDR + 10;
 
-wire              word_valid, word_write, word_layer_last, early_valid;
+wire              word_valid, word_write, early_valid, done_valid;
 wire [COLUMN-1:0] word_column;
-wire [WORD-1:0]   early_data;
+wire [WORD-1:0]   done_data;
+wire [WORD-2:0]   early_data;
 
-psa_delay #(.WIDTH(WORD), .STAGES(T + 3)) delay_early (
+psa_delay #(.WIDTH(WORD), .STAGES(T + 2)) delay_done (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (valid_1),
-    .in_data   ({column_1, address[FEATURE_ADDR-1:0], filter_table, layer_last_1,
+    .in_data   ({layer_last_1, column_1, address[FEATURE_ADDR-1:0], filter_table,
                  filter_bank, filter_write && !write_bad && !table_bad}),
+    .out_valid (done_valid),
+    .out_data  (done_data)
+);
+
+assign layer_done = done_valid && &done_data[WORD-1 -: COLUMN + 1];
+
+psa_delay #(.WIDTH(WORD - 1), .STAGES(1)) delay_early (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (done_valid),
+    .in_data   (done_data[WORD-2:0]),
     .out_valid (early_valid),
     .out_data  (early_data)
 );
@@ -207,19 +233,18 @@ psa_delay #(.WIDTH(WORD), .STAGES(T + 3)) delay_early (
 assign soon_valid = early_valid && early_data[0];
 assign soon_bank  = early_data[1 +: 4];
 
-psa_delay #(.WIDTH(WORD), .STAGES(1)) delay_write (
+psa_delay #(.WIDTH(WORD - 1), .STAGES(1)) delay_write (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (early_valid),
     .in_data   (early_data),
     .out_valid (word_valid),
-    .out_data  ({word_column, wr_word, wr_table, word_layer_last, wr_bank, word_write})
+    .out_data  ({word_column, wr_word, wr_table, wr_bank, word_write})
 );
 
-assign wr_valid   = word_valid && word_write;
-assign wr_data    = words[word_column*T*8 +: T*8];
-assign wr_keep    = keeps[word_column*T +: T];
-assign layer_done = word_valid && word_layer_last && &word_column;
+assign wr_valid = word_valid && word_write;
+assign wr_data  = words[word_column*T*8 +: T*8];
+assign wr_keep  = keeps[word_column*T +: T];
 
 endmodule
 

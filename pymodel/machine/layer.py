@@ -18,6 +18,7 @@ from pymodel.machine.slot_rows import Rows
 from pymodel.machine.state import MachineState, Reads
 from pymodel.machine.timing import (
     GROUP_STAGE,
+    OUTSIDE_STAGE,
     READ_STAGE,
     RECORD_CYCLES,
     SLOT_STAGE,
@@ -329,7 +330,7 @@ class LayerExecution:
         """
         for word, lane, bank in np.argwhere(no_word)[:1].tolist():
             what = f"lane {lane} reads pixel {first[word, lane, bank]} of bank {bank}"
-            cycle = issued + word * self.config.size + lane + READ_STAGE
+            cycle = issued + word * self.config.size + lane + OUTSIDE_STAGE
             self.faults.note(ErrorCode.FEATURE_READ, bank, what, cycle)
 
     def _check_early(self, words: range, reads: Reads, issued: int) -> None:

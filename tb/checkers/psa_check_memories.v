@@ -118,22 +118,23 @@ psa_check_bound #(.NAME("output word"), .WIDTH(16), .LIMIT(FEATURE_DEPTH)) out_w
     .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.out_word_reg)
 );
 psa_check_bound #(.NAME("GROUP read"), .WIDTH($clog2(GROUP_DEPTH)), .LIMIT(GROUP_DEPTH)) read_group (
-    .clk(clk), .active(active), .enable(`AT_FETCH.group_memory.rd_en), .address(`AT_FETCH.group_memory.rd_addr)
+    .clk(clk), .active(active), .enable(`AT_FETCH.stage_valid_reg[1] && !`AT_FETCH.group_bad), .address(`AT_FETCH.group)
 );
 
 genvar g, c;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire        read      = `AT_BANK(g).bank.rd_en && !`AT_FETCH.out_rd_en;
+    // of what is used
+    wire        read      = `AT_BANK(g).used;
     // a read at a negative address is far out of range as an unsigned number
-    wire [17:0] read_word = `AT_BANK(g).word_4_reg;
-    wire        straddles = |`AT_BANK(g).shift_4_reg;
+    wire [17:0] read_word = `AT_BANK(g).word_6_reg;
+    wire        straddles = |`AT_BANK(g).shift_6_reg;
 
     // checked in the cycle after the read
     psa_check_bound #(.NAME("TAP read"), .WIDTH(18), .LIMIT(TAP_DEPTH)) read_tap (
-        .clk(clk), .active(active), .enable(`AT_BANK(g).used_3),
-        .address(`AT_BANK(g).tap_address_3_reg)
+        .clk(clk), .active(active), .enable(`AT_BANK(g).used_4),
+        .address(`AT_BANK(g).tap_address_4_reg)
     );
     psa_check_bound #(.NAME("FEATURE read"), .WIDTH(18), .LIMIT(FEATURE_DEPTH)) read_feature (
         .clk(clk), .active(active), .enable(read), .address(read_word)
@@ -157,10 +158,10 @@ wire [FILTER_ADDR:0] filter_word = {1'b0, `AT_CORE.start_filter_base} + {{FILTER
 psa_check_bound #(.NAME("FILTER read"), .WIDTH(FILTER_ADDR + 1), .LIMIT(FILTER_DEPTH)) read_filter (
     .clk(clk), .active(active), .enable(`AT_CORE.start_valid), .address(filter_word)
 );
-// checked where the address is computed; err_valid means that it will not be used
+// checked where the address is computed; write_bad means that it will not be used
 psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
     .clk(clk), .active(active),
-    .enable(`AT_WRITEBACK.valid_1 && `AT_WRITEBACK.filter_write && !`AT_WRITEBACK.err_valid),
+    .enable(`AT_WRITEBACK.valid_1 && `AT_WRITEBACK.filter_write && !`AT_WRITEBACK.write_bad),
     .address(`AT_WRITEBACK.address)
 );
 psa_check_bound #(.NAME("FEATURE write bank"), .WIDTH(4), .LIMIT(GROUP)) write_bank (

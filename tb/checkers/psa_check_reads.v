@@ -109,14 +109,18 @@ genvar g, p;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire [31:0] read = {14'd0, `AT_BANK(g).word_4_reg};
+    wire [31:0] read = {14'd0, `AT_BANK(g).word_6_reg};
     reg [SHIFT-1:0] shift_reg;
+    reg [T-1:0]     outside_reg;
+    reg             used_reg;
 
     assign first[32*g +: 32]  = g * FEATURE_DEPTH + (read < FEATURE_DEPTH ? read : 32'd0);
     assign second[32*g +: 32] = g * FEATURE_DEPTH + (read + 32'd1 < FEATURE_DEPTH ? read + 32'd1 : 32'd0);
 
     always @(posedge clk) begin
-        shift_reg <= `AT_BANK(g).shift_4_reg;
+        shift_reg   <= `AT_BANK(g).shift_6_reg;
+        outside_reg <= `AT_BANK(g).outside_6_reg;
+        used_reg    <= `AT_BANK(g).used;
     end
 
     wire [T-1:0] early;
@@ -124,12 +128,12 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
         wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
 
-        assign early[p] = `AT_FETCH.keep_reg[p] && !`AT_BANK(g).outside[p]
+        assign early[p] = `AT_CORE.bundle_keep[p] && !outside_reg[p]
             && (beyond ? second_due_reg[g] : first_due_reg[g]);
     end
 
     psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word before its result is written")) read_in_time (
-        .clk(clk), .active(checked && `AT_CORE.bundle_valid && `AT_BANK(g).used_5_reg),
+        .clk(clk), .active(checked && `AT_CORE.bundle_valid && used_reg),
         .fail(|early)
     );
 end

@@ -18,7 +18,7 @@ module psa_check_slots #(
 localparam SELECT_BITS = `PSA_SLOT_SELECT_BITS;
 localparam SLOT_BITS   = `PSA_SLOT_ENTRY_BITS;
 
-// A lane's row of slots leaves its memory in the cycle in which its bundle is complete. After an error a member may be missing.
+// A lane's row of slots comes in the cycle in which its bundle is complete. With its error, or after one, a member may be missing.
 
 wire [`PSA_SLOT_ROW_BITS-1:0] row = `AT_CORE.slot_row;
 wire [GROUP-1:0]              used;
@@ -28,7 +28,14 @@ genvar g, c;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    assign used[g] = `AT_BANK(g).used_5_reg;
+    reg used_reg;
+
+    // the bank was read in the cycle before
+    always @(posedge clk) begin
+        used_reg <= `AT_BANK(g).used;
+    end
+
+    assign used[g] = used_reg;
 end
 
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
@@ -49,7 +56,7 @@ end
 endgenerate
 
 psa_assert #(.CHECKER("psa_check_slots"), .WHAT("a weight selects a member that is not valid")) members_valid (
-    .clk(clk), .active(active && `AT_CORE.slot_row_valid && !`AT_TOP.error), .fail(|bad)
+    .clk(clk), .active(active && `AT_CORE.slot_row_valid && !`AT_TOP.error && !`AT_FETCH.err_valid), .fail(|bad)
 );
 
 endmodule

@@ -252,7 +252,7 @@ class Predictor:
     @property
     def leaving(self) -> int:
         """Cycles from the last one of a LAYER in the sequencer to the one in which it counts as passed."""
-        return 2 * self.config.size + 12
+        return 2 * self.config.size + 14
 
     def end_run(self) -> None:
         """Called when the run has ended, or its error is visible."""

@@ -183,7 +183,7 @@ BLOCKS = {
         Block(
             "credits",
             "credits: what WAIT and HOLD take, and the deadlock of both",
-            ({"PIPELINE": 20}, {"PIPELINE": 28}, {"PIPELINE": 44}),
+            ({"PIPELINE": 22}, {"PIPELINE": 30}, {"PIPELINE": 46}),
         ),
         Block(
             "regs",

@@ -1,4 +1,4 @@
-"""The feature bank, compared with a row of pixels.
+"""The feature bank, compared with a row of pixels, each of which comes at its place in its word.
 
 Corners:
 
@@ -51,7 +51,7 @@ async def any_pixel_address(dut: Any) -> None:
         expected = {}
         for place, pixel in enumerate(pixels[first : first + t]):
             if read and pixel is not None and not (write and (first + place) // t == word):
-                expected[place] = pixel
+                expected[(first + place) % t] = pixel
         if len(expected) == t:
             kinds.add((first // t % 2, first % t))
         collisions += bool(expected) and write and first - t < word * t < first + t
@@ -80,5 +80,5 @@ async def every_word_is_its_own(dut: Any) -> None:
         for at in {0, shift}:
             await bench.cycle(wr_en=0, rd_en=1, rd_word=word, rd_shift=at)
             await bench.cycle(wr_en=0, rd_en=0)
-            bench.expect(rd_data=pack([*pixels, *words.get(word + 1, [])][at : at + t], 8))
+            bench.expect(rd_data=pack([*words.get(word + 1, [])[:at], *pixels[at:]], 8))
     bench.done(words=len(words), straddling=straddling)

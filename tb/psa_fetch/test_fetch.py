@@ -1,4 +1,4 @@
-"""psa_fetch: T pixels of each input of a lane's group, exactly five cycles after its issue.
+"""psa_fetch: T pixels of each input of a lane's group, exactly seven cycles after its issue.
 
 There are two models. `planes_with_padding` uses only coordinates: taps of a map, `pad` where they reach over
 its edge. `tables` looks up lane, group, tap, edge and word in dictionaries of random contents, and knows the
@@ -42,12 +42,13 @@ from tb.common.block import Bench, chance, edgy, landmarks, pack
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
-LATENCY = 5
+LATENCY = 7
 DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many words to fill
 MAX_TAP = 255  # of a member: 8 bits
 AROUND = 6  # pixels around a map that taps of maps may reach, so that these still fit the bank
 REACHES = (*range(-AROUND, AROUND + 1), -HALO - 1, HALO)  # of taps of maps, in either direction
-GROUP_STAGE, TAP_STAGE, READ_STAGE = 1, 3, 4  # cycles from the issue to the check of each bound
+GROUP_STAGE, TAP_STAGE, OUTSIDE_STAGE = 2, 5, 7  # cycles from the issue to the error of each bound
+READ_STAGE = 6  # from the issue to the read of the banks
 
 Member = tuple[int, int, int]  # valid, base, tap
 Tap = tuple[int, int, int]  # offset, dy, dx
@@ -104,13 +105,20 @@ class Fetch:
         else:
             await self.cycle(ld_feature=1, ld_bank=bank, ld_addr=address, ld_feature_data=data)
 
-    def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int) -> None:
-        """`pixels`: (pixel of the word, bank) -> value. Other pixels may have any value."""
+    def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int, places: Mapping[int, int]) -> None:
+        """`pixels`: (pixel of the word, bank) -> value. Other pixels may have any value. `places`: bank ->
+        the place of its first pixel in its word; a bank that is not used has zeros in all places.
+        """
+        t, group = self.config.size, self.config.group
         self.bench.expect(bundle_valid=1, bundle_keep=keep)
+        self.bench.expect_parts("bundle_shift", t.bit_length() - 1, dict(places))
         self.bench.expect_parts(
             "bundle_data",
             8,
-            {pixel * self.config.group + bank: value & 0xFF for (pixel, bank), value in pixels.items()},
+            {
+                (pixel + places.get(bank, 0)) % t * group + bank: value & 0xFF
+                for (pixel, bank), value in pixels.items()
+            },
         )
 
 
@@ -214,7 +222,8 @@ async def planes_with_padding(dut: Any) -> None:
                     _, dy, dx = chosen[fetch.groups[lane][bank][2]]
                     expected[i, bank] = plane.at(y + dy, x + dx, pad)
                     seen["inside" if 0 <= y + dy < height and 0 <= x + dx < width else "padded"] += 1
-            fetch.expect_bundle(expected, keep)
+            places = {bank: chosen[fetch.groups[lane][bank][2]][0] % t for bank in range(config.group)}
+            fetch.expect_bundle(expected, keep, places)
     fetch.bench.done(**seen)
 
 
@@ -231,6 +240,10 @@ class Lookup:
     pad: int
     reads: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # bank -> pixel address, dy, dx
     errors: dict[int, tuple[ErrorCode, int]] = field(default_factory=dict)  # stage -> code, info
+
+    def places(self, t: int) -> dict[int, int]:
+        """By bank that is used, the place of its first pixel in its word."""
+        return {bank: pixel % t for bank, (pixel, _, _) in self.reads.items()}
 
     def words(self, t: int) -> list[tuple[int, int]]:
         """The words that it reads, as bank and address."""
@@ -259,7 +272,7 @@ def look_up(
         offset, dy, dx = fetch.taps[issue_tap_row + tap]
         pixel = (base + issue_word) * t + offset
         if pixel < 0 or pixel + t > config.feature_depth * t:
-            result.errors.setdefault(READ_STAGE, (ErrorCode.FEATURE_READ, bank))
+            result.errors.setdefault(OUTSIDE_STAGE, (ErrorCode.FEATURE_READ, bank))
             continue
         result.reads[bank] = (pixel, dy, dx)
     return result
@@ -432,7 +445,8 @@ async def tables(dut: Any) -> None:
             done = flight.get(now - LATENCY)
             if now in bundles:
                 assert done is not None
-                fetch.expect_bundle(bundles.pop(now), pack((pixel[0] for pixel in done.edge), 1))
+                keep = pack((pixel[0] for pixel in done.edge), 1)
+                fetch.expect_bundle(bundles.pop(now), keep, done.places(t))
                 seen["bundles"] += 1
             elif done is None:
                 fetch.bench.expect(bundle_valid=0)
@@ -468,16 +482,16 @@ async def reads_of_the_out_stream(dut: Any) -> None:
     for bank in range(config.group):
         for address in addresses:
             await fetch.write(bank, address, rng.integers(-128, 128, config.size).tolist())
-    asked: list[int] | None = None
+    asked: list[list[int] | None] = [None, None]  # of the last two cycles
     reads = 0
     for _ in range(200):
         bank, address = edgy(rng, 0, config.group - 1), addresses[edgy(rng, 0, len(addresses) - 1)]
         ask = chance(rng, 0.7)
         await fetch.cycle(**({"out_rd_en": 1, "out_rd_bank": bank, "out_rd_word": address} if ask else {}))
-        if asked is not None:
-            fetch.bench.expect(out_rd_data=pack(asked, 8))
+        due, *asked = *asked, fetch.words[bank, address] if ask else None
+        if due is not None:
+            fetch.bench.expect(out_rd_data=pack(due, 8))
             reads += 1
-        asked = fetch.words[bank, address] if ask else None
     fetch.bench.done(reads=reads)
 
 
@@ -593,4 +607,5 @@ async def check_issue(fetch: Fetch, issue: dict[str, int], rng: np.random.Genera
         else:
             fetch.bench.expect(err_valid=1, err_code=error[0], err_info=error[1])
             return
-    fetch.expect_bundle(read(fetch, found), pack((pixel[0] for pixel in found.edge), 1))
+    keep = pack((pixel[0] for pixel in found.edge), 1)
+    fetch.expect_bundle(read(fetch, found), keep, found.places(fetch.config.size))

@@ -2,7 +2,8 @@
 
 Corners: the next load in the earliest cycle, one later, and much later; words that begin a pass and words
 that do not; words of maxima between words of sums; resets in the middle of a word, after which no more of it
-comes, and a load directly after; garbage on the load pins in between.
+comes, and a load directly after; garbage on the load pins in between; banks whose first pixel lies in any
+place of their word.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CYCLES = 1500
 async def pixels_one_by_one(dut: Any) -> None:
     t, group = settings.parameters()["T"], settings.parameters()["GROUP"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", "load", "load_first", "load_maximum", "load_data")
+    bench = Bench(dut, "rst", "load", "load_first", "load_maximum", "load_shift", "load_data")
     await bench.reset(load=0)
     left: list[dict[str, int]] = []  # the expected outputs of the next cycles
     back_to_back = cut = firsts = maxima = 0
@@ -33,11 +34,14 @@ async def pixels_one_by_one(dut: Any) -> None:
         rst = chance(rng, 0.01)
         load = len(left) <= 1 and chance(rng, rate)
         inputs = {"rst": int(rst), "load": int(load)}
-        pixels = [pack([edgy(rng, -128, 127) for _ in range(group)], 8) for _ in range(t)]
+        pixels = [[edgy(rng, -128, 127) for _ in range(group)] for _ in range(t)]
+        shifts = [edgy(rng, 0, t - 1) for _ in range(group)]
         first, maximum = chance(rng, 0.4), chance(rng, 0.4)
         if load:
             inputs |= {"load_first": int(first), "load_maximum": int(maximum)}
-            inputs |= {"load_data": pack(pixels, group * 8)}
+            inputs |= {"load_shift": pack(shifts, t.bit_length() - 1)}
+            places = [pixels[(p - shifts[g]) % t][g] for p in range(t) for g in range(group)]
+            inputs |= {"load_data": pack(places, 8)}
         await bench.cycle(**inputs)
         bench.expect(**(left[0] if left else {"pixel_valid": 0}))
 
@@ -49,7 +53,7 @@ async def pixels_one_by_one(dut: Any) -> None:
                     "pixel_valid": 1,
                     "pixel_first": int(first and n == 0),
                     "pixel_maximum": int(maximum),
-                    "pixel_bundle": pixel,
+                    "pixel_bundle": pack(pixel, 8),
                 }
                 for n, pixel in enumerate(pixels)
             ]

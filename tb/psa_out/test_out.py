@@ -1,6 +1,6 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
-Model: a dictionary as memory that answers a read in the next cycle, and the number of words taken. The first
+Model: a dictionary as memory that answers a read two cycles later, and the number of words taken. The first
 word is valid three cycles after `start`. From then on valid stays high until the last word is taken, each
 time with the next word of the bank. So a packet takes one cycle for each word and for each cycle in which the
 stream was not ready, and no more.
@@ -12,8 +12,8 @@ Corners:
 - ready always, never for a long time, every second cycle, rarely, only before valid, only after it
 - the next packet at once
 - reset in a packet
-- soft reset in every cycle of packets of every length, with any backpressure: words that have been read come,
-  the newest of them with tlast; before the first word is offered, none comes
+- soft reset in every cycle of packets of every length, with any backpressure: words that the memory has given
+  come, the newest of them with tlast; before the first word is offered, none comes
 - garbage on the memory's data when nothing was read, and on bank, base and words when nothing starts
 - in a bank of 65,536 words: counts and addresses past every power of two, most of them begun and cut off, and
   more than 4,096 words to their end
@@ -80,24 +80,24 @@ async def packets_under_backpressure(dut: Any) -> None:
         0,
     )
     patterns = list(PATTERNS)
-    asked: tuple[int, int] | None = None  # requested by the read of the last cycle
+    asked: list[tuple[int, int] | None] = [None, None]  # requested by the reads of the last two cycles
 
     async def cycle(
         ready: bool, reset: bool = False, soft_reset: bool = False, **start: int
     ) -> tuple[int, int] | None:
         """One cycle. Returns the read that it requests, as bank and word."""
         nonlocal asked
+        due, asked = asked[0], [asked[1], None]
         data = (
-            {"rd_data": memory.setdefault(asked, int.from_bytes(rng.bytes(width), "little"))}
-            if asked is not None
+            {"rd_data": memory.setdefault(due, int.from_bytes(rng.bytes(width), "little"))}
+            if due is not None
             else {}
         )
         resets = {"rst": int(reset), "soft_reset": int(soft_reset)}
         await bench.cycle(**resets, m_axis_tready=int(ready), **({"start": 0} | start), **data)
-        asked = None
         if dut.rd_en.value == 1:
-            asked = (int(dut.rd_bank.value), int(dut.rd_word.value))
-        return asked
+            asked[1] = (int(dut.rd_bank.value), int(dut.rd_word.value))
+        return asked[1]
 
     for number in range(PACKETS):
         ready = PATTERNS[patterns[number % len(patterns)]]
@@ -110,12 +110,13 @@ async def packets_under_backpressure(dut: Any) -> None:
         soft = int(rng.integers(1, FIRST + min(words, 20) + 4)) if cut is None and chance(rng, 0.6) else None
         total = words  # of the packet as it is sent
         await cycle(ready(0, rng), start=1, bank=bank, base=base, words=words)
-        bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
-        reads = taken = n = 0
+        bench.expect(m_axis_tvalid=0, done=0, rd_en=1, rd_bank=bank, rd_word=base)
+        reads = 1
+        taken = n = came = soon = 0  # words that were read up to two cycles ago, and up to the last cycle
         while taken < total:
             n += 1
             is_ready, reset = ready(n, rng), n == cut
-            before = reads
+            came, soon = soon, reads
             read = await cycle(is_ready, reset, n == soft)
             if soft is not None and n > soft:
                 bench.expect(rd_en=0)
@@ -136,8 +137,8 @@ async def packets_under_backpressure(dut: Any) -> None:
                 seen["words"] += is_ready
                 taken += is_ready
             if n == soft:
-                asked = None
-                total = before if n >= FIRST else 0
+                asked = [None, None]
+                total = came if n >= FIRST else 0
                 seen["cut_packets"] += 0 < total < words
                 seen["cut_before_a_word"] += total == 0
                 seen["cut_but_whole"] += total == words
@@ -152,7 +153,7 @@ async def packets_under_backpressure(dut: Any) -> None:
             seen["longer_than_the_queue"] += words > QUEUE
             assert reads == words or total < words
         seen["resets"] += n == cut and taken < words
-        asked = None if n in (cut, soft) else asked
+        asked = [None, None] if n in (cut, soft) else asked
         for _ in range(int(rng.integers(4))):
             await cycle(chance(rng, 0.5))
             bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
@@ -173,21 +174,19 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     places += [(min(most, 4099), 0, 4099)]
     for words, base, taken in places:
         bank = edgy(rng, 0, 15)
-        await bench.cycle(rst=0, soft_reset=0, start=1, bank=bank, base=base, words=words, m_axis_tready=1)
         memory: dict[int, int] = {}  # word that is read in a cycle -> its expected value
-        data: dict[str, int] = {}
-        for n in range(1, FIRST + min(words, taken)):
-            await bench.cycle(rst=0, soft_reset=0, start=0, m_axis_tready=1, **data)
-            data = {}
-            if n <= words:
+        data: list[dict[str, int]] = [{}, {}]  # what the memory gives in the next two cycles
+        for n in range(FIRST + min(words, taken)):
+            begin = {"start": 1, "bank": bank, "base": base, "words": words} if n == 0 else {"start": 0}
+            await bench.cycle(rst=0, soft_reset=0, m_axis_tready=1, **begin, **data[0])
+            data = [data[1], {}]
+            if n < words:
                 memory[n] = int.from_bytes(rng.bytes(width), "little")
-                data = {"rd_data": memory[n]}
-                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n - 1)
+                data[1] = {"rd_data": memory[n]}
+                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n)
             if n >= FIRST:
                 last = int(n - FIRST == words - 1)
-                bench.expect(
-                    m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST + 1], m_axis_tlast=last, done=last
-                )
+                bench.expect(m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST], m_axis_tlast=last, done=last)
         if words > taken:
             await bench.cycle(rst=1, soft_reset=0, start=0, m_axis_tready=1)
             seen["cut_off"] += 1

@@ -33,7 +33,7 @@ from tb.common.sizes import XOR, XOR_DEEP, XOR_DIGITS, machine_parameters
 
 IntArray = npt.NDArray[np.int64]
 
-LATENCY = 5
+LATENCY = 7
 CYCLES = 400
 INPUTS = (
     "rst",
@@ -233,9 +233,9 @@ async def encoded_tiles(dut: Any) -> None:
                 seen["tiles_without_a_gap"] += number > 0 and r == 0
                 if wrong and kind.startswith("broken") and r <= 1:
                     if r == 0:
-                        error = (now + 4, ErrorCode.SLOT_CODE, start)
+                        error = (now + 6, ErrorCode.SLOT_CODE, start)
                 elif wrong and kind == "beyond_the_memory" and r == outside:
-                    error = (now + 3, ErrorCode.SLOT_RANGE, depth)
+                    error = (now + 5, ErrorCode.SLOT_RANGE, depth)
                 else:
                     due[now + LATENCY] = (r % t, row_slots)
                 pins = {"issue_tile_first": int(r == 0), "issue_row": r % t, "issue_slot_base": start}

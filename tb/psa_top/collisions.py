@@ -25,7 +25,7 @@ from pymodel.machine.errors import ErrorCode
 from pymodel.machine.memory import Section, columns, memories
 from pymodel.machine.program import End, IntArray, Layer, Out
 from pymodel.machine.slot_rows import RAW
-from pymodel.machine.timing import GROUP_STAGE, READ_STAGE, SLOT_STAGE, TAP_STAGE, WRITE_STAGE
+from pymodel.machine.timing import GROUP_STAGE, OUTSIDE_STAGE, SLOT_STAGE, TAP_STAGE, WRITE_STAGE
 
 WORDS = range(1, 7)  # of the layer
 GAPS = range(1, 25)  # behind it
@@ -195,7 +195,7 @@ def feature_read(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
             base=base,
             tap=tap,
         )
-        yield Fault(ErrorCode.FEATURE_READ, cycle + READ_STAGE, spoil)
+        yield Fault(ErrorCode.FEATURE_READ, cycle + OUTSIDE_STAGE, spoil)
 
 
 def feature_write(shape: Shape, rng: np.random.Generator) -> Iterator[Fault]:
@@ -264,18 +264,9 @@ KINDS: dict[str, Callable[[Shape, np.random.Generator], Iterator[Fault]]] = {
 Pair = tuple[str, str]
 
 OF_SEQUENCER = tuple(KINDS)[: 1 + list(KINDS).index("TILE_FIELD")]
-# Pairs of different blocks that never meet. The last lane of a layer has its group looked up a cycle after
-# its issue. The sequencer reads the next word of PROGRAM no sooner than two cycles after that issue, and
-# judges it a cycle later. A filter's table is looked at with the first word of a chunk, and these words are
-# in their bank.
-APART: frozenset[Pair] = frozenset(
-    {
-        ("PROGRAM_RANGE", "GROUP_RANGE"),
-        ("PROGRAM_OPCODE", "GROUP_RANGE"),
-        ("PROGRAM_FIELD of a record", "GROUP_RANGE"),
-        ("FEATURE_WRITE", "TABLE_RANGE"),
-    }
-)
+# Pairs of different blocks that never meet. A filter's table is looked at with the first word of a chunk, and
+# these words are in their bank.
+APART: frozenset[Pair] = frozenset({("FEATURE_WRITE", "TABLE_RANGE")})
 
 
 @dataclass(frozen=True)

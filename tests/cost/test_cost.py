@@ -48,9 +48,9 @@ def test_images_in_a_row_wait_for_an_input_that_is_read_to_the_end() -> None:
     network = Network("pool", (16, 8, 8), (GlobalPool("pool", INPUT, Requant.none(16)),))
     image = compile_network(network, CONFIGS["16x8"])
     cost = image_cost(image)
-    # 2T + 11 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
+    # 2T + 13 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
     # beats; of each channel a header and four words of two beats. Each header waits for a cycle.
-    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 43 + 2 + 5 + 16 * (2 + 4 * 2)
+    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 45 + 2 + 5 + 16 * (2 + 4 * 2)
 
 
 def test_a_network_that_cannot_run_in_a_row_has_no_figure() -> None:

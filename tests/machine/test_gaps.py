@@ -62,7 +62,7 @@ def access(image: Image, record: Layer) -> Access:
                             *_, write, bank, base = table["FILTER"][filter_base + column, 0].tolist()
                             if write:
                                 found.writes.setdefault((bank, base + word), []).append(
-                                    found.cycles + 2 * t + 11 + column
+                                    found.cycles + 2 * t + 13 + column
                                 )
                     found.cycles += t
     return found
@@ -88,8 +88,8 @@ def _lane(
             if kept and -left <= dx <= right and -top <= dy <= bottom:
                 at = (base + inner) * t + offset + pixel
                 cycles = found.reads.setdefault((bank, at // t), [])
-                if not cycles or cycles[-1] != issued + 4:
-                    cycles.append(issued + 4)
+                if not cycles or cycles[-1] != issued + 6:
+                    cycles.append(issued + 6)
 
 
 def too_early(image: Image, gaps: list[int]) -> list[int]:
