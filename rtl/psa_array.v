@@ -1,4 +1,6 @@
-// ROWS x COLS PEs. Bundles move right, partial sums move down, one step a cycle. A sum begins with 0, a maximum with -128.
+// ROWS x COLS PEs. Bundles move right, a hop of columns a cycle, and partial sums move down, one row a cycle. A sum begins with 0, a
+// maximum with -128. With hops of more than one column, the sums of a hop are complete in the same cycle. They are delayed, so that they
+// leave one column after the other all the same.
 //
 // Promises: pixel n of a pass enters row r at cycle t + n + r and its sum leaves column c at cycle t + n + ROWS + 1 + c. A row of slots at `row_*`
 // is in that row's shadow slots from the next cycle on.
@@ -12,7 +14,9 @@ module psa_array #(
     parameter GROUP       = 8,
     parameter WEIGHT_BITS = 8,
     parameter SLOT_BITS   = 11,
-    parameter PSUM_BITS   = 20
+    parameter PSUM_BITS   = 20,
+    // columns that see a bundle in the same cycle
+    parameter HOP         = 1
 ) (
     input  wire                                        clk,
     input  wire                                        rst,
@@ -51,8 +55,8 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         wire [PSUM_BITS-1:0] above;
 
         if (r == 0) begin : gen_top
-            // with the sums, a cycle behind the pixels
-            assign above = {{PSUM_BITS-7{maximum[c+1]}}, 7'd0};
+            // with the sums, a cycle behind the pixels: as the end of the hop passes it on
+            assign above = {{PSUM_BITS-7{maximum[(c/HOP+1)*HOP]}}, 7'd0};
         end else begin : gen_below
             assign above = gen_row[r-1].sums[c*PSUM_BITS +: PSUM_BITS];
         end
@@ -60,7 +64,8 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         psa_pe #(
             .GROUP       (GROUP),
             .WEIGHT_BITS (WEIGHT_BITS),
-            .PSUM_BITS   (PSUM_BITS)
+            .PSUM_BITS   (PSUM_BITS),
+            .HOP_END     ((c + 1) % HOP == 0)
         ) pe (
             .clk           (clk),
             .rst           (rst),
@@ -79,9 +84,24 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         );
     end
 end
-endgenerate
 
-assign psum = gen_row[ROWS-1].sums;
+for (c = 0; c < COLS; c = c + 1) begin : gen_late
+    wire [PSUM_BITS-1:0] sum = gen_row[ROWS-1].sums[c*PSUM_BITS +: PSUM_BITS];
+
+    if (HOP == 1 || c == 0) begin : gen_none
+        assign psum[c*PSUM_BITS +: PSUM_BITS] = sum;
+    end else begin : gen_delay
+        psa_delay #(.WIDTH(PSUM_BITS), .STAGES(c - c/HOP)) late (
+            .clk       (clk),
+            .rst       (rst),
+            .in_valid  (1'b0),
+            .in_data   (sum),
+            .out_valid (),
+            .out_data  (psum[c*PSUM_BITS +: PSUM_BITS])
+        );
+    end
+end
+endgenerate
 
 endmodule
 

@@ -27,7 +27,8 @@ module psa_core #(
     parameter XOR_SEED      = 1,
     parameter TABLES        = 0,
     // bits of the load bus: as many as the widest word has, or more
-    parameter LOAD_BITS     = 320
+    parameter LOAD_BITS     = 320,
+    parameter HOP           = 1
 ) (
     input  wire                 clk,
     input  wire                 rst,
@@ -335,7 +336,8 @@ psa_array #(
     .GROUP       (GROUP),
     .WEIGHT_BITS (WEIGHT_BITS),
     .SLOT_BITS   (SLOT_BITS),
-    .PSUM_BITS   (PSUM_BITS)
+    .PSUM_BITS   (PSUM_BITS),
+    .HOP         (HOP)
 ) pe_array (
     .clk       (clk),
     .rst       (core_rst),

@@ -4,6 +4,9 @@
 // A slot holds an 8-bit weight, or a 4-bit digit with a bit that says which digit of its weight it is: the low digit, or the digit that
 // counts 16 times.
 //
+// A hop is some columns that see a bundle in the same cycle. The last PE of a hop registers what it passes on; the others pass it on as it
+// comes.
+//
 // Promises: everything moves one step a cycle; a pixel's sum is given two cycles after its bundle has come. A slot that is written while the current pass runs takes effect with the pixel that
 // carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
 // previous `first` passes here. With a pixel that carries `maximum`, what comes from above is a pixel, too, and a slot of a negative
@@ -19,7 +22,9 @@ module psa_pe #(
     parameter GROUP       = 8,
     // 8, or 4 with a position bit
     parameter WEIGHT_BITS = 8,
-    parameter PSUM_BITS   = 20
+    parameter PSUM_BITS   = 20,
+    // 1 in the last column of a hop
+    parameter HOP_END     = 1
 ) (
     input  wire                            clk,
     input  wire                            rst,
@@ -50,36 +55,68 @@ localparam PRODUCT_BITS = WEIGHT_BITS + 8;
 localparam TERM_BITS    = 16;
 
 reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
-reg                        valid_reg, first_reg, maximum_reg;
-reg [GROUP*8-1:0]          bundle_reg;
+reg                        valid_reg, maximum_reg;
 // What goes down, unless the PE's own pixel takes its place. The sign that decides that comes last of all, so the choice is made behind
 // the registers.
 reg signed [PSUM_BITS-1:0] psum_reg;
 reg signed [7:0]           pixel_reg;
 reg                        greater_reg;
 
-assign x_out_valid   = valid_reg;
-assign x_out_first   = first_reg;
-assign x_out_maximum = maximum_reg;
-assign x_out_bundle  = bundle_reg;
-assign psum_out      = greater_reg ? {{PSUM_BITS-8{pixel_reg[7]}}, pixel_reg} : psum_reg;
+assign psum_out = greater_reg ? {{PSUM_BITS-8{pixel_reg[7]}}, pixel_reg} : psum_reg;
 
 // the cycle in which the bundle comes: the pixel is selected, by the slot that is the active one from the next cycle on
 
 wire signed [7:0] x;
+reg signed [7:0]  x_reg;
+
+assign x = x_reg;
 
 generate
 if (GROUP == 1) begin : gen_dense
-    assign x = bundle_reg;
+    always @(posedge clk) begin
+        if (x_valid) begin
+            x_reg <= x_bundle;
+        end
+    end
 end else begin : gen_select
     wire [SELECT_BITS-1:0] select = x_first ? shadow_reg[`PSA_SLOT_SELECT] : active_reg[`PSA_SLOT_SELECT];
-    reg signed [7:0]       x_reg;
-
-    assign x = x_reg;
 
     always @(posedge clk) begin
         if (x_valid) begin
             x_reg <= x_bundle[select*8 +: 8];
+        end
+    end
+end
+
+if (HOP_END == 0) begin : gen_inside
+    assign x_out_valid   = x_valid;
+    assign x_out_first   = x_first;
+    assign x_out_maximum = x_maximum;
+    assign x_out_bundle  = x_bundle;
+end else begin : gen_end
+    reg first_reg;
+
+    assign x_out_valid   = valid_reg;
+    assign x_out_first   = first_reg;
+    assign x_out_maximum = maximum_reg;
+
+    always @(posedge clk) begin
+        if (x_valid) begin
+            first_reg <= x_first;
+        end
+    end
+
+    if (GROUP == 1) begin : gen_pixel
+        assign x_out_bundle = x_reg;
+    end else begin : gen_bundle
+        reg [GROUP*8-1:0] bundle_reg;
+
+        assign x_out_bundle = bundle_reg;
+
+        always @(posedge clk) begin
+            if (x_valid) begin
+                bundle_reg <= x_bundle;
+            end
         end
     end
 end
@@ -110,9 +147,7 @@ always @(posedge clk) begin
 
     valid_reg <= x_valid;
     if (x_valid) begin
-        first_reg   <= x_first;
         maximum_reg <= x_maximum;
-        bundle_reg  <= x_bundle;
         if (x_first) begin
             active_reg <= shadow_reg;
         end

@@ -31,6 +31,8 @@ module psa_system #(
     parameter TABLES        = 0,
     // bits of a beat of the load stream: 64, 128 or 256
     parameter STREAM_BITS   = 64,
+    // columns of the array that see a bundle in the same cycle: 1, 2, 4, 8 or 16, and at most COLS
+    parameter HOP           = 1,
     // DMA: most beats of a burst, a power of two up to 256; beats that are read ahead, a power of two from 16 and BURST on
     parameter BURST         = 64,
     parameter FIFO          = 256
@@ -208,7 +210,8 @@ psa_top #(
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
-    .STREAM_BITS   (STREAM_BITS)
+    .STREAM_BITS   (STREAM_BITS),
+    .HOP           (HOP)
 ) machine (
     .clk            (clk),
     .rst            (rst),

@@ -33,7 +33,9 @@ module psa_top #(
     // activation tables: 0 to 15
     parameter TABLES        = 0,
     // bits of a beat of the load stream: 64, 128 or 256
-    parameter STREAM_BITS   = 64
+    parameter STREAM_BITS   = 64,
+    // columns of the array that see a bundle in the same cycle: 1, 2, 4, 8 or 16, and at most COLS
+    parameter HOP           = 1
 ) (
     input  wire                   clk,
     // synchronous, active high
@@ -116,6 +118,9 @@ if (TABLES < 0 || TABLES > 15) begin : gen_bad_tables
 end
 if (STREAM_BITS != 64 && STREAM_BITS != 128 && STREAM_BITS != 256) begin : gen_bad_stream_bits
     psa_illegal_parameter_STREAM_BITS_must_be_64_128_or_256 stop ();
+end
+if ((HOP != 1 && HOP != 2 && HOP != 4 && HOP != 8 && HOP != 16) || HOP > COLS) begin : gen_bad_hop
+    psa_illegal_parameter_HOP_must_be_1_2_4_8_or_16_and_at_most_COLS stop ();
 end
 endgenerate
 
@@ -263,7 +268,8 @@ psa_core #(
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
-    .LOAD_BITS     (LOAD_BITS)
+    .LOAD_BITS     (LOAD_BITS),
+    .HOP           (HOP)
 ) core (
     .clk            (clk),
     .rst            (rst),

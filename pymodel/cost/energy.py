@@ -151,9 +151,10 @@ def layer_energy(
     """Energy of one layer for one image, without the streams. `machine` as in `energy`."""
     pj = table.pj
     sram = _sram(config, machine or config, table)
-    # a PE passes on its bundle, `valid`, `first` and the sum; a slot goes through the shadow register into
-    # the active one
-    step_bits = config.group * 8 + config.psum_bits + 2
+    # a PE gives its sum, the last one of a hop its bundle, `valid` and `first`, and the sums of the later
+    # columns of a hop wait for their turn; a slot goes through the shadow register into the active one
+    waits = sum(column - column // config.hop for column in range(config.size)) / config.size**2
+    step_bits = (config.group * 8 + 2) / config.hop + config.psum_bits * (1 + waits)
     tables = {
         "LANE": layer.lane_reads,
         "GROUP": layer.group_reads,

@@ -16,6 +16,7 @@ from pymodel.machine.sizes import Size, address_bits, clog2, named, where
 SIZES = (4, 8, 16)
 GROUPS = (1, 2, 4, 8, 16)
 STREAMS = (64, 128, 256)
+HOPS = (1, 2, 4, 8, 16)
 MIN_DEPTH = 4  # words of any memory
 MAX_DEPTH = 65536  # program fields that point into a memory have 16 bits
 XOR_COUNT_BITS = 3  # a stored row of slots begins with the number of its patches
@@ -129,6 +130,16 @@ class ArrayConfig:
     stream_bits: int = parameter(
         64, Legal("bits of a beat of the load stream", ("STREAM_BITS",), STREAMS, in_image=False)
     )
+    hop: int = parameter(
+        1,
+        Legal(
+            "columns of the array that see a bundle in the same cycle; at most COLS: more take less area and"
+            " energy, and longer wires",
+            ("HOP",),
+            HOPS,
+            in_image=False,
+        ),
+    )
 
     def __post_init__(self) -> None:
         for name, legal in PARAMETERS.items():
@@ -144,6 +155,10 @@ class ArrayConfig:
                 raise TatamiError(
                     f"config '{self.name}': {name} is {getattr(self, name)}, must be in {least}..{MAX_DEPTH}"
                 )
+        if self.hop > self.size:
+            raise TatamiError(
+                f"config '{self.name}': hop is {self.hop}, must be at most {self.size}, the columns"
+            )
         deepest = MAX_XOR_WINDOW // self.xor_inputs - 1 if self.xor_inputs > 0 else 0
         for name, most in (("xor_inputs", self.most_xor_inputs), ("xor_history", deepest)):
             if not 0 <= getattr(self, name) <= most:
@@ -267,6 +282,7 @@ CONFIGS = {
             xor_inputs=36,
             xor_history=2,
             xor_seed=7,
+            hop=8,
         ),
         ArrayConfig(
             "4x2t",
@@ -277,6 +293,7 @@ CONFIGS = {
             lane_depth=16384,
             tile_depth=512,
             tables=3,
+            hop=2,
         ),
         ArrayConfig(
             "8x4s128",
@@ -291,19 +308,23 @@ CONFIGS = {
     )
 }
 DEFAULT_CONFIG = "16x8"
-WIDER = re.compile(rf"([^s]+)s({'|'.join(map(str, STREAMS[1:]))})")
+WIDER = re.compile(
+    rf"([^sh]+)(?:s({'|'.join(map(str, STREAMS[1:]))}))?(?:h({'|'.join(map(str, HOPS[1:]))}))?"
+)
 
 
 def get_config(name: str) -> ArrayConfig:
     """The named configuration, or a `TatamiError` that lists the names there are. `s128` or `s256` behind the
-    name of one gives it a load stream of that width.
+    name of one gives it a load stream of that width, and `h2` to `h16` hops of so many columns.
     """
     if name in CONFIGS:
         return CONFIGS[name]
     wider = WIDER.fullmatch(name)
     if wider and wider[1] in CONFIGS:
-        return replace(CONFIGS[wider[1]], name=name, stream_bits=int(wider[2]))
+        known = CONFIGS[wider[1]]
+        stream, hop = int(wider[2] or known.stream_bits), int(wider[3] or known.hop)
+        return replace(known, name=name, stream_bits=stream, hop=hop)
     raise TatamiError(
         f"CONFIG {name!r} is unknown; valid: {', '.join(CONFIGS)}; s128 or s256 behind a name: with a load"
-        " stream of that width"
+        " stream of that width; h2, h4, h8 or h16 behind that: with hops of so many columns"
     )

@@ -17,6 +17,7 @@ from pymodel.report.picture import STYLE
 from pymodel.report.record import Report, by_network, by_scheme
 from pymodel.report.tables import BOUND
 
+SLOT_LABELS = {8: "weight of 8 bits", 4: "digit of 4 bits"}
 SHOWN = 8  # blocks that a plot tells apart; the rest is one
 
 
@@ -50,6 +51,7 @@ class Area(Fields):
     group: int
     weight_bits: int
     xor_inputs: int
+    hop: int = 1
     blocks: dict[str, BlockArea]
     memory_bits: dict[str, int]
     ecp5: EcpArea | None = None
@@ -65,7 +67,7 @@ class Area(Fields):
 
     @property
     def pe(self) -> float:
-        """Gate equivalents of one PE."""
+        """Gate equivalents of one PE: of those that end a hop and those inside, the mean."""
         return self.blocks["pe"].gates / self.blocks["pe"].count
 
 
@@ -86,7 +88,7 @@ def render(found: Areas, reports: Sequence[Report], out: Path) -> None:
     largest = max(one.size for one in plain)
     _pe_plot([one for one in plain if one.size == largest], folder / "pe.svg")
     _block_plot(found.machines, folder / "blocks.svg")
-    plots = _speed_plots(plain, reports, folder)
+    plots = _speed_plots([one for one in plain if one.hop == 1], reports, folder)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -94,7 +96,8 @@ def render(found: Areas, reports: Sequence[Report], out: Path) -> None:
         found=found,
         largest=largest,
         pes=sorted(
-            (one for one in plain if one.size == largest), key=lambda one: (-one.weight_bits, one.group)
+            (one for one in plain if one.size == largest),
+            key=lambda one: (-one.weight_bits, one.group, one.hop),
         ),
         blocks=_names(found.machines),
         speed=plots,
@@ -114,10 +117,13 @@ def _pe_plot(machines: Sequence[Area], path: Path) -> None:
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        for bits, label in ((8, "weight of 8 bits"), (4, "digit of 4 bits")):
-            line = sorted((one.group, one.pe) for one in machines if one.weight_bits == bits)
-            if line:
-                axes.plot([g for g, _ in line], [gates for _, gates in line], marker="o", label=label)
+        kinds = sorted({(-one.weight_bits, one.hop) for one in machines})
+        for bits, hop in ((-bits, hop) for bits, hop in kinds):
+            line = sorted(
+                (one.group, one.pe) for one in machines if (one.weight_bits, one.hop) == (bits, hop)
+            )
+            label = SLOT_LABELS[bits] + (f", hops of {hop} columns" if hop > 1 else "")
+            axes.plot([g for g, _ in line], [gates for _, gates in line], marker="o", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xlabel("GROUP: inputs that a select chooses from")
         axes.set_ylabel("gate equivalents of a PE")

@@ -9,7 +9,8 @@
 module psa_check_tokens #(
     parameter ROWS      = 16,
     parameter COLS      = 16,
-    parameter ACC_WORDS = 16
+    parameter ACC_WORDS = 16,
+    parameter HOP       = 1
 ) (
     input wire clk,
     input wire active
@@ -88,27 +89,35 @@ psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a slot is replaced before its 
 // the column control, compared with what leaves the array
 
 wire [COLS-1:0]         leaving, starts;
-// a sum leaves the array a cycle after its pixel; write-back is told of a word a cycle before its first sum
-reg  [COLS-1:0]         leaving_reg;
+// write-back is told of a word a cycle before its first sum
 reg                     told_reg;
 reg  [$clog2(COLS)-1:0] told_column_reg;
 
 always @(posedge clk) begin
-    leaving_reg     <= reset ? {COLS{1'b0}} : leaving;
     told_reg        <= !reset && `AT_CORE.start_valid;
     told_column_reg <= `AT_CORE.start_column;
 end
 
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    assign leaving[c] = `AT_ROW(ROWS-1).valid[c+1];
+    // a sum is complete a cycle after its pixel has passed the end of its hop, and waits for its turn
+    localparam      LATE = c - c/HOP;
+    reg  [LATE:0]   passed_reg;
+    wire [LATE+1:0] passed = {passed_reg, `AT_ROW(ROWS-1).valid[(c/HOP+1)*HOP]};
+    wire            unused = passed[LATE+1];
+
+    always @(posedge clk) begin
+        passed_reg <= reset ? {LATE+1{1'b0}} : passed[LATE:0];
+    end
+
+    assign leaving[c] = passed_reg[LATE];
     assign starts[c]  = `AT_CORE.pixel_valid[c] && `AT_CORE.pixel_last[c]
         && `AT_CORE.pixel_index[c*INDEX +: ROW_BITS] == {ROW_BITS{1'b0}};
 end
 endgenerate
 
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a column is not told of the sum that leaves the array")) columns_told (
-    .clk(clk), .active(checked), .fail(`AT_CORE.pixel_valid != leaving_reg)
+    .clk(clk), .active(checked), .fail(`AT_CORE.pixel_valid != leaving)
 );
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("two columns begin a word in one cycle")) starts_apart (
     .clk(clk), .active(checked), .fail(|(starts & (starts - 1'b1)))

@@ -30,7 +30,8 @@ module psa_checked #(
     parameter XOR_HISTORY   = 0,
     parameter XOR_SEED      = 1,
     parameter TABLES        = 0,
-    parameter STREAM_BITS   = 64
+    parameter STREAM_BITS   = 64,
+    parameter HOP           = 1
 ) (
     input  wire                   clk,
     // synchronous, active high
@@ -85,7 +86,8 @@ psa_top #(
     .XOR_HISTORY   (XOR_HISTORY),
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
-    .STREAM_BITS   (STREAM_BITS)
+    .STREAM_BITS   (STREAM_BITS),
+    .HOP           (HOP)
 ) dut (
     .clk            (clk),
     .rst            (rst),
@@ -232,7 +234,7 @@ psa_check_slots #(.COLS(COLS), .GROUP(GROUP), .WEIGHT_BITS(WEIGHT_BITS)) slots (
     .active (running)
 );
 
-psa_check_tokens #(.ROWS(ROWS), .COLS(COLS), .ACC_WORDS(ACC_WORDS)) tokens (
+psa_check_tokens #(.ROWS(ROWS), .COLS(COLS), .ACC_WORDS(ACC_WORDS), .HOP(HOP)) tokens (
     .clk    (clk),
     .active (running)
 );
@@ -249,7 +251,7 @@ psa_check_writes #(.GROUP(GROUP)) writes (
 
 // for replays (tb/debug/)
 `ifdef PSA_PROBE
-psa_probe #(.ROWS(ROWS), .COLS(COLS), .GROUP(GROUP)) probe (
+psa_probe #(.ROWS(ROWS), .COLS(COLS), .GROUP(GROUP), .HOP(HOP)) probe (
     .clk (clk)
 );
 `endif

@@ -34,6 +34,8 @@ module psa_checked_system #(
     parameter TABLES        = 0,
     // bits of a beat of the load stream: 64, 128 or 256
     parameter STREAM_BITS   = 64,
+    // columns of the array that see a bundle in the same cycle: 1, 2, 4, 8 or 16, and at most COLS
+    parameter HOP           = 1,
     // DMA: most beats of a burst, a power of two up to 256; beats that are read ahead, a power of two from 16 and BURST on
     parameter BURST         = 64,
     parameter FIFO          = 256
@@ -115,6 +117,7 @@ psa_system #(
     .XOR_SEED      (XOR_SEED),
     .TABLES        (TABLES),
     .STREAM_BITS   (STREAM_BITS),
+    .HOP           (HOP),
     .BURST         (BURST),
     .FIFO          (FIFO)
 ) dut (

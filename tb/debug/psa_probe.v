@@ -17,7 +17,8 @@
 module psa_probe #(
     parameter ROWS  = 16,
     parameter COLS  = 16,
-    parameter GROUP = 8
+    parameter GROUP = 8,
+    parameter HOP   = 1
 ) (
     input wire clk
 );
@@ -66,11 +67,13 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
     integer                    g, k;
     reg signed [7:0]           pixel;
     reg signed [PSUM_BITS-1:0] sum;
-    // the PEs whose sums are given, a cycle after their bundles
+    // the PEs whose sums are given, a cycle after the end of their hop has passed on the bundle
     reg [COLS-1:0]             given_reg;
 
     always @(posedge clk) begin
-        given_reg <= `AT_CORE.core_rst ? {COLS{1'b0}} : `AT_ROW(r).valid[COLS:1];
+        for (k = 0; k < COLS; k = k + 1) begin
+            given_reg[k] <= !`AT_CORE.core_rst && `AT_ROW(r).valid[(k/HOP+1)*HOP];
+        end
         if (sample && `AT_CORE.x_valid[r] === 1'b1) begin
             $fwrite(file, "x %0d %0d", $time, r);
             for (g = 0; g < GROUP; g = g + 1) begin

@@ -49,22 +49,20 @@ class Block:
         return f"tb.{self.top}.test_{self.name}"
 
 
-def array_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
+def array_parameters(size: int, group: int, weight_bits: int = 8, hop: int = 1) -> Parameters:
     """Of whatever holds PEs: the widths follow from the shape and from what a slot holds, 8-bit weights or
     4-bit digits.
     """
     config = ArrayConfig("array", size=size, group=group, weight_bits=weight_bits)
     widths = {"WEIGHT_BITS": weight_bits, "SLOT_BITS": config.slot_bits, "PSUM_BITS": config.psum_bits}
-    return {"ROWS": size, "COLS": size, "GROUP": group, **widths}
+    return {"ROWS": size, "COLS": size, "GROUP": group, **widths, "HOP": hop}
 
 
-def pe_parameters(size: int, group: int, weight_bits: int = 8) -> Parameters:
-    """Of a PE in an array of that shape."""
-    return {
-        name: value
-        for name, value in array_parameters(size, group, weight_bits).items()
-        if name not in ("ROWS", "COLS", "SLOT_BITS")
-    }
+def pe_parameters(size: int, group: int, weight_bits: int = 8, hop_end: bool = True) -> Parameters:
+    """Of a PE in an array of that shape, in the last column of a hop or in another."""
+    shape = array_parameters(size, group, weight_bits)
+    widths = {name: shape[name] for name in ("GROUP", "WEIGHT_BITS", "PSUM_BITS")}
+    return {**widths, "HOP_END": int(hop_end)}
 
 
 XOR_NETWORK = ("XOR_INPUTS", "XOR_HISTORY", "XOR_SEED")
@@ -141,12 +139,18 @@ BLOCKS = {
         Block(
             "pe",
             "processing element",
-            (pe_parameters(16, 8), pe_parameters(4, 1), pe_parameters(8, 16), pe_parameters(8, 4, 4)),
+            tuple(
+                pe_parameters(*shape)
+                for shape in ((16, 8), (4, 1), (8, 16, 8, False), (4, 1, 8, False), (8, 4, 4, False))
+            ),
         ),
         Block(
             "array",
             "array of PEs",
-            tuple(array_parameters(*shape) for shape in ((4, 2), (4, 1), (8, 16), (16, 8), (4, 4, 4))),
+            tuple(
+                array_parameters(*shape)
+                for shape in ((4, 2), (4, 1, 8, 4), (8, 16, 8, 2), (16, 8), (4, 4, 4, 2))
+            ),
         ),
         Block(
             "lane", "lane serialiser", ({"T": 4, "GROUP": 2}, {"T": 8, "GROUP": 16}, {"T": 16, "GROUP": 1})

@@ -188,7 +188,7 @@ def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
     decoder = replace(config, xor_inputs=inputs)
     tables = config if config.tables else replace(config, tables=1)
     own: dict[str, Mapping[str, int]] = {
-        "pe": array_parameters(config.size, config.group, config.weight_bits),
+        "pe": {**array_parameters(config.size, config.group, config.weight_bits), "HOP_END": 1},
         "accumulator": {"DEPTH": config.acc_words * config.size},
         "feature_bank": {"DEPTH": config.feature_depth},
         "credits": {"PIPELINE": 2 * config.size + 14},

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pymodel.machine.config import GROUPS, SIZES, ArrayConfig
+from pymodel.machine.config import GROUPS, HOPS, SIZES, ArrayConfig
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import checked, read_json, write_json
 from pymodel.machine.places import BUILD
@@ -56,30 +56,35 @@ TABLES_OF = {"feature_bank": "FEATURE", "accumulator": "sums"}  # memories that 
 PATH = re.compile(r"^Longest topological path in (\S+) \(length=(\d+)\)", re.MULTILINE)
 
 MOST_PLACED, MOST_PLACED_OF_ALL = 4, 8  # rows of a machine that is placed: of the quick selection, of all
-# size, group, bits of a slot
-QUICK = ((4, 4, 8), (8, 8, 8), (16, 1, 8), (16, 16, 8))
+# size, group, bits of a slot, inputs of the XOR decoder, columns of a hop
+QUICK = ((4, 4, 8, 0, 1), (8, 8, 8, 0, 1), (16, 1, 8, 0, 1), (16, 16, 8, 0, 1), (16, 16, 8, 0, 4))
+HOPPED = ((8, 8), (16, 8), (16, 16))  # size and group of the machines with every hop
 DECODER = 32  # inputs of the XOR decoder where there is one
 
 
-def machine(size: int, group: int, weight_bits: int, xor_inputs: int = 0) -> ArrayConfig:
+def machine(size: int, group: int, weight_bits: int, xor_inputs: int = 0, hop: int = 1) -> ArrayConfig:
     """One machine of the sweep; its memories are those of the default build."""
     name = f"{size}x{group}{'' if weight_bits == 8 else f'w{weight_bits}'}{'x' if xor_inputs else ''}"
-    return ArrayConfig(name, size=size, group=group, weight_bits=weight_bits, xor_inputs=xor_inputs)
+    name += f"h{hop}" if hop > 1 else ""
+    return ArrayConfig(name, size=size, group=group, weight_bits=weight_bits, xor_inputs=xor_inputs, hop=hop)
 
 
 def machines(*, every: bool) -> list[ArrayConfig]:
     """The machines that are measured: a quick selection, or all sizes, groups and slots with and without a
-    decoder.
+    decoder, and some with every hop.
     """
     if not every:
         return [machine(*one) for one in QUICK]
-    return [
+    plain = [
         machine(size, group, bits, inputs)
         for size in SIZES
         for group in GROUPS
         for bits in (8, 4)
         for inputs in (0, DECODER)
         if inputs <= machine(size, group, bits).most_xor_inputs
+    ]
+    return plain + [
+        machine(size, group, 8, hop=hop) for size, group in HOPPED for hop in HOPS[1:] if hop <= size
     ]
 
 
@@ -147,6 +152,7 @@ def _measured(config: ArrayConfig, files: Mapping[str, str]) -> Area:
         group=config.group,
         weight_bits=config.weight_bits,
         xor_inputs=config.xor_inputs,
+        hop=config.hop,
         blocks=_blocks(modules, paths),
         memory_bits=memory_bits(config, files),
     )

@@ -42,13 +42,13 @@ class Cycle:
 
 class Plan:
     """A run of passes, cycle by cycle. Pixel n enters row r in its own cycle + r, and its sum leaves column c
-    ROWS + 1 + c cycles after it entered row 0.
+    ROWS + 1 + c cycles after it entered row 0, whatever the hops.
     """
 
     def __init__(
-        self, rng: np.random.Generator, size: int, group: int, weight_bits: int, slot_bits: int
+        self, rng: np.random.Generator, size: int, group: int, hop: int, weight_bits: int, slot_bits: int
     ) -> None:
-        self.rng, self.size, self.group = rng, size, group
+        self.rng, self.size, self.group, self.hop = rng, size, group, hop
         self.weight_bits, self.slot_bits = weight_bits, slot_bits
         self.positions = 8 // weight_bits  # of a digit in its weight
         self.cycles: list[Cycle] = []
@@ -57,6 +57,7 @@ class Plan:
         self.maxima = self.mode_changes = self.nothing = 0
         self.maximum = False  # of the pass before
         self.previous: int | None = None  # the cycle in which the pass before entered row 0
+        self.loaded = 0  # the cycle from which its slots are all in their PEs
         self.now = 1
 
     def at(self, cycle: int) -> Cycle:
@@ -91,11 +92,14 @@ class Plan:
         entry = self.now + np.cumsum(gaps) + np.arange(pixels)
         self.selects |= {(row, int(s)) for row in range(size) for s in select[row]}
 
-        # from the `first` of the pass before in the last column to the cycle before its own in the first
-        slack = int(entry[0]) - 1 - (self.previous + size - 1 if self.previous is not None else 0)
+        # from the `first` of the pass before in the last hop, and behind its slots, to the cycle before the
+        # pass's own `first` in the first
+        last = (size - 1) // self.hop
+        slack = int(entry[0]) - 1 - max(self.previous + last if self.previous is not None else 0, self.loaded)
         early = int(rng.choice([0, slack, int(rng.integers(slack + 1))]))
         self.latest += early == 0
         self.earliest += early == slack > 0
+        self.loaded = int(entry[0]) - 1 - early + size
         for row in range(size):
             above = (select[row] * self.positions + position[row]).tolist()
             slots = [
@@ -127,7 +131,7 @@ async def columns_are_sums_of_products(dut: Any) -> None:
     selects: set[tuple[int, int]] = set()
     for _ in range(RUNS):
         await bench.reset(row_valid=0, x_valid=0)
-        plan = Plan(rng, size, group, p["WEIGHT_BITS"], p["SLOT_BITS"])
+        plan = Plan(rng, size, group, p["HOP"], p["WEIGHT_BITS"], p["SLOT_BITS"])
         for _ in range(PASSES):
             plan.add_pass()
         stop = int(rng.integers(len(plan.cycles) // 2, len(plan.cycles) + 1))

@@ -40,7 +40,8 @@ async def sums_and_slots(dut: Any) -> None:
     await bench.reset(slot_load=0)
     shadow: tuple[int, int, int] | None = None
     active: tuple[int, int, int] | None = None
-    expected: dict[str, int] = {"x_out_valid": 0}
+    late = bool(p["HOP_END"])  # what it passes on comes a cycle later
+    passed: dict[str, int] = {"x_out_valid": 0}
     # of the bundle of the cycle before: what comes from above, and the sum; and that sum in its cycle
     above: dict[str, int] = {}
     coming: dict[str, int] = {}
@@ -74,9 +75,11 @@ async def sums_and_slots(dut: Any) -> None:
         if valid:
             inputs |= {"x_first": first, "x_maximum": maximum, "x_bundle": pack(bundle, 8)}
         await bench.cycle(**inputs, **above)
-        bench.expect(**expected, **given)
+        before, passed = passed, {"x_out_valid": valid and not (rst and late)}
+        if valid and not (rst and late):
+            passed |= {"x_out_first": first, "x_out_maximum": maximum, "x_out_bundle": pack(bundle, 8)}
+        bench.expect(**(before if late else passed), **given)
 
-        expected = {"x_out_valid": valid and not rst}
         given, coming = ({} if rst else coming), {}
         above = {"psum": psum} if valid else {}
         if valid:
@@ -85,11 +88,6 @@ async def sums_and_slots(dut: Any) -> None:
             weight, position, select = active
             x, total = bundle[select], psum + weight * 16**position * bundle[select]
             if not rst:
-                expected |= {
-                    "x_out_first": first,
-                    "x_out_maximum": maximum,
-                    "x_out_bundle": pack(bundle, 8),
-                }
                 coming = {"psum_out": total}
                 selects.add(select)
                 places.add(position)

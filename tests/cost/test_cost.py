@@ -272,6 +272,12 @@ def test_each_entry_by_hand(cost: ImageCost) -> None:
         "requantise": 64 * total("requantised"),
     }
     assert parts("register") == {"array": (64 + 20 + 2) * total("steps") + 2 * 11 * total("slots_loaded")}
+    # hops of four columns: a fourth of the bundles, and sums wait in 96 registers beside 256 PEs
+    hopped = replace(cost, config=replace(cost.config, hop=4))
+    own = only("register", replace(bare, pj=dict.fromkeys(ENTRIES, 1.0)))
+    assert energy(hopped, own).array * 1000 == pytest.approx(
+        ((64 + 2) / 4 + 20 + 20 * 96 / 256) * total("steps") + 2 * 11 * total("slots_loaded")
+    )
     stream = cost.load_bytes / 100 + cost.input_bytes + cost.out_bytes
     assert parts("dram") == {"streams": pytest.approx(8 * stream)}
     # accumulators (1 KB) and the halves of the banks (4 KB) are small memories, slots (4096 words of 176

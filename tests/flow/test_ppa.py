@@ -110,13 +110,14 @@ def test_the_sweep_has_every_machine_once() -> None:
     every = [config.name for config in ppa.machines(every=True)]
     assert len(every) == len(set(every)) >= 3 * 5 * 2
     assert {config.name for config in ppa.machines(every=False)} <= set(every)
-    assert {"16x16w4", "16x8x", "4x1"} <= set(every)
+    assert {"16x16w4", "16x8x", "4x1", "16x16h16", "8x8h4"} <= set(every)
 
 
-def area(size: int, group: int, bits: int, gates: float) -> Area:
+def area(size: int, group: int, bits: int, gates: float, hop: int = 1) -> Area:
     return Area(
-        name=f"{size}x{group}w{bits}",
+        name=f"{size}x{group}w{bits}" + (f"h{hop}" if hop > 1 else ""),
         size=size,
+        hop=hop,
         group=group,
         weight_bits=bits,
         xor_inputs=0,
@@ -133,12 +134,13 @@ def area(size: int, group: int, bits: int, gates: float) -> Area:
 
 def test_the_page(tmp_path: Path) -> None:
     machines = tuple(area(16, group, bits, 300.0 * bits + 10 * group) for bits in (8, 4) for group in (1, 16))
+    machines += (area(16, 16, 8, 2440.0, hop=4),)
     out = tmp_path / "ppa.md"
     reports = read_reports(command.REPORTS)
     render(Areas(revision="abc", machines=machines), reports, out)
     text = out.read_text()
-    assert "| 8 bits | 16 | 2,560 | 30 | 9 | 1.06 |" in text
-    assert "| **all** | 618.0 | 656.4 | 310.8 | 349.2 |" in text
+    assert "| 8 bits | 16 | 1 | 2,560 | 30 | 9 | 1.06 |\n| 8 bits | 16 | 4 | 2,440 | 30 | 9 | 1.01 |" in text
+    assert "| **all** | 618.0 | 656.4 | 310.8 | 349.2 | 625.6 |" in text
     assert "| 16x1w8 | 5 | 4 | 3 | 2 | 99.5 | `a` to `b` |" in text
     assert sorted(path.name for path in (tmp_path / "ppa").iterdir()) == [
         "blocks.svg",
@@ -165,5 +167,5 @@ def test_the_command(
     monkeypatch.setattr(command, "processes", ThreadPoolExecutor)
     assert command.main(["--jobs=1"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("PPA "))
-    assert [row["machine"] for row in figures["machines"]] == [f"{s}x{g}w{b}" for s, g, b in ppa.QUICK]
+    assert [row["machine"] for row in figures["machines"]] == [f"{s}x{g}w{b}" for s, g, b, _, _ in ppa.QUICK]
     assert (tmp_path / "ppa.json").is_file()

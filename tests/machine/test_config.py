@@ -29,6 +29,7 @@ def test_named_configurations_cover_the_sizes() -> None:
         ("filter_depth", 31),
         ("stream_bits", 96),
         ("stream_bits", 512),
+        ("hop", 3),
     ],
 )
 def test_illegal_sizes_are_refused_by_name(field: str, value: int) -> None:
@@ -67,6 +68,17 @@ def test_a_name_with_a_width_has_a_wider_stream() -> None:
         assert config == replace(CONFIGS[name.removesuffix(f"s{bits}")], name=name, stream_bits=bits)
     assert get_config("8x4s128") is CONFIGS["8x4s128"]
     assert CONFIGS["8x4s128"] == replace(CONFIGS["8x4"], name="8x4s128", stream_bits=128)
+
+
+def test_a_name_with_hops_has_them() -> None:
+    assert get_config("16x16h4") == replace(CONFIGS["16x16"], name="16x16h4", hop=4)
+    assert get_config("8x4s256h2") == replace(CONFIGS["8x4"], name="8x4s256h2", stream_bits=256, hop=2)
+    assert get_config("4x2th4") == replace(CONFIGS["4x2t"], name="4x2th4", hop=4)
+    with pytest.raises(TatamiError, match="config '4x2h8': hop is 8, must be at most 4, the columns"):
+        get_config("4x2h8")
+    for name in ("8x4h", "8x4h3", "8x4h2s128", "8x4h1"):
+        with pytest.raises(TatamiError, match=rf"CONFIG '{name}' is unknown; .*; h2, h4, h8 or h16 behind"):
+            get_config(name)
 
 
 def test_the_page_of_parameters_is_the_table() -> None:

@@ -119,6 +119,8 @@ ILLEGAL = [
     ({"WEIGHT_BITS": 5}, "WEIGHT_BITS_must_be_4_or_8"),
     ({"TABLES": 16}, "TABLES_must_be_in_0_to_15"),
     ({"STREAM_BITS": 96}, "STREAM_BITS_must_be_64_128_or_256"),
+    ({"HOP": 3}, "HOP_must_be_1_2_4_8_or_16_and_at_most_COLS"),
+    ({"HOP": 16}, "HOP_must_be_1_2_4_8_or_16_and_at_most_COLS"),
     ({"XOR_INPUTS": 9}, "XOR_INPUTS_leave_no_room_for_patches_in_a_row"),
     ({"XOR_HISTORY": 1}, "XOR_HISTORY_must_make_a_window_of_at_most_1024"),
     ({"XOR_SEED": 0}, "XOR_SEED_must_be_in_1_to_2147483647"),
