@@ -34,8 +34,7 @@ reg [T-1:0] in_odd_reg;
 
 wire [T*8-1:0] even_data, odd_data;
 
-wire [ADDR-1:0] after_word = rd_word + 1'b1;
-wire [T-1:0]    second     = ~({T{1'b1}} << rd_shift);
+wire [T-1:0] second = ~({T{1'b1}} << rd_shift);
 
 psa_ram #(.WIDTH(T*8), .DEPTH(DEPTH/2)) even_half (
     .clk     (clk),
@@ -43,7 +42,8 @@ psa_ram #(.WIDTH(T*8), .DEPTH(DEPTH/2)) even_half (
     .wr_addr (wr_word[ADDR-1:1]),
     .wr_data (wr_data),
     .rd_en   (rd_en),
-    .rd_addr (rd_word[0] ? after_word[ADDR-1:1] : rd_word[ADDR-1:1]),
+    // behind an odd word comes the even one of the next pair
+    .rd_addr (rd_word[ADDR-1:1] + {{ADDR-2{1'b0}}, rd_word[0]}),
     .rd_data (even_data)
 );
 

@@ -298,9 +298,9 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en    (wr_here || ld_here),
         .wr_word  (ld_here ? ld_addr[FEATURE_ADDR-1:0] : wr_word),
         .wr_data  (ld_here ? ld_feature_data : wr_data),
-        .rd_en    (out_rd_en ? out_rd_bank == g : used_6_reg),
-        .rd_word  (out_rd_en ? out_rd_word : word_6_reg[FEATURE_ADDR-1:0]),
-        .rd_shift (out_rd_en ? {SHIFT{1'b0}} : shift_6_reg),
+        .rd_en    (used_6_reg || (out_rd_en && out_rd_bank == g)),
+        .rd_word  (used_6_reg ? word_6_reg[FEATURE_ADDR-1:0] : out_rd_word),
+        .rd_shift (used_6_reg ? shift_6_reg : {SHIFT{1'b0}}),
         .rd_data  (rd_data)
     );
 
@@ -345,55 +345,36 @@ end
 
 assign out_rd_data = out_rd_data_reg;
 
-// errors, the last stage first, because it has the older lane
+// Errors. Each stage keeps the first of its banks; a cycle later the last stage comes first, because it has the older lane.
 
-reg       err_valid_next;
-reg [7:0] err_code_next;
-reg [23:0] err_info_next;
+reg        group_bad_reg, tap_bad_reg, read_bad_reg;
+reg [23:0] bad_group_reg, bad_tap_reg, bad_bank_reg;
 
 integer b;
 
-always @* begin
-    b              = 0; // no latch where no bank is bad
-    err_valid_next = 1'b1;
-    err_code_next  = ERR_FEATURE_READ;
-    err_info_next  = 24'd0;
-    if (|read_bad) begin
-        for (b = GROUP - 1; b >= 0; b = b - 1) begin
-            if (read_bad[b]) begin
-                err_info_next = b[23:0];
-            end
-        end
-    end else if (|tap_bad) begin
-        err_code_next = ERR_TAP_RANGE;
-        for (b = GROUP - 1; b >= 0; b = b - 1) begin
-            if (tap_bad[b]) begin
-                err_info_next = {6'd0, tap_addresses[b*18 +: 18]};
-            end
-        end
-    end else begin
-        err_valid_next = stage_valid_reg[1] && group_bad;
-        err_code_next  = ERR_GROUP_RANGE;
-        err_info_next  = {{24-GROUP_ADDR{1'b0}}, group};
-    end
-end
-
-reg        err_valid_reg;
-reg [7:0]  err_code_reg;
-reg [23:0] err_info_reg;
-
-assign err_valid = err_valid_reg;
-assign err_code  = err_code_reg;
-assign err_info  = err_info_reg;
-
 always @(posedge clk) begin
-    err_valid_reg <= err_valid_next;
-    err_code_reg  <= err_code_next;
-    err_info_reg  <= err_info_next;
+    group_bad_reg <= stage_valid_reg[1] && group_bad;
+    bad_group_reg <= {{24-GROUP_ADDR{1'b0}}, group};
+    tap_bad_reg   <= |tap_bad;
+    read_bad_reg  <= |read_bad;
+    for (b = GROUP - 1; b >= 0; b = b - 1) begin
+        if (tap_bad[b]) begin
+            bad_tap_reg <= {6'd0, tap_addresses[b*18 +: 18]};
+        end
+        if (read_bad[b]) begin
+            bad_bank_reg <= b[23:0];
+        end
+    end
     if (rst) begin
-        err_valid_reg <= 1'b0;
+        group_bad_reg <= 1'b0;
+        tap_bad_reg   <= 1'b0;
+        read_bad_reg  <= 1'b0;
     end
 end
+
+assign err_valid = read_bad_reg || tap_bad_reg || group_bad_reg;
+assign err_code  = read_bad_reg ? ERR_FEATURE_READ : tap_bad_reg ? ERR_TAP_RANGE : ERR_GROUP_RANGE;
+assign err_info  = read_bad_reg ? bad_bank_reg : tap_bad_reg ? bad_tap_reg : bad_group_reg;
 
 endmodule
 

@@ -58,14 +58,9 @@ wire push  = read_reg && !none;
 // already.
 wire [1:0] newest = tail_reg - 2'd1;
 
-wire room = count_reg + {2'd0, asked_reg} + {2'd0, read_reg} < 3'd4;
-
-// words that are left to read; the first is read at once, since no other is on its way when a packet starts
-wire [15:0] left = start ? words : left_reg;
-
-assign rd_en   = left != 16'd0 && room;
-assign rd_bank = start ? bank : bank_reg;
-assign rd_word = start ? base[FEATURE_ADDR-1:0] : word_reg;
+assign rd_en   = left_reg != 16'd0 && count_reg + {2'd0, asked_reg} + {2'd0, read_reg} < 3'd4;
+assign rd_bank = bank_reg;
+assign rd_word = word_reg;
 
 assign m_axis_tvalid = count_reg != 3'd0;
 assign m_axis_tdata  = queue_reg[head_reg];
@@ -75,16 +70,17 @@ assign done = take && m_axis_tlast;
 
 always @(posedge clk) begin
     asked_reg      <= rd_en;
-    asked_last_reg <= left == 16'd1;
+    asked_last_reg <= left_reg == 16'd1;
     read_reg       <= asked_reg;
     read_last_reg  <= asked_last_reg;
 
     if (start) begin
         bank_reg <= bank;
-    end
-    if (rd_en) begin
-        word_reg <= rd_word + 1'b1;
-        left_reg <= left - 16'd1;
+        word_reg <= base[FEATURE_ADDR-1:0];
+        left_reg <= words;
+    end else if (rd_en) begin
+        word_reg <= word_reg + 1'b1;
+        left_reg <= left_reg - 16'd1;
     end
 
     if (push) begin

@@ -140,7 +140,6 @@ reg [15:0]            pass_reg, tile_reg;
 reg [15:0]            lane_reg, passes_reg, slot_base_reg;
 reg [FILTER_ADDR-1:0] filter_base_reg;
 // the cycle before was DECODE
-reg                   decoded_reg;
 
 // What is loaded is checked on its way into the memory, which keeps the outcome: a record that may run has the bit of its kind, and a tile
 // one that says that it may.
@@ -310,11 +309,11 @@ assign layer_passed = state_reg == STATE_DRAIN && drained && !error;
 assign wait_valid   = state_reg == STATE_WAIT;
 assign wait_packets = words_reg;
 
-assign out_start = state_reg == STATE_OUT && decoded_reg;
+assign out_start = state_reg == STATE_DECODE && out_runs && !error;
 // the fields of an OUT record lie where a LAYER has these
-assign out_bank  = words_reg[3:0];
-assign out_base  = phases_reg;
-assign out_words = chunk_words_reg;
+assign out_bank  = record_words[3:0];
+assign out_base  = record_phases;
+assign out_words = record_chunk_words;
 
 always @* begin
     state_next     = state_reg;
@@ -415,7 +414,6 @@ end
 always @(posedge clk) begin
     state_reg   <= state_next;
     pc_reg      <= pc_next;
-    decoded_reg <= state_reg == STATE_DECODE;
 
     if (state_reg == STATE_IDLE) begin
         gap_reg <= 8'd0;

@@ -124,31 +124,32 @@ psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 1), .STAGES(1)) delay_1 (
     .out_data  ({column_1, out_1, layer_last_1})
 );
 
-wire [FEATURE_ADDR:0] address   = {1'b0, filter_base} + {1'b0, out_1};
-wire                  write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank} >= GROUP;
-wire                  table_bad = {28'd0, filter_table} > TABLES;
+// cycle 2: where the word goes, and whether that exists
 
-reg       write_bad_reg, table_bad_reg;
-reg [3:0] bad_bank_reg, bad_table_reg;
+wire                  place_valid, layer_last_2, filter_write_2;
+wire [COLUMN-1:0]     place_column;
+wire [FEATURE_ADDR:0] address;
+wire [3:0]            filter_bank_2, filter_table_2;
 
-always @(posedge clk) begin
-    write_bad_reg <= valid_1 && filter_write && write_bad;
-    table_bad_reg <= valid_1 && filter_write && table_bad;
-    bad_bank_reg  <= filter_bank;
-    bad_table_reg <= filter_table;
-    if (rst) begin
-        write_bad_reg <= 1'b0;
-        table_bad_reg <= 1'b0;
-    end
-end
+psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 11), .STAGES(1)) delay_place (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_1),
+    .in_data   ({layer_last_1, column_1, {1'b0, filter_base} + {1'b0, out_1}, filter_table, filter_bank, filter_write}),
+    .out_valid (place_valid),
+    .out_data  ({layer_last_2, place_column, address, filter_table_2, filter_bank_2, filter_write_2})
+);
 
-assign err_valid = write_bad_reg;
+wire write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank_2} >= GROUP;
+wire table_bad = {28'd0, filter_table_2} > TABLES;
+
+assign err_valid = place_valid && filter_write_2 && write_bad;
 assign err_code  = ERR_FEATURE_WRITE;
-assign err_info  = {20'd0, bad_bank_reg};
+assign err_info  = {20'd0, filter_bank_2};
 
-assign table_err_valid = table_bad_reg;
+assign table_err_valid = place_valid && filter_write_2 && table_bad;
 assign table_err_code  = ERR_TABLE_RANGE;
-assign table_err_info  = {20'd0, bad_table_reg};
+assign table_err_info  = {20'd0, filter_table_2};
 
 // cycles 2 to 4
 
@@ -209,12 +210,12 @@ wire [COLUMN-1:0] word_column;
 wire [WORD-1:0]   done_data;
 wire [WORD-2:0]   early_data;
 
-psa_delay #(.WIDTH(WORD), .STAGES(T + 2)) delay_done (
+psa_delay #(.WIDTH(WORD), .STAGES(T + 1)) delay_done (
     .clk       (clk),
     .rst       (rst),
-    .in_valid  (valid_1),
-    .in_data   ({layer_last_1, column_1, address[FEATURE_ADDR-1:0], filter_table,
-                 filter_bank, filter_write && !write_bad && !table_bad}),
+    .in_valid  (place_valid),
+    .in_data   ({layer_last_2, place_column, address[FEATURE_ADDR-1:0], filter_table_2,
+                 filter_bank_2, filter_write_2 && !write_bad && !table_bad}),
     .out_valid (done_valid),
     .out_data  (done_data)
 );

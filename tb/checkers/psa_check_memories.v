@@ -161,7 +161,7 @@ psa_check_bound #(.NAME("FILTER read"), .WIDTH(FILTER_ADDR + 1), .LIMIT(FILTER_D
 // checked where the address is computed; write_bad means that it will not be used
 psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
     .clk(clk), .active(active),
-    .enable(`AT_WRITEBACK.valid_1 && `AT_WRITEBACK.filter_write && !`AT_WRITEBACK.write_bad),
+    .enable(`AT_WRITEBACK.place_valid && `AT_WRITEBACK.filter_write_2 && !`AT_WRITEBACK.write_bad),
     .address(`AT_WRITEBACK.address)
 );
 psa_check_bound #(.NAME("FEATURE write bank"), .WIDTH(4), .LIMIT(GROUP)) write_bank (

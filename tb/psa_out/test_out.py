@@ -1,7 +1,7 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
 Model: a dictionary as memory that answers a read two cycles later, and the number of words taken. The first
-word is valid three cycles after `start`. From then on valid stays high until the last word is taken, each
+word is valid four cycles after `start`. From then on valid stays high until the last word is taken, each
 time with the next word of the bank. So a packet takes one cycle for each word and for each cycle in which the
 stream was not ready, and no more.
 
@@ -31,7 +31,7 @@ from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 
-FIRST = 3  # cycles from start to the first valid word
+FIRST = 4  # cycles from start to the first valid word
 QUEUE = 4
 PACKETS = 60
 
@@ -110,9 +110,9 @@ async def packets_under_backpressure(dut: Any) -> None:
         soft = int(rng.integers(1, FIRST + min(words, 20) + 4)) if cut is None and chance(rng, 0.6) else None
         total = words  # of the packet as it is sent
         await cycle(ready(0, rng), start=1, bank=bank, base=base, words=words)
-        bench.expect(m_axis_tvalid=0, done=0, rd_en=1, rd_bank=bank, rd_word=base)
-        reads = 1
-        taken = n = came = soon = 0  # words that were read up to two cycles ago, and up to the last cycle
+        bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
+        reads = taken = n = 0
+        came = soon = 0  # words that were read up to two cycles ago, and up to the last cycle
         while taken < total:
             n += 1
             is_ready, reset = ready(n, rng), n == cut
@@ -180,13 +180,15 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
             begin = {"start": 1, "bank": bank, "base": base, "words": words} if n == 0 else {"start": 0}
             await bench.cycle(rst=0, soft_reset=0, m_axis_tready=1, **begin, **data[0])
             data = [data[1], {}]
-            if n < words:
+            if 0 < n <= words:
                 memory[n] = int.from_bytes(rng.bytes(width), "little")
                 data[1] = {"rd_data": memory[n]}
-                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n)
+                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n - 1)
             if n >= FIRST:
                 last = int(n - FIRST == words - 1)
-                bench.expect(m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST], m_axis_tlast=last, done=last)
+                bench.expect(
+                    m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST + 1], m_axis_tlast=last, done=last
+                )
         if words > taken:
             await bench.cycle(rst=1, soft_reset=0, start=0, m_axis_tready=1)
             seen["cut_off"] += 1

@@ -210,7 +210,6 @@ def packet(record: RecordWord, pc: int, config: ArrayConfig, rng: np.random.Gene
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
         yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
         return
-    yield Step()
     yield Step().also(out_start=1, out_bank=bank, out_base=base, out_words=words)
     for _ in range(int(rng.integers(6))):
         yield Step()
@@ -677,7 +676,9 @@ async def errors_elsewhere_and_resets_in_any_cycle(dut: Any) -> None:
             await sequencer.cycle(step.outputs, **step.inputs)
         seen["while_issuing" if stop.outputs["issue_valid"] else "while_waiting"] += 1
         if number // len(choices) % 2:
-            await sequencer.cycle(stop.outputs | {"done": 0, "layer_passed": 0}, **stop.inputs, error=1)
+            await sequencer.cycle(
+                stop.outputs | {"done": 0, "layer_passed": 0, "out_start": 0}, **stop.inputs, error=1
+            )
             await sequencer.cycle(STOPPED, error=1)
             await sequencer.stays_stopped()
             seen["errors"] += 1

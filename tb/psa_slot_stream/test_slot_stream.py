@@ -6,7 +6,7 @@ Model: the bits of a tile as one long number. Each row is the next slice of it.
 Corners:
 
 - rows of every length, the shortest and the longest in sequence and alternating
-- a row that ends with its word, and one that begins with it
+- a row that ends with its word, and one that begins with it; rows whose count lies in two words
 - requests in every cycle and with gaps
 - a tile after another without a gap; tiles of one row and of many
 - a tile that begins in the last word; a tile that ends with the memory, and rows that end beyond it
@@ -27,6 +27,7 @@ from tb.common.block import Bench, chance
 from tb.common.seeding import numpy_rng
 
 PATCHES, RAW = 4, 7
+COUNT_BITS = 3
 LATENCY, ERROR_LATENCY = 4, 3
 TILES = 120
 MAX_BASE = (1 << 16) - 1  # as TILE holds it
@@ -37,22 +38,25 @@ def length(count: int, size: dict[str, int]) -> int:
     return size["WIDTH"] if count == RAW else size["ENCODED"] + min(count, PATCHES) * size["POSITION"]
 
 
-def whole_words(size: dict[str, int]) -> list[int]:
-    """Counts of encoded rows that fill words to the last bit."""
+def counts_that_leave(left: int, size: dict[str, int]) -> list[int]:
+    """Counts of encoded rows that end so many bits before the end of a word; none if no such rows do."""
     some = (c for n in range(1, 9) for c in combinations_with_replacement(range(PATCHES + 1), n))
-    return list(next(c for c in some if sum(length(count, size) for count in c) % size["WIDTH"] == 0))
+    found = (c for c in some if -sum(length(count, size) for count in c) % size["WIDTH"] == left)
+    return list(next(found, ()))
 
 
 def random_tile(rng: np.random.Generator, size: dict[str, int]) -> list[int]:
     """Rows as numbers, each with the length that its count says."""
     kinds = ([0], [RAW], [0, RAW], [0, 1, 2, 3, 4, 5, 6, RAW])
-    counts = (
-        whole_words(size)
-        if chance(rng, 0.1)
-        else [int(c) for c in rng.choice(kinds[int(rng.integers(4))], int(rng.choice([1, 2, 5, 16])))]
-    )
+    if chance(rng, 0.1):
+        counts = rng.permutation(counts_that_leave(0, size)).tolist()
+    elif chance(rng, 0.1):  # where there are such rows, the counts of those behind lie in two words
+        left = int(rng.integers(1, COUNT_BITS))
+        counts = [*rng.permutation(counts_that_leave(left, size)).astype(int).tolist(), RAW, RAW, RAW]
+    else:
+        counts = rng.choice(kinds[int(rng.integers(4))], int(rng.choice([1, 2, 5, 16]))).tolist()
     rows = []
-    for count in rng.permutation(counts):
+    for count in counts:
         bits = length(int(count), size)
         rows.append(
             (int.from_bytes(rng.bytes(bits // 8 + 1), "little") & ((1 << bits) - 1)) >> 3 << 3 | int(count)
@@ -98,6 +102,8 @@ async def rows_out_of_words(dut: Any) -> None:
         ),
         0,
     )
+    if any(counts_that_leave(left, size) for left in range(1, COUNT_BITS)):
+        seen["counts_in_two_words"] = 0
     due: dict[int, tuple[bool, int, int, int]] = {}
     beyond: dict[int, int] = {}
 
@@ -152,6 +158,8 @@ async def rows_out_of_words(dut: Any) -> None:
             else:
                 due[now + LATENCY] = (number == 0, row, row_bits, word)
             seen["whole_words"] += at % width == 0 and row & 7 != RAW
+            if "counts_in_two_words" in seen:
+                seen["counts_in_two_words"] += 0 < -(at - row_bits) % width < COUNT_BITS
             seen["words_skipped"] += (at - row_bits) // width == (at - 1) // width and at > row_bits
             seen["last_word"] += word == depth - 1
             seen["shortest"] += row & 7 == 0
