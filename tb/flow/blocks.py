@@ -225,7 +225,7 @@ BLOCKS = {
         ),
         Block(
             "slots",
-            "slot memory: a row five cycles after its issue, encoded or not",
+            "slot memory: a row seven cycles after its issue, encoded or not",
             parameters_in(
                 (ODD, EVEN, XOR, XOR_DIGITS, DEEP, XOR_DEEP),
                 "ROWS",

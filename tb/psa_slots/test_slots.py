@@ -1,4 +1,4 @@
-"""psa_slots: a row of slots comes out five cycles after the first issue of its lane, and for no other issue.
+"""psa_slots: a row of slots comes out seven cycles after the first issue of its lane, and for no other issue.
 
 Model: a dictionary of rows, and a cycle number for each row that must come. With an XOR decoder the rows are
 those that the encoder was given.

@@ -35,8 +35,8 @@ class Access:
 
 
 def access(image: Image, record: Layer) -> Access:
-    """docs/machine.md, "Timing": a lane is read 4 cycles after its issue, column c of a word is written 2T +
-    11 + c after its first lane's.
+    """docs/machine.md, "Timing": a lane is read 6 cycles after its issue, column c of a word is written 2T +
+    13 + c after its first lane's.
     """
     t = image.config.size
     table = {s.memory: s.words for s in image.sections}
