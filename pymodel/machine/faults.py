@@ -16,7 +16,8 @@ class ProgramError(TatamiError):
 
     `cycle` is the cycle of the run in which the hardware finds it, counted like CYCLES from 0 and without
     stalls. `cycles` is the number of cycles until the machine stands still; that in which a DEADLOCK is found
-    is not one of them, but of LOAD_WAIT_CYCLES. `run` has the results of the records before.
+    is not one of them, but of LOAD_WAIT_CYCLES. `run` has the results of the records before. `own_read` says
+    which word the layer reads that it writes itself, if there is one: the error is the same whatever it read.
     """
 
     def __init__(self, code: ErrorCode, info: int, what: str, cycle: int) -> None:
@@ -26,6 +27,7 @@ class ProgramError(TatamiError):
         self.cycle = cycle
         self.cycles = cycle + (1 if code in FOUND_BY_SEQUENCER else 2) - (code == ErrorCode.DEADLOCK)
         self.run = ProgramRun()
+        self.own_read = ""
 
 
 class UndefinedReadError(TatamiError):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pymodel.machine.errors import ErrorCode
-from pymodel.machine.faults import EarlyReadError, Faults, LiveUseError, OwnReadError
+from pymodel.machine.faults import EarlyReadError, Faults, LiveUseError, OwnReadError, ProgramError
 from pymodel.machine.memory import TABLE_WORDS, columns, outside
 from pymodel.machine.program import MAXIMUM, Layer
 from pymodel.machine.runs import LayerRun, PassTrace, WriteTrace
@@ -117,10 +117,14 @@ class LayerExecution:
         which is the same whatever was read.
         """
         layer, counts = self.layer, self.counts
-        for chunk, words in enumerate(layer.chunks()):
-            for number in range(layer.tiles):
-                self._run_tile(self._tile(chunk, number, words))
-        self.faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
+        try:
+            for chunk, words in enumerate(layer.chunks()):
+                for number in range(layer.tiles):
+                    self._run_tile(self._tile(chunk, number, words))
+            self.faults.stop(counts.run_cycles + layer.gap if layer.gap else None)
+        except ProgramError as error:
+            error.own_read = self.own_read
+            raise
         if self.own_read and self.faults.first is None:
             raise OwnReadError(self.own_read)
         self.state.features = self.written

@@ -83,6 +83,7 @@ DEPTHS = {
     "FILTER": CONFIG.filter_depth,
     "ACTIVATION": TABLE_WORDS * CONFIG.tables,
 }  # in the order of their destinations
+NEVER = "a word of {} is used that was never loaded"
 OUT_RECORD = 2  # the network's program has two layers before it
 HELD_PACKETS = 2  # that come behind a HOLD each
 
@@ -170,6 +171,31 @@ HOST = (
         "a gap that is a cycle too small",
         ["a lane reads a word before its result is written"],
         Stimulus(spoils=[Spoil("PROGRAM", 0, "gap", -1, added=True)], tight=True),
+    ),
+    # words within the memories that no packet has brought
+    *(
+        Mutant(f"a word of {memory} that was not loaded", [NEVER.format(memory)], stimulus)
+        for memory, stimulus in {
+            "PROGRAM": Stimulus("start at the last word"),
+            "TILE": spoiled(Spoil("PROGRAM", 0, "tile_base", CONFIG.tile_depth - 20)),
+            "LANE": spoiled(Spoil("TILE", 0, "lane_base", CONFIG.lane_depth - 100)),
+            "SLOT": Stimulus(
+                spoils=[Spoil("TILE", 0, "lane_base", CONFIG.lane_depth - 200)],
+                packets=[
+                    (list(DEPTHS).index("LANE"), 0, CONFIG.lane_depth - 200 + lane) for lane in range(50)
+                ],
+            ),
+            "GROUP": spoiled(Spoil("LANE", 0, "group", CONFIG.group_depth - 1)),
+            "TAP": spoiled(Spoil("PROGRAM", 0, "tap_base", CONFIG.tap_depth - 50)),
+            "EDGE": spoiled(Spoil("PROGRAM", 0, "edge_base", CONFIG.edge_depth - 20)),
+            "FILTER": spoiled(Spoil("TILE", 0, "filter_base", CONFIG.filter_depth - 20)),
+            "ACTIVATION": spoiled(Spoil("FILTER", None, "table", 1)),
+        }.items()
+    ),
+    Mutant(
+        "planes that nothing has written",
+        ["a lane reads a word that nothing has written"],
+        spoiled(Spoil("GROUP", None, "base", CONFIG.feature_depth // 3)),
     ),
     Mutant(
         "the host withdraws a beat",

@@ -1,5 +1,5 @@
-// Reads before writes: no lane uses a pixel of a word whose result is on its way, as it would after too small a gap, and the out
-// stream sends none.
+// Reads before writes: no lane uses a pixel of a word whose result is on its way, as it would after too small a gap, nor of a word that
+// nothing has written. The out stream sends no word whose result is on its way.
 //
 // A word is on its way from the lane of row 0 that begins its last pass until it is written; FILTER says where. What counts is what a
 // lane uses: not a pixel over an edge, and not one of an output pixel that does not exist. What the words beside a plane hold does not
@@ -33,6 +33,8 @@ wire checked = active && !reset && !`AT_TOP.error;
 
 // results on their way, of each word
 reg [3:0] due [0:WORDS-1];
+// what was loaded or is a result, whatever was reset since
+reg       written [0:WORDS-1];
 reg       reset_reg, unannounced_reg, sent_early_reg;
 
 initial reset_reg = 1'b0;
@@ -56,6 +58,13 @@ reg [31:0] word;
 // the words that each bank reads in this cycle, and of those that it read in the last one, which were on their way
 wire [32*GROUP-1:0] first, second;
 reg  [GROUP-1:0]    first_due_reg, second_due_reg;
+reg  [GROUP-1:0]    first_empty_reg, second_empty_reg;
+
+initial begin
+    for (w = 0; w < WORDS; w = w + 1) begin
+        written[w] = 1'b0;
+    end
+end
 
 // `due` is read before it is changed, and changed more than once in a cycle
 /* verilator lint_off BLKSEQ */
@@ -63,6 +72,9 @@ always @(posedge clk) begin
     for (c = 0; c < GROUP; c = c + 1) begin
         first_due_reg[c]  <= due[first[32*c +: 32]] != 4'd0;
         second_due_reg[c] <= due[second[32*c +: 32]] != 4'd0;
+
+        first_empty_reg[c]  <= !written[first[32*c +: 32]];
+        second_empty_reg[c] <= !written[second[32*c +: 32]];
     end
 
     at = {28'd0, `AT_CORE.out_rd_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, `AT_CORE.out_rd_word};
@@ -72,6 +84,16 @@ always @(posedge clk) begin
     unannounced_reg <= `AT_FETCH.wr_valid && due[at] == 4'd0;
     if (`AT_FETCH.wr_valid && due[at] != 4'd0) begin
         due[at] = due[at] - 4'd1;
+    end
+
+    if (`AT_FETCH.wr_valid) begin
+        written[at] = 1'b1;
+    end
+    if (`AT_CORE.ld_feature) begin
+        at = {28'd0, `AT_TOP.ld_bank} * FEATURE_DEPTH + {16'd0, `AT_TOP.ld_addr};
+        if ({28'd0, `AT_TOP.ld_bank} < GROUP && {16'd0, `AT_TOP.ld_addr} < FEATURE_DEPTH) begin
+            written[at] = 1'b1;
+        end
     end
 
     if (announces) begin
@@ -123,18 +145,24 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         used_reg    <= `AT_BANK(g).used;
     end
 
-    wire [T-1:0] early;
+    wire [T-1:0] early, empty;
 
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
         wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
 
-        assign early[p] = `AT_CORE.bundle_keep[p] && !outside_reg[p]
-            && (beyond ? second_due_reg[g] : first_due_reg[g]);
+        wire uses   = `AT_CORE.bundle_keep[p] && !outside_reg[p];
+
+        assign early[p] = uses && (beyond ? second_due_reg[g] : first_due_reg[g]);
+        assign empty[p] = uses && (beyond ? second_empty_reg[g] : first_empty_reg[g]);
     end
 
     psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word before its result is written")) read_in_time (
         .clk(clk), .active(checked && `AT_CORE.bundle_valid && used_reg),
         .fail(|early)
+    );
+    psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word that nothing has written")) read_something (
+        .clk(clk), .active(checked && `AT_CORE.bundle_valid && used_reg),
+        .fail(|empty)
     );
 end
 endgenerate

@@ -218,6 +218,24 @@ psa_check_memories #(
     .active (running)
 );
 
+psa_check_loaded #(
+    .ROWS          (ROWS),
+    .COLS          (COLS),
+    .GROUP         (GROUP),
+    .PROGRAM_DEPTH (PROGRAM_DEPTH),
+    .TILE_DEPTH    (TILE_DEPTH),
+    .LANE_DEPTH    (LANE_DEPTH),
+    .GROUP_DEPTH   (GROUP_DEPTH),
+    .TAP_DEPTH     (TAP_DEPTH),
+    .EDGE_DEPTH    (EDGE_DEPTH),
+    .FILTER_DEPTH  (FILTER_DEPTH),
+    .XOR_INPUTS    (XOR_INPUTS),
+    .TABLES        (TABLES)
+) loaded (
+    .clk    (clk),
+    .active (running)
+);
+
 psa_check_reads #(
     .ROWS          (ROWS),
     .COLS          (COLS),

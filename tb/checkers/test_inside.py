@@ -143,7 +143,10 @@ class AnyPins:
         else:
             await self.load(stimulus.spoils)
             await self.start(
-                self.config.program_depth if use == "start past the program" else self.image.run_start
+                {
+                    "start past the program": self.config.program_depth,
+                    "start at the last word": self.config.program_depth - 1,
+                }.get(use, self.image.run_start)
             )
             await self.source.send(*self.meanwhile(use), patience=RUN_CYCLES)
             await self.ended()

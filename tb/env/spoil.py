@@ -122,8 +122,8 @@ def _defined(image: Image, case: Spoiled) -> bool:
         machine.run(case.start)
     except UndefinedReadError:
         return False
-    except ProgramError:
-        pass
+    except ProgramError as error:
+        return not error.own_read
     return True
 
 

@@ -152,13 +152,16 @@ async def bench(dut: Any, fits: Callable[[Image], bool] = lambda _: True) -> Loa
 
 
 async def loaded(dut: Any, network: Network, image: Image, rng: np.random.Generator) -> LoadedMachine:
-    """A network in a machine fresh from reset, all feature words known."""
+    """A network in a machine fresh from reset, all feature words known, and all of EDGE, which a plane that
+    is too long runs through before it leaves it.
+    """
     config = image.config
     host = Host(dut, config, rng)
     await host.reset()
-    spec = memories(config)["FEATURE"]
-    blank = spec.zeros(config.feature_depth)
-    await host.load(packet(spec, Section("FEATURE", 0, blank, bank)) for bank in range(config.group))
+    feature, edge = memories(config)["FEATURE"], memories(config)["EDGE"]
+    blank = feature.zeros(config.feature_depth)
+    await host.load(packet(feature, Section("FEATURE", 0, blank, bank)) for bank in range(config.group))
+    await host.load([packet(edge, Section("EDGE", 0, edge.zeros(config.edge_depth)))])
     await host.load(image.packets())
     return LoadedMachine(host, image, expect(image, network, random_images(rng, network, 1)), rng)
 

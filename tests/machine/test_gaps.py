@@ -174,6 +174,30 @@ def test_the_model_refuses_a_layer_that_reads_what_it_writes(seed: int) -> None:
             machine.run(image.run_start)
 
 
+def test_an_error_says_that_the_layer_read_what_it_writes() -> None:
+    """The machine stops in the second tile, whatever the first has read; a stimulus must know of it."""
+    _, image = random_program(np.random.default_rng([23, 0]), CONFIGS["4x2"])
+    program, tiles = (image.section(name).words.copy() for name in ("PROGRAM", "TILE"))
+    record = decode(program[0, 0])
+    assert isinstance(record, Layer)
+    columns("PROGRAM", program[0, 0]).tiles[...] = record.tiles + 1
+    columns("TILE", tiles[record.tile_base + record.tiles, 0]).passes[...] = 0
+    stopped = image.with_words(PROGRAM=program, TILE=tiles)
+    filters = image.section("FILTER").words.copy()
+    entry = columns("FILTER", filters[int(columns("TILE", tiles[record.tile_base, 0]).filter_base), 0])
+    bank, word = max(access(image, record).reads)
+    entry.bank[...], entry.base[...] = (
+        bank,
+        max(0, word - image.placements[image.layers[0]].channel_words + 1),
+    )
+    for spoiled, reads_own in ((stopped, False), (stopped.with_words(FILTER=filters), True)):
+        machine = Machine(image.config)
+        machine.load(spoiled.sections)
+        with pytest.raises(ProgramError, match="TILE_FIELD") as caught:
+            machine.run(image.run_start)
+        assert bool(caught.value.own_read) == reads_own
+
+
 def test_layers_of_the_digits_network_hardly_wait() -> None:
     image = compile_fitted(digits.load().network, CONFIGS["16x8"])
     shortest(image)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from pymodel.machine.config import CONFIGS
+from tb.checkers.mutants import NEVER
 from tb.common.settings import Options
 from tb.flow import hunt, runner
 from tb.flow.testlist import TestSpec
@@ -87,6 +88,7 @@ def test_every_assertion_of_the_inside(sim: str) -> None:
     bounds = [
         f"{name} is out of range" for name in messages("psa_check_memories", pattern=r'\.NAME\("([^"]+)"\)')
     ]
+    memories = messages("psa_check_loaded", pattern=r'\.MEMORY\("([^"]+)"\)')
     checkers = (
         "psa_check_reads",
         "psa_check_slots",
@@ -94,7 +96,7 @@ def test_every_assertion_of_the_inside(sim: str) -> None:
         "psa_check_credits",
         "psa_check_writes",
     )
-    inside = {*bounds, *messages(*checkers)}
+    inside = {*bounds, *(NEVER.format(memory) for memory in memories), *messages(*checkers)}
     if sim == "icarus":
         inside |= set(messages("psa_checked"))
     assert inside <= provoked, f"no mutant provokes: {inside - provoked}"
