@@ -56,13 +56,9 @@ localparam TERM_BITS    = 16;
 
 reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
 reg                        valid_reg, maximum_reg;
-// What goes down, unless the PE's own pixel takes its place. The sign that decides that comes last of all, so the choice is made behind
-// the registers.
 reg signed [PSUM_BITS-1:0] psum_reg;
-reg signed [7:0]           pixel_reg;
-reg                        greater_reg;
 
-assign psum_out = greater_reg ? {{PSUM_BITS-8{pixel_reg[7]}}, pixel_reg} : psum_reg;
+assign psum_out = psum_reg;
 
 // the cycle in which the bundle comes: the pixel is selected, by the slot that is the active one from the next cycle on
 
@@ -139,6 +135,7 @@ endgenerate
 
 wire signed [PSUM_BITS-1:0] sum     = psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
 wire                        greater = weight[WEIGHT_BITS-1] && sum[PSUM_BITS-1];
+wire signed [7:0]           maximum = greater ? x : psum[7:0];
 
 always @(posedge clk) begin
     if (slot_load) begin
@@ -153,9 +150,7 @@ always @(posedge clk) begin
         end
     end
     if (valid_reg) begin
-        psum_reg    <= maximum_reg ? psum : sum;
-        pixel_reg   <= x;
-        greater_reg <= maximum_reg && greater;
+        psum_reg <= maximum_reg ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
     end
 
     if (rst) begin

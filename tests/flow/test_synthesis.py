@@ -84,15 +84,17 @@ def test_a_fault_is_found_and_named(tmp_path: Path, text: str, said: str) -> Non
 
 
 def test_a_latch_in_the_machine_is_found(tmp_path: Path) -> None:
-    """The one that psa_fetch had."""
-    name = "psa_fetch.v"
+    """A variable that has no value if no error is raised."""
+    name = "psa_regs.v"
     planted = tmp_path / name
     (whole,) = [path for path in rtl_sources() if path.name == name]
-    planted.write_text(whole.read_text().replace("    b              = 0;", ""))
+    text, default = whole.read_text(), "    error_code = 8'd0;\n"
+    assert default in text
+    planted.write_text(text.replace(default, ""))
     sources = [planted if path.name == name else path for path in rtl_sources()]
     (found,) = synthesis.problems("psa_top", CONFIGS["4x2"].rtl_parameters(), sources)
     assert "Latch inferred" in found
-    assert "psa_fetch" in found
+    assert "psa_regs" in found
 
 
 def test_a_larger_group_takes_a_larger_pe() -> None:
