@@ -23,7 +23,10 @@ PICOSECONDS = {"fs": 1e-3, "ps": 1.0, "ns": 1e3, "us": 1e6, "ms": 1e9, "s": 1e12
 # What is shown of each stage, below `dut`. Letters: s a signed number, u an unsigned one, h hexadecimal.
 WATCHED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "bundle": (
-        (FETCH, "issue_valid:u issue_lane:u issue_word:u issue_tap_row:u issue_edge:u members:h bank_data:h"),
+        (
+            FETCH,
+            "issue_valid:u issue_lane:u issue_word:u issue_tap_row:u issue_edge:u members_reg:h bank_data:h",
+        ),
         (LANE, "load:u load_first:u load_data:h pixel_valid:u pixel_first:u pixel_bundle:h"),
     ),
     "partial sum": (
