@@ -7,7 +7,6 @@ tb/checkers/psa_check_axi.v
 tb/checkers/psa_check_bound.v
 tb/checkers/psa_check_word.v
 tb/checkers/psa_check_credits.v
-tb/checkers/psa_check_loaded.v
 tb/checkers/psa_check_memories.v
 tb/checkers/psa_check_reads.v
 tb/checkers/psa_check_slots.v

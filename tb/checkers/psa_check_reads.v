@@ -82,11 +82,8 @@ always @(posedge clk) begin
 
     at = {28'd0, `AT_FETCH.wr_bank} * FEATURE_DEPTH + {{32-FEATURE_ADDR{1'b0}}, `AT_FETCH.wr_word};
     unannounced_reg <= `AT_FETCH.wr_valid && due[at] == 4'd0;
-    if (`AT_FETCH.wr_valid && due[at] != 4'd0) begin
-        due[at] = due[at] - 4'd1;
-    end
-
     if (`AT_FETCH.wr_valid) begin
+        due[at]     = due[at] == 4'd0 ? 4'd0 : due[at] - 4'd1;
         written[at] = 1'b1;
     end
     if (`AT_CORE.ld_feature) begin
@@ -149,7 +146,6 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
         wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
-
         wire uses   = `AT_CORE.bundle_keep[p] && !outside_reg[p];
 
         assign early[p] = uses && (beyond ? second_due_reg[g] : first_due_reg[g]);

@@ -44,12 +44,12 @@ generate
 for (p = 0; p < PORTS; p = p + 1) begin : gen_port
     wire [31:0] word = words[32*p +: 32];
 
-    // psa_check_memories says that a word does not exist
+    // psa_check_bound says that a word does not exist
     assign unknown[p] = used[p] && word < DEPTH && !loaded[word[ADDR-1:0]];
 end
 endgenerate
 
-psa_assert #(.CHECKER("psa_check_loaded"), .WHAT({"a word of ", MEMORY, " is used that was never loaded"})) known (
+psa_assert #(.CHECKER("psa_check_memories"), .WHAT({"a word of ", MEMORY, " is used that was never loaded"})) known (
     .clk(clk), .active(active), .fail(|unknown)
 );
 

@@ -212,26 +212,9 @@ psa_check_memories #(
     .TAP_DEPTH     (TAP_DEPTH),
     .EDGE_DEPTH    (EDGE_DEPTH),
     .FILTER_DEPTH  (FILTER_DEPTH),
-    .TABLES        (TABLES)
-) memories (
-    .clk    (clk),
-    .active (running)
-);
-
-psa_check_loaded #(
-    .ROWS          (ROWS),
-    .COLS          (COLS),
-    .GROUP         (GROUP),
-    .PROGRAM_DEPTH (PROGRAM_DEPTH),
-    .TILE_DEPTH    (TILE_DEPTH),
-    .LANE_DEPTH    (LANE_DEPTH),
-    .GROUP_DEPTH   (GROUP_DEPTH),
-    .TAP_DEPTH     (TAP_DEPTH),
-    .EDGE_DEPTH    (EDGE_DEPTH),
-    .FILTER_DEPTH  (FILTER_DEPTH),
     .XOR_INPUTS    (XOR_INPUTS),
     .TABLES        (TABLES)
-) loaded (
+) memories (
     .clk    (clk),
     .active (running)
 );

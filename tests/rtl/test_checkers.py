@@ -88,7 +88,7 @@ def test_every_assertion_of_the_inside(sim: str) -> None:
     bounds = [
         f"{name} is out of range" for name in messages("psa_check_memories", pattern=r'\.NAME\("([^"]+)"\)')
     ]
-    memories = messages("psa_check_loaded", pattern=r'\.MEMORY\("([^"]+)"\)')
+    memories = messages("psa_check_memories", pattern=r'\.MEMORY\("([^"]+)"\)')
     checkers = (
         "psa_check_reads",
         "psa_check_slots",
