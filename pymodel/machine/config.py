@@ -308,7 +308,7 @@ CONFIGS = {
     )
 }
 DEFAULT_CONFIG = "16x8"
-WIDER = re.compile(
+VARIANT = re.compile(
     rf"([^sh]+)(?:s({'|'.join(map(str, STREAMS[1:]))}))?(?:h({'|'.join(map(str, HOPS[1:]))}))?"
 )
 
@@ -319,10 +319,10 @@ def get_config(name: str) -> ArrayConfig:
     """
     if name in CONFIGS:
         return CONFIGS[name]
-    wider = WIDER.fullmatch(name)
-    if wider and wider[1] in CONFIGS:
-        known = CONFIGS[wider[1]]
-        stream, hop = int(wider[2] or known.stream_bits), int(wider[3] or known.hop)
+    found = VARIANT.fullmatch(name)
+    if found and found[1] in CONFIGS:
+        known = CONFIGS[found[1]]
+        stream, hop = int(found[2] or known.stream_bits), int(found[3] or known.hop)
         return replace(known, name=name, stream_bits=stream, hop=hop)
     raise TatamiError(
         f"CONFIG {name!r} is unknown; valid: {', '.join(CONFIGS)}; s128 or s256 behind a name: with a load"

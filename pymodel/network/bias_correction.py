@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from pymodel.network.activations import Curve
-from pymodel.network.float import FloatArray, FloatComputed, FloatNetwork, evaluate_float, sums_of
+from pymodel.network.float import FloatArray, FloatComputed, FloatNetwork, sums_of
 from pymodel.network.integer import INPUT, Layer, Network, Requant, Requantised, View
-from pymodel.network.quantise import CALIBRATED_AT_A_TIME
-from pymodel.network.reference import Int8Array, Int64Array, layer_sum, rearranged, requantise
+from pymodel.network.quantise import CALIBRATED_AT_A_TIME, tensors_of_some
+from pymodel.network.reference import Int8Array, Int64Array, layer_pixels, layer_sum, rearranged, requantise
 from pymodel.network.scale import Scale
 
 LEAST_SHARE = 0.01  # of the pixels that lie between the clamps: with fewer, a bias hardly changes the mean
@@ -51,9 +51,7 @@ def corrected(
                 assert isinstance(real, FloatComputed)  # as the layer is
                 name = sums_of(layer.name) if isinstance(real.activation, Curve) else layer.name
                 layer = replace(layer, requant=_nearer(layer.requant, total, wanted[name], scales[name]))
-                tensors[layer.name] = requantise(total, layer.requant)
-            else:
-                tensors[layer.name] = total.astype(np.int8)
+            tensors[layer.name] = layer_pixels(layer, total)
         layers.append(layer)
     return replace(made, layers=tuple(layers))
 
@@ -66,9 +64,8 @@ def _parts(tensors: Mapping[str, Int8Array], images: int) -> Iterator[dict[str, 
 def _means(network: FloatNetwork, images: FloatArray) -> dict[str, FloatArray]:
     """The mean of each channel of every tensor, [C], and of the sums that a curve is taken of."""
     means: dict[str, FloatArray] = {}
-    for first in range(0, len(images), CALIBRATED_AT_A_TIME):
-        part = images[first : first + CALIBRATED_AT_A_TIME]
-        for name, values in evaluate_float(network, part, sums=True).items():
+    for tensors in tensors_of_some(network, images):
+        for name, values in tensors.items():
             mine = values.mean(axis=(2, 3)).sum(axis=0) / len(images)
             means[name] = means[name] + mine if name in means else mine
     return means
@@ -78,13 +75,17 @@ def _nearer(requant: Requant, total: Int64Array, wanted: FloatArray, scale: Scal
     """The requantisation with biases that bring the mean of each channel nearer to `wanted` [F], in real
     units; `total` [B, F, H, W] are the sums.
     """
-    plain = replace(requant, table=None)
+    plain, over = replace(requant, table=None), (0, 2, 3)
+
+    def missing(pixels: Int8Array) -> FloatArray:
+        """Steps of the output."""
+        return wanted / scale.step - (pixels.mean(axis=over) - scale.zero)
+
     pixels = requantise(total, plain)
-    over = (0, 2, 3)
-    error = wanted / scale.step - (pixels.mean(axis=over) - scale.zero)
+    error = missing(pixels)
     share = ((pixels > requant.low) & (pixels < requant.high)).mean(axis=over)
     unit = requant.multiplier / 2.0**requant.shift  # steps of the output in one of the sum
     change = np.where(share >= LEAST_SHARE, error / (unit * np.maximum(share, LEAST_SHARE)), 0)
     bias = np.rint(requant.bias + change).clip(INT32.min, INT32.max).astype(np.int32)
-    after = wanted / scale.step - (requantise(total, replace(plain, bias=bias)).mean(axis=over) - scale.zero)
+    after = missing(requantise(total, replace(plain, bias=bias)))
     return replace(requant, bias=np.where(np.abs(after) < np.abs(error), bias, requant.bias))

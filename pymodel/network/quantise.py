@@ -19,7 +19,7 @@ A clamp is one of the output's pixels. A curve is a table: the sums become pixel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -110,14 +110,21 @@ def calibrate(network: FloatNetwork, images: FloatArray) -> dict[str, float]:
     return scales_of(network, channel_peaks(network, images))
 
 
+def tensors_of_some(network: FloatNetwork, images: FloatArray) -> Iterator[dict[str, FloatArray]]:
+    """All tensors and the sums that a curve is taken of, as `evaluate_float` has them, for a few images after
+    the other.
+    """
+    for first in range(0, len(images), CALIBRATED_AT_A_TIME):
+        yield evaluate_float(network, images[first : first + CALIBRATED_AT_A_TIME], sums=True)
+
+
 def channel_peaks(network: FloatNetwork, images: FloatArray) -> dict[str, FloatArray]:
     """The largest magnitude of each channel of every tensor on these images, [C], and of the sums that a
     curve is taken of.
     """
     peaks: dict[str, FloatArray] = {}
-    for first in range(0, max(1, len(images)), CALIBRATED_AT_A_TIME):
-        some = images[first : first + CALIBRATED_AT_A_TIME]
-        for name, values in evaluate_float(network, some, sums=True).items():
+    for tensors in tensors_of_some(network, images):
+        for name, values in tensors.items():
             mine = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0)
             peaks[name] = np.maximum(peaks[name], mine) if name in peaks else mine
     return peaks

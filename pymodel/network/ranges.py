@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from pymodel.network.float import FloatArray, FloatNetwork, evaluate_float
+from pymodel.network.float import FloatArray, FloatNetwork
 from pymodel.network.integer import HIGHEST, INPUT, LOWEST, Gather
-from pymodel.network.quantise import CALIBRATED_AT_A_TIME, PEAK, one_scale
+from pymodel.network.quantise import PEAK, one_scale, tensors_of_some
 from pymodel.network.scale import Scale
 
 Group = frozenset[str]  # tensors that share a scale
@@ -59,14 +59,9 @@ def _scale(ends: tuple[float, ...], even: bool) -> Scale:
     return Scale(step, round(LOWEST - low / step))
 
 
-def _tensors(network: FloatNetwork, images: FloatArray) -> Iterator[dict[str, FloatArray]]:
-    for first in range(0, len(images), CALIBRATED_AT_A_TIME):
-        yield evaluate_float(network, images[first : first + CALIBRATED_AT_A_TIME])
-
-
 def _ranges(network: FloatNetwork, groups: list[Group], images: FloatArray) -> dict[Group, Range]:
     low, high = dict.fromkeys(groups, 0.0), dict.fromkeys(groups, 0.0)
-    for tensors in _tensors(network, images):
+    for tensors in tensors_of_some(network, images):
         for group in groups:
             low[group] = min(low[group], *(float(tensors[name].min()) for name in group))
             high[group] = max(high[group], *(float(tensors[name].max()) for name in group))
@@ -81,7 +76,7 @@ def _better(
 ) -> set[Group]:
     """Where the other scale has a smaller squared error than the start."""
     more = dict.fromkeys(starts, 0.0)
-    for tensors in _tensors(network, images):
+    for tensors in tensors_of_some(network, images):
         for group, start in starts.items():
             for name in group:
                 more[group] += _error(start, tensors[name]) - _error(others[group], tensors[name])

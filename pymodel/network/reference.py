@@ -84,9 +84,7 @@ def evaluate_sums(network: Network, images: Int8Array) -> tuple[dict[str, Int8Ar
                 " accumulator"
             )
         sums[layer.name] = total
-        tensors[layer.name] = (
-            requantise(total, layer.requant) if isinstance(layer, Requantised) else total.astype(np.int8)
-        )
+        tensors[layer.name] = layer_pixels(layer, total)
     return tensors, sums
 
 
@@ -120,6 +118,11 @@ def layer_sum(layer: Computed, tensors: Mapping[str, Int8Array]) -> Int64Array:
             return np.add.reduce(
                 [tensors[source] * factor for source, factor in zip(layer.sources, factors, strict=True)]
             )
+
+
+def layer_pixels(layer: Computed, total: Int64Array) -> Int8Array:
+    """The tensor that a layer makes of its sums, int64 [B, F, H, W] -> int8 of that shape."""
+    return requantise(total, layer.requant) if isinstance(layer, Requantised) else total.astype(np.int8)
 
 
 def rearranged(layer: View, tensors: Mapping[str, npt.NDArray[Pixel]]) -> npt.NDArray[Pixel]:
