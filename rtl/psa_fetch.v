@@ -9,7 +9,7 @@
 //   cycle 6  word and shift      -> feature banks
 //   cycle 7  G x T pixels, those over an edge padded: `bundle_*`
 //
-// A memory takes half of a cycle to answer, so what it gives goes into a register before anything is made of it; the banks alone have
+// A memory answers late in its cycle, so what it gives goes into a register before anything is made of it; the banks alone have
 // one choice behind them. Pixels are not moved within their word: a bank's are given at their places there, with the place of the first.
 //
 // Promises: the latency is exactly 7 cycles, and the fetch never stalls. An address outside a memory is reported, a cycle after it is

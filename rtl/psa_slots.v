@@ -80,7 +80,7 @@ generate
 if (XOR_INPUTS == 0) begin : gen_plain
     reg [ROW_WIDTH-1:0] row_slots_reg;
 
-    // the memory takes half of a cycle
+    // the memory answers late in its cycle
     always @(posedge clk) begin
         row_slots_reg <= rd_data;
     end

@@ -133,8 +133,8 @@ class ArrayConfig:
     hop: int = parameter(
         1,
         Legal(
-            "columns of the array that see a bundle in the same cycle; at most COLS: more take less area and"
-            " energy, and longer wires",
+            "columns of the array that see a bundle in the same cycle; at most COLS: more take fewer"
+            " registers, and longer wires",
             ("HOP",),
             HOPS,
             in_image=False,
