@@ -118,6 +118,14 @@ def run_rows(reports: Sequence[Report]) -> tuple[list[Column], list[list[str]]]:
     return columns, [[c.cell(runs) for c in columns] for runs in found]
 
 
+def int8_apart(reports: Sequence[Report]) -> float:
+    """How far int8 and float are apart at most in a row of `run_rows`: a fraction of the images."""
+    return max(
+        abs(fmean(r.accuracy.int8 for r in runs) - fmean(r.accuracy.float for r in runs))
+        for runs in by_point(reports)
+    )
+
+
 def reference(reports: Sequence[Report]) -> float:
     """The int8 accuracy that compression is measured against: that of the start, or that of `DENSE` after
     training if it is higher. Reports of one network.

@@ -25,11 +25,12 @@ from pymodel.report import Report, console_table, read_reports, render
 from pymodel.report.curves import CurvePoint, Reading, envelope, held, points, ratio, read_at
 from pymodel.report.page import picture_name
 from pymodel.report.picture import matrix_picture, panels
-from pymodel.report.record import read_report
+from pymodel.report.record import by_network, read_report
 from pymodel.report.tables import (
     DASH,
     density_rows,
     held_rows,
+    int8_apart,
     reference,
     run_rows,
     sparsity_rows,
@@ -219,6 +220,23 @@ def test_seeds_are_averaged() -> None:
         "4.00",
     ]
     assert rows[0] == ["tight", "4", "1, 2", "6.50", "3.21", DASH, *cells]
+
+
+def test_int8_and_float_are_compared_row_by_row() -> None:
+    """The mean of a row's seeds counts, in either direction."""
+    runs = [
+        {**report("tight", 4, 0.90, seed=1), "accuracy": {"float": 0.90, "int8": 0.80}},
+        {**report("tight", 4, 0.90, seed=2), "accuracy": {"float": 0.90, "int8": 0.96}},
+        {**report("tight", 3, 0.93, seed=1), "accuracy": {"float": 0.90, "int8": 0.95}},
+    ]
+    assert int8_apart([parsed(r) for r in runs]) == pytest.approx(0.05)
+    assert int8_apart([parsed(r) for r in runs[:2]]) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("campaign", ["results", "results-long"])
+def test_int8_is_as_good_as_float_in_all_published_rows(campaign: str) -> None:
+    for network, runs in by_network(read_reports(ROOT / "docs" / campaign)).items():
+        assert int8_apart(runs) <= 0.005, f"{network} in docs/{campaign}"
 
 
 def test_the_comparison_by_hand(folder: Path) -> None:
