@@ -7,6 +7,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_dma_control #(
@@ -63,24 +64,16 @@ module psa_dma_control #(
     input  wire [15:0] write_err_info
 );
 
-localparam [31:0] ID      = 32'h54444D41;
-localparam [31:0] VERSION = 32'h00010000;
-localparam [31:0] SHAPE   = ((WORD_BITS / 8) << 8) | (STREAM_BITS / 8);
+localparam [31:0] SHAPE = ((WORD_BITS / 8) << `PSA_REG_DMA_SHAPE_WORD) | ((STREAM_BITS / 8) << `PSA_REG_DMA_SHAPE_BEAT);
+
+// what is written into CONTROL of the machine
+localparam [31:0] START = 32'd1 << `PSA_REG_CONTROL_START, SOFT_RESET = 32'd1 << `PSA_REG_CONTROL_SOFT_RESET,
+    LOAD_RESET = 32'd1 << `PSA_REG_CONTROL_LOAD_RESET;
 
 localparam SHIFT = $clog2(STREAM_BITS / 8);
 // a descriptor begins at a beat
 localparam [31:0] DESCRIPTOR_BEATS = (`PSA_DESCRIPTOR_BITS + STREAM_BITS - 1) / STREAM_BITS;
 localparam [31:0] DESCRIPTOR_SHIFT = $clog2(DESCRIPTOR_BEATS * STREAM_BITS / 8);
-
-localparam [7:0]
-    ADDR_ID         = 8'h00, ADDR_VERSION    = 8'h04, ADDR_SHAPE    = 8'h08, ADDR_CONTROL = 8'h20, ADDR_STATUS = 8'h24, ADDR_ERROR = 8'h28,
-    ADDR_IRQ_ENABLE = 8'h2C, ADDR_IRQ_STATUS = 8'h30, ADDR_OUT_SIZE = 8'h34, ADDR_LIST    = 8'h38, ADDR_OUT    = 8'h3C, ADDR_GO    = 8'h40,
-    ADDR_OUT_USED   = 8'h44;
-
-// registers of the machine
-localparam [7:0] CORE_CONTROL = 8'h20, CORE_STATUS = 8'h24, CORE_ERROR = 8'h28, CORE_PROGRAM_START = 8'h34;
-
-localparam [7:0] ERR_MACHINE = 8'd9, ERR_REFUSED = 8'd10;
 
 localparam [3:0] STATE_IDLE = 4'd0, STATE_LOOK = 4'd1, STATE_PROGRAM = 4'd2, STATE_START = 4'd3, STATE_CODE = 4'd4, STATE_STOPPED = 4'd5,
     STATE_CUT = 4'd6, STATE_FLUSH = 4'd7, STATE_ANEW = 4'd8, STATE_SENT = 4'd9;
@@ -116,9 +109,9 @@ wire [7:0] address = {reg_address[7:2], 2'b00};
 wire       unused  = &{1'b0, reg_address[1:0]};
 wire       all    = reg_wstrb == 4'b1111;
 wire       beat   = reg_wdata[SHIFT-1:0] == {SHIFT{1'b0}};
-wire       go     = reg_write && address == ADDR_GO;
-wire       reset  = reg_write && address == ADDR_CONTROL && reg_wstrb[0] && reg_wdata[0];
-wire       clears = reg_write && address == ADDR_IRQ_STATUS && reg_wstrb[0];
+wire       go     = reg_write && address == `PSA_REG_DMA_GO;
+wire       reset  = reg_write && address == `PSA_REG_DMA_CONTROL && reg_wstrb[0] && reg_wdata[`PSA_REG_DMA_CONTROL_RESET];
+wire       clears = reg_write && address == `PSA_REG_DMA_IRQ_STATUS && reg_wstrb[0];
 // nothing may change under a list
 wire       free   = idle && !start_reg && !error_reg && !reset_reg;
 
@@ -127,53 +120,54 @@ reg [31:0] read_value;
 
 always @* begin
     case (address)
-        ADDR_CONTROL, ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS: write_ok = 1'b1;
-        ADDR_OUT_SIZE, ADDR_OUT: write_ok = free && all && beat;
-        ADDR_LIST:               write_ok = free && all && reg_wdata[DESCRIPTOR_SHIFT-1:0] == {DESCRIPTOR_SHIFT{1'b0}};
-        ADDR_GO:                 write_ok = free && all && reg_wdata[31:16] == 16'd0 && reg_wdata[15:0] != 16'd0;
-        default:                 write_ok = 1'b0;
+        `PSA_REG_DMA_CONTROL, `PSA_REG_DMA_IRQ_ENABLE, `PSA_REG_DMA_IRQ_STATUS: write_ok = 1'b1;
+        `PSA_REG_DMA_OUT_SIZE, `PSA_REG_DMA_OUT: write_ok = free && all && beat;
+        `PSA_REG_DMA_LIST: write_ok = free && all && reg_wdata[DESCRIPTOR_SHIFT-1:0] == {DESCRIPTOR_SHIFT{1'b0}};
+        `PSA_REG_DMA_GO:   write_ok = free && all && reg_wdata[31:16] == 16'd0 && reg_wdata[15:0] != 16'd0;
+        default:           write_ok = 1'b0;
     endcase
 
     read_ok    = 1'b1;
     read_value = 32'd0;
     case (address)
-        ADDR_ID:         read_value = ID;
-        ADDR_VERSION:    read_value = VERSION;
-        ADDR_SHAPE:      read_value = SHAPE;
-        ADDR_CONTROL:    read_value = 32'd0;
-        ADDR_STATUS:     read_value = {30'd0, error_reg, (!free && !error_reg) || reset_reg};
-        ADDR_ERROR:      read_value = {8'd0, error_info_reg, error_code_reg};
-        ADDR_IRQ_ENABLE: read_value = {30'd0, irq_enable_reg};
-        ADDR_IRQ_STATUS: read_value = {30'd0, irq_status_reg};
-        ADDR_OUT_SIZE:   read_value = size_reg;
-        ADDR_LIST:       read_value = list_reg;
-        ADDR_OUT:        read_value = out_reg;
-        ADDR_GO:         read_value = 32'd0;
-        ADDR_OUT_USED:   read_value = out_used;
-        default:         read_ok    = 1'b0;
+        `PSA_REG_DMA_ID:      read_value = `PSA_REG_DMA_ID_RESET;
+        `PSA_REG_DMA_VERSION: read_value = `PSA_REG_DMA_VERSION_RESET;
+        `PSA_REG_DMA_SHAPE:   read_value = SHAPE;
+        `PSA_REG_DMA_CONTROL: read_value = 32'd0;
+        `PSA_REG_DMA_STATUS:  begin
+            read_value[`PSA_REG_DMA_STATUS_BUSY]  = (!free && !error_reg) || reset_reg;
+            read_value[`PSA_REG_DMA_STATUS_ERROR] = error_reg;
+        end
+        `PSA_REG_DMA_ERROR:      read_value = ({24'd0, error_code_reg} << `PSA_REG_DMA_ERROR_CODE) | ({16'd0, error_info_reg} << `PSA_REG_DMA_ERROR_INFO);
+        `PSA_REG_DMA_IRQ_ENABLE: read_value = {30'd0, irq_enable_reg};
+        `PSA_REG_DMA_IRQ_STATUS: read_value = {30'd0, irq_status_reg};
+        `PSA_REG_DMA_OUT_SIZE:   read_value = size_reg;
+        `PSA_REG_DMA_LIST:       read_value = list_reg;
+        `PSA_REG_DMA_OUT:        read_value = out_reg;
+        `PSA_REG_DMA_GO:         read_value = 32'd0;
+        `PSA_REG_DMA_OUT_USED:   read_value = out_used;
+        default:                 read_ok    = 1'b0;
     endcase
 end
 
 assign reg_ok    = reg_write ? write_ok : read_ok;
 assign reg_rdata = read_value;
 
-// the machine's STATUS: BUSY, LOADING, ERROR, SENDING
-
 wire looked  = state_reg == STATE_LOOK && own_done;
-wire at_rest = !own_rdata[0] && !own_rdata[3];
-wire broken  = own_rdata[2] || own_refused;
+wire at_rest = !own_rdata[`PSA_REG_STATUS_BUSY] && !own_rdata[`PSA_REG_STATUS_SENDING];
+wire broken  = own_rdata[`PSA_REG_STATUS_ERROR] || own_refused;
 wire over    = looked && at_rest && !broken && read_done && write_quiet;
 
 assign own_valid   = state_reg == STATE_LOOK || state_reg == STATE_PROGRAM || state_reg == STATE_START || state_reg == STATE_CODE
     || state_reg == STATE_CUT || state_reg == STATE_ANEW || state_reg == STATE_SENT;
 assign own_write   = state_reg == STATE_PROGRAM || state_reg == STATE_START || state_reg == STATE_CUT || state_reg == STATE_ANEW;
-assign own_address = state_reg == STATE_PROGRAM ? CORE_PROGRAM_START
-    : state_reg == STATE_CODE ? CORE_ERROR
-    : state_reg == STATE_LOOK || state_reg == STATE_SENT ? CORE_STATUS : CORE_CONTROL;
-// START; SOFT_RESET, after the beats that are offered with LOAD_RESET, too
+assign own_address = state_reg == STATE_PROGRAM ? `PSA_REG_PROGRAM_START
+    : state_reg == STATE_CODE ? `PSA_REG_ERROR
+    : state_reg == STATE_LOOK || state_reg == STATE_SENT ? `PSA_REG_STATUS : `PSA_REG_CONTROL;
+// after the beats that are offered, the load stream begins anew
 assign own_wdata   = state_reg == STATE_PROGRAM ? {16'd0, run_program}
-    : state_reg == STATE_START ? 32'd1
-    : state_reg == STATE_CUT ? 32'd2 : 32'd6;
+    : state_reg == STATE_START ? START
+    : state_reg == STATE_CUT ? SOFT_RESET : SOFT_RESET | LOAD_RESET;
 
 assign run_ready = state_reg == STATE_START && own_done && !own_refused;
 
@@ -188,7 +182,7 @@ always @* begin
     if (state_reg == STATE_CODE && own_done) begin
         // without an error the machine has refused a START
         err_valid = 1'b1;
-        err_code  = own_rdata[7:0] != 8'd0 ? ERR_MACHINE : ERR_REFUSED;
+        err_code  = own_rdata[7:0] != 8'd0 ? `PSA_DMA_ERR_MACHINE : `PSA_DMA_ERR_REFUSED;
         err_info  = own_rdata[7:0] != 8'd0 ? {8'd0, own_rdata[7:0]} : read_err_info;
     end else if (write_err_valid) begin
         err_valid = 1'b1;
@@ -235,9 +229,14 @@ always @* begin
         STATE_CUT:     if (own_done) state_next = STATE_FLUSH;
         STATE_FLUSH:   if (read_quiet && write_quiet) state_next = STATE_ANEW;
         STATE_ANEW:    if (own_done) state_next = STATE_SENT;
-        default:       if (own_done && !own_rdata[0] && !own_rdata[3] && write_quiet) state_next = STATE_IDLE;
+        default: if (own_done && at_rest && write_quiet) state_next = STATE_IDLE;
     endcase
 end
+
+wire [1:0] new_events;
+
+assign new_events[`PSA_REG_DMA_IRQ_STATUS_DONE]  = over && state_next == STATE_IDLE;
+assign new_events[`PSA_REG_DMA_IRQ_STATUS_ERROR] = fails;
 
 wire ends = state_reg == STATE_SENT && state_next == STATE_IDLE;
 
@@ -250,15 +249,15 @@ always @(posedge clk) begin
     if (go && write_ok) begin
         count_reg <= reg_wdata[15:0];
     end
-    if (reg_write && write_ok && address == ADDR_LIST)     list_reg <= reg_wdata;
-    if (reg_write && write_ok && address == ADDR_OUT)      out_reg  <= reg_wdata;
-    if (reg_write && write_ok && address == ADDR_OUT_SIZE) size_reg <= reg_wdata;
-    if (reg_write && address == ADDR_IRQ_ENABLE && reg_wstrb[0]) begin
+    if (reg_write && write_ok && address == `PSA_REG_DMA_LIST)     list_reg <= reg_wdata;
+    if (reg_write && write_ok && address == `PSA_REG_DMA_OUT)      out_reg  <= reg_wdata;
+    if (reg_write && write_ok && address == `PSA_REG_DMA_OUT_SIZE) size_reg <= reg_wdata;
+    if (reg_write && address == `PSA_REG_DMA_IRQ_ENABLE && reg_wstrb[0]) begin
         irq_enable_reg <= reg_wdata[1:0];
     end
 
     // an event wins over a clear in the same cycle, because it must not be lost
-    irq_status_reg <= (irq_status_reg & ~({2{clears}} & reg_wdata[1:0])) | {fails, over && state_next == STATE_IDLE};
+    irq_status_reg <= (irq_status_reg & ~({2{clears}} & reg_wdata[1:0])) | new_events;
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 
     if (fails) begin

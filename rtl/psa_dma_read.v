@@ -10,6 +10,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_dma_read #(
@@ -77,9 +78,6 @@ localparam [31:0] DESCRIPTOR_SHIFT = $clog2(DESCRIPTOR_BEATS * BYTES);
 // descriptors that are kept or under way; those of a burst
 localparam [15:0] DESCRIPTORS      = 16'd16, DESCRIPTOR_BURST = 16'd8;
 localparam [15:0] DESCRIPTOR_PAGE  = 16'd4096 >> DESCRIPTOR_SHIFT;
-
-localparam [7:0] ERR_NONE = 8'd0, ERR_LIST_READ = 8'd1, ERR_LIST_ADDRESS = 8'd2, ERR_LIST_LENGTH = 8'd3, ERR_LIST_FLAGS = 8'd4,
-    ERR_LIST_PACKET = 8'd5, ERR_DATA_READ = 8'd6;
 
 localparam [1:0] KIND_LOAD = 2'd0, KIND_START = 2'd1, KIND_ERROR = 2'd2;
 
@@ -167,17 +165,17 @@ reg [7:0] entry_code;
 
 always @* begin
     if (entry_bad) begin
-        entry_code = ERR_LIST_READ;
+        entry_code = `PSA_DMA_ERR_LIST_READ;
     end else if (|entry[`PSA_DESCRIPTOR_UNUSED] || (entry_start && entry_last)) begin
-        entry_code = ERR_LIST_FLAGS;
+        entry_code = `PSA_DMA_ERR_LIST_FLAGS;
     end else if (|entry[`PSA_DESCRIPTOR_ADDRESS_HIGH] || (entry_start ? entry_address[31:16] != 16'd0 : entry_address[SHIFT-1:0] != {SHIFT{1'b0}})) begin
-        entry_code = ERR_LIST_ADDRESS;
+        entry_code = `PSA_DMA_ERR_LIST_ADDRESS;
     end else if (entry_start) begin
-        entry_code = entry_length == 32'd0 ? ERR_NONE : ERR_LIST_LENGTH;
+        entry_code = entry_length == 32'd0 ? `PSA_DMA_ERR_NONE : `PSA_DMA_ERR_LIST_LENGTH;
     end else begin
         // the end of a buffer may be that of the addresses
-        entry_code = entry_length == 32'd0 || entry_length[SHIFT-1:0] != {SHIFT{1'b0}} || entry_end > 33'h1_0000_0000 ? ERR_LIST_LENGTH
-            : ERR_NONE;
+        entry_code = entry_length == 32'd0 || entry_length[SHIFT-1:0] != {SHIFT{1'b0}} || entry_end > 33'h1_0000_0000 ? `PSA_DMA_ERR_LIST_LENGTH
+            : `PSA_DMA_ERR_NONE;
     end
 end
 
@@ -213,9 +211,9 @@ reg             most_valid_reg, cut_reg;
 reg [15:0]      most_reg;
 
 wire        noted_room, noted_valid, noted_take;
-wire [1:0]  listed_kind = listed_code != ERR_NONE ? KIND_ERROR : listed_start ? KIND_START : KIND_LOAD;
+wire [1:0]  listed_kind = listed_code != `PSA_DMA_ERR_NONE ? KIND_ERROR : listed_start ? KIND_START : KIND_LOAD;
 // beats, or a program, or what is wrong
-wire [31:0] listed_value = listed_code != ERR_NONE ? {24'd0, listed_code}
+wire [31:0] listed_value = listed_code != `PSA_DMA_ERR_NONE ? {24'd0, listed_code}
     : listed_start ? listed_address : {{SHIFT{1'b0}}, listed_beats};
 
 assign listed_take = noted_room && !load_reg && !wrong_reg;
@@ -303,7 +301,7 @@ wire err_data   = loads && data_bad;
 wire err_packet = open_reg && (starts || done);
 
 assign err_valid = !stop && (err_list || err_data || err_packet);
-assign err_code  = err_list ? now_value_reg[7:0] : err_data ? ERR_DATA_READ : ERR_LIST_PACKET;
+assign err_code  = err_list ? now_value_reg[7:0] : err_data ? `PSA_DMA_ERR_DATA_READ : `PSA_DMA_ERR_LIST_PACKET;
 assign err_info  = number_reg;
 
 assign m_axis_tvalid = valid_reg;

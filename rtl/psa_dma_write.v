@@ -7,6 +7,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
+
 module psa_dma_write #(
     // bits of a word of the out stream, and of a beat of the memory
     parameter [31:0] WORD_BITS   = 128,
@@ -61,8 +63,6 @@ localparam [31:0] BEATS = 32 - SHIFT;
 
 // bursts that wait or are under way
 localparam [4:0] BURSTS = 5'd16;
-
-localparam [7:0] ERR_OUT_SIZE = 8'd7, ERR_OUT_WRITE = 8'd8;
 
 // words become beats
 
@@ -228,7 +228,7 @@ wire failed = m_axi_bvalid && m_axi_bresp[1];
 assign used      = used_reg;
 assign quiet     = pending_reg == 5'd0 && !awvalid_reg && !wvalid_reg && (drop || dead_reg || (!valid_reg && !open_reg));
 assign err_valid = !dead_reg && (outside || failed);
-assign err_code  = failed ? ERR_OUT_WRITE : ERR_OUT_SIZE;
+assign err_code  = failed ? `PSA_DMA_ERR_OUT_WRITE : `PSA_DMA_ERR_OUT_SIZE;
 assign err_info  = packet_reg;
 
 always @(posedge clk) begin

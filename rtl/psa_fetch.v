@@ -19,6 +19,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_fetch #(
@@ -95,8 +96,6 @@ localparam MEMBER       = `PSA_GROUP_ENTRY_BITS;
 localparam PIXEL_EDGE   = `PSA_EDGE_ENTRY_BITS;
 // bits of a distance from an edge; a tap's reach has a sign
 localparam REACH        = `PSA_EDGE_LEFT_BITS;
-
-localparam [7:0] ERR_GROUP_RANGE = 8'd9, ERR_TAP_RANGE = 8'd10, ERR_FEATURE_READ = 8'd11;
 
 // cycle 0 to 1: lane -> group number
 
@@ -373,7 +372,7 @@ always @(posedge clk) begin
 end
 
 assign err_valid = read_bad_reg || tap_bad_reg || group_bad_reg;
-assign err_code  = read_bad_reg ? ERR_FEATURE_READ : tap_bad_reg ? ERR_TAP_RANGE : ERR_GROUP_RANGE;
+assign err_code  = read_bad_reg ? `PSA_ERR_FEATURE_READ : tap_bad_reg ? `PSA_ERR_TAP_RANGE : `PSA_ERR_GROUP_RANGE;
 assign err_info  = read_bad_reg ? bad_bank_reg : tap_bad_reg ? bad_tap_reg : bad_group_reg;
 
 endmodule

@@ -11,6 +11,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_load #(
@@ -85,9 +86,6 @@ module psa_load #(
 
 // dropped: DROP, what follows an error; CUT, what follows a soft reset
 localparam [1:0] STATE_HEADER = 2'd0, STATE_PAYLOAD = 2'd1, STATE_DROP = 2'd2, STATE_CUT = 2'd3;
-
-localparam [7:0] ERR_LOAD_DESTINATION = 8'd1, ERR_LOAD_RANGE = 8'd2, ERR_LOAD_SHORT = 8'd3, ERR_LOAD_LONG = 8'd4,
-    ERR_LOAD_CUT = 8'd17;
 
 // the bit of a destination that says that a packet is live; with it, the destination that is no memory
 localparam        LIVE             = `PSA_HEADER_LIVE;
@@ -202,16 +200,16 @@ always @* begin
             STATE_HEADER: begin
                 if (bad_dest) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_DESTINATION;
+                    err_code_next  = `PSA_ERR_LOAD_DESTINATION;
                 end else if (bad_range) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_RANGE;
+                    err_code_next  = `PSA_ERR_LOAD_RANGE;
                 end else if (s_axis_tlast && !header_hold) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_SHORT;
+                    err_code_next  = `PSA_ERR_LOAD_SHORT;
                 end else if (!s_axis_tlast && header_hold) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_LONG;
+                    err_code_next  = `PSA_ERR_LOAD_LONG;
                 end
                 if (!s_axis_tlast) begin
                     state_next = err_valid_next ? STATE_DROP : STATE_PAYLOAD;
@@ -221,10 +219,10 @@ always @* begin
                 write_next = word_done;
                 if (s_axis_tlast && !last_word) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_SHORT;
+                    err_code_next  = `PSA_ERR_LOAD_SHORT;
                 end else if (last_word && !s_axis_tlast) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_LONG;
+                    err_code_next  = `PSA_ERR_LOAD_LONG;
                 end
                 if (s_axis_tlast) begin
                     state_next = STATE_HEADER;
@@ -235,7 +233,7 @@ always @* begin
             STATE_CUT: begin
                 if (s_axis_tlast != (counted_reg && last_word)) begin
                     err_valid_next = 1'b1;
-                    err_code_next  = ERR_LOAD_CUT;
+                    err_code_next  = `PSA_ERR_LOAD_CUT;
                 end
                 if (s_axis_tlast) begin
                     state_next = STATE_HEADER;

@@ -6,6 +6,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
+
 module psa_regs #(
     parameter ROWS          = 16,
     parameter COLS          = 16,
@@ -78,34 +80,22 @@ module psa_regs #(
     input  wire                  count_load_wait
 );
 
-localparam [31:0] ID      = 32'h5441544D;
-localparam [31:0] VERSION = 32'h00010001;
-
-localparam [7:0]
-    ADDR_ID            = 8'h00, ADDR_VERSION      = 8'h04, ADDR_SHAPE       = 8'h08, ADDR_DEPTH0       = 8'h0C,
-    ADDR_DEPTH1        = 8'h10, ADDR_DEPTH2       = 8'h14, ADDR_DEPTH3      = 8'h18, ADDR_DEPTH4       = 8'h1C,
-    ADDR_CONTROL       = 8'h20, ADDR_STATUS       = 8'h24, ADDR_ERROR       = 8'h28, ADDR_IRQ_ENABLE   = 8'h2C,
-    ADDR_IRQ_STATUS    = 8'h30, ADDR_PROGRAM_START = 8'h34, ADDR_XOR         = 8'h38, ADDR_XOR_SEED     = 8'h3C,
-    ADDR_CYCLES        = 8'h40, ADDR_BUSY_CYCLES  = 8'h44, ADDR_STALL_CYCLES = 8'h48, ADDR_SLOT_ROWS   = 8'h4C,
-    ADDR_WORDS         = 8'h50, ADDR_LOAD_WAIT    = 8'h54;
-
 localparam [1:0] RESP_OKAY = 2'b00, RESP_SLVERR = 2'b10;
 
 localparam integer COUNTERS = 6;
 
 // depths are reported less one, so that 65536 fits its 16 bits
-function [15:0] less_one(input integer depth);
-    integer value;
-    begin
-        value    = depth - 1;
-        less_one = value[15:0];
-    end
-endfunction
-
+localparam [31:0] DEPTH0 = ((FEATURE_DEPTH - 1) << `PSA_REG_DEPTH0_FEATURE_DEPTH) | ((ACC_WORDS - 1) << `PSA_REG_DEPTH0_ACC_WORDS);
+localparam [31:0] DEPTH1 = ((PROGRAM_DEPTH - 1) << `PSA_REG_DEPTH1_PROGRAM_DEPTH) | ((TILE_DEPTH - 1) << `PSA_REG_DEPTH1_TILE_DEPTH);
+localparam [31:0] DEPTH2 = ((LANE_DEPTH - 1) << `PSA_REG_DEPTH2_LANE_DEPTH) | ((GROUP_DEPTH - 1) << `PSA_REG_DEPTH2_GROUP_DEPTH);
+localparam [31:0] DEPTH3 = ((TAP_DEPTH - 1) << `PSA_REG_DEPTH3_TAP_DEPTH) | ((EDGE_DEPTH - 1) << `PSA_REG_DEPTH3_EDGE_DEPTH);
 // the load stream is 64 << STREAM bits wide
-localparam [31:0] STREAM = $clog2(STREAM_BITS / 64);
+localparam [31:0] DEPTH4 = ((FILTER_DEPTH - 1) << `PSA_REG_DEPTH4_FILTER_DEPTH) | (TABLES << `PSA_REG_DEPTH4_TABLES)
+    | ($clog2(STREAM_BITS / 64) << `PSA_REG_DEPTH4_STREAM);
+localparam [31:0] XOR    = (XOR_HISTORY << `PSA_REG_XOR_XOR_HISTORY) | (XOR_INPUTS << `PSA_REG_XOR_XOR_INPUTS);
 
-localparam [31:0] SHAPE = (WEIGHT_BITS << 24) | (GROUP << 16) | (COLS << 8) | ROWS;
+localparam [31:0] SHAPE = (WEIGHT_BITS << `PSA_REG_SHAPE_WEIGHT_BITS) | (GROUP << `PSA_REG_SHAPE_GROUP) | (COLS << `PSA_REG_SHAPE_COLS)
+    | (ROWS << `PSA_REG_SHAPE_ROWS);
 
 reg        bvalid_reg, rvalid_reg;
 reg [1:0]  bresp_reg, rresp_reg;
@@ -153,21 +143,22 @@ wire [7:0]  wr_address    = {address_held_reg ? address_reg : s_axil_awaddr[7:2]
 wire [15:0] wr_data       = data_held_reg ? data_reg : s_axil_wdata[15:0];
 wire [1:0]  wr_strobe     = data_held_reg ? strobe_reg : s_axil_wstrb[1:0];
 
-wire wr_control = wr && wr_address == ADDR_CONTROL && wr_strobe[0];
-wire wr_start   = wr_control && wr_data[0];
-wire wr_reset   = wr_control && wr_data[1] && !wr_data[0];
-wire start_ok   = !busy && !start_reg && !loading && !sending && !error_reg && !soft_reset_reg && wr_data[2:1] == 2'd0;
+wire wr_control = wr && wr_address == `PSA_REG_CONTROL && wr_strobe[0];
+wire wr_start   = wr_control && wr_data[`PSA_REG_CONTROL_START];
+wire wr_reset   = wr_control && wr_data[`PSA_REG_CONTROL_SOFT_RESET] && !wr_data[`PSA_REG_CONTROL_START];
+wire wr_anew    = wr_data[`PSA_REG_CONTROL_LOAD_RESET];
+wire start_ok   = !busy && !start_reg && !loading && !sending && !error_reg && !soft_reset_reg && !wr_data[`PSA_REG_CONTROL_SOFT_RESET] && !wr_anew;
 // LOAD_RESET does nothing by itself
-wire control_ok = (!wr_start || start_ok) && (!wr_data[2] || wr_data[1]);
-wire wr_clear   = wr && wr_address == ADDR_IRQ_STATUS && wr_strobe[0];
+wire control_ok = (!wr_start || start_ok) && (!wr_anew || wr_data[`PSA_REG_CONTROL_SOFT_RESET]);
+wire wr_clear   = wr && wr_address == `PSA_REG_IRQ_STATUS && wr_strobe[0];
 
 reg wr_ok;
 
 always @* begin
     case (wr_address)
-        ADDR_CONTROL:                                        wr_ok = !wr_control || control_ok;
-        ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS, ADDR_PROGRAM_START: wr_ok = 1'b1;
-        default:                                             wr_ok = 1'b0;
+        `PSA_REG_CONTROL:                                                 wr_ok = !wr_control || control_ok;
+        `PSA_REG_IRQ_ENABLE, `PSA_REG_IRQ_STATUS, `PSA_REG_PROGRAM_START: wr_ok = 1'b1;
+        default:                                                          wr_ok = 1'b0;
     endcase
 end
 
@@ -205,31 +196,41 @@ always @* begin
     rd_ok    = 1'b1;
     rd_value = 32'd0;
     case ({s_axil_araddr[7:2], 2'b00})
-        ADDR_ID:            rd_value = ID;
-        ADDR_VERSION:       rd_value = VERSION;
-        ADDR_SHAPE:         rd_value = SHAPE;
-        ADDR_DEPTH0:        rd_value = {less_one(ACC_WORDS), less_one(FEATURE_DEPTH)};
-        ADDR_DEPTH1:        rd_value = {less_one(TILE_DEPTH), less_one(PROGRAM_DEPTH)};
-        ADDR_DEPTH2:        rd_value = {less_one(GROUP_DEPTH), less_one(LANE_DEPTH)};
-        ADDR_DEPTH3:        rd_value = {less_one(EDGE_DEPTH), less_one(TAP_DEPTH)};
-        ADDR_DEPTH4:        rd_value = (STREAM << 20) | (TABLES << 16) | {16'd0, less_one(FILTER_DEPTH)};
-        ADDR_CONTROL:       rd_value = 32'd0;
-        ADDR_STATUS:        rd_value = {28'd0, sending && !busy, error_reg, loading, busy || start_reg};
-        ADDR_ERROR:         rd_value = {error_info, error_code};
-        ADDR_IRQ_ENABLE:    rd_value = {30'd0, irq_enable_reg};
-        ADDR_IRQ_STATUS:    rd_value = {30'd0, irq_status_reg};
-        ADDR_PROGRAM_START: rd_value = {16'd0, program_start_reg};
-        ADDR_XOR:           rd_value = (XOR_HISTORY << 16) | XOR_INPUTS;
-        ADDR_XOR_SEED:      rd_value = XOR_SEED;
-        ADDR_CYCLES:        rd_value = count_reg[0];
-        ADDR_BUSY_CYCLES:   rd_value = count_reg[1];
-        ADDR_STALL_CYCLES:  rd_value = count_reg[2];
-        ADDR_SLOT_ROWS:     rd_value = count_reg[3];
-        ADDR_WORDS:         rd_value = count_reg[4];
-        ADDR_LOAD_WAIT:     rd_value = count_reg[5];
-        default:            rd_ok    = 1'b0;
+        `PSA_REG_ID:      rd_value = `PSA_REG_ID_RESET;
+        `PSA_REG_VERSION: rd_value = `PSA_REG_VERSION_RESET;
+        `PSA_REG_SHAPE:   rd_value = SHAPE;
+        `PSA_REG_DEPTH0:  rd_value = DEPTH0;
+        `PSA_REG_DEPTH1:  rd_value = DEPTH1;
+        `PSA_REG_DEPTH2:  rd_value = DEPTH2;
+        `PSA_REG_DEPTH3:  rd_value = DEPTH3;
+        `PSA_REG_DEPTH4:  rd_value = DEPTH4;
+        `PSA_REG_CONTROL: rd_value = 32'd0;
+        `PSA_REG_STATUS:  begin
+            rd_value[`PSA_REG_STATUS_BUSY]    = busy || start_reg;
+            rd_value[`PSA_REG_STATUS_LOADING] = loading;
+            rd_value[`PSA_REG_STATUS_ERROR]   = error_reg;
+            rd_value[`PSA_REG_STATUS_SENDING] = sending && !busy;
+        end
+        `PSA_REG_ERROR:            rd_value = ({24'd0, error_code} << `PSA_REG_ERROR_CODE) | ({8'd0, error_info} << `PSA_REG_ERROR_INFO);
+        `PSA_REG_IRQ_ENABLE:       rd_value = {30'd0, irq_enable_reg};
+        `PSA_REG_IRQ_STATUS:       rd_value = {30'd0, irq_status_reg};
+        `PSA_REG_PROGRAM_START:    rd_value = {16'd0, program_start_reg};
+        `PSA_REG_XOR:              rd_value = XOR;
+        `PSA_REG_XOR_SEED:         rd_value = XOR_SEED;
+        `PSA_REG_CYCLES:           rd_value = count_reg[0];
+        `PSA_REG_BUSY_CYCLES:      rd_value = count_reg[1];
+        `PSA_REG_STALL_CYCLES:     rd_value = count_reg[2];
+        `PSA_REG_SLOT_ROWS:        rd_value = count_reg[3];
+        `PSA_REG_WORDS:            rd_value = count_reg[4];
+        `PSA_REG_LOAD_WAIT_CYCLES: rd_value = count_reg[5];
+        default:                   rd_ok    = 1'b0;
     endcase
 end
+
+wire [1:0] new_events;
+
+assign new_events[`PSA_REG_IRQ_STATUS_DONE]  = done;
+assign new_events[`PSA_REG_IRQ_STATUS_ERROR] = err_any && !error_reg;
 
 wire [COUNTERS-1:0] count_event = {count_load_wait, count_word, count_slot_row, count_stall, count_group, 1'b1};
 
@@ -263,18 +264,18 @@ always @(posedge clk) begin
 
     start_reg      <= wr_start && start_ok;
     soft_reset_reg <= wr_reset;
-    load_reset_reg <= wr_reset && wr_data[2];
+    load_reset_reg <= wr_reset && wr_anew;
 
-    if (wr && wr_address == ADDR_IRQ_ENABLE && wr_strobe[0]) begin
+    if (wr && wr_address == `PSA_REG_IRQ_ENABLE && wr_strobe[0]) begin
         irq_enable_reg <= wr_data[1:0];
     end
-    if (wr && wr_address == ADDR_PROGRAM_START) begin
+    if (wr && wr_address == `PSA_REG_PROGRAM_START) begin
         if (wr_strobe[0]) program_start_reg[7:0]  <= wr_data[7:0];
         if (wr_strobe[1]) program_start_reg[15:8] <= wr_data[15:8];
     end
 
     // an event wins over a clear in the same cycle, because it must not be lost
-    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | {err_any && !error_reg, done};
+    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | new_events;
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 
     if (!error_reg) begin

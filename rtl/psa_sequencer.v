@@ -9,6 +9,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_sequencer #(
@@ -97,9 +98,6 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam PROGRAM_ADDR = $clog2(PROGRAM_DEPTH);
 localparam TILE_ADDR    = $clog2(TILE_DEPTH);
-
-localparam [7:0] ERR_PROGRAM_RANGE = 8'd5, ERR_PROGRAM_OPCODE = 8'd6, ERR_PROGRAM_FIELD = 8'd7, ERR_TILE_FIELD = 8'd8,
-    ERR_DEADLOCK = 8'd16;
 
 localparam [15:0] OPCODE_LAYER = `PSA_OPCODE_LAYER, OPCODE_OUT = `PSA_OPCODE_OUT, OPCODE_END = `PSA_OPCODE_END, OPCODE_WAIT = `PSA_OPCODE_WAIT,
     OPCODE_JUMP = `PSA_OPCODE_JUMP;
@@ -334,12 +332,12 @@ always @* begin
             if (pc_reg >= PROGRAM_DEPTH) begin
                 state_next     = STATE_ERROR;
                 err_valid_next = 1'b1;
-                err_code_next  = ERR_PROGRAM_RANGE;
+                err_code_next  = `PSA_ERR_PROGRAM_RANGE;
             end
         end
         STATE_DECODE: begin
             err_valid_next = !(record_layer || out_runs || end_runs || record_wait || record_jump);
-            err_code_next  = record_unknown ? ERR_PROGRAM_OPCODE : ERR_PROGRAM_FIELD;
+            err_code_next  = record_unknown ? `PSA_ERR_PROGRAM_OPCODE : `PSA_ERR_PROGRAM_FIELD;
             // at most one of these
             (* parallel_case *)
             case (1'b1)
@@ -364,7 +362,7 @@ always @* begin
             if (!position_ok_reg) begin
                 state_next     = STATE_ERROR;
                 err_valid_next = 1'b1;
-                err_code_next  = ERR_PROGRAM_FIELD;
+                err_code_next  = `PSA_ERR_PROGRAM_FIELD;
             end else if (layer_end) begin
                 state_next = STATE_DRAIN;
             end else if (tile_end && !tile_ok) begin
@@ -387,7 +385,7 @@ always @* begin
             if (deadlock) begin
                 state_next     = STATE_ERROR;
                 err_valid_next = 1'b1;
-                err_code_next  = ERR_DEADLOCK;
+                err_code_next  = `PSA_ERR_DEADLOCK;
             end
             if (wait_go) begin
                 state_next = STATE_FETCH;
@@ -402,7 +400,7 @@ always @* begin
     // no other error is found in such a cycle
     if (take_tile && !tile_ok) begin
         err_valid_next = 1'b1;
-        err_code_next  = ERR_TILE_FIELD;
+        err_code_next  = `PSA_ERR_TILE_FIELD;
         err_info_next  = {8'd0, tile_address};
     end
 

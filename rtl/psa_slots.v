@@ -7,6 +7,8 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
+
 module psa_slots #(
     parameter ROWS        = 16,
     parameter LANE_DEPTH  = 4096,
@@ -49,8 +51,6 @@ localparam ROW_BITS  = $clog2(ROWS);
 localparam LATENCY   = 7;
 // from the request of a row to the decoded one
 localparam DECODING  = 5;
-
-localparam [7:0] ERR_SLOT_RANGE = 8'd13, ERR_SLOT_CODE = 8'd14;
 
 wire                  ask = issue_valid && issue_first;
 wire                  rd_en;
@@ -99,7 +99,7 @@ if (XOR_INPUTS == 0) begin : gen_plain
     assign err_code  = 8'd0;
     assign err_info  = 24'd0;
 
-    wire unused = &{1'b0, issue_tile_first, issue_slot_base, ERR_SLOT_RANGE, ERR_SLOT_CODE, DECODING[0], SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
+    wire unused = &{1'b0, issue_tile_first, issue_slot_base, `PSA_ERR_SLOT_RANGE, `PSA_ERR_SLOT_CODE, DECODING[0], SLOT_BITS[0], XOR_HISTORY[0], XOR_SEED[0]};
 end else begin : gen_xor
     localparam POSITION = $clog2(ROW_WIDTH);
 
@@ -163,7 +163,7 @@ end else begin : gen_xor
 
     // of an earlier row
     assign err_valid = code_bad || range_bad;
-    assign err_code  = code_bad ? ERR_SLOT_CODE : ERR_SLOT_RANGE;
+    assign err_code  = code_bad ? `PSA_ERR_SLOT_CODE : `PSA_ERR_SLOT_RANGE;
     assign err_info  = {7'd0, code_bad ? stored_word : range_word};
 
     wire unused = &{1'b0, issue_lane, decoded_valid};

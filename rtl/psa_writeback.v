@@ -12,6 +12,7 @@
 `resetall
 `default_nettype none
 
+`include "psa_registers.vh"
 `include "psa_words.vh"
 
 module psa_writeback #(
@@ -80,8 +81,6 @@ localparam FILTER_ADDR  = $clog2(FILTER_DEPTH);
 localparam COLUMN       = $clog2(COLS);
 localparam CLAMP        = `PSA_FILTER_ZERO_BITS + `PSA_FILTER_LOW_BITS + `PSA_FILTER_HIGH_BITS;
 
-localparam [7:0] ERR_FEATURE_WRITE = 8'd12, ERR_TABLE_RANGE = 8'd15;
-
 wire [`PSA_FILTER_BITS-1:0] filter;
 wire [FILTER_ADDR-1:0]      filter_address = start_filter_base + {{FILTER_ADDR-COLUMN{1'b0}}, start_column};
 
@@ -144,11 +143,11 @@ wire write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank_2} >= GROUP;
 wire table_bad = {28'd0, filter_table_2} > TABLES;
 
 assign err_valid = place_valid && filter_write_2 && write_bad;
-assign err_code  = ERR_FEATURE_WRITE;
+assign err_code  = `PSA_ERR_FEATURE_WRITE;
 assign err_info  = {20'd0, filter_bank_2};
 
 assign table_err_valid = place_valid && filter_write_2 && table_bad;
-assign table_err_code  = ERR_TABLE_RANGE;
+assign table_err_code  = `PSA_ERR_TABLE_RANGE;
 assign table_err_info  = {20'd0, filter_table_2};
 
 // cycles 2 to 4

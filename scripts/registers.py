@@ -1,14 +1,21 @@
-"""Renders docs/registers.md from the register tables: `python -m scripts.registers`."""
+"""Renders docs/registers.md, and rtl/psa_registers.vh, which tells the RTL where registers and their fields
+are and which code an error has: `python -m scripts.registers`.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
+from enum import IntEnum
 
+from pymodel.machine.errors import DmaErrorCode, ErrorCode
 from pymodel.machine.files import write_text
-from pymodel.machine.registers import DMA_REGISTERS, REGISTERS, Register
+from pymodel.machine.places import ROOT
+from pymodel.machine.registers import DMA_BASE, DMA_REGISTERS, REGISTERS, Register
 from scripts.command import command
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
+FILE = ROOT / "docs" / "registers.md"
+HEADER_FILE = ROOT / "rtl" / "psa_registers.vh"
+COLUMN = 29  # of the values
 
 HEAD = """# Registers
 
@@ -18,7 +25,7 @@ changes nothing. Bits without a name read as 0. What START and SOFT_RESET do, an
 are refused, is in [machine.md](machine.md#registers).
 
 Rendered from `pymodel/machine/registers.py` by `python -m scripts.registers`; a test fails when the two
-differ.
+differ. The RTL has addresses, fields and error codes from the same tables, in `rtl/psa_registers.vh`.
 
 | address | name | access | reset | fields | content |
 |---|---|---|---|---|---|
@@ -37,6 +44,25 @@ they do is in [dma.md](dma.md#registers).
 TAIL = """
 `RO` read only, `RW` read and write, `WO` write only, `W1C` a one clears, a zero does nothing.
 A reset of `build` is a value that the build decides.
+"""
+
+HEADER_HEAD = """// Where the registers and their fields are (docs/registers.md), and the codes of errors.
+//
+// Rendered from pymodel/machine/registers.py and errors.py by `python -m scripts.registers`. A test fails
+// when they differ.
+//
+//   PSA_REG_<register>          its address; of the DMA, DMA_<register>, from the first of them on
+//   PSA_REG_<register>_<field>  the lowest bit of the field
+//   PSA_REG_<register>_RESET    its value, of a register that always has the same
+//   PSA_ERR_<name>              the code of an error in ERROR
+//   PSA_DMA_ERR_<name>          ... and in DMA_ERROR
+
+`ifndef PSA_REGISTERS_VH
+`define PSA_REGISTERS_VH
+"""
+
+HEADER_TAIL = """
+`endif
 """
 
 
@@ -59,10 +85,37 @@ def render() -> str:
     return HEAD + of_machine + OF_DMA + of_dma + TAIL
 
 
+def define(name: str, value: int | str) -> str:
+    return f"`define PSA_{name:<{COLUMN}} {value}\n"
+
+
+def macros(register: Register) -> str:
+    """The macros of a register."""
+    name = f"REG_{register.name}"
+    text = define(name, f"8'h{register.address % DMA_BASE:02X}")
+    if register.access == "RO" and register.reset:
+        text += define(f"{name}_RESET", f"32'h{register.reset:08X}")
+    return text + "".join(define(f"{name}_{field}", part.lsb) for field, part in register.fields.items())
+
+
+def codes(prefix: str, every: type[IntEnum]) -> str:
+    return "".join(define(f"{prefix}_{code.name}", f"8'd{code.value}") for code in every)
+
+
+def render_header(registers: Iterable[Register] = (*REGISTERS.values(), *DMA_REGISTERS.values())) -> str:
+    """The whole header."""
+    return (
+        f"{HEADER_HEAD}\n// registers\n\n{''.join(map(macros, registers))}"
+        f"\n// errors of the machine\n\n{codes('ERR', ErrorCode)}"
+        f"\n// errors of the DMA\n\n{codes('DMA_ERR', DmaErrorCode)}{HEADER_TAIL}"
+    )
+
+
 @command("docs")
 def main() -> int:
-    write_text(FILE, render())
-    print(f"{FILE} written")
+    for file, text in ((FILE, render()), (HEADER_FILE, render_header())):
+        write_text(file, text)
+        print(f"{file} written")
     return 0
 
 

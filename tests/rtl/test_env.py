@@ -402,9 +402,10 @@ def test_a_state_without_a_soft_reset_is_named() -> None:
 
 
 def test_registers_page_is_not_stale() -> None:
-    assert page.FILE.read_text() == page.render(), (
-        "docs/registers.md differs from the table: run python -m scripts.registers"
-    )
+    for file, text in ((page.FILE, page.render()), (page.HEADER_FILE, page.render_header())):
+        assert file.read_text() == text, (
+            f"{file} differs from the tables of registers and errors: run python -m scripts.registers"
+        )
 
 
 def test_timeline_orders_by_cycle_and_kind() -> None:

@@ -1,10 +1,12 @@
-"""rtl/psa_words.vh: the RTL has the fields of words where Python has them."""
+"""The headers of the RTL: it has the fields of words and registers where Python has them."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from pymodel.machine.config import CONFIGS, ArrayConfig
 from pymodel.machine.dma import DESCRIPTOR
 from pymodel.machine.memory import HEADER, LAYOUTS, Layout, Memory, Words, memories, pack, slot_row
 from pymodel.machine.places import ROOT
-from scripts import words
+from pymodel.machine.registers import DMA_REGISTERS, REGISTERS, Register, RegisterField
+from scripts import registers, words
 from tb.common.sizes import DEEP, LARGEST_256, MOST_TABLES, ODD, XOR_DIGITS
 from tb.flow import build
 
@@ -28,16 +31,21 @@ def test_the_file_is_what_the_description_gives() -> None:
     )
 
 
-def simulate(folder: Path, source: str, *files: Path, header: str | None = None) -> list[int]:
-    """The numbers that a module `t` prints under Icarus, with `header` as rtl/psa_words.vh."""
+def simulate(
+    folder: Path, source: str, *files: Path, header: str | None = None, table: str | None = None
+) -> list[int]:
+    """The numbers that a module `t` prints under Icarus, with `header` as rtl/psa_words.vh and `table` as
+    rtl/psa_registers.vh.
+    """
     (folder / words.FILE.name).write_text(words.render() if header is None else header)
+    (folder / registers.HEADER_FILE.name).write_text(registers.render_header() if table is None else table)
     (folder / "t.v").write_text('`include "psa_words.vh"\n' + source)
     paths = map(str, (folder / "t.v", *files))
     run = ["iverilog", "-g2005", "-Wall", "-I", str(folder), "-s", "t", "-o", str(folder / "t"), *paths]
     built = subprocess.run(run, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     done = subprocess.run([folder / "t"], capture_output=True, text=True, check=True)
-    return [int(line) for line in done.stdout.split()]
+    return [int(number) for number in done.stdout.split()]
 
 
 def parameters(config: ArrayConfig) -> str:
@@ -154,6 +162,67 @@ endmodule
     seen = simulate(tmp_path, source, *files, header=words.render({**LAYOUTS, "FILTER": layout}))
     order = ("bias", "write", "bank", "base", "table", "multiplier", "shift", "zero", "low", "high")
     assert seen == [of.get(name, 0) for name in order]
+
+
+def turned(register: Register) -> Register:
+    """The register at another address, its fields the other way round."""
+    places, at = {}, 0
+    for name, place in reversed(list(register.fields.items())):
+        places[name] = RegisterField(at + place.msb - place.lsb, at)
+        at = places[name].msb + 1
+    return replace(register, address=0xFC - register.address, fields=MappingProxyType(places))
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize("move", [lambda r: r, turned], ids=["as it is", "moved"])
+def test_a_register_that_moves_in_the_table_moves_in_the_rtl(
+    move: Callable[[Register], Register], tmp_path: Path
+) -> None:
+    """psa_regs with a header of other addresses and fields: an error, START refused, a soft reset."""
+    table = {name: move(register) for name, register in REGISTERS.items()}
+    built = {
+        "SHAPE": {"ROWS": 9, "COLS": 6, "GROUP": 5, "WEIGHT_BITS": 4},
+        "STATUS": {"BUSY": 0, "LOADING": 1, "ERROR": 1, "SENDING": 1},
+        "ERROR": {"CODE": 17, "INFO": 0xABCDEF},
+        "IRQ_STATUS": {"DONE": 1, "ERROR": 1},
+        "DEPTH0": {"FEATURE_DEPTH": 9, "ACC_WORDS": 4},
+    }
+    control = table["CONTROL"].fields
+    reads = "".join(
+        f"araddr = 8'd{table[name].address}; arvalid = 1'b1; tick; arvalid = 1'b0; $display(rdata); tick;\n"
+        for name in ("ID", *built)
+    )
+    writes = "".join(
+        f"awaddr = 8'd{table['CONTROL'].address}; wdata = {control[name].put(1)}; wvalid = 1'b1; tick;"
+        " wvalid = 1'b0; $display(bresp,, soft_reset); tick;\n"
+        for name in ("START", "SOFT_RESET")
+    )
+    source = f"""module t;
+reg clk = 1'b0, rst = 1'b1, arvalid = 1'b0, wvalid = 1'b0, event_now = 1'b0;
+reg [7:0] araddr, awaddr;
+reg [31:0] wdata;
+wire [31:0] rdata;
+wire [1:0] bresp;
+wire soft_reset;
+psa_regs #(.ROWS(9), .COLS(6), .GROUP(5), .WEIGHT_BITS(4), .FEATURE_DEPTH(10), .ACC_WORDS(5), .SOURCES(1))
+    dut (
+    .clk(clk), .rst(rst), .s_axil_araddr(araddr), .s_axil_arvalid(arvalid), .s_axil_rdata(rdata),
+    .s_axil_rready(1'b1), .s_axil_awaddr(awaddr), .s_axil_awvalid(wvalid), .s_axil_wvalid(wvalid),
+    .s_axil_wdata(wdata), .s_axil_wstrb(4'b1111), .s_axil_bready(1'b1), .s_axil_bresp(bresp),
+    .soft_reset(soft_reset), .busy(1'b0), .loading(1'b1), .sending(1'b1), .done(event_now),
+    .err_valid(event_now), .err_code(8'd17), .err_info(24'hABCDEF)
+);
+task tick; begin #1 clk = 1'b1; #1 clk = 1'b0; end endtask
+initial begin
+    tick; rst = 1'b0; event_now = 1'b1; tick; event_now = 1'b0; tick;
+{reads}{writes}end
+endmodule
+"""
+    header = registers.render_header([*table.values(), *DMA_REGISTERS.values()])
+    seen = simulate(tmp_path, source, ROOT / "rtl" / "psa_regs.v", table=header)
+    wanted = [sum(table[name].fields[f].put(v) for f, v in fields.items()) for name, fields in built.items()]
+    refused, done = [2, 0], [0, 1]
+    assert seen == [REGISTERS["ID"].reset, *wanted, *refused, *done]
 
 
 def test_a_build_is_made_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
