@@ -6,13 +6,16 @@ Part of `make lint`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG
+from pymodel.machine.config import CONFIGS, DEFAULT_CONFIG, ArrayConfig
 from scripts.command import command
 from tb.flow import runner, simulators, synthesis
 from tb.flow.sources import checker_sources, include_folders, rtl_sources
@@ -29,71 +32,64 @@ SYNTHESISED = ("4x2t", DEFAULT_CONFIG, "8x4x")
 def main() -> int:
     rtl, checkers = rtl_sources(), checker_sources()
     tops = ((SYSTEM, rtl), (CHECKED_TOP, rtl + checkers), (CHECKED_SYSTEM, rtl + checkers))
-    clean = all([*(lint(top, files) for top, files in tops), *map(synthesise, SYNTHESISED)])
-    if clean:
+    checks = [
+        *(partial(synthesised, name) for name in SYNTHESISED),  # first, because they last
+        *(partial(linted, top, files, config) for top, files in tops for config in CONFIGS.values()),
+    ]
+    with simulators.environment(simulators.verilator_env()), ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [line for lines in pool.map(lambda check: check(), checks) for line in lines]
+    for line in found:
+        print(line, file=sys.stderr)
+    if not found:
         print(
             f"RTL lint clean: {len(rtl)} files and {len(checkers)} of checkers, configurations"
             f" {', '.join(CONFIGS)}; synthesised: {', '.join(SYNTHESISED)}"
         )
-    return 0 if clean else 1
+    return 1 if found else 0
 
 
-def lint(top: str, files: Sequence[Path]) -> bool:
-    """Whether `top` is clean in every configuration. Prints the warnings."""
+def linted(top: str, files: Sequence[Path], config: ArrayConfig) -> list[str]:
+    """What the tools say of `top` in a configuration."""
     sources = [f"-I{folder.relative_to(runner.ROOT)}" for folder in include_folders()]
     sources += [str(path.relative_to(runner.ROOT)) for path in files]
-    clean = True
-    for config in CONFIGS.values():
-        parameters = config.rtl_parameters().items()
-        # 'd: as wide as its context, like a literal in Verilog
-        generics = [f"-G{name}='d{value}" for name, value in parameters]
-        commands = [
-            [
-                "verilator",
-                "--lint-only",
-                "--quiet",
-                "-Wall",
-                *simulators.VERILATOR_LANGUAGE,
-                "--top-module",
-                top,
-                *generics,
-                WAIVERS,
-                *sources,
-            ]
-        ]
-        if shutil.which("iverilog"):
-            generics = [f"-P{top}.{name}={value}" for name, value in parameters]
-            # the build that writes waves is SystemVerilog, which has more keywords
-            commands += [
-                [
-                    "iverilog",
-                    language,
-                    *simulators.ICARUS_WARNINGS,
-                    "-t",
-                    "null",
-                    "-s",
-                    top,
-                    *generics,
-                    *sources,
-                ]
-                for language in ("-g2005", "-g2012")
-            ]
-        with simulators.environment(simulators.verilator_env()):
-            for arguments in commands:
-                done = subprocess.run(arguments, cwd=runner.ROOT, capture_output=True, text=True, check=False)
-                output = done.stdout + done.stderr
-                if done.returncode or output:
-                    print(f"{arguments[0]}, {top}, configuration {config.name}:\n{output}", file=sys.stderr)
-                    clean = False
-    return clean
+    found = []
+    for arguments in commands(top, sources, config):
+        done = subprocess.run(arguments, cwd=runner.ROOT, capture_output=True, text=True, check=False)
+        output = done.stdout + done.stderr
+        if done.returncode or output:
+            found.append(f"{arguments[0]}, {top}, configuration {config.name}:\n{output}")
+    return found
 
 
-def synthesise(name: str) -> bool:
-    """Whether the machine synthesises as it is meant in a configuration. Prints what does not."""
+def commands(top: str, sources: Sequence[str], config: ArrayConfig) -> Iterator[list[str]]:
+    parameters = config.rtl_parameters().items()
+    # 'd: as wide as its context, like a literal in Verilog
+    generics = [f"-G{name}='d{value}" for name, value in parameters]
+    language = simulators.VERILATOR_LANGUAGE
+    yield [
+        "verilator",
+        "--lint-only",
+        "--quiet",
+        "-Wall",
+        *language,
+        "--top-module",
+        top,
+        *generics,
+        WAIVERS,
+        *sources,
+    ]
+    if not shutil.which("iverilog"):
+        return
+    generics = [f"-P{top}.{name}={value}" for name, value in parameters]
+    # the build that writes waves is SystemVerilog, which has more keywords
+    for dialect in ("-g2005", "-g2012"):
+        yield ["iverilog", dialect, *simulators.ICARUS_WARNINGS, "-t", "null", "-s", top, *generics, *sources]
+
+
+def synthesised(name: str) -> list[str]:
+    """What does not become what it is meant to be in a configuration."""
     found = synthesis.problems(SYSTEM, CONFIGS[name].rtl_parameters())
-    for line in found:
-        print(f"yosys, {SYSTEM}, configuration {name}: {line}", file=sys.stderr)
-    return not found
+    return [f"yosys, {SYSTEM}, configuration {name}: {line}" for line in found]
 
 
 if __name__ == "__main__":
