@@ -223,9 +223,17 @@ def test_a_run_that_passes_now(sim: str, flipped: Callable[[str], Flipped]) -> N
             ),
             "psa_out",
         ),
-        ("52 bytes of a packet without m_axis_tlast", "psa_out"),
+        ("52 words of a packet without m_axis_tlast", "psa_out"),
         ("ASSERT psa_check_memories FEATURE read is out of range at 21340 ns", "this checker"),
         ("LOAD_SHORT: IRQ_STATUS is 3, expected 2\nLOAD_LONG: 4 bytes of a packet are left", "psa_regs"),
+        ("ASSERT psa_check_axis s_axis: valid fell before ready came at 939 ns", "this checker"),
+        (
+            (
+                "ASSERT psa_check_axis s_axis: valid fell before ready came at 939 ns\n"
+                "LOAD_CUT: STATUS after a soft reset is 0x4, expected 0"
+            ),
+            "psa_regs",
+        ),
         ("something else", "the test"),
     ],
 )
