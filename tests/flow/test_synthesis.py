@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,6 +104,28 @@ def test_a_latch_in_the_machine_is_found(tmp_path: Path) -> None:
 def test_a_larger_group_takes_a_larger_pe() -> None:
     small, large = (synthesis.transistors(pe_parameters(16, group), maxima=True) for group in (1, 16))
     assert 2000 < small < large < 20000
+
+
+def test_a_tool_is_compiled_by_one_process_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis, "BUILD", tmp_path / "build")
+    runs, tool = tmp_path / "runs", tmp_path / "tool"
+    tool.write_text(f'#!/bin/sh\nsleep 0.2; echo "$1" >> {runs}\n')
+    tool.chmod(0o755)
+
+    def side_by_side(*arguments: str) -> list[str]:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(partial(synthesis.run_in, tmp_path, tool), arguments))
+        done = runs.read_text().split()
+        runs.unlink()
+        return done
+
+    first, *rest = side_by_side("a", "b", "c")
+    assert first == "--version"
+    assert sorted(rest) == ["a", "b", "c"]
+    assert sorted(side_by_side("a", "b")) == ["a", "b"]
+    later = time.time() + 60
+    os.utime(tool, (later, later))  # a new version of it
+    assert side_by_side("a")[0] == "--version"
 
 
 def test_without_yosys_it_is_said_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
