@@ -12,10 +12,10 @@ from pymodel.machine.files import write_text
 from pymodel.machine.places import ROOT
 from pymodel.machine.registers import DMA_BASE, DMA_REGISTERS, REGISTERS, Register
 from scripts.command import command
+from scripts.words import define
 
 FILE = ROOT / "docs" / "registers.md"
 HEADER_FILE = ROOT / "rtl" / "psa_registers.vh"
-COLUMN = 29  # of the values
 
 HEAD = """# Registers
 
@@ -83,10 +83,6 @@ def render() -> str:
     """The whole page."""
     of_machine, of_dma = ("".join(map(row, table.values())) for table in (REGISTERS, DMA_REGISTERS))
     return HEAD + of_machine + OF_DMA + of_dma + TAIL
-
-
-def define(name: str, value: int | str) -> str:
-    return f"`define PSA_{name:<{COLUMN}} {value}\n"
 
 
 def macros(register: Register) -> str:

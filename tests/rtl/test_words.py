@@ -184,7 +184,7 @@ def test_a_register_that_moves_in_the_table_moves_in_the_rtl(
         "SHAPE": {"ROWS": 9, "COLS": 6, "GROUP": 5, "WEIGHT_BITS": 4},
         "STATUS": {"BUSY": 0, "LOADING": 1, "ERROR": 1, "SENDING": 1},
         "ERROR": {"CODE": 17, "INFO": 0xABCDEF},
-        "IRQ_STATUS": {"DONE": 1, "ERROR": 1},
+        "IRQ_STATUS": {"DONE": 0, "ERROR": 1},
         "DEPTH0": {"FEATURE_DEPTH": 9, "ACC_WORDS": 4},
     }
     control = table["CONTROL"].fields
@@ -198,7 +198,7 @@ def test_a_register_that_moves_in_the_table_moves_in_the_rtl(
         for name in ("START", "SOFT_RESET")
     )
     source = f"""module t;
-reg clk = 1'b0, rst = 1'b1, arvalid = 1'b0, wvalid = 1'b0, event_now = 1'b0;
+reg clk = 1'b0, rst = 1'b1, arvalid = 1'b0, wvalid = 1'b0, fails = 1'b0;
 reg [7:0] araddr, awaddr;
 reg [31:0] wdata;
 wire [31:0] rdata;
@@ -209,12 +209,12 @@ psa_regs #(.ROWS(9), .COLS(6), .GROUP(5), .WEIGHT_BITS(4), .FEATURE_DEPTH(10), .
     .clk(clk), .rst(rst), .s_axil_araddr(araddr), .s_axil_arvalid(arvalid), .s_axil_rdata(rdata),
     .s_axil_rready(1'b1), .s_axil_awaddr(awaddr), .s_axil_awvalid(wvalid), .s_axil_wvalid(wvalid),
     .s_axil_wdata(wdata), .s_axil_wstrb(4'b1111), .s_axil_bready(1'b1), .s_axil_bresp(bresp),
-    .soft_reset(soft_reset), .busy(1'b0), .loading(1'b1), .sending(1'b1), .done(event_now),
-    .err_valid(event_now), .err_code(8'd17), .err_info(24'hABCDEF)
+    .soft_reset(soft_reset), .busy(1'b0), .loading(1'b1), .sending(1'b1), .done(1'b0),
+    .err_valid(fails), .err_code(8'd17), .err_info(24'hABCDEF)
 );
 task tick; begin #1 clk = 1'b1; #1 clk = 1'b0; end endtask
 initial begin
-    tick; rst = 1'b0; event_now = 1'b1; tick; event_now = 1'b0; tick;
+    tick; rst = 1'b0; fails = 1'b1; tick; fails = 1'b0; tick;
 {reads}{writes}end
 endmodule
 """
