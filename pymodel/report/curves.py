@@ -19,7 +19,7 @@ from statistics import fmean
 
 from pymodel.report.record import Report, by_point
 
-DROPS = (0.01, 0.02, 0.05)  # of the accuracy, below the start
+DROPS = (0.01, 0.02, 0.05, 0.10)  # of the accuracy, below the start
 TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracting them leaves
 
 
