@@ -366,7 +366,10 @@ def test_tetris_is_read_by_density(tmp_path: Path) -> None:
     assert sparsity_rows([r for r in found if r.scheme == "tetris"]) == []
     out = tmp_path / "results.md"
     render(tmp_path, out)
-    for line in ("| tetris | 86.5% | 93.0% | >93.0% | >93.0% |", "| tetris | 16 | 7.0% | 8.0% | 5.0% | 1.60 |"):
+    for line in (
+        "| tetris | 86.5% | 93.0% | >93.0% | >93.0% |",
+        "| tetris | 16 | 7.0% | 8.0% | 5.0% | 1.60 |",
+    ):
         assert line in out.read_text()
 
 
