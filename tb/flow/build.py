@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import cocotb_tools.config
+
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.memory import UNIT_BITS
 from pymodel.machine.places import BUILD
@@ -42,6 +44,7 @@ from tb.flow.testlist import CHECKED_SYSTEM, CHECKED_TOP
 
 TIMESCALE = ("1ns", "1ns")
 BARE_SOURCE = Path(__file__).with_name("bare.cpp")
+MAIN = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
 HEADER = "shared.h"
 HEADER_MAKEFILE = Path(__file__).with_name("header.mk")
 BARE = "bare"  # the program that it becomes
@@ -257,7 +260,10 @@ def verilator_makeflags(wanted: Build) -> str:
     if runtime.is_dir():
         values |= {"VM_GLOBAL_FAST": "", "USER_LDLIBS": f"{runtime}/*.o"}
     if header.is_dir() and not wanted.bare:
-        values["OPT"] = f"-include{header / HEADER}\\ -Winvalid-pch"
+        # cocotb's main becomes a part of the design's file: each file that is compiled instantiates the
+        # templates of the headers again
+        values["VM_USER_CLASSES"] = ""
+        values["OPT"] = f"-include{header / HEADER}\\ -Winvalid-pch\\ -include{MAIN}"
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
