@@ -2,7 +2,7 @@
 // maximum with -128. With hops of more than one column, the sums of a hop are complete in the same cycle. They are delayed, so that they
 // leave one column after the other all the same.
 //
-// Promises: pixel n of a pass enters row r at cycle t + n + r and its sum leaves column c at cycle t + n + ROWS + 1 + c. A row of slots at `row_*`
+// Promises: pixel n of a pass enters row r at cycle t + n + r and its sum leaves column c at cycle t + n + ROWS + 2 + c. A row of slots at `row_*`
 // is in that row's shadow slots from the next cycle on.
 
 `resetall
@@ -55,8 +55,14 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
         wire [PSUM_BITS-1:0] above;
 
         if (r == 0) begin : gen_top
-            // with the sums, a cycle behind the pixels: as the end of the hop passes it on
-            assign above = {{PSUM_BITS-7{maximum[(c/HOP+1)*HOP]}}, 7'd0};
+            // with the sums, two cycles behind the pixels: a cycle after the end of the hop has passed it on
+            reg lowest_reg;
+
+            always @(posedge clk) begin
+                lowest_reg <= maximum[(c/HOP+1)*HOP];
+            end
+
+            assign above = {{PSUM_BITS-7{lowest_reg}}, 7'd0};
         end else begin : gen_below
             assign above = gen_row[r-1].sums[c*PSUM_BITS +: PSUM_BITS];
         end

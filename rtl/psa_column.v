@@ -1,8 +1,8 @@
 // One column behind the array: its sums over the passes of a tile, and their way to the pixels of a word.
 //
 // Promises: `psum` belongs to the pixel that `pixel_*` names in the same cycle, as psa_accumulator says. The last pass of a tile gives a
-// pixel, which is in the word register five cycles later. The parameters come by buses that all columns share, at the times that
-// psa_requant says.
+// pixel, which is in the word register four cycles later. The parameters come by buses that all columns share, at the times that
+// psa_accumulator and psa_requant say.
 
 `resetall
 `default_nettype none
@@ -48,7 +48,7 @@ module psa_column #(
 );
 
 wire               sum_valid;
-wire signed [31:0] sum;
+wire signed [32:0] sum;
 reg                keep_reg;
 
 // in parallel with the accumulator's cycle
@@ -70,6 +70,8 @@ psa_accumulator #(
     .pixel_last    (pixel_last),
     .pixel_maximum (pixel_maximum),
     .psum          (psum),
+    .bias_load     (bias_load),
+    .bias          (bias),
     .sum_valid     (sum_valid),
     .sum           (sum)
 );
@@ -82,8 +84,6 @@ psa_requant #(
     .sum_valid       (sum_valid),
     .sum             (sum),
     .sum_keep        (keep_reg),
-    .bias_load       (bias_load),
-    .bias            (bias),
     .multiplier_load (multiplier_load),
     .multiplier      (multiplier),
     .shift_load      (shift_load),

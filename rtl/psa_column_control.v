@@ -2,7 +2,7 @@
 //
 // A word enters here with lane 0's pixels, in the cycle before the first of them enters the array. Promises: the `pixel_*` of column c
 // come in the cycle in which the array gives that pixel's sum. Two cycles before, `read_*` names a pixel to whose sum this pass adds. If
-// the last pass of a tile completes a word, `start_*` names each column in the cycle before its first pixel of that word, so at most one
+// the last pass of a tile completes a word, `start_*` names each column two cycles before its first pixel of that word, so at most one
 // column a cycle.
 
 `resetall
@@ -49,7 +49,7 @@ module psa_column_control #(
 localparam T      = ROWS;
 localparam COUNT  = $clog2(T);
 localparam INDEX  = $clog2(ACC_DEPTH);
-localparam STAGES = ROWS + COLS;
+localparam STAGES = ROWS + COLS + 1;
 localparam TOKEN  = INDEX + 4;
 
 // the word whose pixels enter the array
@@ -84,8 +84,8 @@ always @(posedge clk) begin
     end
 end
 
-// The tokens of its pixels: stage s is s+1 cycles after the pixel's entry into row 0. Its sum leaves column c ROWS+1+c cycles after that,
-// with stage ROWS+c.
+// The tokens of its pixels: stage s is s+1 cycles after the pixel's entry into row 0. Its sum leaves column c ROWS+2+c cycles after that,
+// with stage ROWS+1+c.
 
 reg [STAGES-1:0] token_valid_reg;
 reg [STAGES-1:0] token_start_reg;
@@ -111,15 +111,15 @@ genvar c;
 
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    assign read_valid[c]                = token_valid_reg[ROWS-2+c] && !token_reg[ROWS-2+c][3];
-    assign read_index[c*INDEX +: INDEX] = token_reg[ROWS-2+c][4 +: INDEX];
+    assign read_valid[c]                = token_valid_reg[ROWS-1+c] && !token_reg[ROWS-1+c][3];
+    assign read_index[c*INDEX +: INDEX] = token_reg[ROWS-1+c][4 +: INDEX];
 
-    assign pixel_valid[c] = token_valid_reg[ROWS+c];
-    assign {pixel_index[c*INDEX +: INDEX], pixel_first[c], pixel_last[c], pixel_maximum[c], pixel_keep[c]} = token_reg[ROWS+c];
+    assign pixel_valid[c] = token_valid_reg[ROWS+1+c];
+    assign {pixel_index[c*INDEX +: INDEX], pixel_first[c], pixel_last[c], pixel_maximum[c], pixel_keep[c]} = token_reg[ROWS+1+c];
 end
 endgenerate
 
-// The wave of word starts. The registers above still hold this word when its first pixel is two cycles before the exit of column
+// The wave of word starts. The registers above still hold this word when its first pixel is three cycles before the exit of column
 // 0 (ROWS = T), because the next word comes at least T cycles later.
 
 reg                      start_valid_reg;

@@ -125,7 +125,7 @@ wire [FILTER_ADDR-1:0]  issue_filter_base;
 wire [15:0]             issue_slot_base;
 wire                    layer_done;
 
-wire        out_start, out_done;
+wire        out_prepare, out_start, out_done;
 wire [3:0]  out_bank;
 wire [15:0] out_base, out_words;
 
@@ -169,6 +169,7 @@ psa_sequencer #(
     .issue_slot_base   (issue_slot_base),
     .issue_layer_last  (issue_layer_last),
     .layer_done        (layer_done),
+    .out_prepare       (out_prepare),
     .out_start         (out_start),
     .out_bank          (out_bank),
     .out_base          (out_base),
@@ -186,26 +187,36 @@ psa_sequencer #(
 
 // the fields that go with a lane while its pixels are fetched
 
-wire                    bundle_valid;
+// `soon_*`: in the cycle before the bundle
+wire                      soon_bundle, bundle_valid;
 wire [GROUP*ROW_BITS-1:0] bundle_shift;
-wire [T*GROUP*8-1:0]    bundle_data;
-wire [T-1:0]            bundle_keep;
-wire [ROW_BITS-1:0]     bundle_row;
-wire                    bundle_first, bundle_maximum, bundle_acc_first, bundle_acc_last, bundle_layer_last;
-wire [ACC_ADDR-1:0]     bundle_acc_word;
-wire [FEATURE_ADDR-1:0] bundle_out_word;
-wire [FILTER_ADDR-1:0]  bundle_filter_base;
+wire [T*GROUP*8-1:0]      bundle_data;
+wire [GROUP*8-1:0]        bundle_pixel;
+wire [T-1:0]              soon_keep;
+wire [ROW_BITS-1:0]       soon_row;
+wire                      soon_first, soon_maximum, soon_acc_first, soon_acc_last, soon_layer_last;
+wire [ACC_ADDR-1:0]       soon_acc_word;
+wire [FEATURE_ADDR-1:0]   soon_out_word;
+wire [FILTER_ADDR-1:0]    soon_filter_base;
+reg  [ROW_BITS-1:0]       bundle_row_reg;
+reg                       bundle_first_reg, bundle_maximum_reg;
 
-psa_delay #(.WIDTH(ROW_BITS + 5 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(7)) fetch_delay (
+psa_delay #(.WIDTH(ROW_BITS + 5 + ACC_ADDR + FEATURE_ADDR + FILTER_ADDR), .STAGES(8)) fetch_delay (
     .clk       (clk),
     .rst       (core_rst),
     .in_valid  (1'b0),
     .in_data   ({issue_row, issue_first, issue_maximum, issue_acc_first, issue_acc_last, issue_layer_last, issue_acc_word,
                  issue_out_word, issue_filter_base}),
     .out_valid (),
-    .out_data  ({bundle_row, bundle_first, bundle_maximum, bundle_acc_first, bundle_acc_last, bundle_layer_last, bundle_acc_word,
-                 bundle_out_word, bundle_filter_base})
+    .out_data  ({soon_row, soon_first, soon_maximum, soon_acc_first, soon_acc_last, soon_layer_last, soon_acc_word, soon_out_word,
+                 soon_filter_base})
 );
+
+always @(posedge clk) begin
+    bundle_row_reg     <= soon_row;
+    bundle_first_reg   <= soon_first;
+    bundle_maximum_reg <= soon_maximum;
+end
 
 // fetch
 
@@ -236,10 +247,12 @@ psa_fetch #(
     .issue_tap_row   (issue_tap_row),
     .issue_edge      (issue_edge),
     .issue_pad       (issue_pad),
+    .soon_valid      (soon_bundle),
+    .soon_keep       (soon_keep),
     .bundle_valid    (bundle_valid),
     .bundle_shift    (bundle_shift),
     .bundle_data     (bundle_data),
-    .bundle_keep     (bundle_keep),
+    .bundle_first    (bundle_pixel),
     .out_rd_en       (out_rd_en),
     .out_rd_bank     (out_rd_bank),
     .out_rd_word     (out_rd_word),
@@ -317,11 +330,12 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_lane
     ) lane (
         .clk           (clk),
         .rst           (core_rst),
-        .load          (bundle_valid && bundle_row == r),
-        .load_first    (bundle_first),
-        .load_maximum  (bundle_maximum),
+        .load          (bundle_valid && bundle_row_reg == r),
+        .load_first    (bundle_first_reg),
+        .load_maximum  (bundle_maximum_reg),
         .load_shift    (bundle_shift),
         .load_data     (bundle_data),
+        .load_pixel    (bundle_pixel),
         .pixel_valid   (x_valid[r]),
         .pixel_first   (x_first[r]),
         .pixel_maximum (x_maximum[r]),
@@ -369,15 +383,15 @@ psa_column_control #(
 ) column_control (
     .clk               (clk),
     .rst               (core_rst),
-    .word_valid        (bundle_valid && bundle_row == {ROW_BITS{1'b0}}),
-    .word_index        (bundle_acc_word),
-    .word_keep         (bundle_keep),
-    .word_first        (bundle_acc_first),
-    .word_last         (bundle_acc_last),
-    .word_maximum      (bundle_maximum),
-    .word_out          (bundle_out_word),
-    .word_filter_base  (bundle_filter_base),
-    .word_layer_last   (bundle_layer_last),
+    .word_valid        (soon_bundle && soon_row == {ROW_BITS{1'b0}}),
+    .word_index        (soon_acc_word),
+    .word_keep         (soon_keep),
+    .word_first        (soon_acc_first),
+    .word_last         (soon_acc_last),
+    .word_maximum      (soon_maximum),
+    .word_out          (soon_out_word),
+    .word_filter_base  (soon_filter_base),
+    .word_layer_last   (soon_layer_last),
     .read_valid        (read_valid),
     .read_index        (read_index),
     .pixel_valid       (pixel_valid),
@@ -545,6 +559,7 @@ psa_out #(
     .clk           (clk),
     .rst           (rst),
     .soft_reset    (soft_reset),
+    .prepare       (out_prepare),
     .start         (out_start),
     .bank          (out_bank),
     .base          (out_base),

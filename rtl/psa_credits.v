@@ -9,7 +9,7 @@
 
 module psa_credits #(
     // cycles from the sequencer's end of a layer with a gap to the last word written, or more
-    parameter PIPELINE = 46
+    parameter PIPELINE = 47
 ) (
     input  wire        clk,
     input  wire        rst,
@@ -60,12 +60,13 @@ wire wait_taken = wait_valid && wait_go;
 
 assign deadlock = wait_valid && !wait_go && blocked && leaving_reg == 4'd0 && !packet_done;
 
-wire [15:0] packets_left = wait_taken ? packets_reg - wait_packets : packets_reg;
-wire [15:0] layers_left  = hold_taken ? layers_reg - hold_layers : layers_reg;
+// who takes takes at least 1, so that a count at its end has room for what comes in the same cycle
+wire packet_counts = packet_done && (wait_taken || packets_reg != MOST);
+wire layer_counts  = layer_counted && (hold_taken || layers_reg != MOST);
 
 always @(posedge clk) begin
-    packets_reg <= packet_done && packets_left != MOST ? packets_left + 16'd1 : packets_left;
-    layers_reg  <= layer_counted && layers_left != MOST ? layers_left + 16'd1 : layers_left;
+    packets_reg <= packets_reg - (wait_taken ? wait_packets : 16'd0) + {15'd0, packet_counts};
+    layers_reg  <= layers_reg - (hold_taken ? hold_layers : 16'd0) + {15'd0, layer_counts};
     leaving_reg <= leaving_reg + {3'd0, layer_passed} - {3'd0, layer_counted};
 
     if (rst || start) begin

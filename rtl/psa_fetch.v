@@ -1,20 +1,22 @@
 // Group fetch: from a lane number to T pixels of each of its inputs, one lane a cycle.
 //
 //   cycle 0  lane number         -> LANE memory
-//   cycle 1  group number        -> GROUP memory
-//   cycle 2  G members
-//   cycle 3  G members           -> TAP memories (one copy a bank), base + word
-//   cycle 4  offsets and reaches, EDGE word
-//   cycle 5  pixel addresses, which pixels lie over an edge
-//   cycle 6  word and shift      -> feature banks
-//   cycle 7  G x T pixels, those over an edge padded: `bundle_*`
+//   cycle 1  group number
+//   cycle 2  group number        -> GROUP memory
+//   cycle 3  G members
+//   cycle 4  G members           -> TAP memories (one copy a bank), base + word
+//   cycle 5  offsets and reaches, EDGE word
+//   cycle 6  pixel addresses, which pixels lie over an edge
+//   cycle 7  word and shift      -> feature banks
+//   cycle 8  G x T pixels, those over an edge padded
+//   cycle 9  `bundle_*`
 //
 // A memory answers late in its cycle, so what it gives goes into a register before anything is made of it; the banks alone have
 // one choice behind them. Pixels are not moved within their word: a bank's are given at their places there, with the place of the first.
 //
-// Promises: the latency is exactly 7 cycles, and the fetch never stalls. An address outside a memory is reported, a cycle after it is
-// known. What was read of a group, a tap or a bank that does not exist is not used. While the pipeline is empty, the out
-// stream may read the banks through `out_rd_*`; the data come two cycles later.
+// Promises: the latency is exactly 9 cycles, and the fetch never stalls; `soon_*` tells of a bundle a cycle before. An address outside
+// a memory is reported, a cycle after it is known. What was read of a group, a tap or a bank that does not exist is not used. While the
+// pipeline is empty, the out stream may read the banks through `out_rd_*`; the data come two cycles later.
 
 `resetall
 `default_nettype none
@@ -42,12 +44,15 @@ module psa_fetch #(
     input  wire [$clog2(EDGE_DEPTH)-1:0]    issue_edge,
     input  wire [7:0]                       issue_pad,
 
-    // cycle 7. bundle_data: place p of bank g at (p*GROUP + g)*8. Pixel i of the bank is at place i + its shift, which goes round.
+    // cycle 8: a bundle comes in the next cycle; the pixels that the output plane has
+    output wire                             soon_valid,
+    output wire [T-1:0]                     soon_keep,
+    // cycle 9. bundle_data: place p of bank g at (p*GROUP + g)*8. Pixel i of the bank is at place i + its shift, which goes round.
     output wire                             bundle_valid,
     output wire [GROUP*$clog2(T)-1:0]       bundle_shift,
     output wire [T*GROUP*8-1:0]             bundle_data,
-    // the pixels that the output plane has
-    output wire [T-1:0]                     bundle_keep,
+    // the first pixel of each bank
+    output wire [GROUP*8-1:0]               bundle_first,
 
     input  wire                             out_rd_en,
     input  wire [3:0]                       out_rd_bank,
@@ -97,9 +102,15 @@ localparam PIXEL_EDGE   = `PSA_EDGE_ENTRY_BITS;
 // bits of a distance from an edge; a tap's reach has a sign
 localparam REACH        = `PSA_EDGE_LEFT_BITS;
 
-// cycle 0 to 1: lane -> group number
+// cycle 0 to 2: lane -> group number
 
-wire [GROUP_ADDR-1:0] group;
+wire [GROUP_ADDR-1:0] named_group;
+reg  [GROUP_ADDR-1:0] group_reg;
+wire [GROUP_ADDR-1:0] group = group_reg;
+
+always @(posedge clk) begin
+    group_reg <= named_group;
+end
 
 psa_ram #(.WIDTH(`PSA_LANE_BITS), .DEPTH(LANE_DEPTH)) lane_memory (
     .clk     (clk),
@@ -108,39 +119,40 @@ psa_ram #(.WIDTH(`PSA_LANE_BITS), .DEPTH(LANE_DEPTH)) lane_memory (
     .wr_data (ld_lane_data),
     .rd_en   (issue_valid),
     .rd_addr (issue_lane),
-    .rd_data (group)
+    .rd_data (named_group)
 );
 
 // Members are valid only if the group number was valid.
 wire       group_bad = {1'b0, group} >= GROUP_DEPTH;
 
-reg [7:1] stage_valid_reg;
+reg [9:1] stage_valid_reg;
 
 always @(posedge clk) begin
-    stage_valid_reg[1] <= issue_valid;
-    stage_valid_reg[2] <= stage_valid_reg[1] && !group_bad;
-    stage_valid_reg[7:3] <= stage_valid_reg[6:2];
+    stage_valid_reg[2:1] <= {stage_valid_reg[1], issue_valid};
+    stage_valid_reg[3] <= stage_valid_reg[2] && !group_bad;
+    stage_valid_reg[9:4] <= stage_valid_reg[8:3];
     if (rst) begin
-        stage_valid_reg <= 7'd0;
+        stage_valid_reg <= 9'd0;
     end
 end
 
-assign bundle_valid = stage_valid_reg[7];
+assign soon_valid   = stage_valid_reg[8];
+assign bundle_valid = stage_valid_reg[9];
 
-wire [15:0]          word_3;
-wire [TAP_ADDR-1:0]  tap_row_3;
-wire [EDGE_ADDR-1:0] edge_3;
-wire [7:0]           pad_6;
+wire [15:0]          word_4;
+wire [TAP_ADDR-1:0]  tap_row_4;
+wire [EDGE_ADDR-1:0] edge_4;
+wire [7:0]           pad_7;
 
-psa_delay #(.WIDTH(16 + TAP_ADDR + EDGE_ADDR), .STAGES(3)) delay_word (
+psa_delay #(.WIDTH(16 + TAP_ADDR + EDGE_ADDR), .STAGES(4)) delay_word (
     .clk(clk), .rst(rst), .in_valid(1'b0), .in_data({issue_word, issue_tap_row, issue_edge}), .out_valid(),
-    .out_data({word_3, tap_row_3, edge_3})
+    .out_data({word_4, tap_row_4, edge_4})
 );
-psa_delay #(.WIDTH(8), .STAGES(6)) delay_pad (
-    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_pad), .out_valid(), .out_data(pad_6)
+psa_delay #(.WIDTH(8), .STAGES(7)) delay_pad (
+    .clk(clk), .rst(rst), .in_valid(1'b0), .in_data(issue_pad), .out_valid(), .out_data(pad_7)
 );
 
-// cycle 1 to 3: group number -> members
+// cycle 2 to 4: group number -> members
 
 wire [`PSA_GROUP_BITS-1:0] named_members;
 reg  [`PSA_GROUP_BITS-1:0] members_reg;
@@ -150,7 +162,7 @@ psa_ram #(.WIDTH(`PSA_GROUP_BITS), .DEPTH(GROUP_DEPTH)) group_memory (
     .wr_en   (ld_group),
     .wr_addr (ld_addr[GROUP_ADDR-1:0]),
     .wr_data (ld_group_data),
-    .rd_en   (stage_valid_reg[1]),
+    .rd_en   (stage_valid_reg[2]),
     .rd_addr (group),
     .rd_data (named_members)
 );
@@ -159,7 +171,7 @@ always @(posedge clk) begin
     members_reg <= named_members;
 end
 
-// cycle 3 to 5: the edge word, which pixels are kept, and how far each is from the edges
+// cycle 4 to 6: the edge word, which pixels are kept, and how far each is from the edges
 
 wire [`PSA_EDGE_BITS-1:0] edge_word;
 
@@ -168,29 +180,29 @@ psa_ram #(.WIDTH(`PSA_EDGE_BITS), .DEPTH(EDGE_DEPTH)) edge_memory (
     .wr_en   (ld_edge),
     .wr_addr (ld_addr[EDGE_ADDR-1:0]),
     .wr_data (ld_edge_data),
-    .rd_en   (stage_valid_reg[3]),
-    .rd_addr (edge_3),
+    .rd_en   (stage_valid_reg[4]),
+    .rd_addr (edge_4),
     .rd_data (edge_word)
 );
 
 reg [T*4*REACH-1:0] distances_reg;
-reg [T-1:0]         keep_5_reg, keep_6_reg, keep_7_reg;
+reg [T-1:0]         keep_6_reg, keep_7_reg, keep_8_reg;
 
-assign bundle_keep = keep_7_reg;
+assign soon_keep = keep_8_reg;
 
 integer i;
 
 always @(posedge clk) begin
     for (i = 0; i < T; i = i + 1) begin
-        keep_5_reg[i] <= edge_word[i*PIXEL_EDGE + `PSA_EDGE_VALID];
+        keep_6_reg[i] <= edge_word[i*PIXEL_EDGE + `PSA_EDGE_VALID];
         distances_reg[i*4*REACH +: 4*REACH] <= {edge_word[i*PIXEL_EDGE + `PSA_EDGE_BOTTOM], edge_word[i*PIXEL_EDGE + `PSA_EDGE_TOP],
             edge_word[i*PIXEL_EDGE + `PSA_EDGE_RIGHT], edge_word[i*PIXEL_EDGE + `PSA_EDGE_LEFT]};
     end
-    keep_6_reg <= keep_5_reg;
     keep_7_reg <= keep_6_reg;
+    keep_8_reg <= keep_7_reg;
 end
 
-// one pipeline a bank from cycle 3 on
+// one pipeline a bank from cycle 4 on
 
 wire [GROUP-1:0]     tap_bad, read_bad;
 wire [GROUP*18-1:0]  tap_addresses;
@@ -204,8 +216,8 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     wire [FEATURE_ADDR-1:0] member_base  = members_reg[g*MEMBER + `PSA_GROUP_BASE];
     wire [TAP_ID-1:0]       member_tap   = members_reg[g*MEMBER + `PSA_GROUP_TAP];
 
-    // cycle 3
-    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_3} + {{18-TAP_ID{1'b0}}, member_tap};
+    // cycle 4
+    wire [17:0] tap_address = {{18-TAP_ADDR{1'b0}}, tap_row_4} + {{18-TAP_ID{1'b0}}, member_tap};
 
     wire [`PSA_TAP_BITS-1:0] tap;
 
@@ -214,78 +226,78 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en   (ld_tap),
         .wr_addr (ld_addr[TAP_ADDR-1:0]),
         .wr_data (ld_tap_data),
-        .rd_en   (stage_valid_reg[3]),
+        .rd_en   (stage_valid_reg[4]),
         .rd_addr (tap_address[TAP_ADDR-1:0]),
         .rd_data (tap)
     );
 
-    reg                 named_4_reg;
-    reg [17:0]          tap_address_4_reg;
-    reg [WORD_BITS-1:0] word_4_reg;
+    reg                 named_5_reg;
+    reg [17:0]          tap_address_5_reg;
+    reg [WORD_BITS-1:0] word_5_reg;
 
     always @(posedge clk) begin
-        named_4_reg       <= stage_valid_reg[3] && member_valid;
-        tap_address_4_reg <= tap_address;
-        word_4_reg        <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_3};
+        named_5_reg       <= stage_valid_reg[4] && member_valid;
+        tap_address_5_reg <= tap_address;
+        word_5_reg        <= {{WORD_BITS-FEATURE_ADDR{1'b0}}, member_base} + {2'd0, word_4};
         if (rst) begin
-            named_4_reg <= 1'b0;
-        end
-    end
-
-    // cycle 4
-    wire tap_out = tap_address_4_reg >= TAP_DEPTH;
-    wire used_4  = named_4_reg && !tap_out;
-
-    assign tap_bad[g] = named_4_reg && tap_out;
-    assign tap_addresses[g*18 +: 18] = tap_address_4_reg;
-
-    reg                          used_5_reg;
-    reg [WORD_BITS-1:0]          word_5_reg;
-    reg signed [OFFSET_BITS-1:0] offset_5_reg;
-    reg signed [REACH:0]         dy_5_reg, dx_5_reg;
-
-    always @(posedge clk) begin
-        used_5_reg   <= used_4;
-        word_5_reg   <= word_4_reg;
-        offset_5_reg <= tap[`PSA_TAP_OFFSET];
-        dy_5_reg     <= tap[`PSA_TAP_DY];
-        dx_5_reg     <= tap[`PSA_TAP_DX];
-        if (rst) begin
-            used_5_reg <= 1'b0;
+            named_5_reg <= 1'b0;
         end
     end
 
     // cycle 5
-    wire signed [PIXEL_BITS-1:0] pixel = $signed({word_5_reg, {SHIFT{1'b0}}})
-        + {{PIXEL_BITS-OFFSET_BITS{offset_5_reg[OFFSET_BITS-1]}}, offset_5_reg};
-    wire [T-1:0] outside;
+    wire tap_out = tap_address_5_reg >= TAP_DEPTH;
+    wire used_5  = named_5_reg && !tap_out;
 
-    psa_edge_mask #(.T(T), .REACH(REACH)) edge_mask (
-        .distances (distances_reg),
-        .dx        (dx_5_reg),
-        .dy        (dy_5_reg),
-        .outside   (outside)
-    );
+    assign tap_bad[g] = named_5_reg && tap_out;
+    assign tap_addresses[g*18 +: 18] = tap_address_5_reg;
 
-    reg                 used_6_reg;
-    reg [WORD_BITS-1:0] word_6_reg;
-    reg [SHIFT-1:0]     shift_6_reg;
-    reg [T-1:0]         outside_6_reg;
+    reg                          used_6_reg;
+    reg [WORD_BITS-1:0]          word_6_reg;
+    reg signed [OFFSET_BITS-1:0] offset_6_reg;
+    reg signed [REACH:0]         dy_6_reg, dx_6_reg;
 
     always @(posedge clk) begin
-        used_6_reg    <= used_5_reg;
-        word_6_reg    <= pixel[PIXEL_BITS-1:SHIFT];
-        shift_6_reg   <= pixel[SHIFT-1:0];
-        outside_6_reg <= outside;
+        used_6_reg   <= used_5;
+        word_6_reg   <= word_5_reg;
+        offset_6_reg <= tap[`PSA_TAP_OFFSET];
+        dy_6_reg     <= tap[`PSA_TAP_DY];
+        dx_6_reg     <= tap[`PSA_TAP_DX];
         if (rst) begin
             used_6_reg <= 1'b0;
         end
     end
 
-    // cycle 6: a shifted read also takes the next word. Before the bank is far behind it, as a number without a sign.
-    wire word_out = word_6_reg >= FEATURE_DEPTH || (word_6_reg == FEATURE_DEPTH - 1 && shift_6_reg != {SHIFT{1'b0}});
+    // cycle 6
+    wire signed [PIXEL_BITS-1:0] pixel = $signed({word_6_reg, {SHIFT{1'b0}}})
+        + {{PIXEL_BITS-OFFSET_BITS{offset_6_reg[OFFSET_BITS-1]}}, offset_6_reg};
+    wire [T-1:0] outside;
 
-    assign read_bad[g] = used_6_reg && word_out;
+    psa_edge_mask #(.T(T), .REACH(REACH)) edge_mask (
+        .distances (distances_reg),
+        .dx        (dx_6_reg),
+        .dy        (dy_6_reg),
+        .outside   (outside)
+    );
+
+    reg                 used_7_reg;
+    reg [WORD_BITS-1:0] word_7_reg;
+    reg [SHIFT-1:0]     shift_7_reg;
+    reg [T-1:0]         outside_7_reg;
+
+    always @(posedge clk) begin
+        used_7_reg    <= used_6_reg;
+        word_7_reg    <= pixel[PIXEL_BITS-1:SHIFT];
+        shift_7_reg   <= pixel[SHIFT-1:0];
+        outside_7_reg <= outside;
+        if (rst) begin
+            used_7_reg <= 1'b0;
+        end
+    end
+
+    // cycle 7: a shifted read also takes the next word. Before the bank is far behind it, as a number without a sign.
+    wire word_out = word_7_reg >= FEATURE_DEPTH || (word_7_reg == FEATURE_DEPTH - 1 && shift_7_reg != {SHIFT{1'b0}});
+
+    assign read_bad[g] = used_7_reg && word_out;
 
     wire [T*8-1:0] rd_data;
 
@@ -297,52 +309,58 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
         .wr_en    (wr_here || ld_here),
         .wr_word  (ld_here ? ld_addr[FEATURE_ADDR-1:0] : wr_word),
         .wr_data  (ld_here ? ld_feature_data : wr_data),
-        .rd_en    (used_6_reg || (out_rd_en && out_rd_bank == g)),
-        .rd_word  (used_6_reg ? word_6_reg[FEATURE_ADDR-1:0] : out_rd_word),
-        .rd_shift (used_6_reg ? shift_6_reg : {SHIFT{1'b0}}),
+        .rd_en    (used_7_reg || out_rd_en),
+        .rd_word  (used_7_reg ? word_7_reg[FEATURE_ADDR-1:0] : out_rd_word),
+        .rd_shift (used_7_reg ? shift_7_reg : {SHIFT{1'b0}}),
         .rd_data  (rd_data)
     );
 
-    assign bank_data[g*T*8 +: T*8] = rd_data;
-
     // Which places the pixels over an edge have, and what stands there. A member that is not used gives zeros, over an edge too.
-    wire [2*T-1:0] round = {outside_6_reg, outside_6_reg} << shift_6_reg;
-    wire           used  = used_6_reg && !word_out;
+    wire [2*T-1:0] round = {outside_7_reg, outside_7_reg} << shift_7_reg;
+    wire           used  = used_7_reg && !word_out;
 
-    reg [SHIFT-1:0] shift_7_reg;
-    reg [T-1:0]     filled_7_reg;
-    reg [7:0]       fill_7_reg;
+    reg [SHIFT-1:0] shift_8_reg, shift_9_reg;
+    reg [T-1:0]     filled_8_reg;
+    reg [7:0]       fill_8_reg;
+    reg [T*8-1:0]   data_9_reg;
+
+    // cycle 8
+    wire [T*8-1:0] padded;
 
     always @(posedge clk) begin
-        shift_7_reg  <= shift_6_reg;
-        filled_7_reg <= used ? round[2*T-1:T] : {T{1'b1}};
-        fill_7_reg   <= used ? pad_6 : 8'd0;
+        shift_8_reg  <= shift_7_reg;
+        // the out stream takes the word as it is
+        filled_8_reg <= used ? round[2*T-1:T] : {T{!out_rd_en}};
+        fill_8_reg   <= used ? pad_7 : 8'd0;
+        shift_9_reg  <= shift_8_reg;
+        data_9_reg   <= padded;
     end
 
     wire unused = &{1'b0, round[T-1:0]};
 
-    // cycle 7
-    assign bundle_shift[g*SHIFT +: SHIFT] = shift_7_reg;
-
     for (p = 0; p < T; p = p + 1) begin : gen_place
-        assign bundle_data[(p*GROUP + g)*8 +: 8] = filled_7_reg[p] ? fill_7_reg : rd_data[p*8 +: 8];
+        assign padded[p*8 +: 8] = filled_8_reg[p] ? fill_8_reg : rd_data[p*8 +: 8];
+
+        // cycle 9
+        assign bundle_data[(p*GROUP + g)*8 +: 8] = data_9_reg[p*8 +: 8];
     end
+
+    assign bank_data[g*T*8 +: T*8]        = data_9_reg;
+    assign bundle_shift[g*SHIFT +: SHIFT] = shift_9_reg;
+    assign bundle_first[g*8 +: 8]         = data_9_reg[shift_9_reg*8 +: 8];
 end
 endgenerate
 
 // reads of the banks by the out stream
 
-reg [3:0]     out_bank_reg;
-reg [T*8-1:0] out_rd_data_reg;
+reg [3:0] out_bank_8_reg, out_bank_9_reg;
 
 always @(posedge clk) begin
-    if (out_rd_en) begin
-        out_bank_reg <= out_rd_bank;
-    end
-    out_rd_data_reg <= bank_data[out_bank_reg*T*8 +: T*8];
+    out_bank_8_reg <= out_rd_bank;
+    out_bank_9_reg <= out_bank_8_reg;
 end
 
-assign out_rd_data = out_rd_data_reg;
+assign out_rd_data = bank_data[out_bank_9_reg*T*8 +: T*8];
 
 // Errors. Each stage keeps the first of its banks; a cycle later the last stage comes first, because it has the older lane.
 
@@ -352,7 +370,7 @@ reg [23:0] bad_group_reg, bad_tap_reg, bad_bank_reg;
 integer b;
 
 always @(posedge clk) begin
-    group_bad_reg <= stage_valid_reg[1] && group_bad;
+    group_bad_reg <= stage_valid_reg[2] && group_bad;
     bad_group_reg <= {{24-GROUP_ADDR{1'b0}}, group};
     tap_bad_reg   <= |tap_bad;
     read_bad_reg  <= |read_bad;

@@ -144,17 +144,22 @@ end
 wire       header_hold   = header_dest == HOLD;
 wire [7:0] header_memory = {1'b0, header_dest[6:0]};
 
+// no memory is deeper than 65,536 words
+wire [16:0] header_end = {1'b0, header_addr[15:0]} + {1'b0, header_words};
+
 wire bad_dest  = header_hold ? header_bank != 8'd0
     : header_memory >= `PSA_MEMORIES || (header_memory == {4'd0, `PSA_FEATURE_DESTINATION} ? {24'd0, header_bank} >= GROUP : header_bank != 8'd0);
-wire bad_range = header_words == 16'd0
-    || (header_hold ? header_addr != 32'd0 : {1'b0, header_addr} + {17'd0, header_words} > {16'd0, header_depth});
+wire bad_range = header_words == 16'd0 || header_addr[31:16] != 16'd0
+    || (header_hold ? header_addr[15:0] != 16'd0 : header_end > header_depth);
 
 wire word_done   = beat_reg == beats - 4'd1;
 wire last_word   = word_done && words_reg == 16'd1;
 
 wire at_header = state_reg == STATE_HEADER;
 
-wire hold_valid = at_header && s_axis_tvalid && busy && header_hold && !bad_dest && !bad_range;
+// a HOLD without an error, for short
+wire hold_good  = header_bank == 8'd0 && header_words != 16'd0 && header_addr == 32'd0;
+wire hold_valid = s_axis_tvalid && header_hold && hold_good;
 
 assign hold_layers = header_words;
 
@@ -170,10 +175,13 @@ wire collides  = state_reg == STATE_PAYLOAD && dest_reg == `PSA_FEATURE_DESTINAT
 assign s_axis_tready = !soft_reset && (at_header ? may_begin : !collides);
 wire   beat = s_axis_tvalid && s_axis_tready;
 
-assign hold_taken = hold_valid && beat;
+// what may go has waited for a cycle, and is still what it was
+reg    hold_reg;
+
+assign hold_taken = hold_reg && at_header && busy && s_axis_tvalid && !soft_reset && may_begin;
 assign blocked    = at_header && s_axis_tvalid && (hold || (busy && !may_go));
 
-assign loading     = !at_header || beat;
+assign loading     = !at_header || (s_axis_tvalid && !soft_reset && may_begin);
 assign packet_done = done_reg;
 
 reg       err_valid_next;
@@ -259,7 +267,15 @@ always @(posedge clk) begin
         counted_reg <= state_reg == STATE_PAYLOAD;
     end
     go_reg    <= at_header && busy && !hold && !soft_reset && may_go && !beat;
+    hold_reg  <= hold_valid;
     done_reg  <= write_next && last_word && counts_reg;
+
+    // until a beat is taken, its place may hold anything
+    for (i = 0; i < MAX_BEATS; i = i + 1) begin
+        if (!at_header && beat_reg == i[3:0]) begin
+            data_reg[i*STREAM_BITS +: STREAM_BITS] <= s_axis_tdata;
+        end
+    end
 
     if (beat && at_header) begin
         counts_reg <= busy;
@@ -270,11 +286,6 @@ always @(posedge clk) begin
         addr_reg   <= header_addr[15:0];
         beat_reg   <= 4'd0;
     end else if (beat && !at_header) begin
-        for (i = 0; i < MAX_BEATS; i = i + 1) begin
-            if (beat_reg == i[3:0]) begin
-                data_reg[i*STREAM_BITS +: STREAM_BITS] <= s_axis_tdata;
-            end
-        end
         write_addr_reg <= addr_reg;
         if (word_done) begin
             beat_reg  <= 4'd0;

@@ -17,11 +17,13 @@ module psa_out #(
     input  wire                             rst,
     input  wire                             soft_reset,
 
-    input  wire                             start,
+    // the packet that may begin in the next cycle; none runs
+    input  wire                             prepare,
     input  wire [3:0]                       bank,
     input  wire [15:0]                      base,
     // at least 1; base + words is within the bank
     input  wire [15:0]                      words,
+    input  wire                             start,
     output wire                             done,
 
     // data come two cycles after the address
@@ -41,6 +43,8 @@ localparam FEATURE_ADDR = $clog2(FEATURE_DEPTH);
 reg [3:0]              bank_reg;
 reg [FEATURE_ADDR-1:0] word_reg;
 reg [15:0]             left_reg;
+// a packet has begun, and words of it are left to read
+reg                    more_reg;
 // words on their way: of the last cycle, and of the one before, which comes now
 reg                    asked_reg, asked_last_reg, read_reg, read_last_reg;
 
@@ -58,7 +62,8 @@ wire push  = read_reg && !none;
 // already.
 wire [1:0] newest = tail_reg - 2'd1;
 
-assign rd_en   = left_reg != 16'd0 && count_reg + {2'd0, asked_reg} + {2'd0, read_reg} < 3'd4;
+// the first word is asked for in the cycle of `start`
+assign rd_en   = start || (more_reg && count_reg + {2'd0, asked_reg} + {2'd0, read_reg} < 3'd4);
 assign rd_bank = bank_reg;
 assign rd_word = word_reg;
 
@@ -74,13 +79,14 @@ always @(posedge clk) begin
     read_reg       <= asked_reg;
     read_last_reg  <= asked_last_reg;
 
-    if (start) begin
+    if (prepare) begin
         bank_reg <= bank;
         word_reg <= base[FEATURE_ADDR-1:0];
         left_reg <= words;
     end else if (rd_en) begin
         word_reg <= word_reg + 1'b1;
         left_reg <= left_reg - 16'd1;
+        more_reg <= left_reg != 16'd1;
     end
 
     if (push) begin
@@ -96,7 +102,7 @@ always @(posedge clk) begin
     count_reg <= count_reg + {2'd0, push} - {2'd0, take};
 
     if (rst || soft_reset) begin
-        left_reg  <= 16'd0;
+        more_reg  <= 1'b0;
         asked_reg <= 1'b0;
         read_reg  <= 1'b0;
     end

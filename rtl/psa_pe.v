@@ -1,5 +1,5 @@
-// Processing element: its slot selects one pixel of the bundle; a cycle later the PE multiplies it by the weight and adds the sum from
-// above.
+// Processing element: its slot selects one pixel of the bundle; a cycle later the PE multiplies it by the weight, and in the cycle after
+// that it adds the sum from above.
 //
 // A slot holds an 8-bit weight, or a 4-bit digit with a bit that says which digit of its weight it is: the low digit, or the digit that
 // counts 16 times.
@@ -7,11 +7,12 @@
 // A hop is some columns that see a bundle in the same cycle. The last PE of a hop registers what it passes on; the others pass it on as it
 // comes.
 //
-// Promises: everything moves one step a cycle; a pixel's sum is given two cycles after its bundle has come. A slot that is written while the current pass runs takes effect with the pixel that
-// carries `first`, so passes follow each other without a bubble. The slot of the next pass may be written from the cycle in which the
-// previous `first` passes here. With a pixel that carries `maximum`, what comes from above is a pixel, too, and a slot of a negative
-// weight gives its own in place of it where the sum with its product is negative; for a weight of -1 this is the maximum of both. Other
-// slots pass on what comes from above.
+// Promises: everything moves one step a cycle; a pixel's sum is given three cycles after its bundle has come. A slot that is written
+// while the current pass runs takes effect with the pixel that carries `first`, so passes follow each other without a bubble. The slot of
+// the next pass may be written from the cycle in which the previous `first` passes here. With a pixel that carries `maximum`, what comes
+// from above is a pixel, too, and a slot of a negative weight gives its own in place of it where the sum with its product is negative;
+// for a weight of -1 this is the maximum of both. Other slots pass on what comes from above. What comes without `x_valid` changes no
+// slot, and its sum may be anything.
 
 `resetall
 `default_nettype none
@@ -44,7 +45,7 @@ module psa_pe #(
     output wire                            x_out_maximum,
     output wire [GROUP*8-1:0]              x_out_bundle,
 
-    // from above, in the cycle after x; and down
+    // from above, two cycles after x; and down
     input  wire signed [PSUM_BITS-1:0]     psum,
     output wire signed [PSUM_BITS-1:0]     psum_out
 );
@@ -55,7 +56,7 @@ localparam PRODUCT_BITS = WEIGHT_BITS + 8;
 localparam TERM_BITS    = 16;
 
 reg [SLOT_BITS-1:0]        shadow_reg, active_reg;
-reg                        valid_reg, maximum_reg;
+reg                        maximum_reg;
 reg signed [PSUM_BITS-1:0] psum_reg;
 
 assign psum_out = psum_reg;
@@ -70,35 +71,35 @@ assign x = x_reg;
 generate
 if (GROUP == 1) begin : gen_dense
     always @(posedge clk) begin
-        if (x_valid) begin
-            x_reg <= x_bundle;
-        end
+        x_reg <= x_bundle;
     end
 end else begin : gen_select
     wire [SELECT_BITS-1:0] select = x_first ? shadow_reg[`PSA_SLOT_SELECT] : active_reg[`PSA_SLOT_SELECT];
 
     always @(posedge clk) begin
-        if (x_valid) begin
-            x_reg <= x_bundle[select*8 +: 8];
-        end
+        x_reg <= x_bundle[select*8 +: 8];
     end
 end
 
 if (HOP_END == 0) begin : gen_inside
+    wire unused = &{1'b0, rst};
+
     assign x_out_valid   = x_valid;
     assign x_out_first   = x_first;
     assign x_out_maximum = x_maximum;
     assign x_out_bundle  = x_bundle;
 end else begin : gen_end
-    reg first_reg;
+    reg valid_reg, first_reg;
 
     assign x_out_valid   = valid_reg;
     assign x_out_first   = first_reg;
     assign x_out_maximum = maximum_reg;
 
     always @(posedge clk) begin
-        if (x_valid) begin
-            first_reg <= x_first;
+        valid_reg <= x_valid;
+        first_reg <= x_first;
+        if (rst) begin
+            valid_reg <= 1'b0;
         end
     end
 
@@ -110,15 +111,13 @@ end else begin : gen_end
         assign x_out_bundle = bundle_reg;
 
         always @(posedge clk) begin
-            if (x_valid) begin
-                bundle_reg <= x_bundle;
-            end
+            bundle_reg <= x_bundle;
         end
     end
 end
 endgenerate
 
-// the cycle after
+// the cycle after: the product
 
 wire signed [WEIGHT_BITS-1:0]  weight  = active_reg[`PSA_SLOT_WEIGHT];
 wire signed [PRODUCT_BITS-1:0] product = weight * x;
@@ -133,29 +132,32 @@ end else begin : gen_digit
 end
 endgenerate
 
-wire signed [PSUM_BITS-1:0] sum     = psum + {{PSUM_BITS-TERM_BITS{term[TERM_BITS-1]}}, term};
-wire                        greater = weight[WEIGHT_BITS-1] && sum[PSUM_BITS-1];
-wire signed [7:0]           maximum = greater ? x : psum[7:0];
+// the cycle after that: the sum, or the maximum
+
+reg signed [TERM_BITS-1:0] term_reg;
+reg signed [7:0]           pixel_reg;
+// the weight is negative; the layer takes maxima
+reg                        negative_reg, choose_reg;
+
+wire signed [PSUM_BITS-1:0] sum     = psum + {{PSUM_BITS-TERM_BITS{term_reg[TERM_BITS-1]}}, term_reg};
+wire                        greater = negative_reg && sum[PSUM_BITS-1];
+wire signed [7:0]           maximum = greater ? pixel_reg : psum[7:0];
 
 always @(posedge clk) begin
     if (slot_load) begin
         shadow_reg <= slot_data;
     end
+    if (x_valid && x_first) begin
+        active_reg <= shadow_reg;
+    end
+    maximum_reg <= x_maximum;
 
-    valid_reg <= x_valid;
-    if (x_valid) begin
-        maximum_reg <= x_maximum;
-        if (x_first) begin
-            active_reg <= shadow_reg;
-        end
-    end
-    if (valid_reg) begin
-        psum_reg <= maximum_reg ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
-    end
+    term_reg     <= term;
+    pixel_reg    <= x;
+    negative_reg <= weight[WEIGHT_BITS-1];
+    choose_reg   <= maximum_reg;
 
-    if (rst) begin
-        valid_reg <= 1'b0;
-    end
+    psum_reg <= choose_reg ? {{PSUM_BITS-8{maximum[7]}}, maximum} : sum;
 end
 
 endmodule

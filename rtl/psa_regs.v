@@ -232,6 +232,9 @@ wire [1:0] new_events;
 assign new_events[`PSA_REG_IRQ_STATUS_DONE]  = done;
 assign new_events[`PSA_REG_IRQ_STATUS_ERROR] = err_any && !error_reg;
 
+// They come from far: they are in IRQ_STATUS a cycle later.
+reg [1:0] events_reg;
+
 wire [COUNTERS-1:0] count_event = {count_load_wait, count_word, count_slot_row, count_stall, count_group, 1'b1};
 
 integer i;
@@ -275,7 +278,8 @@ always @(posedge clk) begin
     end
 
     // an event wins over a clear in the same cycle, because it must not be lost
-    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | new_events;
+    irq_status_reg <= (irq_status_reg & ~({2{wr_clear}} & wr_data[1:0])) | events_reg;
+    events_reg     <= new_events;
     irq_reg        <= |(irq_status_reg & irq_enable_reg);
 
     if (!error_reg) begin
@@ -296,6 +300,7 @@ always @(posedge clk) begin
     if (soft_reset_reg || rst) begin
         error_reg      <= 1'b0;
         raised_reg     <= {SOURCES{1'b0}};
+        events_reg     <= 2'd0;
         irq_status_reg <= 2'd0;
         irq_reg        <= 1'b0;
         for (i = 0; i < COUNTERS; i = i + 1) begin

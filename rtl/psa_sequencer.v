@@ -67,6 +67,8 @@ module psa_sequencer #(
     // its last result is in memory
     input  wire                             layer_done,
 
+    // the record is looked at, which may be an OUT; its packet begins
+    output wire                             out_prepare,
     output wire                             out_start,
     output wire [3:0]                       out_bank,
     output wire [15:0]                      out_base,
@@ -119,12 +121,10 @@ localparam [3:0]
 reg [3:0]  state_reg, state_next;
 reg [16:0] pc_reg, pc_next;
 
-// the current LAYER record
-reg [15:0] words_reg, phases_reg, chunk_words_reg, edge_stride_reg, tap_stride_reg, tile_base_reg, tiles_reg;
-reg [7:0]  pad_reg;
-reg        maximum_reg;
-// ... or, between layers, the one before: its gap, and how much of it is left
-reg [7:0]  gap_reg, wait_reg;
+// the current record, from its DECODE on
+reg [PROGRAM_BITS-1:0] record_reg;
+// the gap of the layer before, and how much of it is left
+reg [7:0]              gap_reg, wait_reg;
 
 // A position among the output words of a layer. `edge_row` and `tap_row` are the phase's first words of those tables. At one past a
 // memory the layer is stopped, so no register needs to hold it.
@@ -137,7 +137,8 @@ reg [15:0]            pass_reg, tile_reg;
 // the tile that runs
 reg [15:0]            lane_reg, passes_reg, slot_base_reg;
 reg [FILTER_ADDR-1:0] filter_base_reg;
-// the cycle before was DECODE
+// the first cycle of an OUT
+reg                   out_start_reg;
 
 // What is loaded is checked on its way into the memory, which keeps the outcome: a record that may run has the bit of its kind, and a tile
 // one that says that it may.
@@ -162,12 +163,24 @@ wire [15:0] loaded_out_words    = ld_data[`PSA_OUT_WORDS];
 
 wire [15:0] loaded_packets      = ld_data[`PSA_WAIT_PACKETS];
 
+// The end of a range has one bit more than its memory's depth; a part that has more is too large by itself.
+localparam TILE_END    = TILE_ADDR + 1;
+localparam FEATURE_END = FEATURE_ADDR + 1;
+
+wire [16:0] loaded_tile_base_17 = {1'b0, loaded_tile_base};
+wire [16:0] loaded_tiles_17     = {1'b0, loaded_tiles};
+wire [16:0] loaded_out_base_17  = {1'b0, loaded_out_base};
+wire [16:0] loaded_out_words_17 = {1'b0, loaded_out_words};
+wire [31:0] loaded_tiles_end    = {{32-TILE_END{1'b0}}, loaded_tile_base_17[TILE_END-1:0]} + {{32-TILE_END{1'b0}}, loaded_tiles_17[TILE_END-1:0]};
+wire [31:0] loaded_out_end      = {{32-FEATURE_END{1'b0}}, loaded_out_base_17[FEATURE_END-1:0]}
+    + {{32-FEATURE_END{1'b0}}, loaded_out_words_17[FEATURE_END-1:0]};
+
 wire loaded_layer_ok = loaded_words != 16'd0 && loaded_phases != 16'd0 && loaded_chunk_words != 16'd0 && loaded_tiles != 16'd0
     && loaded_chunk_words <= ACC_WORDS && loaded_mode <= MODE_MAXIMUM
-    && {1'b0, loaded_tile_base} + {1'b0, loaded_tiles} <= TILE_DEPTH;
+    && (loaded_tile_base_17 | loaded_tiles_17) >> TILE_END == 17'd0 && loaded_tiles_end <= TILE_DEPTH;
 
 wire loaded_out_ok = {16'd0, loaded_out_bank} < GROUP && loaded_out_words != 16'd0
-    && {1'b0, loaded_out_base} + {1'b0, loaded_out_words} <= FEATURE_DEPTH;
+    && (loaded_out_base_17 | loaded_out_words_17) >> FEATURE_END == 17'd0 && loaded_out_end <= FEATURE_DEPTH;
 
 wire loaded_wait_ok = loaded_packets != 16'd0;
 
@@ -185,13 +198,20 @@ wire [15:0] loaded_passes       = ld_data[`PSA_TILE_PASSES];
 wire [15:0] loaded_filter_base  = ld_data[`PSA_TILE_FILTER_BASE];
 wire [15:0] loaded_slot_base    = ld_data[`PSA_TILE_SLOT_BASE];
 
-wire [31:0] loaded_lanes_end = {16'd0, loaded_lane_base} + ({16'd0, loaded_passes} << ROW_BITS);
+// of a number of passes with no more bits than LANE_DEPTH
+localparam PASS_BITS = LANE_ADDR + 1 - ROW_BITS;
 
-wire loaded_tile_ok = loaded_passes != 16'd0 && loaded_lanes_end <= LANE_DEPTH && {16'd0, loaded_filter_base} + ROWS <= FILTER_DEPTH;
+wire [17:0] loaded_lanes_end = {2'd0, loaded_lane_base} + {{18-LANE_ADDR-1{1'b0}}, loaded_passes[PASS_BITS-1:0], {ROW_BITS{1'b0}}};
+
+wire loaded_tile_ok = loaded_passes != 16'd0 && loaded_passes >> PASS_BITS == 16'd0 && {14'd0, loaded_lanes_end} <= LANE_DEPTH
+    && {16'd0, loaded_filter_base} <= FILTER_DEPTH - ROWS;
 
 // memories
 
+// The word of the record that FETCH takes is read in the cycle before, in which the state alone says where it lies.
 wire [PROGRAM_BITS-1:0] record;
+wire [16:0]             pc_ahead = state_reg == STATE_IDLE ? {1'b0, program_start}
+    : state_reg == STATE_DECODE ? {1'b0, record_target} : pc_reg + 17'd1;
 wire [TILE_BITS-1:0]    tile_record;
 reg  [15:0]             tile_ahead_reg;
 
@@ -201,13 +221,14 @@ psa_ram #(.WIDTH(PROGRAM_BITS), .DEPTH(PROGRAM_DEPTH)) program_memory (
     .wr_addr (ld_addr[PROGRAM_ADDR-1:0]),
     .wr_data ({loaded_kind, loaded_mode == MODE_MAXIMUM, loaded_pad, loaded_gap, loaded_tiles, loaded_tile_base, loaded_tap_stride,
                loaded_tap_base, loaded_edge_stride, loaded_edge_base, loaded_chunk_words, loaded_phases, loaded_words}),
-    .rd_en   (state_reg == STATE_FETCH),
-    .rd_addr (pc_reg[PROGRAM_ADDR-1:0]),
+    .rd_en   (1'b1),
+    .rd_addr (pc_ahead[PROGRAM_ADDR-1:0]),
     .rd_data (record)
 );
 
-// The tile after the one that runs is always being read: a tile lasts at least T >= 4 cycles.
-wire [15:0] tile_address = tile_base_reg + tile_ahead_reg;
+// The tile after the one that runs is always being read, and the first one from DECODE on: a tile lasts at least T >= 4 cycles, so that
+// it is known for a cycle whether the next one may run.
+wire [15:0] tile_address = record_tile_base + tile_ahead_reg;
 
 psa_ram #(.WIDTH(TILE_BITS), .DEPTH(TILE_DEPTH)) tile_memory (
     .clk     (clk),
@@ -226,12 +247,13 @@ wire [15:0] record_chunk_words, record_phases, record_words;
 
 assign {record_unknown, record_jump, record_wait, record_end, record_out, record_layer, record_maximum, record_pad, record_gap,
     record_tiles, record_tile_base, record_tap_stride, record_tap_base, record_edge_stride, record_edge_base, record_chunk_words,
-    record_phases, record_words} = record;
+    record_phases, record_words} = record_reg;
 
 // a JUMP has its only field where a LAYER has this one
 wire [15:0] record_target = record_words;
 
 wire                   tile_ok;
+reg                    tile_ok_reg;
 wire [FILTER_ADDR-1:0] tile_filter_base;
 wire [15:0]            tile_slot_base, tile_passes, tile_lane_base;
 
@@ -244,13 +266,15 @@ wire end_runs = record_end && !followed;
 
 // the positions of the counters
 
-wire running    = state_reg == STATE_RUN;
+// the state is RUN
+reg  running_reg;
+wire running    = running_reg;
 wire word_end   = &row_reg;
-wire phase_end  = word_reg == words_reg - 16'd1;
-wire plane_end  = phase_end && phase_reg == phases_reg - 16'd1;
-wire chunk_end  = plane_end || chunk_word_reg == chunk_words_reg - 16'd1;
+wire phase_end  = word_reg == record_words - 16'd1;
+wire plane_end  = phase_end && phase_reg == record_phases - 16'd1;
+wire chunk_end  = plane_end || chunk_word_reg == record_chunk_words - 16'd1;
 wire last_pass  = pass_reg == passes_reg - 16'd1;
-wire last_tile  = tile_reg == tiles_reg - 16'd1;
+wire last_tile  = tile_reg == record_tiles - 16'd1;
 
 // What is so at the first row of a word is so at its last: only a register of it decides what comes after the word.
 reg phase_end_reg, chunk_end_reg, last_pass_reg, last_of_chunk_reg, last_of_layer_reg;
@@ -265,8 +289,9 @@ wire take_tile  = state_reg == STATE_TILE_WAIT || (running && tile_end && !layer
 
 // Before a layer the position of its first word, then that of the word after this one, unless the pass returns: every position in it was
 // good when the chunk began.
-wire [16:0] edge_ahead = {1'b0, edge_row_reg} + (!running ? 17'd0 : phase_end_reg ? {1'b0, edge_stride_reg} : {1'b0, word_reg} + 17'd1);
-wire [16:0] tap_ahead  = {1'b0, tap_row_reg} + (running && phase_end_reg ? {1'b0, tap_stride_reg} : 17'd0);
+wire [16:0] edge_ahead = {1'b0, edge_row_reg} + (!running ? 17'd0 : phase_end_reg ? {1'b0, record_edge_stride} : {1'b0, word_reg})
+    + {16'd0, running && !phase_end_reg};
+wire [16:0] tap_ahead  = {1'b0, tap_row_reg} + (running && phase_end_reg ? {1'b0, record_tap_stride} : 17'd0);
 wire [16:0] out_ahead  = {1'b0, out_word_reg} + {16'd0, running};
 
 reg ahead_ok_reg, position_ok_reg;
@@ -292,8 +317,8 @@ assign issue_first       = chunk_word_reg == 16'd0;
 assign issue_word        = word_reg;
 assign issue_tap_row     = tap_row_reg[TAP_ADDR-1:0];
 assign issue_edge        = edge_row_reg[EDGE_ADDR-1:0] + word_reg[EDGE_ADDR-1:0];
-assign issue_pad         = pad_reg;
-assign issue_maximum     = maximum_reg;
+assign issue_pad         = record_pad;
+assign issue_maximum     = record_maximum;
 assign issue_acc_word    = chunk_word_reg[ACC_ADDR-1:0];
 assign issue_acc_first   = pass_reg == 16'd0;
 assign issue_acc_last    = last_pass;
@@ -305,13 +330,14 @@ assign issue_layer_last  = chunk_end && last_pass && last_tile && plane_end && !
 
 assign layer_passed = state_reg == STATE_DRAIN && drained && !error;
 assign wait_valid   = state_reg == STATE_WAIT;
-assign wait_packets = words_reg;
+assign wait_packets = record_words;
 
-assign out_start = state_reg == STATE_DECODE && out_runs && !error;
+assign out_prepare = state_reg == STATE_DECODE;
+assign out_start   = out_start_reg && !error;
 // the fields of an OUT record lie where a LAYER has these
-assign out_bank  = record_words[3:0];
-assign out_base  = record_phases;
-assign out_words = record_chunk_words;
+assign out_bank    = record_words[3:0];
+assign out_base    = record_phases;
+assign out_words   = record_chunk_words;
 
 always @* begin
     state_next     = state_reg;
@@ -322,7 +348,7 @@ always @* begin
 
     case (state_reg)
         STATE_IDLE: begin
-            pc_next = {1'b0, program_start};
+            pc_next = pc_ahead;
             if (start) begin
                 state_next = STATE_FETCH;
             end
@@ -349,14 +375,14 @@ always @* begin
                 default:      state_next = STATE_ERROR;
             endcase
             if (record_jump) begin
-                pc_next = {1'b0, record_target};
+                pc_next = pc_ahead;
             end
         end
         STATE_TILE: begin
             state_next = STATE_TILE_WAIT;
         end
         STATE_TILE_WAIT: begin
-            state_next = tile_ok ? STATE_RUN : STATE_ERROR;
+            state_next = tile_ok_reg ? STATE_RUN : STATE_ERROR;
         end
         STATE_RUN: begin
             if (!position_ok_reg) begin
@@ -365,7 +391,7 @@ always @* begin
                 err_code_next  = `PSA_ERR_PROGRAM_FIELD;
             end else if (layer_end) begin
                 state_next = STATE_DRAIN;
-            end else if (tile_end && !tile_ok) begin
+            end else if (tile_end && !tile_ok_reg) begin
                 state_next = STATE_ERROR;
             end
         end
@@ -398,7 +424,7 @@ always @* begin
     endcase
 
     // no other error is found in such a cycle
-    if (take_tile && !tile_ok) begin
+    if (take_tile && !tile_ok_reg) begin
         err_valid_next = 1'b1;
         err_code_next  = `PSA_ERR_TILE_FIELD;
         err_info_next  = {8'd0, tile_address};
@@ -410,8 +436,17 @@ always @* begin
 end
 
 always @(posedge clk) begin
-    state_reg   <= state_next;
-    pc_reg      <= pc_next;
+    state_reg     <= state_next;
+    running_reg   <= state_next == STATE_RUN;
+    pc_reg        <= pc_next;
+    out_start_reg <= state_reg == STATE_DECODE && out_runs && !error;
+
+    tile_ok_reg   <= tile_ok;
+
+    if (state_reg == STATE_FETCH) begin
+        record_reg     <= record;
+        tile_ahead_reg <= 16'd0;
+    end
 
     if (state_reg == STATE_IDLE) begin
         gap_reg <= 8'd0;
@@ -434,21 +469,10 @@ always @(posedge clk) begin
         if (!record_wait && !record_jump) begin
             gap_reg <= record_layer ? record_gap : 8'd0;
         end
-        words_reg         <= record_words;
-        phases_reg        <= record_phases;
-        chunk_words_reg   <= record_chunk_words;
-        edge_stride_reg   <= record_edge_stride;
-        tap_stride_reg    <= record_tap_stride;
-        tile_base_reg     <= record_tile_base;
-        tiles_reg         <= record_tiles;
-        pad_reg           <= record_pad;
-        maximum_reg       <= record_maximum;
-
         row_reg           <= {ROW_BITS{1'b0}};
         chunk_word_reg    <= 16'd0;
         pass_reg          <= 16'd0;
         tile_reg          <= 16'd0;
-        tile_ahead_reg    <= 16'd0;
         word_reg          <= 16'd0;
         phase_reg         <= 16'd0;
         edge_row_reg      <= record_edge_base;
@@ -473,8 +497,8 @@ always @(posedge clk) begin
             if (phase_end_reg) begin
                 word_reg     <= 16'd0;
                 phase_reg    <= phase_reg + 16'd1;
-                edge_row_reg <= edge_row_reg + edge_stride_reg;
-                tap_row_reg  <= tap_row_reg + tap_stride_reg;
+                edge_row_reg <= edge_row_reg + record_edge_stride;
+                tap_row_reg  <= tap_row_reg + record_tap_stride;
             end
             if (!chunk_end_reg) begin
                 // the same lanes again
@@ -495,8 +519,8 @@ always @(posedge clk) begin
             end else begin
                 home_word_reg     <= phase_end_reg ? 16'd0 : word_reg + 16'd1;
                 home_phase_reg    <= phase_end_reg ? phase_reg + 16'd1 : phase_reg;
-                home_edge_row_reg <= phase_end_reg ? edge_row_reg + edge_stride_reg : edge_row_reg;
-                home_tap_row_reg  <= phase_end_reg ? tap_row_reg + tap_stride_reg : tap_row_reg;
+                home_edge_row_reg <= phase_end_reg ? edge_row_reg + record_edge_stride : edge_row_reg;
+                home_tap_row_reg  <= phase_end_reg ? tap_row_reg + record_tap_stride : tap_row_reg;
                 home_out_word_reg <= out_word_reg + 16'd1;
             end
         end
@@ -512,11 +536,13 @@ always @(posedge clk) begin
         passes_reg      <= tile_passes;
         slot_base_reg   <= tile_slot_base;
         filter_base_reg <= tile_filter_base;
-        tile_ahead_reg  <= tile_ahead_reg == tiles_reg - 16'd1 ? 16'd0 : tile_ahead_reg + 16'd1;
+        tile_ahead_reg  <= tile_ahead_reg == record_tiles - 16'd1 ? 16'd0 : tile_ahead_reg + 16'd1;
     end
 
     if (rst) begin
-        state_reg <= STATE_IDLE;
+        state_reg     <= STATE_IDLE;
+        running_reg   <= 1'b0;
+        out_start_reg <= 1'b0;
     end
 end
 

@@ -1,8 +1,8 @@
 // Slot memory and the path from it to the PEs.
 //
-// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 7, one row a cycle, in order. The lane's pixels take
-// the same time through the fetch. In a build with an XOR decoder (XOR_INPUTS > 0), rows are read one after the other from the first
-// word of their tile, and decoded. The decoder uses those of the seven cycles that the memory does not need, so rows come as early.
+// Promises: the row of slots of a lane issued in cycle 0 is at `row_*` in cycle 8, one row a cycle, in order. The lane's pixels come
+// in the next. In a build with an XOR decoder (XOR_INPUTS > 0), rows are read one after the other from the first
+// word of their tile, and decoded. The decoder uses those of the eight cycles that the memory does not need, so rows come as early.
 
 `resetall
 `default_nettype none
@@ -48,7 +48,7 @@ module psa_slots #(
 
 localparam LANE_ADDR = $clog2(LANE_DEPTH);
 localparam ROW_BITS  = $clog2(ROWS);
-localparam LATENCY   = 7;
+localparam LATENCY   = 8;
 // from the request of a row to the decoded one
 localparam DECODING  = 5;
 

@@ -226,7 +226,7 @@ wire        layer_passed, wait_valid, wait_go, deadlock;
 wire [15:0] wait_packets;
 
 psa_credits #(
-    .PIPELINE (2 * T + 14)
+    .PIPELINE (2 * T + 15)
 ) credits (
     .clk          (clk),
     .rst          (rst || soft_reset),

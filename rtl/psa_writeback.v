@@ -1,12 +1,12 @@
 // Filter table and write-back: gives each column the parameters of its filter as a word starts, and writes the word when it is complete.
 //
-//   cycle 0      a column's first pixel leaves the array (`start_*`)
+//   cycle 0      a column's first pixel leaves the array two cycles later (`start_*`)
 //   cycle 1      its FILTER word; bias on the bus
 //   cycle 2 to 4 multiplier, then shift, then zero and both clamps on the bus
 //   cycle T+5    the column's word is complete and is written, or goes to its activation table first
 //
 // Promises: at most one write a cycle, which `soon_valid` announces a cycle before. A word for an address outside its bank, or for a
-// table that does not exist, is reported in cycle 2 and not written. `layer_done` comes two cycles before the last column of a layer's
+// table that does not exist, is reported in cycle 3 and not written. `layer_done` comes two cycles before the last column of a layer's
 // last word is written (or would be written, if it has no output): no record reads a bank or ends the program sooner than that.
 
 `resetall
@@ -123,48 +123,58 @@ psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 1), .STAGES(1)) delay_1 (
     .out_data  ({column_1, out_1, layer_last_1})
 );
 
-// cycle 2: where the word goes, and whether that exists
+// cycles 2 and 3: where the word goes, and whether that exists
 
-wire                  place_valid, layer_last_2, filter_write_2;
-wire [COLUMN-1:0]     place_column;
-wire [FEATURE_ADDR:0] address;
-wire [3:0]            filter_bank_2, filter_table_2;
+wire                    valid_2, place_valid, layer_last_2, layer_last_3, filter_write_2, filter_write_3;
+wire [COLUMN-1:0]       column_2, place_column;
+wire [FEATURE_ADDR-1:0] filter_base_2, out_2;
+wire [FEATURE_ADDR:0]   address;
+wire [3:0]              filter_bank_2, filter_table_2, filter_bank_3, filter_table_3;
+
+psa_delay #(.WIDTH(COLUMN + 2*FEATURE_ADDR + 10), .STAGES(1)) delay_found (
+    .clk       (clk),
+    .rst       (rst),
+    .in_valid  (valid_1),
+    .in_data   ({layer_last_1, column_1, filter_base, out_1, filter_table, filter_bank, filter_write}),
+    .out_valid (valid_2),
+    .out_data  ({layer_last_2, column_2, filter_base_2, out_2, filter_table_2, filter_bank_2, filter_write_2})
+);
 
 psa_delay #(.WIDTH(COLUMN + FEATURE_ADDR + 11), .STAGES(1)) delay_place (
     .clk       (clk),
     .rst       (rst),
-    .in_valid  (valid_1),
-    .in_data   ({layer_last_1, column_1, {1'b0, filter_base} + {1'b0, out_1}, filter_table, filter_bank, filter_write}),
+    .in_valid  (valid_2),
+    .in_data   ({layer_last_2, column_2, {1'b0, filter_base_2} + {1'b0, out_2}, filter_table_2, filter_bank_2, filter_write_2}),
     .out_valid (place_valid),
-    .out_data  ({layer_last_2, place_column, address, filter_table_2, filter_bank_2, filter_write_2})
+    .out_data  ({layer_last_3, place_column, address, filter_table_3, filter_bank_3, filter_write_3})
 );
 
-wire write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank_2} >= GROUP;
-wire table_bad = {28'd0, filter_table_2} > TABLES;
+wire write_bad = address >= FEATURE_DEPTH || {28'd0, filter_bank_3} >= GROUP;
+wire table_bad = {28'd0, filter_table_3} > TABLES;
 
-assign err_valid = place_valid && filter_write_2 && write_bad;
+assign err_valid = place_valid && filter_write_3 && write_bad;
 assign err_code  = `PSA_ERR_FEATURE_WRITE;
-assign err_info  = {20'd0, filter_bank_2};
+assign err_info  = {20'd0, filter_bank_3};
 
-assign table_err_valid = place_valid && filter_write_2 && table_bad;
+assign table_err_valid = place_valid && filter_write_3 && table_bad;
 assign table_err_code  = `PSA_ERR_TABLE_RANGE;
-assign table_err_info  = {20'd0, filter_table_2};
+assign table_err_info  = {20'd0, filter_table_3};
 
 // cycles 2 to 4
 
-wire              valid_2, valid_3, valid_4;
-wire [COLUMN-1:0] column_2, column_3, column_4;
+wire              valid_3, valid_4;
+wire [COLUMN-1:0] column_3, column_4;
 wire [CLAMP-1:0]  clamp_2, clamp_3;
 wire [5:0]        shift_2;
 
-psa_delay #(.WIDTH(COLUMN + `PSA_FILTER_MULTIPLIER_BITS + `PSA_FILTER_SHIFT_BITS + CLAMP), .STAGES(1)) delay_2 (
+psa_delay #(.WIDTH(`PSA_FILTER_MULTIPLIER_BITS + `PSA_FILTER_SHIFT_BITS + CLAMP), .STAGES(1)) delay_2 (
     .clk       (clk),
     .rst       (rst),
-    .in_valid  (valid_1),
-    .in_data   ({column_1, filter[`PSA_FILTER_HIGH], filter[`PSA_FILTER_LOW], filter[`PSA_FILTER_ZERO], filter[`PSA_FILTER_SHIFT],
+    .in_valid  (1'b0),
+    .in_data   ({filter[`PSA_FILTER_HIGH], filter[`PSA_FILTER_LOW], filter[`PSA_FILTER_ZERO], filter[`PSA_FILTER_SHIFT],
                  filter[`PSA_FILTER_MULTIPLIER]}),
-    .out_valid (valid_2),
-    .out_data  ({column_2, clamp_2, shift_2, multiplier})
+    .out_valid (),
+    .out_data  ({clamp_2, shift_2, multiplier})
 );
 
 psa_delay #(.WIDTH(COLUMN + `PSA_FILTER_SHIFT_BITS + CLAMP), .STAGES(1)) delay_3 (
@@ -209,12 +219,12 @@ wire [COLUMN-1:0] word_column;
 wire [WORD-1:0]   done_data;
 wire [WORD-2:0]   early_data;
 
-psa_delay #(.WIDTH(WORD), .STAGES(T + 1)) delay_done (
+psa_delay #(.WIDTH(WORD), .STAGES(T)) delay_done (
     .clk       (clk),
     .rst       (rst),
     .in_valid  (place_valid),
-    .in_data   ({layer_last_2, place_column, address[FEATURE_ADDR-1:0], filter_table_2,
-                 filter_bank_2, filter_write_2 && !write_bad && !table_bad}),
+    .in_data   ({layer_last_3, place_column, address[FEATURE_ADDR-1:0], filter_table_3,
+                 filter_bank_3, filter_write_3 && !write_bad && !table_bad}),
     .out_valid (done_valid),
     .out_data  (done_data)
 );

@@ -3,12 +3,12 @@
 The words of a tensor are free when its last reader has run. The layer behind that reader may write them, even
 if it begins after a gap of one cycle, before the reader's results are written:
 
-- Read, then written: a lane reads the banks 6 cycles after its issue. A layer writes its first word 2T + 13
+- Read, then written: a lane reads the banks 7 cycles after its issue. A layer writes its first word 2T + 14
   cycles after it has issued its first lane, which is later than the last lane of every layer before.
 - Written, then read: a layer reads only tensors that live. The last write of such a word is that of the
   tensor, however often the word was written before. `pymodel.machine.gaps` computes the gap from the last
   write of each word, and the array model refuses a read that comes before it.
-- Written twice: the columns write a word 2T + 13 to 3T + 12 cycles after the issue of its first lane. The
+- Written twice: the columns write a word 2T + 14 to 3T + 13 cycles after the issue of its first lane. The
   next layer issues its first lane at least T + 5 cycles after the first lane of the last word. So writes come
   in the order of the layers.
 - Read and written by one layer: a layer's output never has the words of what it reads, since these live until

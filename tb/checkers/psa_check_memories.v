@@ -106,14 +106,16 @@ endgenerate
 
 // program and tiles
 
-wire reads_program = `AT_SEQUENCER.program_memory.rd_en && !`AT_SEQUENCER.err_valid;
+// FETCH takes what was read in the cycle before
+wire takes_program = `AT_SEQUENCER.state_reg == `AT_SEQUENCER.STATE_FETCH && !`AT_SEQUENCER.err_valid;
+wire reads_program = `AT_SEQUENCER.state_next == `AT_SEQUENCER.STATE_FETCH && `AT_SEQUENCER.pc_next < PROGRAM_DEPTH;
 
 psa_check_bound #(.NAME("PROGRAM read"), .WIDTH(17), .LIMIT(PROGRAM_DEPTH)) read_program (
-    .clk(clk), .active(active), .enable(reads_program), .address(`AT_SEQUENCER.pc_reg)
+    .clk(clk), .active(active), .enable(takes_program), .address(`AT_SEQUENCER.pc_reg)
 );
 psa_check_word #(.MEMORY("PROGRAM"), .DEPTH(PROGRAM_DEPTH)) program_word (
     .clk(clk), .active(runs_well), .load(load && destination == `PSA_PROGRAM_DESTINATION), .load_word(load_word),
-    .used(reads_program), .words({15'd0, `AT_SEQUENCER.pc_reg})
+    .used(reads_program), .words({15'd0, `AT_SEQUENCER.pc_next})
 );
 psa_check_bound #(.NAME("TILE read"), .WIDTH(16), .LIMIT(TILE_DEPTH)) read_tile (
     .clk(clk), .active(active), .enable(`AT_SEQUENCER.take_tile), .address(`AT_SEQUENCER.tile_address)
@@ -127,7 +129,7 @@ psa_check_word #(.MEMORY("TILE"), .DEPTH(TILE_DEPTH)) tile_word (
 
 wire        issue     = `AT_CORE.issue_valid;
 wire [16:0] edge_row  = {1'b0, `AT_SEQUENCER.edge_row_reg} + {1'b0, `AT_SEQUENCER.word_reg};
-wire        has_group = `AT_FETCH.stage_valid_reg[1] && !`AT_FETCH.group_bad;
+wire        has_group = `AT_FETCH.stage_valid_reg[2] && !`AT_FETCH.group_bad;
 
 psa_check_bound #(.NAME("LANE read"), .WIDTH(16), .LIMIT(LANE_DEPTH)) read_lane (
     .clk(clk), .active(active), .enable(issue), .address(`AT_SEQUENCER.lane_reg)
@@ -177,11 +179,11 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     // of what is used
     wire        read      = `AT_BANK(g).used;
     // a read at a negative address is far out of range as an unsigned number
-    wire [17:0] read_word = `AT_BANK(g).word_6_reg;
-    wire        straddles = |`AT_BANK(g).shift_6_reg;
+    wire [17:0] read_word = `AT_BANK(g).word_7_reg;
+    wire        straddles = |`AT_BANK(g).shift_7_reg;
 
-    assign tap_used[g]           = `AT_BANK(g).used_4;
-    assign tap_words[32*g +: 32] = {14'd0, `AT_BANK(g).tap_address_4_reg};
+    assign tap_used[g]           = `AT_BANK(g).used_5;
+    assign tap_words[32*g +: 32] = {14'd0, `AT_BANK(g).tap_address_5_reg};
 
     // checked in the cycle after the read
     psa_check_bound #(.NAME("TAP read"), .WIDTH(18), .LIMIT(TAP_DEPTH)) read_tap (
@@ -224,7 +226,7 @@ psa_check_word #(.MEMORY("FILTER"), .DEPTH(FILTER_DEPTH)) filter_known (
 // checked where the address is computed; write_bad means that it will not be used
 psa_check_bound #(.NAME("FEATURE write"), .WIDTH(FEATURE_ADDR + 1), .LIMIT(FEATURE_DEPTH)) write_feature (
     .clk(clk), .active(active),
-    .enable(`AT_WRITEBACK.place_valid && `AT_WRITEBACK.filter_write_2 && !`AT_WRITEBACK.write_bad),
+    .enable(`AT_WRITEBACK.place_valid && `AT_WRITEBACK.filter_write_3 && !`AT_WRITEBACK.write_bad),
     .address(`AT_WRITEBACK.address)
 );
 psa_check_bound #(.NAME("FEATURE write bank"), .WIDTH(4), .LIMIT(GROUP)) write_bank (

@@ -39,7 +39,7 @@ reg       reset_reg, unannounced_reg, sent_early_reg;
 
 initial reset_reg = 1'b0;
 
-wire announces = `AT_CORE.bundle_valid && `AT_CORE.bundle_row == 0 && `AT_CORE.bundle_acc_last;
+wire announces = `AT_CORE.soon_bundle && `AT_CORE.soon_row == 0 && `AT_CORE.soon_acc_last;
 
 integer c, w;
 
@@ -95,11 +95,11 @@ always @(posedge clk) begin
 
     if (announces) begin
         for (c = 0; c < COLS; c = c + 1) begin
-            filter_at    = `AT_CORE.bundle_filter_base + c[FILTER_ADDR-1:0];
+            filter_at    = `AT_CORE.soon_filter_base + c[FILTER_ADDR-1:0];
             filter_write = `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_WRITE];
             filter_bank  = `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_BANK];
             word         = {{32-FEATURE_ADDR{1'b0}}, `AT_WRITEBACK.filter_memory.mem[filter_at][`PSA_FILTER_BASE]}
-                         + {{32-FEATURE_ADDR{1'b0}}, `AT_CORE.bundle_out_word};
+                         + {{32-FEATURE_ADDR{1'b0}}, `AT_CORE.soon_out_word};
             // what has no place is an error, and is not written
             if (filter_write && {28'd0, filter_bank} < GROUP && word < FEATURE_DEPTH) begin
                 at = {28'd0, filter_bank} * FEATURE_DEPTH + word;
@@ -128,7 +128,7 @@ genvar g, p;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    wire [31:0] read = {14'd0, `AT_BANK(g).word_6_reg};
+    wire [31:0] read = {14'd0, `AT_BANK(g).word_7_reg};
     reg [SHIFT-1:0] shift_reg;
     reg [T-1:0]     outside_reg;
     reg             used_reg;
@@ -137,8 +137,8 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
     assign second[32*g +: 32] = g * FEATURE_DEPTH + (read + 32'd1 < FEATURE_DEPTH ? read + 32'd1 : 32'd0);
 
     always @(posedge clk) begin
-        shift_reg   <= `AT_BANK(g).shift_6_reg;
-        outside_reg <= `AT_BANK(g).outside_6_reg;
+        shift_reg   <= `AT_BANK(g).shift_7_reg;
+        outside_reg <= `AT_BANK(g).outside_7_reg;
         used_reg    <= `AT_BANK(g).used;
     end
 
@@ -146,18 +146,18 @@ for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
 
     for (p = 0; p < T; p = p + 1) begin : gen_pixel
         wire beyond = {{32-SHIFT{1'b0}}, shift_reg} + p >= T;
-        wire uses   = `AT_CORE.bundle_keep[p] && !outside_reg[p];
+        wire uses   = `AT_CORE.soon_keep[p] && !outside_reg[p];
 
         assign early[p] = uses && (beyond ? second_due_reg[g] : first_due_reg[g]);
         assign empty[p] = uses && (beyond ? second_empty_reg[g] : first_empty_reg[g]);
     end
 
     psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word before its result is written")) read_in_time (
-        .clk(clk), .active(checked && `AT_CORE.bundle_valid && used_reg),
+        .clk(clk), .active(checked && `AT_CORE.soon_bundle && used_reg),
         .fail(|early)
     );
     psa_assert #(.CHECKER("psa_check_reads"), .WHAT("a lane reads a word that nothing has written")) read_something (
-        .clk(clk), .active(checked && `AT_CORE.bundle_valid && used_reg),
+        .clk(clk), .active(checked && `AT_CORE.soon_bundle && used_reg),
         .fail(|empty)
     );
 end

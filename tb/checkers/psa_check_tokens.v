@@ -89,19 +89,20 @@ psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("a slot is replaced before its 
 // the column control, compared with what leaves the array
 
 wire [COLS-1:0]         leaving, starts;
-// write-back is told of a word a cycle before its first sum
-reg                     told_reg;
-reg  [$clog2(COLS)-1:0] told_column_reg;
+// write-back is told of a word two cycles before its first sum
+reg  [1:0]              told_reg;
+reg  [$clog2(COLS)-1:0] told_column_reg [0:1];
 
 always @(posedge clk) begin
-    told_reg        <= !reset && `AT_CORE.start_valid;
-    told_column_reg <= `AT_CORE.start_column;
+    told_reg           <= reset ? 2'd0 : {told_reg[0], `AT_CORE.start_valid};
+    told_column_reg[0] <= `AT_CORE.start_column;
+    told_column_reg[1] <= told_column_reg[0];
 end
 
 generate
 for (c = 0; c < COLS; c = c + 1) begin : gen_column
-    // a sum is complete a cycle after its pixel has passed the end of its hop, and waits for its turn
-    localparam      LATE = c - c/HOP;
+    // a sum is complete two cycles after its pixel has passed the end of its hop, and waits for its turn
+    localparam      LATE = c - c/HOP + 1;
     reg  [LATE:0]   passed_reg;
     wire [LATE+1:0] passed = {passed_reg, `AT_ROW(ROWS-1).valid[(c/HOP+1)*HOP]};
     wire            unused = passed[LATE+1];
@@ -124,7 +125,7 @@ psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("two columns begin a word in on
 );
 psa_assert #(.CHECKER("psa_check_tokens"), .WHAT("write-back is not told of the column that begins a word")) starts_told (
     .clk(clk), .active(checked),
-    .fail(told_reg != |starts || (|starts && !starts[told_column_reg]))
+    .fail(told_reg[1] != |starts || (|starts && !starts[told_column_reg[1]]))
 );
 
 endmodule

@@ -37,7 +37,7 @@ genvar g;
 
 generate
 for (g = 0; g < GROUP; g = g + 1) begin : gen_bank
-    assign lane_reads[g] = `AT_BANK(g).used_6_reg;
+    assign lane_reads[g] = `AT_BANK(g).used_7_reg;
 end
 endgenerate
 

@@ -67,13 +67,14 @@ for (r = 0; r < ROWS; r = r + 1) begin : gen_row
     integer                    g, k;
     reg signed [7:0]           pixel;
     reg signed [PSUM_BITS-1:0] sum;
-    // the PEs whose sums are given, a cycle after the end of their hop has passed on the bundle
-    reg [COLS-1:0]             given_reg;
+    // the PEs whose bundle the end of their hop passed on in the cycle before; those whose sums are given, a cycle later
+    reg [COLS-1:0]             passed_reg, given_reg;
 
     always @(posedge clk) begin
         for (k = 0; k < COLS; k = k + 1) begin
-            given_reg[k] <= !`AT_CORE.core_rst && `AT_ROW(r).valid[(k/HOP+1)*HOP];
+            passed_reg[k] <= !`AT_CORE.core_rst && `AT_ROW(r).valid[(k/HOP+1)*HOP];
         end
+        given_reg <= `AT_CORE.core_rst ? {COLS{1'b0}} : passed_reg;
         if (sample && `AT_CORE.x_valid[r] === 1'b1) begin
             $fwrite(file, "x %0d %0d", $time, r);
             for (g = 0; g < GROUP; g = g + 1) begin

@@ -169,6 +169,7 @@ class Predictor:
         """Clears everything that the reset pin clears."""
         self.values = {"IRQ_ENABLE": 0, "PROGRAM_START": 0}
         self.status = 0  # IRQ_STATUS
+        self.resets = 0
         self.error = 0
         self.error_cycle = -1
         self.busy = False
@@ -252,7 +253,7 @@ class Predictor:
     @property
     def leaving(self) -> int:
         """Cycles from the last one of a LAYER in the sequencer to the one in which it counts as passed."""
-        return 2 * self.config.size + 14
+        return 2 * self.config.size + 15
 
     def end_run(self) -> None:
         """Called when the run has ended, or its error is visible."""
@@ -265,7 +266,7 @@ class Predictor:
         outcome = run.outcome or run.execution.deadlock()
         error = outcome if isinstance(outcome, ProgramError) else None
         if error is None:
-            self.status |= DONE
+            self.event(DONE)
         elif not run.found:
             run.found = True
             self.set_error(error.code, error.info)
@@ -369,7 +370,16 @@ class Predictor:
         if not self.error or (self.error_cycle == self.cycle and code > self.error & 0xFF):
             self.error = code | info << 8
             self.error_cycle = self.cycle
-            self.status |= ERROR
+            self.event(ERROR)
+
+    def event(self, bit: int) -> None:
+        """Sets a bit of IRQ_STATUS, a cycle after what it tells of shows. A reset takes back what does not show."""
+
+        def show(resets: int = self.resets) -> None:
+            if self.resets == resets:
+                self.status |= bit
+
+        self.later(self.cycle + 1, SET, show)
 
     # resets
 
@@ -380,6 +390,7 @@ class Predictor:
         self.tell_reset(hard=False)
         self.abort()
         self.error = self.status = 0
+        self.resets += 1
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.ended = None
         self.cleared = True

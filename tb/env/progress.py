@@ -18,7 +18,7 @@ from pymodel.machine.runs import Ran
 from pymodel.machine.timing import RECORD_CYCLES, TILE_CYCLES, drain_cycles, word_stage
 from tb.common.run_clock import NEVER
 
-SLOTS_STAGE = 7  # cycles from the issue of a lane to its slots at the PEs
+SLOTS_STAGE = 8  # cycles from the issue of a lane to its slots at the PEs
 
 
 class Progress:

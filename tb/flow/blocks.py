@@ -187,7 +187,7 @@ BLOCKS = {
         Block(
             "credits",
             "credits: what WAIT and HOLD take, and the deadlock of both",
-            ({"PIPELINE": 22}, {"PIPELINE": 30}, {"PIPELINE": 46}),
+            ({"PIPELINE": 23}, {"PIPELINE": 31}, {"PIPELINE": 47}),
         ),
         Block(
             "regs",
@@ -225,7 +225,7 @@ BLOCKS = {
         ),
         Block(
             "slots",
-            "slot memory: a row seven cycles after its issue, encoded or not",
+            "slot memory: a row eight cycles after its issue, encoded or not",
             parameters_in(
                 (ODD, EVEN, XOR, XOR_DIGITS, DEEP, XOR_DEEP),
                 "ROWS",

@@ -191,7 +191,7 @@ def block_parameters(config: ArrayConfig) -> dict[str, dict[str, int]]:
         "pe": {**array_parameters(config.size, config.group, config.weight_bits), "HOP_END": 1},
         "accumulator": {"DEPTH": config.acc_words * config.size},
         "feature_bank": {"DEPTH": config.feature_depth},
-        "credits": {"PIPELINE": 2 * config.size + 14},
+        "credits": {"PIPELINE": 2 * config.size + 15},
         "slot_stream": stream_parameters(decoder),
         "xor_decoder": decoder_parameters(decoder),
         "table": machine_parameters(tables),

@@ -10,10 +10,11 @@ Corners:
 - gaps with garbage
 - the first and the last pixel of a depth that is not a power of two
 - a tile that begins anew over old sums
-- a sum that is given out is not stored
+- a sum that is given out is not stored, and only it has the bias; a bias that changes with every sum
+- bias and sum both at one end (33 bits)
 - resets, which keep the sums of the pixels that have gone through
-- tiles of maxima between tiles of sums, whose first pass stores what comes; a later pass that is above, below
-  and equal
+- tiles of maxima, of pixels, between tiles of sums; their first pass stores what comes; a later pass that is
+  above, below and equal
 """
 
 from __future__ import annotations
@@ -31,34 +32,41 @@ AGAIN = 4  # least number of cycles until the same pixel comes again: T is never
 LATENCY = 1
 AHEAD = 2  # cycles from the read of a pixel to its sum
 PIXEL = ("pixel_valid", "pixel_index", "pixel_first", "pixel_last", "pixel_maximum")
+BIAS = ("bias_load", "bias")
 READ = ("read_valid", "read_index")
 
 
 class Pins:
-    """Gives each cycle's pixel and sum to the block, and what is to be read of it two cycles before."""
+    """Gives each cycle's pixel and sum to the block, what is to be read of it two cycles before, and the bias
+    of a last pass a cycle before.
+    """
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.waiting: list[dict[str, int]] = []
+        self.waiting: list[tuple[dict[str, int], int | None]] = []
 
-    async def cycle(self, pins: dict[str, int]) -> None:
+    async def cycle(self, pins: dict[str, int], bias: int | None = None) -> None:
         """The cycle of the pixel that was given two cycles ago; `pins` is read in it."""
         reads = bool(pins.get("pixel_valid")) and not pins["pixel_first"]
         read = {"read_valid": int(reads)} | ({"read_index": pins["pixel_index"]} if reads else {})
-        self.waiting.append(pins)
-        now = self.waiting.pop(0) if len(self.waiting) > AHEAD else {"pixel_valid": 0}
-        await self.bench.cycle(**{"rst": 0} | now, **read)
+        self.waiting.append((pins, bias))
+        now: dict[str, int] = {"pixel_valid": 0}
+        if len(self.waiting) > AHEAD:
+            now, _ = self.waiting.pop(0)
+        soon = self.waiting[-AHEAD][1] if len(self.waiting) >= AHEAD else None
+        load = {"bias_load": int(soon is not None)} | ({} if soon is None else {"bias": soon})
+        await self.bench.cycle(**{"rst": 0} | now, **read, **load)
 
 
 @cocotb.test()
 async def sums_over_the_passes(dut: Any) -> None:
     depth, psum_bits = settings.parameters()["DEPTH"], settings.parameters()["PSUM_BITS"]
     rng = numpy_rng()
-    bench = Bench(dut, "rst", *READ, *PIXEL, "psum")
+    bench = Bench(dut, "rst", *READ, *PIXEL, *BIAS, "psum")
     pins = Pins(bench)
-    await bench.reset(pixel_valid=0, read_valid=0)
+    await bench.reset(pixel_valid=0, read_valid=0, bias_load=0)
     sums: dict[int, int] = {}
-    maxima: dict[int, bool] = {}  # whether a pixel's tile takes maxima
+    maxima: dict[int, bool] = {}  # whether what is stored of a pixel is a maximum
     seen: dict[int, int] = {}  # the cycle of each pixel's last visit
     finished: dict[int, int] = {}  # by the cycle in which it comes out
     soonest = single = given = resets = larger = smaller = equal = 0
@@ -72,13 +80,15 @@ async def sums_over_the_passes(dut: Any) -> None:
         psum = edgy(rng, -(1 << (psum_bits - 1)), (1 << (psum_bits - 1)) - 1)
         inputs: dict[str, int] = {"rst": rst, "pixel_valid": valid}
         if valid:
-            if first:
-                maxima[index] = chance(rng, 0.4)
-            elif maxima[index] and chance(rng, 0.4):
-                psum = min(max(sums[index] + int(rng.integers(-1, 2)), -(1 << 17)), (1 << 17) - 1)
+            maximum = chance(rng, 0.4) if first else maxima[index]
+            if maximum:
+                near = not first and chance(rng, 0.4)
+                psum = sums[index] + int(rng.integers(-1, 2)) if near else edgy(rng, -128, 127)
+                psum = min(max(psum, -128), 127)
             inputs |= {"pixel_index": index, "pixel_first": first, "pixel_last": last, "psum": psum}
-            inputs["pixel_maximum"] = maxima[index]
-        await pins.cycle(inputs)
+            inputs["pixel_maximum"] = maximum
+        bias = edgy(rng, -(1 << 31), (1 << 31) - 1) if valid and last else None
+        await pins.cycle(inputs, bias)
         bench.expect(sum_valid=n in finished)
         if n in finished:
             bench.expect(sum=finished[n])
@@ -90,16 +100,16 @@ async def sums_over_the_passes(dut: Any) -> None:
             seen[index] = n
             if first:
                 total = psum
-            elif maxima[index]:
+            elif maximum:
                 total = max(psum, sums[index])
                 larger, smaller = larger + (psum > sums[index]), smaller + (psum < sums[index])
                 equal += psum == sums[index]
             else:
                 total = psum + sums[index]
-            if last:
-                finished[n + AHEAD + LATENCY] = total
+            if bias is not None:
+                finished[n + AHEAD + LATENCY] = total + bias
             else:
-                sums[index] = total
+                sums[index], maxima[index] = total, maximum
         if rst:
             resets += 1
             # the sums in the pipeline do not come out; whether they are stored is not specified
@@ -116,9 +126,9 @@ async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
     """Pixels next to every power of two. With an address bit too few, some of them would share their sum."""
     parameters = settings.parameters()
     rng = numpy_rng("landmarks")
-    bench = Bench(dut, "rst", *READ, *PIXEL, "psum")
+    bench = Bench(dut, "rst", *READ, *PIXEL, *BIAS, "psum")
     pins = Pins(bench)
-    await bench.reset(pixel_valid=0, read_valid=0)
+    await bench.reset(pixel_valid=0, read_valid=0, bias_load=0)
     high = (1 << (parameters["PSUM_BITS"] - 1)) - 1
     indices = landmarks(parameters["DEPTH"] - 1)
     sums = dict.fromkeys(indices, 0)
@@ -133,7 +143,7 @@ async def every_pixel_has_a_sum_of_its_own(dut: Any) -> None:
                 sums[index] += psum
                 if turn == 2:
                     finished[bench.number + 1 + AHEAD + LATENCY] = sums[index]
-            await pins.cycle(inputs)
+            await pins.cycle(inputs, 0 if turn == 2 and index is not None else None)
             bench.expect(sum_valid=bench.number in finished)
             if bench.number in finished:
                 bench.expect(sum=finished[bench.number])

@@ -42,7 +42,7 @@ class Cycle:
 
 class Plan:
     """A run of passes, cycle by cycle. Pixel n enters row r in its own cycle + r, and its sum leaves column c
-    ROWS + 1 + c cycles after it entered row 0, whatever the hops.
+    ROWS + 2 + c cycles after it entered row 0, whatever the hops.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Plan:
             sums = (weight * 16**position * chosen).sum(axis=0)
             largest = np.where(weight == -1, chosen, -128).max(axis=0)
             for column, value in enumerate((largest if maximum else sums).tolist()):
-                self.at(cycle + size + 1 + column).sums[column] = value
+                self.at(cycle + size + 2 + column).sums[column] = value
         self.previous = int(entry[0])
         self.now = int(entry[-1]) + 1 + (int(rng.integers(1, 3 * size)) if chance(rng, 0.3) else 0)
 

@@ -23,9 +23,9 @@ from tb.common.seeding import numpy_rng
 
 TILES = 60
 AHEAD = 2  # cycles from the read of a pixel to its sum
-LATENCY = 5  # from the sum of the last pass to the pixel in the word
+LATENCY = 4  # from the sum of the last pass to the pixel in the word
 SHIFT = 16
-# the load of each parameter, in the cycle of a word's first sum and in those behind it
+# the load of each parameter, in the cycle before a word's first sum and in those behind it
 LOADS = ("bias_load", "multiplier_load", "shift_load", "clamp_load")
 
 
@@ -77,12 +77,13 @@ async def words_of_tiles(dut: Any) -> None:
                 int(rng.integers(128)),
             )
             if last:
-                at(now, bias_load=1, bias=bias)
-                at(now + 1, multiplier_load=1, multiplier=multiplier)
-                at(now + 2, shift_load=1, shift=SHIFT)
-                at(now + 3, clamp_load=1, zero=zero, low=low, high=high)
+                at(now - 1, bias_load=1, bias=bias)
+                at(now, multiplier_load=1, multiplier=multiplier)
+                at(now + 1, shift_load=1, shift=SHIFT)
+                at(now + 2, clamp_load=1, zero=zero, low=low, high=high)
             for i in range(t):
                 index, psum = place * t + i, int(rng.integers(-top, top))
+                psum = max(-128, min(127, psum >> 9)) if maximum else psum
                 keep = chance(rng, 0.8)
                 if first:
                     totals[index] = psum

@@ -1,9 +1,9 @@
 """psa_column_control: what each column is told, calculated from cycle numbers.
 
-The sum of pixel i of a word that enters in cycle n leaves column c in cycle n + 2 + T + i + c: the pixel
-enters row 0 in n + 1 + i, takes a cycle to be selected, T down the array and c across. If the pass adds to a
-sum, the pixel is named two cycles before, too. A word that a tile's last pass completes starts in column c a
-cycle before its first sum, in cycle n + 1 + T + c.
+The sum of pixel i of a word that enters in cycle n leaves column c in cycle n + 3 + T + i + c: the pixel
+enters row 0 in n + 1 + i, takes a cycle to be selected and one to be multiplied, T down the array and c
+across. If the pass adds to a sum, the pixel is named two cycles before, too. A word that a tile's last pass
+completes starts in column c two cycles before its first sum, in cycle n + 1 + T + c.
 
 Corners:
 
@@ -125,7 +125,7 @@ async def tokens_and_starts(dut: Any) -> None:
                         word["word_maximum"],
                         word["word_keep"] >> i & 1,
                     )
-                    leaves = bench.number + 2 + t + i + c
+                    leaves = bench.number + 3 + t + i + c
                     tokens.setdefault(leaves, {})[c] = token
                     if not word["word_first"]:
                         reads.setdefault(leaves - 2, {})[c] = token[0]

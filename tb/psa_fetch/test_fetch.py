@@ -1,4 +1,4 @@
-"""psa_fetch: T pixels of each input of a lane's group, exactly seven cycles after its issue.
+"""psa_fetch: T pixels of each input of a lane's group, exactly nine cycles after its issue.
 
 There are two models. `planes_with_padding` uses only coordinates: taps of a map, `pad` where they reach over
 its edge. `tables` looks up lane, group, tap, edge and word in dictionaries of random contents, and knows the
@@ -42,13 +42,13 @@ from tb.common.block import Bench, chance, edgy, landmarks, pack
 from tb.common.seeding import numpy_rng
 from tb.common.words import config_of, word
 
-LATENCY = 7
+LATENCY = 9
 DEEP = settings.parameters()["LANE_DEPTH"] > 1 << 12  # too many words to fill
 MAX_TAP = 255  # of a member: 8 bits
 AROUND = 6  # pixels around a map that taps of maps may reach, so that these still fit the bank
 REACHES = (*range(-AROUND, AROUND + 1), -HALO - 1, HALO)  # of taps of maps, in either direction
-GROUP_STAGE, TAP_STAGE, OUTSIDE_STAGE = 2, 5, 7  # cycles from the issue to the error of each bound
-READ_STAGE = 6  # from the issue to the read of the banks
+GROUP_STAGE, TAP_STAGE, OUTSIDE_STAGE = 3, 6, 8  # cycles from the issue to the error of each bound
+READ_STAGE = 7  # from the issue to the read of the banks
 
 Member = tuple[int, int, int]  # valid, base, tap
 Tap = tuple[int, int, int]  # offset, dy, dx
@@ -105,12 +105,18 @@ class Fetch:
         else:
             await self.cycle(ld_feature=1, ld_bank=bank, ld_addr=address, ld_feature_data=data)
 
-    def expect_bundle(self, pixels: dict[tuple[int, int], int], keep: int, places: Mapping[int, int]) -> None:
+    def expect_soon(self, edge: Sequence[Edge] | None) -> None:
+        """Of the bundle that comes in the next cycle; None: none comes."""
+        self.bench.expect(soon_valid=int(edge is not None))
+        if edge is not None:
+            self.bench.expect(soon_keep=pack((pixel[0] for pixel in edge), 1))
+
+    def expect_bundle(self, pixels: dict[tuple[int, int], int], places: Mapping[int, int]) -> None:
         """`pixels`: (pixel of the word, bank) -> value. Other pixels may have any value. `places`: bank ->
         the place of its first pixel in its word; a bank that is not used has zeros in all places.
         """
         t, group = self.config.size, self.config.group
-        self.bench.expect(bundle_valid=1, bundle_keep=keep)
+        self.bench.expect(bundle_valid=1)
         self.bench.expect_parts("bundle_shift", t.bit_length() - 1, dict(places))
         self.bench.expect_parts(
             "bundle_data",
@@ -120,6 +126,8 @@ class Fetch:
                 for (pixel, bank), value in pixels.items()
             },
         )
+        first = {bank: value & 0xFF for (pixel, bank), value in pixels.items() if pixel == 0 and bank in places}
+        self.bench.expect_parts("bundle_first", 8, first)
 
 
 # a map, its taps and its padding
@@ -207,23 +215,24 @@ async def planes_with_padding(dut: Any) -> None:
             fetch.bench.expect(err_valid=0)
             if n >= 0:
                 due[fetch.bench.number + LATENCY] = (n, w, pad)
+            soon = due.get(fetch.bench.number + 1)
+            fetch.expect_soon(None if soon is None else fetch.edges[soon[1]])
             if fetch.bench.number not in due:
                 fetch.bench.expect(bundle_valid=0)
                 continue
             lane, at, pad = due.pop(fetch.bench.number)
-            expected, keep = {}, 0
+            expected = {}
             for i in range(t):
                 y, x = divmod(at * t + i, width)
                 if y >= height:
                     seen["not_in_the_plane"] += 1
                     continue
-                keep |= 1 << i
                 for bank, plane in enumerate(planes):
                     _, dy, dx = chosen[fetch.groups[lane][bank][2]]
                     expected[i, bank] = plane.at(y + dy, x + dx, pad)
                     seen["inside" if 0 <= y + dy < height and 0 <= x + dx < width else "padded"] += 1
             places = {bank: chosen[fetch.groups[lane][bank][2]][0] % t for bank in range(config.group)}
-            fetch.expect_bundle(expected, keep, places)
+            fetch.expect_bundle(expected, places)
     fetch.bench.done(**seen)
 
 
@@ -445,15 +454,17 @@ async def tables(dut: Any) -> None:
             done = flight.get(now - LATENCY)
             if now in bundles:
                 assert done is not None
-                keep = pack((pixel[0] for pixel in done.edge), 1)
-                fetch.expect_bundle(bundles.pop(now), keep, done.places(t))
+                fetch.expect_bundle(bundles.pop(now), done.places(t))
                 seen["bundles"] += 1
             elif done is None:
                 fetch.bench.expect(bundle_valid=0)
             # a lane with an error stops the machine, so its bundle does not matter
+            soon = flight.get(now + 1 - LATENCY)
+            if soon is None or not soon.errors:
+                fetch.expect_soon(None if soon is None else soon.edge)
             if reading is not None and not reading.errors:
                 changes = [change[:2] for change in (write, load) if change is not None]
-                bundles[now + 1] = read(fetch, reading, changes)
+                bundles[now + LATENCY - READ_STAGE] = read(fetch, reading, changes)
                 seen["written_while_read"] += write is not None and write[:2] in reading.words(t)
                 seen["loaded_while_read"] += load is not None and load[:2] in reading.words(t)
             if load is not None and write is not None:
@@ -607,5 +618,6 @@ async def check_issue(fetch: Fetch, issue: dict[str, int], rng: np.random.Genera
         else:
             fetch.bench.expect(err_valid=1, err_code=error[0], err_info=error[1])
             return
-    keep = pack((pixel[0] for pixel in found.edge), 1)
-    fetch.expect_bundle(read(fetch, found), keep, found.places(fetch.config.size))
+        if stage == LATENCY - 1:
+            fetch.expect_soon(found.edge)
+    fetch.expect_bundle(read(fetch, found), found.places(fetch.config.size))

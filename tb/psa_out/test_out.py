@@ -1,7 +1,7 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
 Model: a dictionary as memory that answers a read two cycles later, and the number of words taken. The first
-word is valid four cycles after `start`. From then on valid stays high until the last word is taken, each
+word is valid three cycles after `start`, the cycle before which says what the packet is. From then on valid stays high until the last word is taken, each
 time with the next word of the bank. So a packet takes one cycle for each word and for each cycle in which the
 stream was not ready, and no more.
 
@@ -31,7 +31,7 @@ from tb.common import settings
 from tb.common.block import Bench, chance, edgy, landmarks
 from tb.common.seeding import numpy_rng
 
-FIRST = 4  # cycles from start to the first valid word
+FIRST = 3  # cycles from start to the first valid word
 QUEUE = 4
 PACKETS = 60
 
@@ -59,8 +59,8 @@ BEGUN = 6  # words of a packet that is cut off
 @cocotb.test(skip=DEEP)
 async def packets_under_backpressure(dut: Any) -> None:
     rng = numpy_rng("packets")
-    bench = Bench(dut, "rst", "soft_reset", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
-    await bench.reset(soft_reset=0, start=0, m_axis_tready=0)
+    bench = Bench(dut, "rst", "soft_reset", "prepare", "bank", "base", "words", "start", "rd_data", "m_axis_tready")
+    await bench.reset(soft_reset=0, prepare=0, start=0, m_axis_tready=0)
     memory: dict[tuple[int, int], int] = {}
     seen = dict.fromkeys(
         (
@@ -94,7 +94,7 @@ async def packets_under_backpressure(dut: Any) -> None:
             else {}
         )
         resets = {"rst": int(reset), "soft_reset": int(soft_reset)}
-        await bench.cycle(**resets, m_axis_tready=int(ready), **({"start": 0} | start), **data)
+        await bench.cycle(**resets, m_axis_tready=int(ready), **({"start": 0, "prepare": 0} | start), **data)
         if dut.rd_en.value == 1:
             asked[1] = (int(dut.rd_bank.value), int(dut.rd_word.value))
         return asked[1]
@@ -109,10 +109,15 @@ async def packets_under_backpressure(dut: Any) -> None:
         cut = int(rng.integers(FIRST, FIRST + words + 4)) if chance(rng, 0.1) else None
         soft = int(rng.integers(1, FIRST + min(words, 20) + 4)) if cut is None and chance(rng, 0.6) else None
         total = words  # of the packet as it is sent
-        await cycle(ready(0, rng), start=1, bank=bank, base=base, words=words)
+        for _ in range(int(rng.integers(1, 3))):  # of several the last counts
+            await cycle(ready(0, rng), prepare=1, bank=edgy(rng, 0, 15), base=0, words=edgy(rng, 1, depth))
+            bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
+        await cycle(ready(0, rng), prepare=1, bank=bank, base=base, words=words)
         bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
-        reads = taken = n = 0
-        came = soon = 0  # words that were read up to two cycles ago, and up to the last cycle
+        await cycle(ready(0, rng), start=1)
+        bench.expect(m_axis_tvalid=0, done=0, rd_en=1, rd_bank=bank, rd_word=base)
+        reads = 1
+        taken = n = came = soon = 0  # words that were read up to two cycles ago, and up to the last cycle
         while taken < total:
             n += 1
             is_ready, reset = ready(n, rng), n == cut
@@ -164,8 +169,8 @@ async def packets_under_backpressure(dut: Any) -> None:
 async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     """With a bit too few, a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
     rng = numpy_rng("lengths")
-    bench = Bench(dut, "rst", "soft_reset", "start", "bank", "base", "words", "rd_data", "m_axis_tready")
-    await bench.reset(soft_reset=0, start=0, m_axis_tready=0)
+    bench = Bench(dut, "rst", "soft_reset", "prepare", "bank", "base", "words", "start", "rd_data", "m_axis_tready")
+    await bench.reset(soft_reset=0, prepare=0, start=0, m_axis_tready=0)
     seen = dict.fromkeys(("packets", "cut_off"), 0)
     most = min(depth, (1 << 16) - 1)
     counts = {min(most, (1 << power) + 2) for power in range(depth.bit_length())} | {most}
@@ -176,24 +181,24 @@ async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
         bank = edgy(rng, 0, 15)
         memory: dict[int, int] = {}  # word that is read in a cycle -> its expected value
         data: list[dict[str, int]] = [{}, {}]  # what the memory gives in the next two cycles
+        packet = {"prepare": 1, "bank": bank, "base": base, "words": words}
+        await bench.cycle(rst=0, soft_reset=0, m_axis_tready=1, start=0, **packet)
         for n in range(FIRST + min(words, taken)):
-            begin = {"start": 1, "bank": bank, "base": base, "words": words} if n == 0 else {"start": 0}
+            begin = {"prepare": 0, "start": int(n == 0)}
             await bench.cycle(rst=0, soft_reset=0, m_axis_tready=1, **begin, **data[0])
             data = [data[1], {}]
-            if 0 < n <= words:
+            if n < words:
                 memory[n] = int.from_bytes(rng.bytes(width), "little")
                 data[1] = {"rd_data": memory[n]}
-                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n - 1)
+                bench.expect(rd_en=1, rd_bank=bank, rd_word=base + n)
             if n >= FIRST:
                 last = int(n - FIRST == words - 1)
-                bench.expect(
-                    m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST + 1], m_axis_tlast=last, done=last
-                )
+                bench.expect(m_axis_tvalid=1, m_axis_tdata=memory[n - FIRST], m_axis_tlast=last, done=last)
         if words > taken:
-            await bench.cycle(rst=1, soft_reset=0, start=0, m_axis_tready=1)
+            await bench.cycle(rst=1, soft_reset=0, prepare=0, start=0, m_axis_tready=1)
             seen["cut_off"] += 1
         else:
             seen["packets"] += 1
-        await bench.cycle(rst=0, soft_reset=0, start=0, m_axis_tready=1)
+        await bench.cycle(rst=0, soft_reset=0, prepare=0, start=0, m_axis_tready=1)
         bench.expect(m_axis_tvalid=0, done=0, rd_en=0)
     bench.done(**seen)

@@ -1,5 +1,5 @@
-"""The processing element, compared with a sum of products, or with a maximum. What comes from above comes a
-cycle after the bundle; the sum is there two cycles after it.
+"""The processing element, compared with a sum of products, or with a maximum. What comes from above comes two
+cycles after the bundle; the sum is there three cycles after it.
 
 Corners:
 
@@ -10,7 +10,7 @@ Corners:
 - every select
 - weight (or digit in either position) and pixel at both ends of their ranges; a zero weight
 - the largest sums that a column can have
-- resets in the middle of a pass, which keep the slots
+- resets in the middle of a pass, which keep the slots; only `valid` is cleared
 - maxima between sums: of a weight of -1 and every other, of an empty slot, of a pixel that is above, below or
   equal to what comes from above, or one away from it
 """
@@ -42,10 +42,9 @@ async def sums_and_slots(dut: Any) -> None:
     active: tuple[int, int, int] | None = None
     late = bool(p["HOP_END"])  # what it passes on comes a cycle later
     passed: dict[str, int] = {"x_out_valid": 0}
-    # of the bundle of the cycle before: what comes from above, and the sum; and that sum in its cycle
-    above: dict[str, int] = {}
-    coming: dict[str, int] = {}
-    given: dict[str, int] = {}
+    # what comes from above in this cycle and in the next; the sums of this cycle and of the two behind it
+    above: list[dict[str, int]] = [{}, {}]
+    given: list[dict[str, int]] = [{}, {}, {}]
     busy = 0.9  # share of the cycles that carry a pixel; changes sometimes
     with_first = resets = 0
     maxima = dict.fromkeys(("taken", "kept", "equal", "empty", "positive", "below_minus_one"), 0)
@@ -74,34 +73,33 @@ async def sums_and_slots(dut: Any) -> None:
             )
         if valid:
             inputs |= {"x_first": first, "x_maximum": maximum, "x_bundle": pack(bundle, 8)}
-        await bench.cycle(**inputs, **above)
+        await bench.cycle(**inputs, **above[0])
         before, passed = passed, {"x_out_valid": valid and not (rst and late)}
         if valid and not (rst and late):
             passed |= {"x_out_first": first, "x_out_maximum": maximum, "x_out_bundle": pack(bundle, 8)}
-        bench.expect(**(before if late else passed), **given)
+        bench.expect(**(before if late else passed), **given[0])
 
-        given, coming = ({} if rst else coming), {}
-        above = {"psum": psum} if valid else {}
+        given = [*given[1:], {}]
+        above = [above[1], {"psum": psum} if valid else {}]
         if valid:
             active = shadow if first else active
             assert active is not None
             weight, position, select = active
             x, total = bundle[select], psum + weight * 16**position * bundle[select]
-            if not rst:
-                coming = {"psum_out": total}
-                selects.add(select)
-                places.add(position)
-                with_first += first and load
-                if maximum:
-                    # a weight of -1: the larger; other negative ones where the sum is negative; else nothing
-                    at_minus_one = max(psum, x) if weight * 16**position == -1 else psum
-                    coming["psum_out"] = x if weight < 0 and total < 0 else at_minus_one
-                    maxima["taken"] += weight == -1 and x > psum
-                    maxima["kept"] += weight == -1 and x < psum
-                    maxima["equal"] += weight == -1 and x == psum
-                    maxima["empty"] += weight == 0
-                    maxima["positive"] += weight > 0
-                    maxima["below_minus_one"] += weight * 16**position < -1
+            given[2] = {"psum_out": total}
+            selects.add(select)
+            places.add(position)
+            with_first += first and load
+            if maximum:
+                # a weight of -1: the larger; other negative ones where the sum is negative; else nothing
+                at_minus_one = max(psum, x) if weight * 16**position == -1 else psum
+                given[2]["psum_out"] = x if weight < 0 and total < 0 else at_minus_one
+                maxima["taken"] += weight == -1 and x > psum
+                maxima["kept"] += weight == -1 and x < psum
+                maxima["equal"] += weight == -1 and x == psum
+                maxima["empty"] += weight == 0
+                maxima["positive"] += weight > 0
+                maxima["below_minus_one"] += weight * 16**position < -1
             resets += rst
         if load:
             shadow = slot

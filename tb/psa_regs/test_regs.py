@@ -121,6 +121,7 @@ class Registers:
     def __init__(self, parameters: Mapping[str, int]) -> None:
         self.values = {r.name: r.reset or 0 for r in REGISTERS.values()} | build_values(config_of(parameters))
         self.start = self.soft_reset = self.load_reset = self.irq = False
+        self.events = 0  # of the cycle before, for IRQ_STATUS
 
     @property
     def error(self) -> bool:
@@ -173,15 +174,15 @@ class Registers:
             values[name] = (
                 0 if self.start else min(values[name] + bool(events["busy"] and happens), MAX_COUNT)
             )
-        if events["done"]:
-            values["IRQ_STATUS"] |= DONE
+        values["IRQ_STATUS"] |= self.events
+        self.events = DONE if events["done"] else 0
         if errors and not was_error:
             code, info = errors[min(errors)]
             values["ERROR"] = info << 8 | code
-            values["IRQ_STATUS"] |= ERROR
+            self.events |= ERROR
         if self.soft_reset:
             values |= dict.fromkeys(("ERROR", "IRQ_STATUS", *COUNTERS), 0)
-            irq = False
+            self.events, irq = 0, False
         self.start, self.soft_reset, self.load_reset, self.irq = start, soft_reset, load_reset, irq
         return response
 

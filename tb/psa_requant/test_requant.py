@@ -9,7 +9,7 @@ Corners:
 - saturation at both ends, of values that are too large by any one bit, and values just inside them; ReLU;
   clamps anywhere, also a low one above the high
 - a pixel that the plane does not have
-- bias and sum both at one end (33 bits); multiplier 0 and 65535
+- sums at both ends of 33 bits; multiplier 0 and 65535
 - words back to back, where each parameter of the next word arrives while the last pixels of this word are in
   the pipeline
 - gaps within a word; garbage on the parameters in every other cycle
@@ -31,16 +31,15 @@ from tb.common.block import Bench, chance, edgy, pack
 from tb.common.seeding import numpy_rng
 
 WORDS = 400
-LATENCY = 4
+LATENCY = 3
 MAX_SHIFT = 63
-INT32 = -(1 << 31), (1 << 31) - 1
+INT33 = -(1 << 32), (1 << 32) - 1
 
 
 @dataclass(frozen=True)
 class Filter:
     """Parameters of a column for a word."""
 
-    bias: int
     multiplier: int
     shift: int
     zero: int
@@ -55,11 +54,11 @@ class Filter:
 
     def rounded(self, total: int) -> int:
         """Half up. For a shift of 0 this changes nothing."""
-        exact = Fraction((total + self.bias) * self.multiplier, 1 << self.shift)
+        exact = Fraction(total * self.multiplier, 1 << self.shift)
         return math.floor(exact + Fraction(1, 2))
 
     def is_tie(self, total: int) -> bool:
-        return Fraction((total + self.bias) * self.multiplier, 1 << self.shift) % 1 == Fraction(1, 2)
+        return Fraction(total * self.multiplier, 1 << self.shift) % 1 == Fraction(1, 2)
 
 
 def any_filter(rng: np.random.Generator) -> Filter:
@@ -69,33 +68,32 @@ def any_filter(rng: np.random.Generator) -> Filter:
         else int(rng.integers(rng.choice([8, MAX_SHIFT + 1])))
     )
     multiplier = 1 << int(rng.integers(16)) if chance(rng, 0.4) else edgy(rng, 0, 65535)
-    bias = edgy(rng, *INT32) if chance(rng, 0.2) else int(rng.integers(-5000, 5000))
     zero = edgy(rng, -128, 127) if chance(rng, 0.5) else 0
     low, high = (edgy(rng, -128, 127) for _ in range(2)) if chance(rng, 0.3) else (-128, 127)
-    return Filter(bias, multiplier, shift, zero, 0 if chance(rng, 0.3) else low, high)
+    return Filter(multiplier, shift, zero, 0 if chance(rng, 0.3) else low, high)
 
 
 def any_sum(rng: np.random.Generator, f: Filter) -> int:
     """Mostly a sum whose pixel is near or within -128..127; otherwise any, or one too large by a bit."""
     if chance(rng, 0.15):
-        return edgy(rng, *INT32, probability=0.5)
+        return edgy(rng, *INT33, probability=0.5)
     halves = (
         int(rng.choice([-257, -256, -255, 253, 254, 255]))
         if chance(rng, 0.3)
         else int(rng.integers(-300, 300))
     )
-    largest = 31 + max(f.multiplier, 1).bit_length() - f.shift
+    largest = 32 + max(f.multiplier, 1).bit_length() - f.shift
     if largest > 9 and chance(rng, 0.4):  # too large by one bit, without which it would be in the range
         halves += int(rng.choice([-2, 2])) << int(rng.integers(9, largest))
-    exact = Fraction((halves - 2 * f.zero) << f.shift, 2 * max(f.multiplier, 1)) - f.bias
-    return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT32[0]), INT32[1])
+    exact = Fraction((halves - 2 * f.zero) << f.shift, 2 * max(f.multiplier, 1))
+    return min(max(math.floor(exact) + int(rng.integers(-1, 2)), INT33[0]), INT33[1])
 
 
 @cocotb.test()
 async def every_pixel_of_every_word(dut: Any) -> None:
     t = settings.parameters()["T"]
     rng = numpy_rng()
-    names = ("bias", "multiplier", "shift")
+    names = ("multiplier", "shift")
     clamps = ("zero", "low", "high")
     loads = tuple(f"{name}_load" for name in (*names, "clamp"))
     bench = Bench(dut, "rst", "sum_valid", "sum", "sum_keep", *loads, *names, *clamps)
@@ -113,10 +111,9 @@ async def every_pixel_of_every_word(dut: Any) -> None:
     start = 0
     for _ in range(WORDS):
         f = any_filter(rng)
-        at(start, bias_load=1, bias=f.bias)
-        at(start + 1, multiplier_load=1, multiplier=f.multiplier)
-        at(start + 2, shift_load=1, shift=f.shift)
-        at(start + 3, clamp_load=1, **{name: getattr(f, name) for name in clamps})
+        at(start, multiplier_load=1, multiplier=f.multiplier)
+        at(start + 1, shift_load=1, shift=f.shift)
+        at(start + 2, clamp_load=1, **{name: getattr(f, name) for name in clamps})
         cycle = start + 1
         gaps = chance(rng, 0.2)
         count = int(rng.integers(1, t)) if chance(rng, 0.1) else t
@@ -130,7 +127,7 @@ async def every_pixel_of_every_word(dut: Any) -> None:
             crossed += keep and f.high < f.low and pixel in (f.low, f.high)
             low, high = low + (pixel == -128), high + (pixel == 127)
             cycle += int(rng.integers(1, 4)) if gaps else 1
-        start = max(cycle - 1, start + 3) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
+        start = max(cycle - 1, start + 2) + (int(rng.integers(1, 8)) if chance(rng, 0.3) else 0)
         if count < t:
             at(start, rst=1)
             resets += 1

@@ -210,6 +210,7 @@ def packet(record: RecordWord, pc: int, config: ArrayConfig, rng: np.random.Gene
     if bank >= config.group or words == 0 or base + words > config.feature_depth:
         yield Step().also(**error(ErrorCode.PROGRAM_FIELD, pc))
         return
+    yield Step()
     yield Step().also(out_start=1, out_bank=bank, out_base=base, out_words=words)
     for _ in range(int(rng.integers(6))):
         yield Step()
@@ -743,6 +744,8 @@ def deep_programs(config: ArrayConfig) -> Iterator[tuple[str, Program]]:
         base = min(mark, config.feature_depth - 1)
         yield "out_base", outs(config, 0, base, config.feature_depth - base)
     yield "beyond", one_layer(words=2, edge_base=MAX_16)
+    # an end of 18 bits, which is one of the first lanes in 17
+    yield "beyond", one_layer(tile=TileWord(MAX_16, (MAX_16 + 1) // config.size + 1, 0))
     for mark in (1 << power for power in range(7)):
         yield "gap", one_layer(gap=min(MAX_GAP, mark + 2))
 

@@ -1,4 +1,4 @@
-"""psa_slots: a row of slots comes out seven cycles after the first issue of its lane, and for no other issue.
+"""psa_slots: a row of slots comes out eight cycles after the first issue of its lane, and for no other issue.
 
 Model: a dictionary of rows, and a cycle number for each row that must come. With an XOR decoder the rows are
 those that the encoder was given.
@@ -33,7 +33,7 @@ from tb.common.sizes import XOR, XOR_DEEP, XOR_DIGITS, machine_parameters
 
 IntArray = npt.NDArray[np.int64]
 
-LATENCY = 7
+LATENCY = 8
 CYCLES = 400
 INPUTS = (
     "rst",
@@ -233,9 +233,9 @@ async def encoded_tiles(dut: Any) -> None:
                 seen["tiles_without_a_gap"] += number > 0 and r == 0
                 if wrong and kind.startswith("broken") and r <= 1:
                     if r == 0:
-                        error = (now + 6, ErrorCode.SLOT_CODE, start)
+                        error = (now + 7, ErrorCode.SLOT_CODE, start)
                 elif wrong and kind == "beyond_the_memory" and r == outside:
-                    error = (now + 5, ErrorCode.SLOT_RANGE, depth)
+                    error = (now + 6, ErrorCode.SLOT_RANGE, depth)
                 else:
                     due[now + LATENCY] = (r % t, row_slots)
                 pins = {"issue_tile_first": int(r == 0), "issue_row": r % t, "issue_slot_base": start}

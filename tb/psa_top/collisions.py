@@ -264,17 +264,9 @@ KINDS: dict[str, Callable[[Shape, np.random.Generator], Iterator[Fault]]] = {
 Pair = tuple[str, str]
 
 OF_SEQUENCER = tuple(KINDS)[: 1 + list(KINDS).index("TILE_FIELD")]
-# Pairs of different blocks that never meet. Of the last lane of a layer it is told two cycles after its issue
-# that its group does not exist. The sequencer reads the next word of PROGRAM no sooner than then, and judges
-# it a cycle later. A filter's table is looked at with the first word of a chunk, and these words are in their
-# bank.
-APART: frozenset[Pair] = frozenset(
-    {
-        ("PROGRAM_OPCODE", "GROUP_RANGE"),
-        ("PROGRAM_FIELD of a record", "GROUP_RANGE"),
-        ("FEATURE_WRITE", "TABLE_RANGE"),
-    }
-)
+# Pairs of different blocks that never meet. A filter's table is looked at with the first word of a chunk, and
+# these words are in their bank.
+APART: frozenset[Pair] = frozenset({("FEATURE_WRITE", "TABLE_RANGE")})
 
 
 @dataclass(frozen=True)

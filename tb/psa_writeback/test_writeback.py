@@ -3,7 +3,7 @@
 Model: a dictionary of filters. After a start in cycle n, column c gets its bias in n + 1, its multiplier in n
 + 2, its shift in n + 3, and zero and both clamps in n + 4. Its word is written in n + T + 5, to word base +
 out of the filter's bank, and announced the cycle before: then, and in no other cycle, `soon_valid` is high.
-The end of a layer is told two cycles before the write of the last column, an error in n + 2.
+The end of a layer is told two cycles before the write of the last column, an error in n + 3.
 
 Corners:
 
@@ -183,10 +183,8 @@ class Writeback:
             self.seen["no_such_table"] += 1
             self.seen["no_table_and_outside"] += bad
         self.parameters.setdefault(number + 1, {}).update(bias_load=strobe, bias=entry.bias)
-        self.parameters.setdefault(number + 2, {}).update(
-            multiplier_load=strobe, multiplier=entry.multiplier, **failure
-        )
-        self.parameters.setdefault(number + 3, {}).update(shift_load=strobe, shift=entry.shift)
+        self.parameters.setdefault(number + 2, {}).update(multiplier_load=strobe, multiplier=entry.multiplier)
+        self.parameters.setdefault(number + 3, {}).update(shift_load=strobe, shift=entry.shift, **failure)
         self.parameters.setdefault(number + 4, {}).update(
             clamp_load=strobe, zero=entry.zero, low=entry.low, high=entry.high
         )

@@ -48,9 +48,9 @@ def test_images_in_a_row_wait_for_an_input_that_is_read_to_the_end() -> None:
     network = Network("pool", (16, 8, 8), (GlobalPool("pool", INPUT, Requant.none(16)),))
     image = compile_network(network, CONFIGS["16x8"])
     cost = image_cost(image)
-    # 2T + 13 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
+    # 2T + 14 cycles until the layer has passed; a HOLD; the last word of the loop, with its header four
     # beats; of each channel a header and four words of two beats. Each header waits for a cycle.
-    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 45 + 2 + 5 + 16 * (2 + 4 * 2)
+    assert cycles_back_to_back(image, cost) == cost.layers[0].cycles + 46 + 2 + 5 + 16 * (2 + 4 * 2)
 
 
 def test_a_network_that_cannot_run_in_a_row_has_no_figure() -> None:
@@ -157,7 +157,7 @@ def test_counts_by_hand() -> None:
     (layer,) = cost.layers
     assert (layer.lanes, layer.slots, layer.pixels, layer.positions, layer.passes) == (6, 14, 9, 12, 2)
     assert layer.pass_cycles == 2 * 3 * 4
-    assert layer.cycles == 4 + 24 + 2 * 4 + 11
+    assert layer.cycles == 4 + 24 + 2 * 4 + 12
     assert layer.bound_cycles == math.ceil(6 * 9 / 4)
     assert (layer.macs, layer.steps, layer.slots_loaded) == (14 * 12, 2 * 16 * 12, 2 * 16)
     # a lane has one member: 6 lanes x 3 words x both halves; 5 filters x 3 words

@@ -29,10 +29,10 @@ def packet(words: int) -> Section:
 def test_a_program_waits_for_what_a_hold_keeps_back() -> None:
     found = clocked(CONFIG, RECORDS, [packet(5), Hold(1), packet(40)])
     # Each of the three waits for a cycle before it is taken. The first packet comes in cycle 7, where the
-    # WAIT is over in 3. The layer ends in 107 and has passed 21 cycles later. The HOLD takes two, the packet
+    # WAIT is over in 3. The layer ends in 107 and has passed 22 cycles later. The HOLD takes two, the packet
     # 42; the WAIT would be over in 110.
-    assert (found.waited, found.cycles) == (4 + 62, 172 + 50 + 9 + 2)
-    assert found.layers == (4, 62)
+    assert (found.waited, found.cycles) == (4 + 63, 172 + 50 + 9 + 3)
+    assert found.layers == (4, 63)
 
 
 def test_what_comes_while_a_layer_runs_takes_no_cycle() -> None:

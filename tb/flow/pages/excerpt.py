@@ -31,16 +31,16 @@ WATCHED: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "partial sum": (
         (PE, "slot_load:u slot_data:h x_valid:u x_first:u x_maximum:u x_bundle:h"),
-        (PE, "active_reg:h weight:s x:s product:s psum:s psum_out:s"),
+        (PE, "active_reg:h weight:s x:s product:s term_reg:s psum:s psum_out:s"),
     ),
     "accumulator": (
         (ACCUMULATOR, "read_valid:u read_index:u pixel_valid:u pixel_index:u pixel_first:u pixel_last:u"),
-        (ACCUMULATOR, "pixel_maximum:u psum:s stored:s total:s sum_valid:u sum:s"),
+        (ACCUMULATOR, "pixel_maximum:u psum:s stored:s total:s bias_reg:s sum_valid:u sum:s"),
     ),
     "result": (
         (
             REQUANT,
-            "sum_valid:u sum:s bias_reg:s multiplier_reg:u shift_reg:u zero_reg:s low_reg:s",
+            "sum_valid:u sum:s multiplier_reg:u shift_reg:u zero_reg:s low_reg:s",
         ),
         (REQUANT, "high_reg:s pixel:s word:h"),
         (WRITEBACK, "word_valid:u word_column:u wr_valid:u wr_bank:u wr_word:u wr_data:h wr_keep:u"),
