@@ -373,7 +373,9 @@ class Predictor:
             self.event(ERROR)
 
     def event(self, bit: int) -> None:
-        """Sets a bit of IRQ_STATUS, a cycle after what it tells of shows. A reset takes back what does not show."""
+        """Sets a bit of IRQ_STATUS, a cycle after what it tells of shows. A reset takes back what does not
+        show yet.
+        """
 
         def show(resets: int = self.resets) -> None:
             if self.resets == resets:

@@ -126,7 +126,9 @@ class Fetch:
                 for (pixel, bank), value in pixels.items()
             },
         )
-        first = {bank: value & 0xFF for (pixel, bank), value in pixels.items() if pixel == 0 and bank in places}
+        first = {
+            bank: value & 0xFF for (pixel, bank), value in pixels.items() if pixel == 0 and bank in places
+        }
         self.bench.expect_parts("bundle_first", 8, first)
 
 

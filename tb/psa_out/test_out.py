@@ -1,9 +1,9 @@
 """psa_out: words of a bank as a packet of the out stream, under every kind of backpressure.
 
 Model: a dictionary as memory that answers a read two cycles later, and the number of words taken. The first
-word is valid three cycles after `start`, the cycle before which says what the packet is. From then on valid stays high until the last word is taken, each
-time with the next word of the bank. So a packet takes one cycle for each word and for each cycle in which the
-stream was not ready, and no more.
+word is valid three cycles after `start`, the cycle before which says what the packet is. From then on valid
+stays high until the last word is taken, each time with the next word of the bank. So a packet takes one cycle
+for each word and for each cycle in which the stream was not ready, and no more.
 
 Corners:
 
@@ -34,6 +34,8 @@ from tb.common.seeding import numpy_rng
 FIRST = 3  # cycles from start to the first valid word
 QUEUE = 4
 PACKETS = 60
+PACKET = ("prepare", "bank", "base", "words", "start")
+INPUTS = ("rst", "soft_reset", *PACKET, "rd_data", "m_axis_tready")
 
 # Backpressure: cycle of the packet, generator -> ready
 Pattern = Callable[[int, np.random.Generator], bool]
@@ -59,7 +61,7 @@ BEGUN = 6  # words of a packet that is cut off
 @cocotb.test(skip=DEEP)
 async def packets_under_backpressure(dut: Any) -> None:
     rng = numpy_rng("packets")
-    bench = Bench(dut, "rst", "soft_reset", "prepare", "bank", "base", "words", "start", "rd_data", "m_axis_tready")
+    bench = Bench(dut, *INPUTS)
     await bench.reset(soft_reset=0, prepare=0, start=0, m_axis_tready=0)
     memory: dict[tuple[int, int], int] = {}
     seen = dict.fromkeys(
@@ -169,7 +171,7 @@ async def packets_under_backpressure(dut: Any) -> None:
 async def counts_and_addresses_past_every_power_of_two(dut: Any) -> None:
     """With a bit too few, a packet of 2**k + 2 words ends after two, and word 2**k of a bank is word 0."""
     rng = numpy_rng("lengths")
-    bench = Bench(dut, "rst", "soft_reset", "prepare", "bank", "base", "words", "start", "rd_data", "m_axis_tready")
+    bench = Bench(dut, *INPUTS)
     await bench.reset(soft_reset=0, prepare=0, start=0, m_axis_tready=0)
     seen = dict.fromkeys(("packets", "cut_off"), 0)
     most = min(depth, (1 << 16) - 1)
