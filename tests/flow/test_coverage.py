@@ -358,7 +358,7 @@ def test_nothing_is_sampled_unless_coverage_is_on(fresh: Path, monkeypatch: pyte
         ("PROGRAM", 9, 0, ("PROGRAM_FIELD", "DECODE")),
         ("PROGRAM", 4, 65535, ("PROGRAM_FIELD", "RUN")),
         ("TILE", 1, 0, ("TILE_FIELD", "TILE_WAIT")),
-        ("FILTER", 7, 15, ("FEATURE_WRITE", "RUN")),
+        ("FILTER", 7, 15, ("FEATURE_WRITE", "DRAIN")),
     ],
 )
 def test_the_state_of_an_error(

@@ -278,14 +278,16 @@ def test_what_a_waiting_program_must_not_do_is_a_complaint(events: list[Event], 
 
 @pytest.mark.parametrize("offered", [header_beat(0, 0, 1, 0), HOLD_ONE])
 def test_a_deadlock_is_predicted(offered: int) -> None:
-    """The WAIT begins four cycles after START. The error shows a cycle after both wait for each other."""
+    """The WAIT begins four cycles after START. The error shows a cycle after both wait for each other,
+    and the interrupt two cycles later.
+    """
     for cycle in (20, 34, 35, 50):
         checker = Checker(EnvConfig(None, CONFIG, four_state=False, seed=1))
         events = [Reset(1, True), Reset(5, False), *written(7, "IRQ_ENABLE", 3), *runs(Wait(1), End())]
         shows = max(cycle, 34) + 1
         events += [
             Offer(max(cycle, 31), offered),
-            Level(shows + 1, True),
+            Level(shows + 2, True),
             *read(shows + 3, "ERROR", ErrorCode.DEADLOCK),
             *read(shows + 5, "CYCLES", shows - 32),
             *read(shows + 7, "LOAD_WAIT_CYCLES", shows - 34),
