@@ -20,6 +20,7 @@ from statistics import fmean
 from pymodel.report.record import Report, by_point
 
 DROPS = (0.01, 0.02, 0.05, 0.10)  # of the accuracy, below the start
+DROP_NAMES = tuple(f"−{100 * drop:g} point{'s' if drop > 0.01 else ''}" for drop in DROPS)
 TOLERANCE = 1e-9  # accuracies are shares of a count; this is for what subtracting them leaves
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pymodel.machine.errors import TatamiError
 from pymodel.machine.files import write_text
 from pymodel.report.area import PE_TRANSISTORS
+from pymodel.report.curves import DROP_NAMES
 from pymodel.report.pareto import pareto
 from pymodel.report.record import by_network, by_point, read_reports
 from pymodel.report.tables import (
@@ -117,6 +118,7 @@ def render(reports: Path, out: Path, *, command: str | None = None, missing: Seq
         missing=missing,
         pes=PE_TRANSISTORS,
         baseline=BASELINE,
+        drops=list(DROP_NAMES),
     )
     write_text(out, re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n")
 

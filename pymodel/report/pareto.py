@@ -10,7 +10,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from pymodel.report.curves import DROPS, points
+from pymodel.report.curves import DROP_NAMES, DROPS, points
 from pymodel.report.picture import STYLE
 from pymodel.report.record import Report, by_scheme
 from pymodel.report.tables import BOUND, DENSE, reference
@@ -73,12 +73,8 @@ def pareto(
                 linestyle="--" if scheme == BOUND else "-",
                 label=label,
             )
-        for drop in (0.0, *DROPS):
-            name = (
-                f"{DENSE if trained else 'start'}, {start:.2f}%"
-                if drop == 0
-                else f"−{100 * drop:g} point{'s' if drop > 0.01 else ''}"
-            )
+        names = (f"{DENSE if trained else 'start'}, {start:.2f}%", *DROP_NAMES)
+        for drop, name in zip((0.0, *DROPS), names, strict=True):
             level = start - 100 * drop
             axes.axhline(
                 level, color="0.2", linewidth=1.0 if drop == 0 else 0.6, linestyle="-" if drop == 0 else ":"
