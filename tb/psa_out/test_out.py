@@ -97,7 +97,7 @@ async def packets_under_backpressure(dut: Any) -> None:
         )
         resets = {"rst": int(reset), "soft_reset": int(soft_reset)}
         await bench.cycle(**resets, m_axis_tready=int(ready), **({"start": 0, "prepare": 0} | start), **data)
-        if dut.rd_en.value == 1:
+        if dut.rd_en.value == 1 and dut.rd_bank.value.is_resolvable:
             asked[1] = (int(dut.rd_bank.value), int(dut.rd_word.value))
         return asked[1]
 
